@@ -1,0 +1,154 @@
+use redb::{ReadableTable as _, WriteTransaction};
+use serde::Serialize;
+
+use crate::oci::{Digest, MediaType, Tag};
+
+use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
+use super::table::{
+    self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
+    SUMS, TAGS,
+};
+use super::{IndexError, Scope};
+
+/// One fact to write down. Those of one batch become visible together.
+#[derive(Debug, Clone)]
+pub enum Change {
+    PutTag {
+        scope: Scope,
+        tag: Tag,
+        row: TagRow,
+    },
+    PutList {
+        scope: Scope,
+        list: String,
+        row: ListRow,
+    },
+    /// A manifest was served in this scope. Its type is kept per authority at the first time, and never changed.
+    GrantManifest {
+        scope: Scope,
+        whole_authority: bool,
+        digest: Digest,
+        media_type: MediaType,
+        day: u64,
+    },
+    GrantBlob {
+        scope: Scope,
+        whole_authority: bool,
+        digest: Digest,
+        day: u64,
+    },
+    /// Upstream no longer lets us in: nothing may be read in this scope without asking.
+    DropGrants {
+        scope: Scope,
+    },
+    /// A key as [`super::Index::expired_grants`] found it, to be dropped if it is still unused.
+    DropExpired {
+        table: &'static str,
+        key: (u32, String, String, String),
+        before_day: u64,
+    },
+    PutBlob {
+        digest: Digest,
+        row: BlobRow,
+    },
+    RemoveBlob {
+        digest: Digest,
+    },
+    PutChildren {
+        manifest: Digest,
+        children: Vec<Digest>,
+    },
+    PutReferrer {
+        scope: Scope,
+        subject: Digest,
+        referrer: Digest,
+        row: ReferrerRow,
+    },
+}
+
+impl Change {
+    pub(super) fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        match self {
+            Self::PutTag { scope, tag, row } => {
+                to.open_table(TAGS)?.insert(Key::tag(scope, tag).as_tuple(), json(row)?.as_slice())?;
+            }
+            Self::PutList { scope, list, row } => {
+                to.open_table(LISTS)?.insert(Key::list(scope, list).as_tuple(), json(row)?.as_slice())?;
+            }
+            Self::GrantManifest { scope, whole_authority, digest, media_type, day } => {
+                let name = digest.to_string();
+                let mut types = to.open_table(MANIFEST_TYPES)?;
+                let known = types.get(table::type_key(scope, &name))?.is_some();
+                if !known {
+                    types.insert(table::type_key(scope, &name), json(media_type)?.as_slice())?;
+                }
+                let row = GrantRow { media_type: Some(media_type.clone()), used_day: *day };
+                let key = Key::digest(scope, *digest, *whole_authority);
+                to.open_table(MANIFEST_GRANTS)?.insert(key.as_tuple(), json(&row)?.as_slice())?;
+            }
+            Self::GrantBlob { scope, whole_authority, digest, day } => {
+                let row = GrantRow { media_type: None, used_day: *day };
+                let key = Key::digest(scope, *digest, *whole_authority);
+                to.open_table(BLOB_GRANTS)?.insert(key.as_tuple(), json(&row)?.as_slice())?;
+            }
+            Self::DropGrants { scope } => {
+                for grants in [MANIFEST_GRANTS, BLOB_GRANTS] {
+                    let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+                    let first = (scope.domain, authority, repository, "");
+                    let last = (scope.domain, authority, repository, LAST);
+                    to.open_table(grants)?.retain_in(first..=last, |_, _| false)?;
+                }
+            }
+            Self::DropExpired { table, key: (domain, authority, repository, what), before_day } => {
+                let grants = if *table == "blob_grants" { BLOB_GRANTS } else { MANIFEST_GRANTS };
+                let mut grants = to.open_table(grants)?;
+                let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());
+                let unused = match grants.get(key)? {
+                    Some(row) => {
+                        serde_json::from_slice::<GrantRow>(row.value()).map_or(true, |r| r.used_day < *before_day)
+                    }
+                    None => false,
+                };
+                if unused {
+                    grants.remove(key)?;
+                }
+            }
+            Self::PutBlob { digest, row } => {
+                let mut blobs = to.open_table(BLOBS)?;
+                let name = digest.to_string();
+                let before = blobs.insert(name.as_str(), json(row)?.as_slice())?.map_or(0, |old| size_of(old.value()));
+                add(to, row.size_bytes, before)?;
+            }
+            Self::RemoveBlob { digest } => {
+                let mut blobs = to.open_table(BLOBS)?;
+                let name = digest.to_string();
+                let before = blobs.remove(name.as_str())?.map_or(0, |old| size_of(old.value()));
+                add(to, 0, before)?;
+            }
+            Self::PutChildren { manifest, children } => {
+                let name = manifest.to_string();
+                to.open_table(CHILDREN)?.insert(name.as_str(), json(children)?.as_slice())?;
+            }
+            Self::PutReferrer { scope, subject, referrer, row } => {
+                let key = Key::referrer(scope, *subject, *referrer);
+                to.open_table(REFERRERS)?.insert(key.as_tuple(), json(row)?.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json<T: Serialize>(row: &T) -> Result<Vec<u8>, IndexError> {
+    serde_json::to_vec(row).map_err(|_unserialisable| IndexError::BadRow)
+}
+
+fn size_of(row: &[u8]) -> u64 {
+    serde_json::from_slice::<BlobRow>(row).map_or(0, |row| row.size_bytes)
+}
+
+fn add(to: &WriteTransaction, plus: u64, minus: u64) -> Result<(), IndexError> {
+    let mut sums = to.open_table(SUMS)?;
+    let now = sums.get(STORED_BYTES)?.map_or(0, |sum| sum.value());
+    sums.insert(STORED_BYTES, now.saturating_add(plus).saturating_sub(minus))?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+use redb::{ReadTransaction, TableDefinition};
+use serde::de::DeserializeOwned;
+
+use crate::oci::{Digest, MediaType, Tag};
+
+use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
+use super::table::{
+    self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
+    SUMS, ScopedKey, TAGS,
+};
+use super::{Index, IndexError, Scope};
+
+/// What is known of a manifest in one scope.
+#[derive(Debug, Clone)]
+pub struct HeldManifest {
+    /// This scope may read it.
+    pub grant: Option<GrantRow>,
+    /// Its type, where any scope of this authority was served it.
+    pub media_type: Option<MediaType>,
+    pub blob: Option<BlobRow>,
+}
+
+/// What is known of a tag, and of the manifest it points to.
+#[derive(Debug, Clone)]
+pub struct HeldTag {
+    pub row: TagRow,
+    pub manifest: Option<HeldManifest>,
+}
+
+impl Index {
+    pub async fn tag(&self, scope: &Scope, tag: &Tag, whole_authority: bool) -> Result<Option<HeldTag>, IndexError> {
+        let (scope, tag) = (scope.clone(), tag.clone());
+        self.read(move |from| {
+            let Some(row) = get::<TagRow>(from, TAGS, &Key::tag(&scope, &tag))? else { return Ok(None) };
+            let manifest = row.digest.map(|digest| held(from, &scope, digest, whole_authority)).transpose()?;
+            Ok(Some(HeldTag { row, manifest }))
+        })
+        .await
+    }
+
+    pub async fn manifest(
+        &self,
+        scope: &Scope,
+        digest: Digest,
+        whole_authority: bool,
+    ) -> Result<HeldManifest, IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| held(from, &scope, digest, whole_authority)).await
+    }
+
+    /// The blob's record, and this scope's grant to read it.
+    pub async fn blob(
+        &self,
+        scope: &Scope,
+        digest: Digest,
+        whole_authority: bool,
+    ) -> Result<(Option<BlobRow>, Option<GrantRow>), IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| {
+            let grant = get(from, BLOB_GRANTS, &Key::digest(&scope, digest, whole_authority))?;
+            Ok((blob(from, digest)?, grant))
+        })
+        .await
+    }
+
+    pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
+        let key = Key::list(scope, list);
+        self.read(move |from| get(from, LISTS, &key)).await
+    }
+
+    /// Every tag of a repository that points somewhere, in ASCII order.
+    pub async fn tags_of(&self, scope: &Scope) -> Result<Vec<String>, IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| {
+            let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+            let range = (scope.domain, authority, repository, "")..=(scope.domain, authority, repository, LAST);
+            let mut tags = Vec::new();
+            for entry in from.open_table(TAGS)?.range(range)? {
+                let (key, row) = entry?;
+                if parse::<TagRow>(row.value())?.digest.is_some() {
+                    tags.push(key.value().3.to_owned());
+                }
+            }
+            Ok(tags)
+        })
+        .await
+    }
+
+    /// Held manifests that name `subject`, in this repository.
+    pub async fn referrers_of(&self, scope: &Scope, subject: Digest) -> Result<Vec<ReferrerRow>, IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| {
+            let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+            let (first, last) = (format!("{subject} "), format!("{subject} {LAST}"));
+            let range = (scope.domain, authority, repository, first.as_str())
+                ..=(scope.domain, authority, repository, last.as_str());
+            from.open_table(REFERRERS)?.range(range)?.map(|entry| parse(entry?.1.value())).collect()
+        })
+        .await
+    }
+
+    /// Whether everything that a manifest lists is stored, and this scope may read it.
+    pub async fn is_whole(&self, scope: &Scope, manifest: Digest, whole_authority: bool) -> Result<bool, IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| {
+            let children = from.open_table(CHILDREN)?;
+            let name = manifest.to_string();
+            let Some(row) = children.get(name.as_str())? else { return Ok(false) };
+            for child in parse::<Vec<Digest>>(row.value())? {
+                let granted: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, child, whole_authority))?;
+                if granted.is_none() || blob(from, child)?.is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Sum of all stored blobs. Bytes.
+    pub async fn stored_bytes(&self) -> Result<u64, IndexError> {
+        self.read(|from| Ok(from.open_table(SUMS)?.get(STORED_BYTES)?.map_or(0, |sum| sum.value()))).await
+    }
+
+    /// Up to `limit` grants behind `after` that were not used since `before_day`, and where to go on; `None` at the end.
+    pub async fn expired_grants(
+        &self,
+        table: &'static str,
+        after: Option<(u32, String, String, String)>,
+        before_day: u64,
+        limit: usize,
+    ) -> Result<(Vec<super::Change>, Option<(u32, String, String, String)>), IndexError> {
+        self.read(move |from| {
+            let grants = if table == "blob_grants" { BLOB_GRANTS } else { MANIFEST_GRANTS };
+            let grants = from.open_table(grants)?;
+            let start = after.unwrap_or_default();
+            let start = (start.0, start.1.as_str(), start.2.as_str(), start.3.as_str());
+            let mut expired = Vec::new();
+            for (seen, entry) in grants.range(start..)?.enumerate() {
+                let (key, row) = entry?;
+                let (domain, authority, repository, what) = key.value();
+                let key = (domain, authority.to_owned(), repository.to_owned(), what.to_owned());
+                if seen > limit {
+                    return Ok((expired, Some(key)));
+                }
+                if parse::<GrantRow>(row.value())?.used_day < before_day {
+                    expired.push(super::Change::DropExpired { table, key, before_day });
+                }
+            }
+            Ok((expired, None))
+        })
+        .await
+    }
+}
+
+fn held(
+    from: &ReadTransaction,
+    scope: &Scope,
+    digest: Digest,
+    whole_authority: bool,
+) -> Result<HeldManifest, IndexError> {
+    let name = digest.to_string();
+    let types = from.open_table(MANIFEST_TYPES)?;
+    let media_type = types.get(table::type_key(scope, &name))?.map(|row| parse(row.value())).transpose()?;
+    let grant = get(from, MANIFEST_GRANTS, &Key::digest(scope, digest, whole_authority))?;
+    Ok(HeldManifest { grant, media_type, blob: blob(from, digest)? })
+}
+
+fn blob(from: &ReadTransaction, digest: Digest) -> Result<Option<BlobRow>, IndexError> {
+    from.open_table(BLOBS)?.get(digest.to_string().as_str())?.map(|row| parse(row.value())).transpose()
+}
+
+fn get<T: DeserializeOwned>(
+    from: &ReadTransaction,
+    table: TableDefinition<'_, ScopedKey, &'static [u8]>,
+    key: &Key,
+) -> Result<Option<T>, IndexError> {
+    from.open_table(table)?.get(key.as_tuple())?.map(|row| parse(row.value())).transpose()
+}
+
+fn parse<T: DeserializeOwned>(row: &[u8]) -> Result<T, IndexError> {
+    serde_json::from_slice(row).map_err(|_not_the_row| IndexError::BadRow)
+}

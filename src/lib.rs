@@ -1,0 +1,10 @@
+pub mod clock;
+pub mod coalesce;
+pub mod index;
+pub mod metrics;
+pub mod mirror;
+pub mod oci;
+pub mod secret;
+pub mod store;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,163 @@
+//! What operators count. Labels are bounded: an authority is the name of a configured upstream.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByAuthority {
+    pub authority: String,
+}
+
+impl ByAuthority {
+    pub fn of(authority: &str) -> Self {
+        Self { authority: authority.to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByRequest {
+    pub authority: String,
+    pub kind: &'static str,
+    pub outcome: &'static str,
+    pub status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByOutcome {
+    pub kind: &'static str,
+    pub outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByUpstreamRequest {
+    pub authority: String,
+    pub kind: &'static str,
+    pub method: String,
+    /// The status code, or `error` where no answer came.
+    pub status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByResult {
+    pub authority: String,
+    pub result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByEndpoint {
+    pub authority: String,
+    pub endpoint: String,
+    pub lane: &'static str,
+}
+
+/// All counters, shared by clones.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    pub requests: Family<ByRequest, Counter>,
+    pub hits: Family<ByAuthority, Counter>,
+    pub misses: Family<ByAuthority, Counter>,
+    pub joined_readers: Family<ByAuthority, Counter>,
+    pub stale_serves: Family<ByAuthority, Counter>,
+    pub revalidations: Family<ByResult, Counter>,
+    pub upstream_requests: Family<ByUpstreamRequest, Counter>,
+    pub upstream_bytes: Family<ByAuthority, Counter>,
+    pub served_bytes: Family<ByAuthority, Counter>,
+    pub time_to_first_byte: Family<ByOutcome, Histogram>,
+    pub requests_in_flight: Gauge,
+    pub fills_running: Family<ByAuthority, Gauge>,
+    pub breaker_open: Family<ByEndpoint, Gauge>,
+    pub rate_limit_remaining: Family<ByAuthority, Gauge>,
+    pub digest_mismatches: Family<ByAuthority, Counter>,
+    pub uncached_streams: Family<ByAuthority, Counter>,
+    pub stored_bytes: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut all = Self {
+            registry: Arc::default(),
+            requests: Family::default(),
+            hits: Family::default(),
+            misses: Family::default(),
+            joined_readers: Family::default(),
+            stale_serves: Family::default(),
+            revalidations: Family::default(),
+            upstream_requests: Family::default(),
+            upstream_bytes: Family::default(),
+            served_bytes: Family::default(),
+            // 0.1 ms to 26 s.
+            time_to_first_byte: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 19))),
+            requests_in_flight: Gauge::default(),
+            fills_running: Family::default(),
+            breaker_open: Family::default(),
+            rate_limit_remaining: Family::default(),
+            digest_mismatches: Family::default(),
+            uncached_streams: Family::default(),
+            stored_bytes: Gauge::default(),
+        };
+        let mut r = Registry::with_prefix("roadstead");
+        r.register("requests", "Requests of clients under /v2", all.requests.clone());
+        r.register("hits", "Answers from memory or disk without any bytes from upstream", all.hits.clone());
+        r.register("misses", "Answers that had to be fetched", all.misses.clone());
+        r.register(
+            "joined_readers",
+            "Answers that followed a fetch started for another client",
+            all.joined_readers.clone(),
+        );
+        r.register(
+            "stale_serves",
+            "Answers served stale because upstream could not be asked",
+            all.stale_serves.clone(),
+        );
+        r.register("revalidations", "Checks of a stale tag or list with upstream", all.revalidations.clone());
+        r.register("upstream_requests", "Requests sent upstream", all.upstream_requests.clone());
+        r.register_with_unit(
+            "upstream_received",
+            "Body bytes received from upstream",
+            Unit::Bytes,
+            all.upstream_bytes.clone(),
+        );
+        r.register_with_unit("served", "Body bytes sent to clients", Unit::Bytes, all.served_bytes.clone());
+        r.register_with_unit(
+            "time_to_first_byte",
+            "From a request's last header to the first byte of its answer's body",
+            Unit::Seconds,
+            all.time_to_first_byte.clone(),
+        );
+        r.register("requests_in_flight", "Requests being answered now", all.requests_in_flight.clone());
+        r.register("fills_running", "Blobs being downloaded now", all.fills_running.clone());
+        r.register("breaker_open", "1 while an endpoint is not asked", all.breaker_open.clone());
+        r.register("rate_limit_remaining", "Pulls left, as upstream last reported", all.rate_limit_remaining.clone());
+        r.register(
+            "digest_mismatches",
+            "Bodies from upstream that were not what they were asked for",
+            all.digest_mismatches.clone(),
+        );
+        r.register(
+            "uncached_streams",
+            "Blobs passed through without storing, for lack of space or a failing disk",
+            all.uncached_streams.clone(),
+        );
+        r.register_with_unit("stored", "Bytes of blobs in the store", Unit::Bytes, all.stored_bytes.clone());
+        all.registry = Arc::new(r);
+        all
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text format, which Prometheus reads.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a `String` cannot fail.
+        let _infallible = text::encode(&mut out, &self.registry);
+        out
+    }
+}

@@ -1,0 +1,168 @@
+//! A blob: may this scope read it, is it stored, is it being filled, else fill it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::index::{Change, Scope};
+use crate::oci::Digest;
+use crate::store::BlobFile;
+
+use super::fill::{Fill, WITHHELD_BYTES};
+use super::negative::Asked;
+use super::outcome::{BlobAnswer, Outcome, Provenance, PullError};
+use super::reader::{self, BlobSource, FillSource, UncachedSource};
+use super::{Member, Mirror, Place};
+
+/// What is done about a blob that is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// Download it.
+    Get,
+    /// Only tell whether it is there: HEAD never starts a fill.
+    Head,
+}
+
+/// After a disk failed or was full, a digest is passed through for so long before storing is tried again.
+const UNCACHEABLE_FOR: Duration = Duration::from_secs(30);
+
+impl Mirror {
+    pub async fn blob(
+        self: &Arc<Self>,
+        place: &Place,
+        digest: Digest,
+        intent: Intent,
+    ) -> Result<BlobAnswer, PullError> {
+        let (member, scope) = self.enter(place)?;
+        // A fill that starts anew sends those who have nothing yet back here.
+        for _try in 0..3 {
+            match self.blob_once(&member, &scope, digest, intent).await {
+                Err(PullError::Restarted) => {}
+                Err(PullError::Uncacheable(why)) => return self.uncached(&member, &scope, digest, &why).await,
+                Err(error) => {
+                    if error.is_not_found() {
+                        self.remember_missing(&member, &scope, Asked::Blob(digest));
+                    }
+                    return Err(error);
+                }
+                answer => return answer,
+            }
+        }
+        Err(member.upstream.error_at(0, crate::upstream::Failure::BadDigest).into())
+    }
+
+    async fn blob_once(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+        intent: Intent,
+    ) -> Result<BlobAnswer, PullError> {
+        let (row, grant) = self.index.blob(scope, digest, member.policy.public).await.unwrap_or_else(|err| {
+            tracing::warn!(%err, %digest, "upstream is asked instead");
+            (None, None)
+        });
+        let stored = match row {
+            Some(row) => self.open_stored(digest).await?.map(|(file, size_bytes)| (row, file, size_bytes)),
+            None => None,
+        };
+        if let (Some(grant), Some((_, file, size_bytes))) = (&grant, &stored) {
+            self.touch(member, scope, digest, grant);
+            return Ok(stored_answer(digest, file.clone(), *size_bytes, Outcome::Hit));
+        }
+        if member.policy.offline || (grant.is_none() && self.is_known_missing(scope, Asked::Blob(digest))) {
+            return Err(member.not_found(true));
+        }
+        if let Some((row, file, size_bytes)) = stored {
+            self.prove_blob(member, scope, digest, &row, &file).await?;
+            return Ok(stored_answer(digest, file, size_bytes, Outcome::Revalidated));
+        }
+        if let Some(fill) = self.flights.running(&scope.authority, digest) {
+            if grant.is_none() && !fill.is_granted(scope) {
+                member.upstream.probe_blob(&scope.repository, digest, member.upstream.patience()).await?;
+                fill.grant(scope.clone());
+                self.grant_blob(member, scope, digest).await;
+            }
+            return follow(&fill, Outcome::Joined).await;
+        }
+        if intent == Intent::Head {
+            return self.head_only(member, scope, digest).await;
+        }
+        if self.is_uncacheable(digest) {
+            return Err(PullError::Uncacheable("the disk failed or was full a moment ago".to_owned()));
+        }
+        let new = || Fill::new(digest, scope.clone());
+        let (fill, is_new) = self.flights.join_or_lead(&scope.authority, digest, new);
+        if is_new {
+            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill));
+            self.tasks.spawn(lead);
+            return follow(&fill, Outcome::Fill).await;
+        }
+        if grant.is_none() && !fill.is_granted(scope) {
+            // Another scope's fill began since: ask again, as for any running one.
+            return Err(PullError::Restarted);
+        }
+        follow(&fill, Outcome::Joined).await
+    }
+
+    /// The stored file. A row without a file is a miss, and goes.
+    async fn open_stored(&self, digest: Digest) -> Result<Option<(BlobFile, u64)>, PullError> {
+        match self.store.open_blob(digest).await {
+            Ok(Some(found)) => Ok(Some(found)),
+            Ok(None) => {
+                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                Ok(None)
+            }
+            Err(err) => {
+                tracing::warn!(%digest, %err, "a stored blob cannot be opened; it is passed through from upstream");
+                self.uncacheable.insert(digest, self.clock.now());
+                Ok(None)
+            }
+        }
+    }
+
+    async fn head_only(&self, member: &Member, scope: &Scope, digest: Digest) -> Result<BlobAnswer, PullError> {
+        let upstream = &member.upstream;
+        let size = upstream.probe_blob(&scope.repository, digest, upstream.patience()).await?;
+        let failure = || crate::upstream::Failure::Refused("it does not tell the blob's size".to_owned());
+        let size_bytes = size.ok_or_else(|| upstream.error_at(0, failure()))?;
+        Ok(BlobAnswer { digest, size_bytes, source: BlobSource::Nothing, provenance: Provenance::of(Outcome::Fill) })
+    }
+
+    /// A full or failing disk never fails a pull: each request reads upstream for itself.
+    async fn uncached(
+        &self,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+        why: &str,
+    ) -> Result<BlobAnswer, PullError> {
+        let answer = self.head_only(member, scope, digest).await?;
+        tracing::warn!(authority = member.name(), %digest, why, "a blob is passed through without storing it");
+        let counter = &self.metrics.uncached_streams;
+        counter.get_or_create(&crate::metrics::ByAuthority::of(member.name())).inc();
+        let source =
+            UncachedSource { member: Arc::clone(member), scope: scope.clone(), digest, size_bytes: answer.size_bytes };
+        let source = if answer.size_bytes <= WITHHELD_BYTES {
+            BlobSource::Memory(reader::read_whole(source).await?)
+        } else {
+            BlobSource::Uncached(source)
+        };
+        Ok(BlobAnswer { source, ..answer })
+    }
+
+    fn is_uncacheable(&self, digest: Digest) -> bool {
+        let since = self.uncacheable.get(&digest);
+        since.is_some_and(|since| self.clock.now().since(since) < UNCACHEABLE_FOR)
+    }
+}
+
+fn stored_answer(digest: Digest, file: BlobFile, size_bytes: u64, outcome: Outcome) -> BlobAnswer {
+    BlobAnswer { digest, size_bytes, source: BlobSource::Stored(file), provenance: Provenance::of(outcome) }
+}
+
+async fn follow(fill: &Fill, outcome: Outcome) -> Result<BlobAnswer, PullError> {
+    let mut follower = fill.follow();
+    let (size_bytes, file) = follower.begun().await?;
+    let source = BlobSource::Filling(FillSource { follower, file });
+    Ok(BlobAnswer { digest: fill.digest, size_bytes, source, provenance: Provenance::of(outcome) })
+}

@@ -1,0 +1,181 @@
+//! The shared state of one running download: what is there, and how it ended.
+//!
+//! What a client may receive before the digest is known is stated here and nowhere else: all but the last
+//! [`WITHHELD_BYTES`]. A blob that is no larger waits whole, so that a lie about it is a clean error.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::index::Scope;
+use crate::oci::Digest;
+use crate::store::BlobFile;
+
+use super::intervals::Intervals;
+use super::outcome::PullError;
+
+/// The tail that is held back until the digest is proven.
+pub const WITHHELD_BYTES: u64 = 64 * 1024;
+
+pub(super) struct Fill {
+    pub(super) digest: Digest,
+    state: watch::Sender<State>,
+    /// Where upstream has said yes to this digest: those who ask there join without asking again.
+    scopes: Mutex<HashSet<Scope>>,
+}
+
+#[derive(Default)]
+struct State {
+    file: Option<BlobFile>,
+    size_bytes: Option<u64>,
+    there: Intervals,
+    end: End,
+}
+
+#[derive(Default)]
+enum End {
+    #[default]
+    Running,
+    Proven,
+    Failed(PullError),
+}
+
+/// A reader's hold on a fill. Costs a few words, whatever the blob's size.
+pub(super) struct Follower {
+    state: watch::Receiver<State>,
+}
+
+impl Fill {
+    pub(super) fn new(digest: Digest, scope: Scope) -> Self {
+        let (state, _) = watch::channel(State::default());
+        Self { digest, state, scopes: Mutex::new(HashSet::from([scope])) }
+    }
+
+    pub(super) fn is_granted(&self, scope: &Scope) -> bool {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).contains(scope)
+    }
+
+    pub(super) fn grant(&self, scope: Scope) {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).insert(scope);
+    }
+
+    pub(super) fn granted_scopes(&self) -> Vec<Scope> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Upstream has answered: readers learn the size, where it is known, and the file to read from.
+    pub(super) fn opened(&self, file: BlobFile, size_bytes: Option<u64>) {
+        self.state.send_modify(|state| {
+            state.file = Some(file);
+            state.size_bytes = size_bytes;
+        });
+    }
+
+    /// More bytes are in the file. They will not change.
+    pub(super) fn announce(&self, range: Range<u64>) {
+        self.state.send_modify(|state| state.there.add(range));
+    }
+
+    /// The digest is right: the tail is released.
+    pub(super) fn proven(&self, size_bytes: u64) {
+        self.state.send_modify(|state| {
+            state.size_bytes = Some(size_bytes);
+            state.end = End::Proven;
+        });
+    }
+
+    /// Cuts the readers. A fill that is proven stays so.
+    pub(super) fn fail(&self, error: PullError) {
+        self.state.send_modify(|state| {
+            if matches!(state.end, End::Running) {
+                state.end = End::Failed(error);
+            }
+        });
+    }
+
+    pub(super) fn follow(&self) -> Follower {
+        Follower { state: self.state.subscribe() }
+    }
+}
+
+impl Follower {
+    /// The size and the file, when an answer may begin.
+    pub(super) async fn begun(&mut self) -> Result<(u64, BlobFile), PullError> {
+        loop {
+            {
+                let state = self.state.borrow_and_update();
+                match (&state.end, state.size_bytes, &state.file) {
+                    (End::Failed(error), ..) => return Err(error.clone()),
+                    (End::Proven, Some(size_bytes), Some(file)) => return Ok((size_bytes, file.clone())),
+                    (End::Running, Some(size_bytes), Some(file)) if size_bytes > WITHHELD_BYTES => {
+                        return Ok((size_bytes, file.clone()));
+                    }
+                    _ => {}
+                }
+            }
+            self.changed().await?;
+        }
+    }
+
+    /// Waits until bytes at `at` may be read; the end of what may be read from there.
+    pub(super) async fn readable_from(&mut self, at: u64) -> Result<u64, PullError> {
+        loop {
+            {
+                let state = self.state.borrow_and_update();
+                let end = match &state.end {
+                    End::Failed(error) => return Err(error.clone()),
+                    End::Proven => state.size_bytes.unwrap_or(at),
+                    End::Running => {
+                        let held_back = state.size_bytes.unwrap_or(0).saturating_sub(WITHHELD_BYTES);
+                        state.there.contiguous_from(at).min(held_back)
+                    }
+                };
+                if end > at {
+                    return Ok(end);
+                }
+            }
+            self.changed().await?;
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), PullError> {
+        let gone = |_sender_dropped| PullError::Internal("the download ended without a result".to_owned());
+        self.state.changed().await.map_err(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    fn fill() -> Fill {
+        let scope = Scope { domain: 0, authority: "a.test".parse().unwrap(), repository: "x".parse().unwrap() };
+        Fill::new(Digest::of(Algorithm::Sha256, b""), scope)
+    }
+
+    #[tokio::test]
+    async fn the_tail_waits_for_the_proof_whatever_is_there() {
+        let fill = fill();
+        let size = WITHHELD_BYTES + 100;
+        let mut follower = fill.follow();
+        fill.state.send_modify(|state| state.size_bytes = Some(size));
+        fill.announce(0..size);
+        assert_eq!(follower.readable_from(0).await.unwrap(), 100);
+        let (tail, ()) = tokio::join!(follower.readable_from(100), async { fill.proven(size) });
+        assert_eq!(tail.unwrap(), size);
+    }
+
+    #[tokio::test]
+    async fn a_failed_fill_cuts_its_readers_and_a_proven_one_cannot_fail() {
+        let failed = fill();
+        failed.fail(PullError::Restarted);
+        assert!(failed.follow().readable_from(0).await.is_err());
+        let proven = fill();
+        proven.proven(10);
+        proven.fail(PullError::Restarted);
+        assert_eq!(proven.follow().readable_from(0).await.unwrap(), 10);
+    }
+}

@@ -1,0 +1,71 @@
+//! At most one fill per authority and digest, whoever asked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::oci::{Authority, Digest};
+
+use super::fill::Fill;
+use super::outcome::PullError;
+
+type Key = (Authority, Digest);
+
+#[derive(Clone, Default)]
+pub(super) struct Flights(Arc<Mutex<HashMap<Key, Arc<Fill>>>>);
+
+impl Flights {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<Key, Arc<Fill>>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
+        self.with(|flights| flights.get(&(authority.clone(), digest)).cloned())
+    }
+
+    /// The running fill, or a new one, whose task the caller must start. `true` if it is new.
+    pub(super) fn join_or_lead(
+        &self,
+        authority: &Authority,
+        digest: Digest,
+        new: impl FnOnce() -> Fill,
+    ) -> (Arc<Fill>, bool) {
+        self.with(|flights| {
+            let mut is_new = false;
+            let fill = flights.entry((authority.clone(), digest)).or_insert_with(|| {
+                is_new = true;
+                Arc::new(new())
+            });
+            (Arc::clone(fill), is_new)
+        })
+    }
+}
+
+/// A running fill's place in the map. However its task ends, the place is freed and no reader waits for ever.
+pub(super) struct Entry {
+    flights: Flights,
+    key: Key,
+    fill: Arc<Fill>,
+}
+
+impl Entry {
+    pub(super) fn new(flights: &Flights, authority: &Authority, fill: Arc<Fill>) -> Self {
+        Self { flights: flights.clone(), key: (authority.clone(), fill.digest), fill }
+    }
+
+    pub(super) fn fill(&self) -> Arc<Fill> {
+        Arc::clone(&self.fill)
+    }
+
+    /// From here on, who comes joins `next`.
+    pub(super) fn replace(&mut self, next: Arc<Fill>) {
+        self.flights.with(|flights| flights.insert(self.key.clone(), Arc::clone(&next)));
+        self.fill = next;
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.flights.with(|flights| flights.remove(&self.key));
+        self.fill.fail(PullError::Internal("the download's task ended".to_owned()));
+    }
+}

@@ -1,0 +1,144 @@
+//! Who may read what (design §6): a stored digest is served in a scope only if upstream serves it there.
+
+use std::sync::Arc;
+
+use crate::index::{BlobRow, Change, GrantRow, Scope};
+use crate::oci::Digest;
+use crate::store::BlobFile;
+
+use super::fill::WITHHELD_BYTES;
+use super::outcome::PullError;
+use super::{Member, Mirror};
+
+/// Grants that nobody used for so long are dropped.
+pub const UNUSED_DAYS: u64 = 90;
+/// Bytes that another authority has to show.
+const PROOF_BYTES: u64 = WITHHELD_BYTES;
+
+impl Mirror {
+    /// Asks upstream whether `scope` serves the stored blob, and grants it if so. All who ask at once share the answer.
+    pub(super) async fn prove_blob(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+        row: &BlobRow,
+        file: &BlobFile,
+    ) -> Result<(), PullError> {
+        let prove = || {
+            let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
+            let (row, file) = (row.clone(), file.clone());
+            async move { mirror.prove_blob_once(&member, &scope, digest, &row, &file).await }
+        };
+        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
+        self.proofs.run((scope.clone(), digest), prove).await.map_err(died)?.0
+    }
+
+    async fn prove_blob_once(
+        &self,
+        member: &Member,
+        scope: &Scope,
+        digest: Digest,
+        row: &BlobRow,
+        file: &BlobFile,
+    ) -> Result<(), PullError> {
+        let upstream = &member.upstream;
+        let deadline = upstream.patience();
+        if row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0 {
+            upstream.probe_blob(&scope.repository, digest, deadline).await?;
+        } else {
+            // An authority that the bytes did not come from may say yes to anything: it has to show some of them.
+            let range = random_range(row.size_bytes);
+            let shown = upstream.read_blob_range(&scope.repository, digest, range.clone(), deadline).await?;
+            let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let stored = file.read(range.start, length).await;
+            let stored = stored.map_err(|err| PullError::Internal(format!("a stored blob cannot be read: {err}")))?;
+            if shown != stored {
+                return Err(upstream.error_at(0, crate::upstream::Failure::BadDigest).into());
+            }
+        }
+        self.grant_blob(member, scope, digest).await;
+        Ok(())
+    }
+
+    pub(super) async fn grant_blob(&self, member: &Member, scope: &Scope, digest: Digest) {
+        let grant = Change::GrantBlob {
+            scope: scope.clone(),
+            whole_authority: member.policy.public,
+            digest,
+            day: self.clock.now().day(),
+        };
+        // The writer has logged a failure; the grant is asked for again next time.
+        let _lost = self.index.apply(vec![grant]).await;
+    }
+
+    /// Notes that a grant was used, at most once a day and off the request's path.
+    pub(super) fn touch(self: &Arc<Self>, member: &Member, scope: &Scope, digest: Digest, grant: &GrantRow) {
+        let day = self.clock.now().day();
+        if grant.used_day >= day {
+            return;
+        }
+        let (scope, whole_authority) = (scope.clone(), member.policy.public);
+        let change = match grant.media_type.clone() {
+            Some(media_type) => Change::GrantManifest { scope, whole_authority, digest, media_type, day },
+            None => Change::GrantBlob { scope, whole_authority, digest, day },
+        };
+        let mirror = Arc::clone(self);
+        self.tasks.spawn(async move { drop(mirror.index.apply(vec![change]).await) });
+    }
+
+    /// Upstream no longer lets the mirror in: what it granted in this scope is forgotten.
+    pub(super) async fn revoke(&self, scope: &Scope) {
+        tracing::warn!(authority = %scope.authority, repository = %scope.repository,
+            "upstream refuses access; what it granted in this repository is forgotten");
+        let _lost = self.index.apply(vec![Change::DropGrants { scope: scope.clone() }]).await;
+    }
+
+    /// Drops grants that were not used for [`UNUSED_DAYS`], in small steps.
+    pub async fn sweep_grants(&self) {
+        const STEP: usize = 1000;
+        let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
+        for table in ["manifest_grants", "blob_grants"] {
+            let mut after = None;
+            loop {
+                let Ok((expired, next)) = self.index.expired_grants(table, after, before_day, STEP).await else {
+                    break;
+                };
+                if !expired.is_empty() && self.index.apply(expired).await.is_err() {
+                    break;
+                }
+                match next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// A range that could not be guessed; the whole of a small blob.
+fn random_range(size_bytes: u64) -> std::ops::Range<u64> {
+    let Some(span) = size_bytes.checked_sub(PROOF_BYTES).filter(|span| *span > 0) else { return 0..size_bytes };
+    let mut random = [0; 8];
+    // Without randomness the end is as good as any fixed place, and better than none.
+    let start = getrandom::fill(&mut random).map_or(span, |()| u64::from_le_bytes(random) % (span + 1));
+    start..start + PROOF_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_to_show_lies_within_the_blob() {
+        assert_eq!(random_range(10), 0..10);
+        assert_eq!(random_range(PROOF_BYTES), 0..PROOF_BYTES);
+        for size in [PROOF_BYTES + 1, 10 * PROOF_BYTES] {
+            for _ in 0..100 {
+                let range = random_range(size);
+                assert!(range.end <= size && range.end - range.start == PROOF_BYTES);
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A manifest by its digest: held and granted, or fetched, compared and kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::index::{BlobRow, Change, ReferrerRow, Scope};
+use crate::oci::{Algorithm, Digest, Inspected, MediaType, NotAManifest, Reference, Shape};
+use crate::upstream::{Deadline, Failure, FetchedManifest};
+
+use super::negative::Asked;
+use super::outcome::{ManifestAnswer, Outcome, Provenance, PullError};
+use super::policy::OnDenied;
+use super::{Member, Mirror};
+
+/// A manifest whose bytes were compared with its digest.
+#[derive(Debug, Clone)]
+pub(super) struct Manifest {
+    pub(super) digest: Digest,
+    pub(super) media_type: MediaType,
+    pub(super) bytes: Bytes,
+}
+
+impl Manifest {
+    pub(super) fn answer(self, provenance: Provenance) -> ManifestAnswer {
+        ManifestAnswer { digest: self.digest, media_type: self.media_type, bytes: self.bytes, provenance }
+    }
+
+    /// Only an image manifest needs its blobs to be of use.
+    pub(super) fn shape(&self) -> Shape {
+        Inspected::read(&self.bytes, Some(&self.media_type)).map_or(Shape::Other, |inspected| inspected.shape)
+    }
+}
+
+impl Mirror {
+    pub(super) async fn manifest_by_digest(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+    ) -> Result<ManifestAnswer, PullError> {
+        if let Some(held) = self.granted_manifest(member, scope, digest).await {
+            return Ok(held.answer(Provenance::of(Outcome::Hit)));
+        }
+        let asked = Asked::Manifest(Reference::Digest(digest));
+        if member.policy.offline || self.is_known_missing(scope, asked.clone()) {
+            return Err(member.not_found(true));
+        }
+        let fetch = || {
+            let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
+            async move {
+                let deadline = member.upstream.patience();
+                let fetched = mirror.obtain(&member, &scope, digest, deadline).await;
+                match &fetched {
+                    Err(error) if error.is_not_found() => {
+                        mirror.remember_missing(&member, &scope, Asked::Manifest(Reference::Digest(digest)));
+                    }
+                    Err(error) if error.is_denied() && member.policy.on_denied == OnDenied::Refuse => {
+                        mirror.revoke(&scope).await;
+                    }
+                    _ => {}
+                }
+                fetched
+            }
+        };
+        let key = (scope.clone(), Reference::Digest(digest));
+        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
+        let (fetched, role) = self.manifests.run(key, fetch).await.map_err(died)?;
+        let (manifest, outcome) = fetched?;
+        let outcome = match role {
+            crate::coalesce::Role::Joined if outcome == Outcome::Fill => Outcome::Joined,
+            _ => outcome,
+        };
+        Ok(manifest.answer(Provenance::of(outcome)))
+    }
+
+    /// The manifest, if this scope may read it and its bytes are here.
+    pub(super) async fn granted_manifest(
+        self: &Arc<Self>,
+        member: &Member,
+        scope: &Scope,
+        digest: Digest,
+    ) -> Option<Manifest> {
+        let held = match self.index.manifest(scope, digest, member.policy.public).await {
+            Ok(held) => held,
+            Err(err) => {
+                tracing::warn!(%err, %digest, "upstream is asked instead");
+                return None;
+            }
+        };
+        let grant = held.grant?;
+        let media_type = held.media_type.or_else(|| grant.media_type.clone())?;
+        let bytes = self.manifest_bytes(member, digest).await?;
+        self.touch(member, scope, digest, &grant);
+        Some(Manifest { digest, media_type, bytes })
+    }
+
+    /// From memory, else from disk. What is damaged there is dropped and fetched again.
+    async fn manifest_bytes(&self, member: &Member, digest: Digest) -> Option<Bytes> {
+        if let Some(bytes) = self.hot.get(&digest) {
+            return Some(bytes);
+        }
+        let limit = member.upstream.settings().max_manifest_size;
+        match self.store.read_verified(digest, limit).await {
+            Ok(Some(bytes)) => {
+                self.hot.insert(digest, bytes.clone());
+                Some(bytes)
+            }
+            Ok(None) => {
+                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                None
+            }
+            Err(err) => {
+                tracing::warn!(%digest, %err, "a stored manifest cannot be read; it is fetched again");
+                None
+            }
+        }
+    }
+
+    /// Asks upstream for a manifest that this scope has no use of yet: HEAD where the bytes and their type are held from
+    /// this authority, GET otherwise.
+    pub(super) async fn obtain(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+        deadline: Deadline,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        let reference = Reference::Digest(digest);
+        let upstream = &member.upstream;
+        if let Some(held) = self.held_in_authority(member, scope, digest).await {
+            match upstream.head_manifest(&scope.repository, &reference, deadline).await {
+                Ok(_) => {
+                    self.grant_manifest(member, scope, &held).await;
+                    return Ok((held, Outcome::Revalidated));
+                }
+                Err(error) if error.failure == Failure::HeadRefused => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let fetched = upstream.get_manifest(&scope.repository, &reference, deadline).await?;
+        if Digest::of(digest.algorithm(), &fetched.bytes) != digest {
+            self.blame(member, scope, &reference, fetched.endpoint);
+            upstream.distrust(fetched.endpoint, digest);
+            return Err(upstream.error_at(fetched.endpoint, Failure::BadDigest).into());
+        }
+        let manifest = self.keep_manifest(member, scope, digest, &fetched).await?;
+        Ok((manifest, Outcome::Fill))
+    }
+
+    /// The manifest, if another scope of this authority was served it and its bytes are here.
+    pub(super) async fn held_in_authority(&self, member: &Member, scope: &Scope, digest: Digest) -> Option<Manifest> {
+        let held = self.index.manifest(scope, digest, member.policy.public).await.ok()?;
+        let media_type = held.media_type?;
+        let bytes = self.manifest_bytes(member, digest).await?;
+        Some(Manifest { digest, media_type, bytes })
+    }
+
+    pub(super) async fn grant_manifest(&self, member: &Member, scope: &Scope, manifest: &Manifest) {
+        let grant = Change::GrantManifest {
+            scope: scope.clone(),
+            whole_authority: member.policy.public,
+            digest: manifest.digest,
+            media_type: manifest.media_type.clone(),
+            day: self.clock.now().day(),
+        };
+        // The writer has logged a failure; the grant is asked for again next time.
+        let _lost = self.index.apply(vec![grant]).await;
+    }
+
+    /// The digest that a body fetched by tag has: in the algorithm that upstream files it under, if that fits.
+    pub(super) fn digest_of(fetched: &FetchedManifest) -> Digest {
+        match fetched.claimed {
+            Some(claimed) if Digest::of(claimed.algorithm(), &fetched.bytes) == claimed => claimed,
+            _ => Digest::of(Algorithm::Sha256, &fetched.bytes),
+        }
+    }
+
+    /// Records a fetched manifest under the digest its bytes have. The answer does not wait for the disk.
+    pub(super) async fn keep_manifest(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+        fetched: &FetchedManifest,
+    ) -> Result<Manifest, PullError> {
+        let upstream = &member.upstream;
+        let inspected =
+            Inspected::read(&fetched.bytes, fetched.content_type.as_ref()).map_err(|problem| match problem {
+                NotAManifest::Schema1 => {
+                    tracing::warn!(authority = member.name(), repository = %scope.repository,
+                    "upstream has only a schema 1 manifest, which cannot be verified: answered as missing");
+                    member.not_found(false)
+                }
+                NotAManifest::NotJson | NotAManifest::Ambiguous | NotAManifest::Untyped => {
+                    let why = format!("what it sent is no manifest: {problem}");
+                    upstream.error_at(fetched.endpoint, Failure::Refused(why)).into()
+                }
+            })?;
+        // The type at the first verified fetch stands for this authority.
+        let known =
+            self.index.manifest(scope, digest, member.policy.public).await.ok().and_then(|held| held.media_type);
+        let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
+        let manifest = Manifest { digest, media_type, bytes: fetched.bytes.clone() };
+        self.hot.insert(digest, manifest.bytes.clone());
+        self.grant_manifest(member, scope, &manifest).await;
+        let facts = self.facts_about(scope, &manifest, &inspected);
+        let (mirror, member) = (Arc::clone(self), Arc::clone(member));
+        let bytes = manifest.bytes.clone();
+        self.tasks.spawn(async move { mirror.store_manifest(&member, digest, bytes, facts).await });
+        Ok(manifest)
+    }
+
+    fn facts_about(&self, scope: &Scope, manifest: &Manifest, inspected: &Inspected) -> Vec<Change> {
+        let digest = manifest.digest;
+        let size_bytes = manifest.bytes.len() as u64;
+        let row = BlobRow { size_bytes, origin: Some(scope.authority.clone()), stored: self.clock.now() };
+        let children = inspected.children.iter().map(|child| child.digest).collect();
+        let mut facts = vec![Change::PutBlob { digest, row }, Change::PutChildren { manifest: digest, children }];
+        facts.extend(inspected.subject.map(|subject| {
+            let descriptor = serde_json::json!({
+                "mediaType": manifest.media_type,
+                "digest": digest,
+                "size": size_bytes,
+                "artifactType": inspected.artifact_type,
+                "annotations": inspected.annotations,
+            });
+            Change::PutReferrer { scope: scope.clone(), subject, referrer: digest, row: ReferrerRow { descriptor } }
+        }));
+        facts
+    }
+
+    async fn store_manifest(self: Arc<Self>, member: &Member, digest: Digest, bytes: Bytes, facts: Vec<Change>) {
+        match self.store.put(member.upstream.authority(), digest, bytes).await {
+            Ok(committed) => {
+                if self.index.apply(facts).await.is_ok() {
+                    self.show_stored();
+                    self.forget_partial_when_durable(committed).await;
+                }
+            }
+            Err(err) => tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now"),
+        }
+    }
+
+    fn blame(&self, member: &Member, scope: &Scope, reference: &Reference, endpoint: usize) {
+        let labels = crate::metrics::ByAuthority::of(member.name());
+        self.metrics.digest_mismatches.get_or_create(&labels).inc();
+        let error = member.upstream.error_at(endpoint, Failure::BadDigest);
+        tracing::warn!(authority = member.name(), repository = %scope.repository, %reference, endpoint = %error.endpoint,
+            "upstream sent a manifest that is not the one asked for; nothing of it was kept");
+    }
+}

@@ -1,0 +1,148 @@
+//! The decisions. A pull, on one page:
+//!
+//! 1. *Which authority?* [`Mirror::resolve`]: `ns`, `oci-ref-name`, Host, path prefix, default; a closed world.
+//! 2. *May I?* [`Mirror::enter`]: `allow` and `deny`, before any lookup. Then the grant: the recorded fact that upstream
+//!    served this digest in this scope. Without one, upstream is asked ([`grants`]).
+//! 3. *Do I have it?* The index says what is stored, the store opens it.
+//! 4. *Is it fresh?* A tag is believed for its `tag_ttl`, then checked once for all who ask ([`tags`]); digests never age.
+//! 5. *Join or start a fill.* One per authority and digest ([`flight`]), led by a task that no client owns ([`lead`]).
+//! 6. *Answer*: content and how it came about ([`outcome`]). The server makes HTTP of it.
+//!
+//! A hit by digest touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
+//! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
+
+mod blobs;
+mod fill;
+mod flight;
+mod grants;
+mod intervals;
+mod lead;
+mod lists;
+mod manifests;
+mod namespace;
+mod negative;
+mod outcome;
+mod policy;
+mod reader;
+mod referrers;
+mod start;
+mod tag_list;
+mod tags;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use blobs::Intent;
+pub use fill::WITHHELD_BYTES;
+pub use grants::UNUSED_DAYS;
+pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Refusal, Wildcard};
+pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
+pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
+pub use reader::{BlobReader, BlobSource};
+pub use referrers::has_artifact_type;
+pub use start::{MemberKey, MemberSettings, RecoveryError};
+pub use tag_list::TagsQuery;
+
+use crate::clock::{Clock, Timestamp};
+use crate::coalesce::Coalesce;
+use crate::index::{Index, Scope};
+use crate::metrics::Metrics;
+use crate::oci::{Authority, Digest, Reference, Tag};
+use crate::store::Store;
+use crate::upstream::Upstream;
+
+use flight::Flights;
+use manifests::Manifest;
+use negative::Negatives;
+use start::Members;
+
+/// The whole mirror, shared by all requests.
+pub struct Mirror {
+    namespaces: Namespaces,
+    members: Members,
+    store: Store,
+    index: Index,
+    clock: Clock,
+    metrics: Metrics,
+    /// Everything that outlives the request which started it.
+    tasks: TaskTracker,
+    /// Set when fills must end now.
+    stopping: CancellationToken,
+    flights: Flights,
+    checks: Coalesce<(Scope, Tag), Result<tags::Checked, PullError>>,
+    manifests: Coalesce<(Scope, Reference), Result<(Manifest, Outcome), PullError>>,
+    proofs: Coalesce<(Scope, Digest), Result<(), PullError>>,
+    lists: Coalesce<(Scope, String), lists::FetchedList>,
+    /// Manifests lately used, by digest: whether a scope may read one is the index's to say.
+    hot: moka::sync::Cache<Digest, Bytes>,
+    negatives: Negatives,
+    /// Digests that could not be stored, and since when.
+    uncacheable: moka::sync::Cache<Digest, Timestamp>,
+}
+
+/// One authority: whom to ask, and what its content may do.
+pub struct Member {
+    upstream: Upstream,
+    policy: Policy,
+}
+
+impl Mirror {
+    /// Where a request leads. `default` is the listener's own.
+    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, Refusal> {
+        self.namespaces.resolve(claims, default)
+    }
+
+    /// The `ns` to echo where a request names nothing else, as for `/v2/`.
+    pub fn admitted_ns(&self, claims: &Claims<'_>) -> Result<Option<Authority>, NamespaceError> {
+        self.namespaces.admitted_ns(claims)
+    }
+
+    /// A manifest by tag or digest. HEAD asks the same.
+    pub async fn manifest(self: &Arc<Self>, place: &Place, reference: &Reference) -> Result<ManifestAnswer, PullError> {
+        let (member, scope) = self.enter(place)?;
+        match reference {
+            Reference::Tag(tag) => self.manifest_by_tag(&member, &scope, tag).await,
+            Reference::Digest(digest) => self.manifest_by_digest(&member, &scope, *digest).await,
+        }
+    }
+
+    /// The name under which an authority is counted: that of the configured upstream.
+    pub fn label(&self, authority: &Authority) -> String {
+        self.member(authority).map_or_else(|| "unknown".to_owned(), |member| member.name().to_owned())
+    }
+
+    /// The rules, before any lookup: a refused repository is refused cold and warm alike.
+    fn enter(&self, place: &Place) -> Result<(Arc<Member>, Scope), PullError> {
+        let authority = &place.authority;
+        let member = self
+            .member(authority)
+            .ok_or_else(|| PullError::NotFound { authority: authority.clone(), remembered: true })?;
+        if !member.policy.allows(&place.repository) {
+            return Err(PullError::RefusedByRule { authority: authority.clone() });
+        }
+        let scope = Scope { domain: 0, authority: authority.clone(), repository: place.repository.clone() };
+        Ok((member, scope))
+    }
+
+    fn show_stored(&self) {
+        self.metrics.stored_bytes.set(self.store.used_bytes());
+    }
+}
+
+impl Member {
+    fn name(&self) -> &str {
+        &self.upstream.settings().name
+    }
+
+    fn not_found(&self, remembered: bool) -> PullError {
+        PullError::NotFound { authority: self.upstream.authority().clone(), remembered }
+    }
+
+    fn within_max_stale(&self, age: Duration) -> bool {
+        self.policy.max_stale.is_none_or(|max| age <= max)
+    }
+}

@@ -1,0 +1,70 @@
+//! What the configuration lets one upstream's content do.
+
+use std::time::Duration;
+
+use regex_lite::Regex;
+
+use crate::oci::{Repository, RepositoryPattern, Tag};
+
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How long a tag or list is believed without asking.
+    pub tag_ttl: Duration,
+    /// How long a 404 is believed.
+    pub negative_ttl: Duration,
+    pub keep_deleted: bool,
+    pub on_denied: OnDenied,
+    /// One grant opens a digest to the whole authority.
+    pub public: bool,
+    pub offline: bool,
+    /// Oldest answer that may be served when upstream cannot be asked; `None` is any.
+    pub max_stale: Option<Duration>,
+    /// Deadline of a check while a copy is held.
+    pub check_timeout: Duration,
+    /// Empty allows all.
+    pub allow: Vec<RepositoryPattern>,
+    pub deny: Vec<RepositoryPattern>,
+    pub freshness: Vec<FreshnessRule>,
+}
+
+/// What a 401 or 403 means for what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDenied {
+    /// Access was revoked: refuse, and forget that it was ever granted.
+    Refuse,
+    /// Serve what is held, as if upstream could not be asked.
+    Stale,
+}
+
+/// The first rule that matches a tag decides how long it is believed.
+#[derive(Debug, Clone)]
+pub struct FreshnessRule {
+    pub repositories: RepositoryPattern,
+    /// Matches the whole tag; `None` matches every tag.
+    pub tag: Option<Regex>,
+    pub ttl: Ttl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ttl {
+    For(Duration),
+    /// Once fetched, never checked again.
+    Immutable,
+}
+
+impl Policy {
+    pub fn allows(&self, repository: &Repository) -> bool {
+        let listed = |patterns: &[RepositoryPattern]| patterns.iter().any(|pattern| pattern.matches(repository));
+        (self.allow.is_empty() || listed(&self.allow)) && !listed(&self.deny)
+    }
+
+    pub fn ttl(&self, repository: &Repository, tag: &Tag) -> Ttl {
+        let matching = self.freshness.iter().find(|rule| {
+            rule.repositories.matches(repository)
+                && rule.tag.as_ref().is_none_or(|pattern| {
+                    pattern.find(tag.as_str()).is_some_and(|found| found.range() == (0..tag.as_str().len()))
+                })
+        });
+        matching.map_or(Ttl::For(self.tag_ttl), |rule| rule.ttl)
+    }
+}

@@ -1,0 +1,221 @@
+//! One response body: bytes of a range, at the reader's own pace.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::index::Scope;
+use crate::oci::{Digest, Hasher};
+use crate::store::{BlobFile, READ_CHUNK};
+use crate::upstream::{Deadline, OpenedBlob};
+
+use super::Member;
+use super::fill::{Follower, WITHHELD_BYTES};
+use super::outcome::PullError;
+
+/// Where a blob's bytes come from.
+pub enum BlobSource {
+    /// HEAD was asked: there is nothing to read.
+    Nothing,
+    Memory(Bytes),
+    Stored(BlobFile),
+    Filling(FillSource),
+    Uncached(UncachedSource),
+}
+
+/// A running fill and its file.
+pub struct FillSource {
+    pub(super) follower: Follower,
+    pub(super) file: BlobFile,
+}
+
+/// Upstream itself, for a blob that cannot be kept.
+pub struct UncachedSource {
+    pub(super) member: Arc<Member>,
+    pub(super) scope: Scope,
+    pub(super) digest: Digest,
+    pub(super) size_bytes: u64,
+}
+
+/// Gives the bytes of one range. Dropping it changes nothing for others.
+pub struct BlobReader {
+    kind: Kind,
+    at: u64,
+    end: u64,
+}
+
+enum Kind {
+    Memory(Bytes),
+    File(BlobFile),
+    Filling(FillSource),
+    Uncached(Box<Passing>),
+}
+
+/// A body passing through: hashed where it is read whole, its tail held back until the digest is right.
+struct Passing {
+    source: UncachedSource,
+    opened: Option<OpenedBlob>,
+    hasher: Option<Hasher>,
+    /// Of the bytes received.
+    position: u64,
+    /// Received, and not yet given on.
+    held: VecDeque<Bytes>,
+    held_bytes: u64,
+    complete: bool,
+}
+
+impl BlobSource {
+    /// Reads `range`, which lies within the blob.
+    pub fn reader(self, range: Range<u64>) -> BlobReader {
+        let kind = match self {
+            Self::Nothing => Kind::Memory(Bytes::new()),
+            Self::Memory(bytes) => Kind::Memory(bytes),
+            Self::Stored(file) => Kind::File(file),
+            Self::Filling(source) => Kind::Filling(source),
+            Self::Uncached(source) => Kind::Uncached(Box::new(Passing::new(source))),
+        };
+        BlobReader { kind, at: range.start, end: range.end }
+    }
+}
+
+impl BlobReader {
+    /// The next bytes; `None` at the end of the range. After an error the response must be cut.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, PullError> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let bytes = match &mut self.kind {
+            Kind::Memory(bytes) => {
+                let within = to_usize(self.at)..to_usize(self.end);
+                if within.end > bytes.len() {
+                    return Err(PullError::Internal("a range beyond the blob".to_owned()));
+                }
+                bytes.slice(within)
+            }
+            Kind::File(file) => read(file, self.at, self.end).await?,
+            Kind::Filling(source) => {
+                let readable = source.follower.readable_from(self.at).await?;
+                read(&source.file, self.at, readable.min(self.end)).await?
+            }
+            Kind::Uncached(passing) => passing.next(self.at, self.end).await?,
+        };
+        self.at += bytes.len() as u64;
+        Ok(Some(bytes))
+    }
+}
+
+async fn read(file: &BlobFile, at: u64, end: u64) -> Result<Bytes, PullError> {
+    let length = to_usize(end - at).min(READ_CHUNK);
+    file.read(at, length).await.map_err(|err| PullError::Internal(format!("a stored blob cannot be read: {err}")))
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+impl Passing {
+    fn new(source: UncachedSource) -> Self {
+        Self { source, opened: None, hasher: None, position: 0, held: VecDeque::new(), held_bytes: 0, complete: false }
+    }
+
+    /// Bytes from `at` on, at most to `end`. A range that reaches into the tail is answered from a whole read, hashed.
+    async fn next(&mut self, at: u64, end: u64) -> Result<Bytes, PullError> {
+        let size = self.source.size_bytes;
+        let needs_proof = end > size.saturating_sub(WITHHELD_BYTES);
+        if self.opened.is_none() {
+            self.open(if needs_proof { 0 } else { at }, needs_proof).await?;
+        }
+        loop {
+            // What lies before the range was only for the hash.
+            self.drop_before(at);
+            let start = self.position - self.held_bytes;
+            if self.held_bytes > 0 && start == at {
+                let releasable = if !needs_proof || self.complete {
+                    end
+                } else {
+                    end.min(size.saturating_sub(WITHHELD_BYTES)).min(self.position)
+                };
+                if releasable > at
+                    && let Some(bytes) = self.take(releasable - at)
+                {
+                    return Ok(bytes);
+                }
+            }
+            self.receive(needs_proof).await?;
+        }
+    }
+
+    async fn open(&mut self, from: u64, hashed: bool) -> Result<(), PullError> {
+        let UncachedSource { member, scope, digest, .. } = &self.source;
+        let deadline: Deadline = member.upstream.patience();
+        let opened = member.upstream.open_blob(&scope.repository, *digest, from, None, deadline).await?;
+        self.position = opened.start;
+        self.hasher = hashed.then(|| Hasher::new(digest.algorithm()));
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    async fn receive(&mut self, hashed: bool) -> Result<(), PullError> {
+        let UncachedSource { member, digest, size_bytes, .. } = &self.source;
+        let Some(opened) = &mut self.opened else { return Err(PullError::Internal("not opened".to_owned())) };
+        let fail = |failure| PullError::Upstream(member.upstream.error_at(opened.endpoint, failure));
+        match opened.body.chunk().await.map_err(fail)? {
+            Some(chunk) => {
+                if let Some(hasher) = &mut self.hasher {
+                    hasher.update(&chunk);
+                }
+                self.position += chunk.len() as u64;
+                self.held_bytes += chunk.len() as u64;
+                self.held.push_back(chunk);
+                Ok(())
+            }
+            None if self.complete || !hashed => {
+                Err(fail(crate::upstream::Failure::Broken("its body ended early".to_owned())))
+            }
+            None => {
+                let right = self.hasher.take().is_some_and(|hasher| hasher.finish() == *digest);
+                if !right || self.position != *size_bytes {
+                    return Err(fail(crate::upstream::Failure::BadDigest));
+                }
+                self.complete = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn drop_before(&mut self, at: u64) {
+        while let Some(first) = self.held.front_mut() {
+            let start = self.position - self.held_bytes;
+            let Some(surplus) = at.checked_sub(start).filter(|surplus| *surplus > 0) else { return };
+            let cut = to_usize(surplus).min(first.len());
+            let _dropped = first.split_to(cut);
+            self.held_bytes -= cut as u64;
+            if first.is_empty() {
+                self.held.pop_front();
+            }
+        }
+    }
+
+    fn take(&mut self, limit: u64) -> Option<Bytes> {
+        let first = self.held.front_mut()?;
+        let bytes = first.split_to(to_usize(limit).min(first.len()));
+        self.held_bytes -= bytes.len() as u64;
+        if first.is_empty() {
+            self.held.pop_front();
+        }
+        Some(bytes)
+    }
+}
+
+/// Reads a small blob through, whole, and proves it: for one that cannot be kept.
+pub(super) async fn read_whole(source: UncachedSource) -> Result<Bytes, PullError> {
+    let size = source.size_bytes;
+    let mut reader = BlobSource::Uncached(source).reader(0..size);
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = reader.next().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}

@@ -1,0 +1,103 @@
+//! Referrers of a digest: upstream's API, else the tag schema, else none (distribution-spec, "Listing Referrers").
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::index::Scope;
+use crate::oci::{Digest, Inspected, MediaType, Reference, Shape};
+use crate::upstream::Failure;
+
+use super::outcome::{Outcome, Provenance, PullError, ReferrersAnswer};
+use super::{Member, Mirror, Place};
+
+/// Pages of one answer; a list that is longer is refused.
+const MAX_PAGES: usize = 50;
+
+impl Mirror {
+    /// All referrers, whatever their type. Never "not found": a subject without referrers has an empty list.
+    pub async fn referrers(self: &Arc<Self>, place: &Place, subject: Digest) -> Result<ReferrersAnswer, PullError> {
+        let (member, scope) = self.enter(place)?;
+        let fetch = || {
+            let (member, scope) = (Arc::clone(&member), scope.clone());
+            async move { fetch(&member, &scope, subject).await }
+        };
+        let name = format!("referrers:{subject}");
+        match self.cached_list(&member, &scope, &name, fetch).await {
+            Ok((descriptors, provenance)) => Ok(ReferrersAnswer { descriptors, provenance }),
+            Err(error) if member.policy.offline && error.is_not_found() => self.held_referrers(&scope, subject).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn held_referrers(&self, scope: &Scope, subject: Digest) -> Result<ReferrersAnswer, PullError> {
+        let held = self.index.referrers_of(scope, subject).await.map_err(|err| PullError::Internal(err.to_string()))?;
+        let descriptors = held.into_iter().map(|row| row.descriptor).collect();
+        let stale_because = Some("this upstream is offline by configuration; this is what is held".to_owned());
+        Ok(ReferrersAnswer {
+            descriptors,
+            provenance: Provenance { outcome: Outcome::Stale, age: None, stale_because },
+        })
+    }
+}
+
+async fn fetch(member: &Member, scope: &Scope, subject: Digest) -> Result<Vec<serde_json::Value>, PullError> {
+    let upstream = &member.upstream;
+    let deadline = upstream.patience();
+    let mut found = Vec::new();
+    let mut query = String::new();
+    for _page in 0..MAX_PAGES {
+        let page = upstream.list_referrers(&scope.repository, subject, &query, deadline).await?;
+        let Some(page) = page else { return by_tag_schema(member, scope, subject).await };
+        found.extend(page.descriptors);
+        let size: usize = found.iter().map(|descriptor| descriptor.to_string().len()).sum();
+        let limit = upstream.settings().max_list_size;
+        if size as u64 > limit {
+            let failure = Failure::TooLarge { limit_bytes: limit, key: "max_list_size" };
+            return Err(upstream.error_at(0, failure).into());
+        }
+        match page.next {
+            Some(next) => query = next,
+            None => return Ok(usable(found)),
+        }
+    }
+    let failure = Failure::Refused(format!("its list of referrers has more than {MAX_PAGES} pages"));
+    Err(upstream.error_at(0, failure).into())
+}
+
+async fn by_tag_schema(member: &Member, scope: &Scope, subject: Digest) -> Result<Vec<serde_json::Value>, PullError> {
+    let upstream = &member.upstream;
+    let Ok(tag) = subject.referrers_tag().parse() else { return Ok(Vec::new()) };
+    let reference = Reference::Tag(tag);
+    let fetched = match upstream.get_manifest(&scope.repository, &reference, upstream.patience()).await {
+        Ok(fetched) => fetched,
+        Err(error) if error.failure == Failure::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    // registry.gitlab.com resolves this tag to the subject itself, which is no list of referrers.
+    let is_index =
+        Inspected::read(&fetched.bytes, fetched.content_type.as_ref()).is_ok_and(|m| m.shape == Shape::Index);
+    let index: serde_json::Value = serde_json::from_slice(&fetched.bytes).unwrap_or_default();
+    let listed = index.get("manifests").and_then(|manifests| manifests.as_array()).cloned();
+    Ok(if is_index { usable(listed.unwrap_or_default()) } else { Vec::new() })
+}
+
+/// Descriptors that name something which can be pulled, each once.
+fn usable(descriptors: Vec<serde_json::Value>) -> Vec<serde_json::Value> {
+    let mut seen = HashSet::new();
+    let mut usable = descriptors;
+    usable.retain(|descriptor| {
+        let text = |field: &str| descriptor.get(field).and_then(serde_json::Value::as_str);
+        let digest = text("digest").and_then(|digest| digest.parse::<Digest>().ok());
+        let typed = text("mediaType").and_then(MediaType::parse).is_some();
+        let sized = descriptor.get("size").and_then(serde_json::Value::as_u64).is_some();
+        typed && sized && digest.is_some_and(|digest| seen.insert(digest))
+    });
+    usable
+}
+
+/// Whether a descriptor has the type that was asked for: its `artifactType`, else the type of its config is not known
+/// here and it does not match.
+pub fn has_artifact_type(descriptor: &serde_json::Value, wanted: &[String]) -> bool {
+    let artifact_type = descriptor.get("artifactType").and_then(serde_json::Value::as_str);
+    wanted.is_empty() || artifact_type.is_some_and(|have| wanted.iter().any(|want| want == have))
+}

@@ -1,0 +1,256 @@
+//! A manifest by its tag: fresh, or checked, or stale because it cannot be checked (design §4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::coalesce::Role;
+use crate::index::{Change, Scope, TagRow};
+use crate::metrics::ByResult;
+use crate::oci::{Digest, Reference, Shape, Tag};
+use crate::upstream::{Deadline, Failure};
+
+use super::manifests::Manifest;
+use super::negative::Asked;
+use super::outcome::{ManifestAnswer, Outcome, Provenance, PullError};
+use super::policy::{OnDenied, Ttl};
+use super::{Member, Mirror};
+
+/// A failed check is not repeated sooner.
+const MIN_HOLD: Duration = Duration::from_secs(10);
+
+/// A tag whose manifest may be served.
+#[derive(Debug, Clone)]
+struct Copy {
+    row: TagRow,
+    manifest: Manifest,
+}
+
+/// What a check led to.
+#[derive(Debug, Clone)]
+pub(super) struct Checked {
+    manifest: Manifest,
+    outcome: Outcome,
+    checked: Timestamp,
+    stale_because: Option<String>,
+}
+
+impl Mirror {
+    pub(super) async fn manifest_by_tag(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        tag: &Tag,
+    ) -> Result<ManifestAnswer, PullError> {
+        let row = self.tag_row(member, scope, tag).await;
+        let copy = self.held_copy(member, scope, row.clone()).await;
+        let now = self.clock.now();
+        if let Some(copy) = &copy {
+            let ttl = member.policy.ttl(&scope.repository, tag);
+            let age = now.since(copy.row.checked);
+            // A check that lies ahead is one from before the clock was set back.
+            let fresh = copy.row.checked <= now && matches!(ttl, Ttl::For(ttl) if age < ttl);
+            if fresh || ttl == Ttl::Immutable {
+                return Ok(copy.manifest.clone().answer(Provenance { age: Some(age), ..Provenance::of(Outcome::Hit) }));
+            }
+            let because = if member.policy.offline {
+                Some("this upstream is offline by configuration".to_owned())
+            } else {
+                (now < copy.row.hold_until).then(|| "the last check failed a moment ago".to_owned())
+            };
+            if because.is_some() && member.within_max_stale(age) {
+                let provenance = Provenance { outcome: Outcome::Stale, age: Some(age), stale_because: because };
+                return Ok(copy.manifest.clone().answer(provenance));
+            }
+        }
+        let is_tombstone =
+            row.is_some_and(|row| row.digest.is_none() && now.since(row.checked) < member.policy.negative_ttl);
+        let missing = is_tombstone || self.is_known_missing(scope, Asked::Manifest(Reference::Tag(tag.clone())));
+        if member.policy.offline || (copy.is_none() && missing) {
+            return Err(member.not_found(true));
+        }
+        let check = || {
+            let (mirror, member) = (Arc::clone(self), Arc::clone(member));
+            let (scope, tag, copy) = (scope.clone(), tag.clone(), copy.clone());
+            async move { mirror.check(&member, &scope, &tag, copy).await }
+        };
+        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
+        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await.map_err(died)?;
+        let checked = checked?;
+        let outcome = match (checked.outcome, role) {
+            (Outcome::Fill, Role::Joined) => Outcome::Joined,
+            (outcome, _) => outcome,
+        };
+        let age = self.clock.now().since(checked.checked);
+        let provenance = Provenance { outcome, age: Some(age), stale_because: checked.stale_because };
+        Ok(checked.manifest.answer(provenance))
+    }
+
+    async fn tag_row(&self, member: &Member, scope: &Scope, tag: &Tag) -> Option<TagRow> {
+        match self.index.tag(scope, tag, member.policy.public).await {
+            Ok(held) => held.map(|held| held.row),
+            Err(err) => {
+                tracing::warn!(%err, %tag, "upstream is asked instead");
+                None
+            }
+        }
+    }
+
+    async fn held_copy(self: &Arc<Self>, member: &Member, scope: &Scope, row: Option<TagRow>) -> Option<Copy> {
+        let row = row?;
+        let manifest = self.granted_manifest(member, scope, row.digest?).await?;
+        Some(Copy { row, manifest })
+    }
+
+    /// Asks upstream what the tag points to, records it, and says what to serve.
+    async fn check(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        tag: &Tag,
+        copy: Option<Copy>,
+    ) -> Result<Checked, PullError> {
+        let found = self.ask_for_tag(member, scope, tag, copy.as_ref()).await;
+        let counted = |result| {
+            if copy.is_some() {
+                let labels = ByResult { authority: member.name().to_owned(), result };
+                self.metrics.revalidations.get_or_create(&labels).inc();
+            }
+        };
+        match found {
+            Ok((manifest, outcome)) => {
+                counted(if outcome == Outcome::Revalidated { "unchanged" } else { "changed" });
+                let now = self.clock.now();
+                let row = TagRow::moved_to(copy.map(|copy| copy.row), manifest.digest, now);
+                self.put_tag(scope, tag, row).await;
+                Ok(Checked { manifest, outcome, checked: now, stale_because: None })
+            }
+            Err(error) => {
+                counted("failed");
+                self.without_an_answer(member, scope, tag, copy, error).await
+            }
+        }
+    }
+
+    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing.
+    async fn ask_for_tag(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        tag: &Tag,
+        copy: Option<&Copy>,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        let upstream = &member.upstream;
+        let deadline = || match copy {
+            Some(_) => Deadline::now() + member.policy.check_timeout,
+            None => upstream.patience(),
+        };
+        let by_tag = Reference::Tag(tag.clone());
+        let head = upstream.head_manifest(&scope.repository, &by_tag, deadline()).await;
+        let head_refused = match head {
+            Ok(head) => {
+                if let Some(digest) = head.digest {
+                    if let Some(copy) = copy.filter(|copy| copy.manifest.digest == digest) {
+                        return Ok((copy.manifest.clone(), Outcome::Revalidated));
+                    }
+                    match self.obtain_named(member, scope, digest, deadline()).await {
+                        Err(error) if error.is_not_found() => {}
+                        answer => return answer,
+                    }
+                }
+                false
+            }
+            Err(error) if error.failure == Failure::HeadRefused => true,
+            Err(error) => return Err(error.into()),
+        };
+        let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline()).await?;
+        if head_refused {
+            upstream.remember_head_is_refused(fetched.endpoint);
+        }
+        let digest = Self::digest_of(&fetched);
+        match copy {
+            Some(copy) if copy.manifest.digest == digest => Ok((copy.manifest.clone(), Outcome::Revalidated)),
+            _ => Ok((self.keep_manifest(member, scope, digest, &fetched).await?, Outcome::Fill)),
+        }
+    }
+
+    /// The manifest that a HEAD of a tag has named. The HEAD is also the proof that this scope serves it.
+    async fn obtain_named(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        digest: Digest,
+        deadline: Deadline,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        if let Some(held) = self.held_in_authority(member, scope, digest).await {
+            self.grant_manifest(member, scope, &held).await;
+            return Ok((held, Outcome::Revalidated));
+        }
+        self.obtain(member, scope, digest, deadline).await
+    }
+
+    /// Upstream did not say what the tag points to: what is held may be served, by cause.
+    async fn without_an_answer(
+        self: &Arc<Self>,
+        member: &Member,
+        scope: &Scope,
+        tag: &Tag,
+        copy: Option<Copy>,
+        error: PullError,
+    ) -> Result<Checked, PullError> {
+        let now = self.clock.now();
+        let kept = if error.is_not_found() {
+            member.policy.keep_deleted
+        } else if error.is_denied() {
+            if member.policy.on_denied == OnDenied::Refuse {
+                self.revoke(scope).await;
+            }
+            member.policy.on_denied == OnDenied::Stale
+        } else {
+            match &copy {
+                Some(copy) => {
+                    member.within_max_stale(now.since(copy.row.checked))
+                        && self.may_serve_stale(member, scope, &copy.manifest, &error).await
+                }
+                None => false,
+            }
+        };
+        let Some(copy) = copy.filter(|_| kept) else {
+            if error.is_not_found() {
+                if let Some(row) = self.tag_row(member, scope, tag).await {
+                    let gone = TagRow { digest: None, checked: now, hold_until: Timestamp::default(), ..row };
+                    self.put_tag(scope, tag, gone).await;
+                }
+                self.remember_missing(member, scope, Asked::Manifest(Reference::Tag(tag.clone())));
+            }
+            return Err(error);
+        };
+        let ttl = match member.policy.ttl(&scope.repository, tag) {
+            Ttl::For(ttl) => ttl,
+            Ttl::Immutable => MIN_HOLD,
+        };
+        let hold = ttl.max(MIN_HOLD).max(error.retry_after().unwrap_or_default());
+        self.put_tag(scope, tag, TagRow { hold_until: now.plus(hold), ..copy.row.clone() }).await;
+        tracing::warn!(authority = member.name(), repository = %scope.repository, %tag, %error,
+            "a tag could not be checked; the copy held is served");
+        Ok(Checked {
+            manifest: copy.manifest,
+            outcome: Outcome::Stale,
+            checked: copy.row.checked,
+            stale_because: Some(error.to_string()),
+        })
+    }
+
+    /// An image whose blobs are missing would only fail later, and at a client that then asks nobody else.
+    async fn may_serve_stale(&self, member: &Member, scope: &Scope, manifest: &Manifest, error: &PullError) -> bool {
+        if error.is_rationed() || manifest.shape() == Shape::Index {
+            return true;
+        }
+        self.index.is_whole(scope, manifest.digest, member.policy.public).await.unwrap_or(false)
+    }
+
+    async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {
+        // The writer has logged a failure; the tag is checked again next time.
+        let _lost = self.index.apply(vec![Change::PutTag { scope: scope.clone(), tag: tag.clone(), row }]).await;
+    }
+}

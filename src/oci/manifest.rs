@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Digest, MediaType};
+
+/// What a manifest says about itself, read from its exact bytes; the bytes are never written again.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    pub media_type: MediaType,
+    pub shape: Shape,
+    /// What it needs: config and layers, or the manifests of an index.
+    pub children: Vec<Child>,
+    pub subject: Option<Digest>,
+    /// `artifactType`, else the config's media type: what referrers are filtered by (distribution-spec).
+    pub artifact_type: Option<String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a manifest is built like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Index,
+    Image,
+    /// A JSON object that lists nothing this program knows.
+    Other,
+}
+
+/// One descriptor of a manifest. Those whose digest cannot be verified are left out.
+#[derive(Debug, Clone)]
+pub struct Child {
+    pub digest: Digest,
+    pub size_bytes: u64,
+    pub kind: Shape,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAManifest {
+    #[error("its body is no JSON object")]
+    NotJson,
+    #[error("it is a schema 1 manifest, which cannot be verified")]
+    Schema1,
+    #[error("its body is an index and an image at once")]
+    Ambiguous,
+    #[error("its type cannot be told from header or body")]
+    Untyped,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: Option<serde_json::Value>,
+    media_type: Option<String>,
+    config: Option<RawDescriptor>,
+    layers: Option<Vec<RawDescriptor>>,
+    /// Of the withdrawn OCI artifact manifest.
+    blobs: Option<Vec<RawDescriptor>>,
+    manifests: Option<Vec<RawDescriptor>>,
+    subject: Option<RawDescriptor>,
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    #[serde(default)]
+    digest: String,
+    #[serde(default)]
+    size: serde_json::Value,
+    media_type: Option<String>,
+}
+
+impl RawDescriptor {
+    fn child(&self, kind: Shape) -> Option<Child> {
+        Some(Child { digest: self.digest.parse().ok()?, size_bytes: self.size.as_u64()?, kind })
+    }
+}
+
+impl Inspected {
+    /// Reads a body that came with `content_type`.
+    ///
+    /// The type in the body wins over the header, because the digest covers it and so no later answer can change it
+    /// (CVE-2021-41190); the header decides only where the body is silent, and only within its shape.
+    pub fn read(body: &[u8], content_type: Option<&MediaType>) -> Result<Self, NotAManifest> {
+        if content_type.is_some_and(MediaType::is_schema_1) {
+            return Err(NotAManifest::Schema1);
+        }
+        let raw: Raw = serde_json::from_slice(body).map_err(|_syntax| NotAManifest::NotJson)?;
+        let body_type = raw.media_type.as_deref().and_then(MediaType::parse);
+        if raw.schema_version.as_ref().and_then(serde_json::Value::as_u64) == Some(1)
+            || body_type.as_ref().is_some_and(MediaType::is_schema_1)
+        {
+            return Err(NotAManifest::Schema1);
+        }
+        let shape = match (&raw.manifests, raw.config.is_some() || raw.layers.is_some()) {
+            (Some(_), true) => return Err(NotAManifest::Ambiguous),
+            (Some(_), false) => Shape::Index,
+            (None, true) => Shape::Image,
+            (None, false) => Shape::Other,
+        };
+        let mut children: Vec<Child> = Vec::new();
+        children.extend(raw.config.iter().filter_map(|d| d.child(Shape::Other)));
+        children.extend(raw.layers.iter().flatten().filter_map(|d| d.child(Shape::Other)));
+        children.extend(raw.blobs.iter().flatten().filter_map(|d| d.child(Shape::Other)));
+        children.extend(raw.manifests.iter().flatten().filter_map(|d| d.child(Shape::Image)));
+        Ok(Self {
+            media_type: decide_type(shape, body_type, content_type)?,
+            shape,
+            children,
+            subject: raw.subject.and_then(|d| d.digest.parse().ok()),
+            artifact_type: raw
+                .artifact_type
+                .filter(|t| !t.is_empty())
+                .or_else(|| raw.config.and_then(|c| c.media_type)),
+            annotations: raw.annotations.unwrap_or_default(),
+        })
+    }
+}
+
+fn decide_type(
+    shape: Shape,
+    body_type: Option<MediaType>,
+    header: Option<&MediaType>,
+) -> Result<MediaType, NotAManifest> {
+    let fits = |media_type: &MediaType| match shape {
+        Shape::Index => !media_type.is_image_manifest(),
+        Shape::Image => !media_type.is_index(),
+        Shape::Other => !media_type.is_index() && !media_type.is_image_manifest(),
+    };
+    // Generic types name a transfer, not a manifest; `text/plain` would be read as schema 1 by containerd.
+    let specific = |media_type: &&MediaType| {
+        !media_type.as_str().starts_with("text/")
+            && !matches!(media_type.as_str(), MediaType::OCTET_STREAM | "application/json")
+    };
+    if let Some(media_type) = body_type {
+        return if fits(&media_type) { Ok(media_type) } else { Err(NotAManifest::Ambiguous) };
+    }
+    match (header.filter(specific).filter(|h| fits(h)), shape) {
+        (Some(header), _) => Ok(header.clone()),
+        (None, Shape::Index) => Ok(MediaType::known(MediaType::OCI_INDEX)),
+        (None, Shape::Image) => Ok(MediaType::known(MediaType::OCI_MANIFEST)),
+        (None, Shape::Other) => Err(NotAManifest::Untyped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str, header: &str) -> Result<String, NotAManifest> {
+        let header = MediaType::parse(header);
+        Inspected::read(body.as_bytes(), header.as_ref()).map(|m| m.media_type.to_string())
+    }
+
+    #[test]
+    fn the_type_comes_from_the_body_then_the_header_then_the_structure() {
+        let docker = format!(r#"{{"mediaType":"{}","config":{{}},"layers":[]}}"#, MediaType::DOCKER_MANIFEST);
+        assert_eq!(read(&docker, MediaType::OCI_INDEX).unwrap(), MediaType::DOCKER_MANIFEST);
+        assert_eq!(read(r#"{"layers":[]}"#, MediaType::DOCKER_MANIFEST).unwrap(), MediaType::DOCKER_MANIFEST);
+        assert_eq!(read(r#"{"layers":[]}"#, "text/plain").unwrap(), MediaType::OCI_MANIFEST);
+        assert_eq!(read(r#"{"manifests":[]}"#, MediaType::OCI_MANIFEST).unwrap(), MediaType::OCI_INDEX);
+        assert_eq!(read(r#"{"a":1}"#, "application/vnd.example+json").unwrap(), "application/vnd.example+json");
+    }
+
+    #[test]
+    fn t19_a_body_that_is_two_things_at_once_is_refused() {
+        assert_eq!(read(r#"{"manifests":[],"layers":[]}"#, ""), Err(NotAManifest::Ambiguous));
+        let lie = format!(r#"{{"mediaType":"{}","layers":[]}}"#, MediaType::OCI_INDEX);
+        assert_eq!(read(&lie, ""), Err(NotAManifest::Ambiguous));
+    }
+
+    #[test]
+    fn what_cannot_be_verified_or_read_is_no_manifest() {
+        assert_eq!(read("<html>", "text/html"), Err(NotAManifest::NotJson));
+        assert_eq!(read("[]", ""), Err(NotAManifest::NotJson));
+        assert_eq!(read(r#"{"schemaVersion":1}"#, ""), Err(NotAManifest::Schema1));
+        assert_eq!(read("{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"), Err(NotAManifest::Schema1));
+        assert_eq!(read("{}", "text/plain"), Err(NotAManifest::Untyped));
+    }
+}

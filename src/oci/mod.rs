@@ -1,0 +1,24 @@
+//! Values of the OCI distribution and image specs that exist only when valid.
+//!
+//! Everything that reaches a path on disk, a key of the index or a URL upstream has passed through one of
+//! these parsers. No I/O happens here.
+
+mod authority;
+mod digest;
+mod error_code;
+mod manifest;
+mod media_type;
+mod pattern;
+mod range;
+mod reference;
+mod repository;
+
+pub use authority::{Authority, InvalidAuthority};
+pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
+pub use error_code::ErrorCode;
+pub use manifest::{Child, Inspected, NotAManifest, Shape};
+pub use media_type::{ACCEPT_MANIFESTS, MediaType};
+pub use pattern::{InvalidPattern, RepositoryPattern};
+pub use range::{ByteRange, RangeHeader, Unsatisfiable};
+pub use reference::{InvalidReference, Reference, Tag};
+pub use repository::{InvalidRepository, Repository};

@@ -1,0 +1,272 @@
+//! A partial file on its way to being a blob: write, hash, sync, link.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{Authority, Digest, Hasher};
+
+use super::space::{Reservation, Space};
+use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
+
+/// One download into a partial file. Bytes are appended in order; those before `written` are never changed.
+pub struct Ingest {
+    digest: Digest,
+    file: Arc<File>,
+    partial: PathBuf,
+    blob: PathBuf,
+    space: Arc<Space>,
+    reservation: Option<Reservation>,
+    /// Taken while a blocking job holds it; a job that failed does not bring it back.
+    hasher: Option<Hasher>,
+    written: u64,
+}
+
+/// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
+#[derive(Debug)]
+pub struct Committed {
+    pub size_bytes: u64,
+    pub file: BlobFile,
+    partial: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error("the bytes have the digest {got}")]
+    Mismatch { got: Digest },
+    #[error("{got} bytes came where {want} were announced")]
+    WrongSize { want: u64, got: u64 },
+    #[error("no space within the limits for {0} more bytes")]
+    NoSpace(u64),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// How far a partial file can be trusted to be on disk.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Sidecar {
+    pub(super) size_bytes: Option<u64>,
+    pub(super) synced_bytes: u64,
+}
+
+impl Store {
+    /// Starts from nothing; what an earlier fill left is removed, though those who read it keep it.
+    pub async fn begin(&self, authority: &Authority, digest: Digest) -> io::Result<Ingest> {
+        self.ingest(authority, digest, false).await
+    }
+
+    /// Starts from what an interrupted fill left, if anything. Its bytes count as written only after
+    /// [`Ingest::rehash`]. Gives their number, and the blob's size as it was known then.
+    pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {
+        let ingest = self.ingest(authority, digest, true).await?;
+        let partial = ingest.partial.clone();
+        let (synced, size_bytes) = off_runtime(move || {
+            let Ok(text) = std::fs::read(layout::sidecar(&partial)) else { return Ok((0, None)) };
+            let Ok(sidecar) = serde_json::from_slice::<Sidecar>(&text) else { return Ok((0, None)) };
+            let length = std::fs::metadata(&partial)?.len();
+            Ok((sidecar.synced_bytes.min(length), sidecar.size_bytes))
+        })
+        .await?;
+        Ok((ingest, synced, size_bytes))
+    }
+
+    async fn ingest(&self, authority: &Authority, digest: Digest, keep: bool) -> io::Result<Ingest> {
+        let partial = self.layout.partial(authority, digest);
+        self.space.take_over(&partial);
+        let path = partial.clone();
+        let file = off_runtime(move || {
+            if let Some(parent) = path.parent() {
+                layout::make_dir(parent)?;
+            }
+            if keep && let Ok(file) = File::options().read(true).write(true).open(&path) {
+                return Ok(file);
+            }
+            layout::remove_if_there(&layout::sidecar(&path))?;
+            layout::remove_if_there(&path)?;
+            layout::create_file(&path)
+        })
+        .await?;
+        Ok(Ingest {
+            digest,
+            file: Arc::new(file),
+            partial,
+            blob: self.layout.blob(digest),
+            space: Arc::clone(&self.space),
+            reservation: None,
+            hasher: Some(Hasher::new(digest.algorithm())),
+            written: 0,
+        })
+    }
+}
+
+impl Ingest {
+    /// What readers follow.
+    pub fn file(&self) -> BlobFile {
+        BlobFile { file: Arc::clone(&self.file) }
+    }
+
+    /// Bytes written and hashed so far.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`.
+    pub async fn reserve(&mut self, size_bytes: u64) -> Result<(), CommitError> {
+        self.reservation = None;
+        let reservation = self.space.reserve(size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
+        let file = Arc::clone(&self.file);
+        off_runtime(move || match size_bytes {
+            0 => Ok(()),
+            // The file's length stays what was written: a resumed fill reads it.
+            _ => match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size_bytes) {
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
+                Err(err) => Err(err.into()),
+            },
+        })
+        .await?;
+        self.reservation = Some(reservation);
+        Ok(())
+    }
+
+    /// Writes and hashes chunks behind what is there.
+    pub async fn append(&mut self, chunks: Vec<Bytes>) -> io::Result<()> {
+        let mut hasher = self.take_hasher()?;
+        let file = Arc::clone(&self.file);
+        let mut at = self.written;
+        let (hasher, at) = off_runtime(move || {
+            for chunk in chunks {
+                file.write_all_at(&chunk, at)?;
+                hasher.update(&chunk);
+                at += chunk.len() as u64;
+            }
+            Ok((hasher, at))
+        })
+        .await?;
+        self.hasher = Some(hasher);
+        self.written = at;
+        Ok(())
+    }
+
+    /// Hashes up to `READ_CHUNK` times 16 bytes of what an earlier process wrote, up to `end`.
+    pub async fn rehash(&mut self, end: u64) -> io::Result<()> {
+        const STEP: u64 = 16 * READ_CHUNK as u64;
+        let mut hasher = self.take_hasher()?;
+        let file = Arc::clone(&self.file);
+        let (from, to) = (self.written, end.min(self.written + STEP));
+        let hasher = off_runtime(move || {
+            let mut buffer = vec![0; READ_CHUNK];
+            let mut at = from;
+            while at < to {
+                let want = usize::try_from(to - at).unwrap_or(READ_CHUNK).min(READ_CHUNK);
+                let piece = buffer.get_mut(..want).unwrap_or_default();
+                file.read_exact_at(piece, at)?;
+                hasher.update(piece);
+                at += want as u64;
+            }
+            Ok(hasher)
+        })
+        .await?;
+        self.hasher = Some(hasher);
+        self.written = to;
+        Ok(())
+    }
+
+    /// Makes what is written durable, and notes how much that is, so that a later process can go on from here.
+    pub fn checkpoint(&self, size_bytes: Option<u64>) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let file = Arc::clone(&self.file);
+        let path = layout::sidecar(&self.partial);
+        let sidecar = Sidecar { size_bytes, synced_bytes: self.written };
+        off_runtime(move || {
+            file.sync_data()?;
+            let text = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
+            let temporary = path.with_extension("tmp");
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(temporary, path)
+        })
+    }
+
+    /// Compares the hash with the digest. The proof that releases the tail; nothing is visible yet.
+    pub fn prove(&mut self, size_bytes: Option<u64>) -> Result<(), CommitError> {
+        if let Some(want) = size_bytes.filter(|want| *want != self.written) {
+            return Err(CommitError::WrongSize { want, got: self.written });
+        }
+        let got = self.hasher.clone().ok_or_else(lost_hasher)?.finish();
+        if got == self.digest { Ok(()) } else { Err(CommitError::Mismatch { got }) }
+    }
+
+    /// Proves, syncs, links into place, syncs the directory.
+    pub async fn commit(mut self, size_bytes: Option<u64>) -> Result<Committed, CommitError> {
+        self.prove(size_bytes)?;
+        let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
+        let size_bytes = self.written;
+        off_runtime(move || {
+            // Gives back what was set aside behind the end.
+            file.set_len(size_bytes)?;
+            file.sync_all()?;
+            let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
+            if !shard.exists() {
+                layout::make_dir(shard)?;
+                if let Some(parent) = shard.parent() {
+                    layout::sync_dir(parent)?;
+                }
+            }
+            match std::fs::hard_link(&partial, &blob) {
+                Ok(()) => {}
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                    if std::fs::metadata(&blob)?.len() != size_bytes {
+                        std::fs::rename(&partial, &blob)?;
+                    }
+                }
+                Err(err) => return Err(err),
+            }
+            layout::sync_dir(shard)
+        })
+        .await?;
+        if let Some(reservation) = self.reservation.take() {
+            reservation.becomes_stored(size_bytes);
+        }
+        Ok(Committed { size_bytes, file: self.file(), partial: self.partial })
+    }
+
+    /// Leaves the partial file for a later fill to go on with.
+    pub async fn keep(self, size_bytes: Option<u64>) -> io::Result<()> {
+        self.checkpoint(size_bytes).await?;
+        self.space.count_leftover(&self.partial, self.written);
+        Ok(())
+    }
+
+    /// Removes the partial file. Those who read it keep it until they are done.
+    pub async fn discard(self) -> io::Result<()> {
+        let partial = self.partial;
+        off_runtime(move || {
+            layout::remove_if_there(&layout::sidecar(&partial))?;
+            layout::remove_if_there(&partial)
+        })
+        .await
+    }
+
+    fn take_hasher(&mut self) -> io::Result<Hasher> {
+        self.hasher.take().ok_or_else(lost_hasher)
+    }
+}
+
+fn lost_hasher() -> io::Error {
+    io::Error::other("an earlier write to this file failed")
+}
+
+impl Committed {
+    /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
+    /// start that there is a blob to record.
+    pub async fn unlink_partial(self) -> io::Result<()> {
+        off_runtime(move || {
+            layout::remove_if_there(&layout::sidecar(&self.partial))?;
+            layout::remove_if_there(&self.partial)
+        })
+        .await
+    }
+}

@@ -1,0 +1,74 @@
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Algorithm, Authority, Digest};
+
+/// Where things are. Paths are built from checked values only.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn create(root: &Path) -> io::Result<Self> {
+        let layout = Self { root: root.to_owned() };
+        for algorithm in Algorithm::ALL {
+            make_dir(&root.join("blobs").join(algorithm.name()))?;
+        }
+        make_dir(&layout.partials())?;
+        Ok(layout)
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Two levels keep directories small: 256 of them hold a million blobs with 4,000 names each.
+    pub(super) fn blob(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        let shard: String = hex.chars().take(2).collect();
+        self.blobs().join(digest.algorithm().name()).join(shard).join(hex)
+    }
+
+    pub(super) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    pub(super) fn partial(&self, authority: &Authority, digest: Digest) -> PathBuf {
+        let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
+        self.partials().join(authority.as_str()).join(name)
+    }
+}
+
+/// The sidecar of a partial file.
+pub(super) fn sidecar(partial: &Path) -> PathBuf {
+    partial.with_extension("json")
+}
+
+pub(super) fn digest_of_partial(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.split_once('-')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(path)
+}
+
+/// Makes names in a directory durable.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Removing what is not there is done.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,155 @@
+//! Bytes by digest, on one disk.
+//!
+//! ```text
+//! <root>/LOCK                          flock: one process per storage
+//! <root>/VERSION                       layout version, now 1
+//! <root>/blobs/<alg>/ab/<hex>          stored bytes, immutable, verified, synced
+//! <root>/partial/<authority>/<alg>-<hex>        running or interrupted fills …
+//! <root>/partial/<authority>/<alg>-<hex>.json   … and how far each is on disk
+//! ```
+//!
+//! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
+//! async runtime.
+
+mod ingest;
+mod layout;
+mod lock;
+mod recovery;
+mod space;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use ingest::{CommitError, Committed, Ingest};
+pub use recovery::{Found, Leftover};
+pub use space::{Reservation, SpaceLimits};
+
+use crate::oci::{Authority, Digest};
+
+use layout::Layout;
+use space::Space;
+
+/// Bytes read from disk at a time.
+pub const READ_CHUNK: usize = 256 * 1024;
+
+pub struct Store {
+    layout: Layout,
+    space: Arc<Space>,
+    _lock: File,
+}
+
+/// Verified bytes, or those of a running fill. Stays readable after it was removed from the store.
+#[derive(Debug, Clone)]
+pub struct BlobFile {
+    file: Arc<File>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another process (pid {pid}) uses {path}; stop it, or give this one its own `storage.path`")]
+    InUse { path: PathBuf, pid: String },
+    #[error("{path} was written by a newer version (layout {found}, this one knows {known})")]
+    TooNew { path: PathBuf, found: String, known: u32 },
+    #[error("{path} cannot be used: {err}")]
+    Io { path: PathBuf, err: io::Error },
+}
+
+impl Store {
+    /// Takes the lock and makes the directories. Blocking; for start-up.
+    pub fn open(root: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
+        let lock = lock::acquire(root)?;
+        let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
+        Ok(Self { space: Arc::new(Space::new(root.to_owned(), limits)), layout, _lock: lock })
+    }
+
+    /// The stored file and its size in bytes; `None` if it is not there.
+    pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<(BlobFile, u64)>> {
+        let path = self.layout.blob(digest);
+        off_runtime(move || match File::open(path) {
+            Ok(file) => {
+                let size_bytes = file.metadata()?.len();
+                Ok(Some((BlobFile { file: Arc::new(file) }, size_bytes)))
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(err),
+        })
+        .await
+    }
+
+    /// Reads a stored blob of at most `limit_bytes` whole, and compares it with its digest: `None` if it is missing or
+    /// damaged. A damaged file is removed.
+    pub async fn read_verified(&self, digest: Digest, limit_bytes: u64) -> io::Result<Option<Bytes>> {
+        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(None) };
+        if size_bytes > limit_bytes {
+            return Ok(None);
+        }
+        let length = usize::try_from(size_bytes).map_err(io::Error::other)?;
+        let bytes = file.read(0, length).await?;
+        if Digest::of(digest.algorithm(), &bytes) == digest {
+            return Ok(Some(bytes));
+        }
+        self.remove(digest).await?;
+        Ok(None)
+    }
+
+    /// Stores bytes that are in memory and have been compared with their digest.
+    pub async fn put(&self, authority: &Authority, digest: Digest, bytes: Bytes) -> Result<Committed, CommitError> {
+        let mut ingest = self.begin(authority, digest).await?;
+        ingest.reserve(bytes.len() as u64).await?;
+        let size_bytes = bytes.len() as u64;
+        ingest.append(vec![bytes]).await?;
+        ingest.commit(Some(size_bytes)).await
+    }
+
+    pub async fn remove(&self, digest: Digest) -> io::Result<()> {
+        let path = self.layout.blob(digest);
+        let space = Arc::clone(&self.space);
+        off_runtime(move || {
+            let size_bytes = std::fs::metadata(&path).map(|meta| meta.len());
+            match (std::fs::remove_file(&path), size_bytes) {
+                (Ok(()), Ok(size_bytes)) => space.forget_stored(size_bytes),
+                (Err(err), _) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+                _ => {}
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Bytes of blobs that the index counted at start-up.
+    pub fn set_stored(&self, size_bytes: u64) {
+        self.space.set_stored(size_bytes);
+    }
+
+    /// Bytes of blobs and partial files now.
+    pub fn used_bytes(&self) -> u64 {
+        self.space.used()
+    }
+}
+
+impl BlobFile {
+    /// Reads exactly `length` bytes at `offset`.
+    pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let file = Arc::clone(&self.file);
+        off_runtime(move || {
+            let mut buffer = vec![0; length];
+            file.read_exact_at(&mut buffer, offset)?;
+            Ok(Bytes::from(buffer))
+        })
+        .await
+    }
+}
+
+/// Whether an error means that the disk is full, which is no reason to fail a pull.
+pub fn is_no_space(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,98 @@
+//! What a crash left: start-up reads `partial/` only. Without an index, `blobs/` is walked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::oci::Digest;
+
+use super::ingest::Sidecar;
+use super::{Store, layout};
+
+/// A partial file that an earlier process left behind.
+#[derive(Debug)]
+pub enum Leftover {
+    /// It was linked into place: the index may not know the blob. Remove the partial name when it does.
+    Committed { digest: Digest, size_bytes: u64, partial: PathBuf },
+    /// A fill can go on from here at the next request.
+    Resumable,
+}
+
+/// A stored blob, found by walking.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    pub digest: Digest,
+    pub size_bytes: u64,
+}
+
+impl Store {
+    /// Looks at every partial file, and removes those that are of no use. Blocking; for start-up.
+    pub fn recover(&self) -> io::Result<Vec<Leftover>> {
+        let mut leftovers = Vec::new();
+        for authority in std::fs::read_dir(self.layout.partials())? {
+            let authority = authority?.path();
+            if !authority.is_dir() {
+                continue;
+            }
+            for entry in std::fs::read_dir(&authority)? {
+                let path = entry?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                match layout::digest_of_partial(name) {
+                    Some(digest) => leftovers.extend(self.decide(&path, digest)?),
+                    // A sidecar goes with its file, or stays for it.
+                    None if name.ends_with(".json") && path.with_extension("").exists() => {}
+                    None => layout::remove_if_there(&path)?,
+                }
+            }
+        }
+        Ok(leftovers)
+    }
+
+    fn decide(&self, partial: &Path, digest: Digest) -> io::Result<Option<Leftover>> {
+        let blob = self.layout.blob(digest);
+        if let Ok(stored) = std::fs::metadata(&blob) {
+            let leftover = Leftover::Committed { digest, size_bytes: stored.len(), partial: partial.to_owned() };
+            return Ok(Some(leftover));
+        }
+        let sidecar = std::fs::read(layout::sidecar(partial)).ok();
+        let sidecar: Option<Sidecar> = sidecar.and_then(|text| serde_json::from_slice(&text).ok());
+        let length = std::fs::metadata(partial)?.len();
+        let resumable = sidecar.is_some_and(|sidecar| {
+            sidecar.synced_bytes > 0 && sidecar.size_bytes.is_none_or(|size| sidecar.synced_bytes <= size)
+        });
+        if !resumable {
+            layout::remove_if_there(&layout::sidecar(partial))?;
+            layout::remove_if_there(partial)?;
+            return Ok(None);
+        }
+        // Counted for as long as this process runs, or until a fill takes it over and counts it anew.
+        self.space.count_leftover(partial, length);
+        Ok(Some(Leftover::Resumable))
+    }
+
+    /// Removes the name of a partial file whose blob the index has durably.
+    pub fn forget_partial(partial: &Path) -> io::Result<()> {
+        layout::remove_if_there(&layout::sidecar(partial))?;
+        layout::remove_if_there(partial)
+    }
+
+    /// Every stored blob, for an index that was lost. Blocking; its time grows with the number of blobs.
+    pub fn walk(&self, mut each: impl FnMut(Found)) -> io::Result<()> {
+        for algorithm in crate::oci::Algorithm::ALL {
+            for shard in std::fs::read_dir(self.layout.blobs().join(algorithm.name()))? {
+                let shard = shard?.path();
+                if !shard.is_dir() {
+                    continue;
+                }
+                for entry in std::fs::read_dir(shard)? {
+                    let entry = entry?;
+                    let name = entry.file_name();
+                    let digest = format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse();
+                    if let Ok(digest) = digest {
+                        each(Found { digest, size_bytes: entry.metadata()?.len() });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! Signing in: the Bearer and Basic dances (distribution, `docs/content/spec/auth/token.md`).
+//!
+//! Tokens are kept per realm, service, scope and credential until shortly before they expire; one request at a time
+//! renews each. A login that was refused is not repeated for a while, unless the credentials have changed.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::clock::{Clock, Timestamp};
+use crate::coalesce::Coalesce;
+use crate::metrics::{ByUpstreamRequest, Metrics};
+use crate::oci::{Authority, Repository};
+use crate::secret::Secret;
+
+use super::body;
+use super::breaker::Lane;
+use super::clients::Clients;
+use super::credentials::Login;
+use super::endpoint::{Endpoint, same_origin};
+use super::error::Failure;
+use super::settings::UpstreamSettings;
+
+/// Token answers are small; what is larger is refused.
+const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
+/// After a refused login, the same credentials are left alone for so long.
+const LOCK_OUT_WINDOW: Duration = Duration::from_secs(60);
+const MIN_LIFE: Duration = Duration::from_secs(60);
+const MAX_TOKENS: u64 = 10_000;
+
+pub(super) struct Auth {
+    settings: Arc<UpstreamSettings>,
+    authority: Authority,
+    clients: Arc<Clients>,
+    clock: Clock,
+    metrics: Metrics,
+    tokens: moka::sync::Cache<TokenKey, Token>,
+    renewals: Coalesce<TokenKey, Result<Token, Failure>>,
+    /// Fingerprints of refused logins, and until when they stay refused.
+    refused: Mutex<HashMap<u64, Timestamp>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct TokenKey {
+    realm: Url,
+    service: Option<String>,
+    scope: String,
+    /// `None` is anonymous.
+    credential: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    header: Secret,
+    expires: Timestamp,
+}
+
+/// Whose token is wanted: the endpoint's own, with credentials, or a redirect target's, always anonymous.
+#[derive(Debug, Clone)]
+pub(super) enum Party {
+    Endpoint(Arc<Endpoint>),
+    Target { of: Arc<Endpoint>, url: Url },
+}
+
+impl Party {
+    fn endpoint(&self) -> &Arc<Endpoint> {
+        match self {
+            Self::Endpoint(endpoint) | Self::Target { of: endpoint, .. } => endpoint,
+        }
+    }
+
+    fn url(&self) -> &Url {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.origin(),
+            Self::Target { url, .. } => url,
+        }
+    }
+}
+
+impl Auth {
+    pub(super) fn new(
+        settings: Arc<UpstreamSettings>,
+        authority: Authority,
+        clients: Arc<Clients>,
+        clock: Clock,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            settings,
+            authority,
+            clients,
+            clock,
+            metrics,
+            tokens: moka::sync::Cache::new(MAX_TOKENS),
+            renewals: Coalesce::new(tasks),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Which credentials are for this repository; the most specific rule wins, and of equals the first.
+    pub(super) fn credential_for(&self, repository: &Repository) -> Option<usize> {
+        let specificity = |rule: &super::settings::CredentialRule| match &rule.pattern {
+            None => Some(0),
+            Some(pattern) => pattern.matches(repository).then(|| pattern.specificity() + 1),
+        };
+        let matching = self.settings.credentials.iter().enumerate();
+        let rated = matching.filter_map(|(at, rule)| Some((specificity(rule)?, at)));
+        rated.max_by_key(|&(rating, at)| (rating, std::cmp::Reverse(at))).map(|(_, at)| at)
+    }
+
+    /// The `Authorization` for a Basic challenge of the endpoint.
+    pub(super) async fn basic(
+        &self,
+        endpoint: &Endpoint,
+        credential: Option<usize>,
+    ) -> Result<Option<Secret>, Failure> {
+        let Some(login) = self.login(endpoint, credential).await? else { return Ok(None) };
+        self.check_not_refused(&login)?;
+        Ok(login.basic())
+    }
+
+    /// A Basic login that the endpoint answered with 401.
+    pub(super) async fn basic_was_refused(&self, endpoint: &Endpoint, credential: Option<usize>) {
+        if let Ok(Some(login)) = self.login(endpoint, credential).await {
+            self.remember_refusal(&login);
+        }
+    }
+
+    /// The `Authorization` for a Bearer challenge, from memory or from the realm.
+    pub(super) async fn bearer(
+        self: &Arc<Self>,
+        party: &Party,
+        realm: &str,
+        service: Option<&str>,
+        repository: &Repository,
+    ) -> Result<(Secret, TokenKey), Failure> {
+        let credential = match party {
+            Party::Endpoint(_) => self.credential_for(repository),
+            Party::Target { .. } => None,
+        };
+        let realm = self.checked_realm(party, realm)?;
+        let prefix = match party {
+            Party::Endpoint(endpoint) => endpoint.repository_prefix(),
+            Party::Target { .. } => String::new(),
+        };
+        let scope = match party {
+            Party::Endpoint(_) => format!("repository:{prefix}{repository}:pull"),
+            // A redirect names the repository as the target files it.
+            Party::Target { url, .. } => {
+                format!("repository:{}:pull", target_repository(url).unwrap_or(repository.as_str()))
+            }
+        };
+        let key = TokenKey { realm, service: service.map(str::to_owned), scope, credential };
+        if let Some(token) = self.tokens.get(&key)
+            && self.clock.now() < token.expires
+        {
+            return Ok((token.header, key));
+        }
+        let renew = || {
+            let (auth, key, party) = (Arc::clone(self), key.clone(), party.clone());
+            async move {
+                let token = auth.fetch(&party, &key).await?;
+                auth.tokens.insert(key, token.clone());
+                Ok(token)
+            }
+        };
+        let (token, _) =
+            self.renewals.run(key.clone(), renew).await.map_err(|died| Failure::Broken(died.to_string()))?;
+        Ok((token?.header, key))
+    }
+
+    /// Forgets a token that was answered with 401.
+    pub(super) fn drop_token(&self, key: &TokenKey) {
+        self.tokens.invalidate(key);
+    }
+
+    /// An upstream may name any URL as its realm; credentials go only where the operator lets them (security T2).
+    fn checked_realm(&self, party: &Party, realm: &str) -> Result<Url, Failure> {
+        let refused = |why: String| Err(Failure::Refused(why));
+        let Ok(realm) = Url::parse(realm) else { return refused("its token server is not named by a URL".to_owned()) };
+        let host = realm.host_str().unwrap_or_default();
+        let listed = self.settings.token_hosts.iter().any(|listed| listed == host || *listed == host_port(&realm));
+        if !(listed || party.url().host_str() == Some(host)) {
+            return refused(format!("it names {host} as its token server; add it to `token_hosts` if that is right"));
+        }
+        if realm.scheme() != "https" && !(realm.scheme() == "http" && party.url().scheme() == "http") {
+            return refused(format!("its token server {host} is not reached by https"));
+        }
+        if !realm.username().is_empty() || realm.password().is_some() {
+            return refused("the URL of its token server holds a user name".to_owned());
+        }
+        Ok(realm)
+    }
+
+    async fn fetch(&self, party: &Party, key: &TokenKey) -> Result<Token, Failure> {
+        let endpoint = party.endpoint();
+        let login = self.login(endpoint, key.credential).await?;
+        if let Some(login) = &login {
+            self.check_not_refused(login)?;
+        }
+        let own = matches!(party, Party::Endpoint(_)) && same_origin(endpoint.origin(), &key.realm);
+        let client = if own {
+            self.clients.own(Lane::Manifests)
+        } else {
+            let host = key.realm.host_str().unwrap_or_default();
+            let listed = self.settings.private_hosts.iter().any(|listed| listed == host);
+            let reach = endpoint.foreign_reach(self.settings.public_only, listed);
+            reach.check_literal(&key.realm).map_err(|blocked| Failure::Refused(blocked.to_string()))?;
+            self.clients.foreign(Lane::Manifests, reach)
+        };
+        let mut parameters: Vec<(&str, &str)> = Vec::new();
+        parameters.extend(key.service.as_deref().map(|service| ("service", service)));
+        parameters.push(("scope", &key.scope));
+        let request = match &login {
+            Some(Login::IdentityToken(token)) => {
+                parameters.extend([
+                    ("grant_type", "refresh_token"),
+                    ("refresh_token", token.expose()),
+                    ("client_id", "roadstead"),
+                ]);
+                let form: String =
+                    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
+                client
+                    .post(key.realm.clone())
+                    .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(form)
+            }
+            Some(Login::Password { username, password }) => {
+                parameters.push(("account", username));
+                let mut url = key.realm.clone();
+                url.query_pairs_mut().extend_pairs(&parameters);
+                client.get(url).basic_auth(username, Some(password.expose()))
+            }
+            None => {
+                let mut url = key.realm.clone();
+                url.query_pairs_mut().extend_pairs(&parameters);
+                client.get(url)
+            }
+        };
+        let sent = tokio::time::timeout(self.settings.response_timeout, request.send()).await;
+        let response =
+            sent.map_err(|_elapsed| Failure::Timeout("its token server did not answer"))?.map_err(Failure::of_reqwest);
+        self.count(&response);
+        let response = response?;
+        let status = response.status().as_u16();
+        match status {
+            200 => {}
+            401 | 403 | 400 if login.is_some() => {
+                if let Some(login) = &login {
+                    self.remember_refusal(login);
+                }
+                return Err(Failure::DeniedCredentials);
+            }
+            401 | 403 => return Err(Failure::DeniedAnonymous),
+            429 => {
+                return Err(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) });
+            }
+            500.. => return Err(Failure::ServerError(status)),
+            _ => return Err(Failure::Refused(format!("its token server answered with status {status}"))),
+        }
+        let bytes = body::read_capped(response, MAX_TOKEN_BYTES, "the token", self.settings.idle_timeout).await?;
+        self.read_token(&bytes)
+    }
+
+    fn read_token(&self, bytes: &[u8]) -> Result<Token, Failure> {
+        // The parser's message may quote the token, so it is not passed on.
+        let answer: TokenAnswer = serde_json::from_slice(bytes)
+            .map_err(|_syntax| Failure::Refused("its token server sent no token that can be read".to_owned()))?;
+        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| Failure::Refused("its token server sent no token".to_owned()))?;
+        let life = Duration::from_secs(answer.expires_in.unwrap_or(0)).max(MIN_LIFE);
+        let margin = (life / 10).min(Duration::from_secs(30));
+        let expires = self.clock.now().plus(life.saturating_sub(margin));
+        Ok(Token { header: Secret::new(format!("Bearer {token}")), expires })
+    }
+
+    async fn login(&self, endpoint: &Endpoint, credential: Option<usize>) -> Result<Option<Login>, Failure> {
+        let Some(rule) = credential.and_then(|at| self.settings.credentials.get(at)) else { return Ok(None) };
+        let host = host_port(endpoint.origin());
+        rule.source
+            .login(&[&host, self.authority.as_str()])
+            .await
+            .map_err(|err| Failure::Refused(format!("cannot be signed in to: {err}")))
+    }
+
+    fn check_not_refused(&self, login: &Login) -> Result<(), Failure> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused.get(&fingerprint(login)) {
+            Some(until) if self.clock.now() < *until => Err(Failure::DeniedCredentials),
+            _ => Ok(()),
+        }
+    }
+
+    fn remember_refusal(&self, login: &Login) {
+        let now = self.clock.now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, until| now < *until);
+        refused.insert(fingerprint(login), now.plus(LOCK_OUT_WINDOW));
+    }
+
+    fn count(&self, response: &Result<reqwest::Response, Failure>) {
+        let status = response.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
+        let labels = ByUpstreamRequest {
+            authority: self.settings.name.clone(),
+            kind: "token",
+            method: "GET".to_owned(),
+            status,
+        };
+        self.metrics.upstream_requests.get_or_create(&labels).inc();
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+/// Tells whether credentials are still those that were refused, without keeping them.
+fn fingerprint(login: &Login) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    login.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn host_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// `a/b` of `/v2/a/b/manifests/x`.
+fn target_repository(url: &Url) -> Option<&str> {
+    let rest = url.path().strip_prefix("/v2/")?;
+    let (rest, _reference) = rest.rsplit_once('/')?;
+    rest.rsplit_once('/').map(|(repository, _kind)| repository)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_of_a_redirect_target_is_read_from_its_path() {
+        let url: Url = "https://x.pkg.dev/v2/k8s/images/pause/blobs/sha256:00".parse().unwrap();
+        assert_eq!(target_repository(&url), Some("k8s/images/pause"));
+        assert_eq!(target_repository(&"https://cdn.test/x".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,203 @@
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::metrics::{ByAuthority, Metrics};
+use crate::oci::{Digest, Repository};
+
+use super::endpoint::Endpoint;
+use super::error::{Failure, UpstreamError};
+use super::exchange::{Fault, Kind, Question};
+use super::{Deadline, Upstream, body};
+
+/// A blob's body has begun to arrive.
+pub struct OpenedBlob {
+    /// Position of the first byte: as asked, or 0 where the upstream ignores ranges.
+    pub start: u64,
+    /// Size of the whole blob, where the upstream tells.
+    pub size_bytes: Option<u64>,
+    pub body: BlobBody,
+    /// Which endpoint sends it.
+    pub endpoint: usize,
+}
+
+/// Chunks as they come. Holds one of the upstream's download slots.
+pub struct BlobBody {
+    response: reqwest::Response,
+    idle: Duration,
+    metrics: Metrics,
+    labels: ByAuthority,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl BlobBody {
+    /// The next chunk; `None` at the end. There is a deadline for each chunk, none for the whole.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        let chunk = tokio::time::timeout(self.idle, self.response.chunk())
+            .await
+            .map_err(|_elapsed| Failure::Timeout("its body stopped coming"))?
+            .map_err(Failure::of_reqwest)?;
+        if let Some(chunk) = &chunk {
+            self.metrics.upstream_bytes.get_or_create(&self.labels).inc_by(chunk.len() as u64);
+        }
+        Ok(chunk)
+    }
+}
+
+impl Upstream {
+    /// Opens a blob at `from`. `avoid` is asked last: the endpoint whose body has just broken.
+    pub async fn open_blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        from: u64,
+        avoid: Option<usize>,
+        deadline: Deadline,
+    ) -> Result<OpenedBlob, UpstreamError> {
+        let range = (from > 0).then_some((from, None));
+        if let Some(avoid) = avoid.filter(|_| self.endpoints.len() > 1) {
+            let skip = |at| at == avoid || self.distrusts(at, digest);
+            match self.open_range(repository, digest, range, skip, deadline).await {
+                Err(error) if error.failure.tries_next_endpoint() => {}
+                answer => return answer,
+            }
+        }
+        self.open_range(repository, digest, range, |at| self.distrusts(at, digest), deadline).await
+    }
+
+    /// The bytes of `range`, for the proof that a scope serves what is stored. At most `range.end` bytes are read.
+    pub async fn read_blob_range(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        range: Range<u64>,
+        deadline: Deadline,
+    ) -> Result<Bytes, UpstreamError> {
+        let asked = Some((range.start, range.end.checked_sub(1)));
+        let read = async {
+            let mut opened = self.open_range(repository, digest, asked, |_| false, deadline).await?;
+            let fail = |failure| self.error_at(opened.endpoint, failure);
+            let mut bytes = BytesMut::new();
+            let mut at = opened.start;
+            while at < range.end {
+                let Some(chunk) = opened.body.chunk().await.map_err(fail)? else { break };
+                let skip = range.start.saturating_sub(at).min(chunk.len() as u64);
+                let take = (range.end - at).min(chunk.len() as u64);
+                if skip < take {
+                    let within = usize::try_from(skip).unwrap_or(0)..usize::try_from(take).unwrap_or(0);
+                    bytes.extend_from_slice(chunk.get(within).unwrap_or_default());
+                }
+                at += chunk.len() as u64;
+            }
+            Ok(bytes.freeze())
+        };
+        let late = || self.error_at(0, Failure::Timeout("its body did not come in time"));
+        tokio::time::timeout_at(deadline, read).await.unwrap_or_else(|_elapsed| Err(late()))
+    }
+
+    /// Whether this scope serves the blob, and its size where that can be told: HEAD, or GET of its first byte where HEAD
+    /// is refused. A 404 to HEAD is not believed either, because proxies answer it before they have fetched the blob.
+    pub async fn probe_blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, UpstreamError> {
+        let head = &question(Method::HEAD, repository, digest, None);
+        let first_byte = &question(Method::GET, repository, digest, Some((0, Some(0))));
+        self.over_endpoints(
+            Kind::Blob,
+            deadline,
+            |_| false,
+            |_, endpoint| async move {
+                match self.exchange(&endpoint, head).await {
+                    Ok(response) => {
+                        if let Some(length) = body::content_length(response.headers()) {
+                            return Ok(Some(length));
+                        }
+                    }
+                    Err(Fault { failure: Failure::HeadRefused | Failure::NotFound, .. }) => {}
+                    Err(fault) => return Err(fault),
+                }
+                match self.exchange(&endpoint, first_byte).await {
+                    Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
+                        Ok(body::content_range(response.headers()).and_then(|(_, total)| total))
+                    }
+                    Ok(response) => Ok(body::content_length(response.headers())),
+                    // An empty blob has no first byte.
+                    Err(Fault { failure: Failure::RangeNotThere, .. }) => Ok(Some(0)),
+                    Err(fault) => Err(fault),
+                }
+            },
+        )
+        .await
+    }
+
+    async fn open_range(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        range: Option<(u64, Option<u64>)>,
+        skip: impl Fn(usize) -> bool,
+        deadline: Deadline,
+    ) -> Result<OpenedBlob, UpstreamError> {
+        let question = &question(Method::GET, repository, digest, range);
+        let wait = tokio::time::timeout_at(deadline, std::sync::Arc::clone(&self.downloads).acquire_owned());
+        let Ok(Ok(slot)) = wait.await else {
+            return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
+        };
+        let (at, response) = self
+            .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
+                let response = self.exchange(&endpoint, question).await?;
+                Ok::<_, Fault>((at, response))
+            })
+            .await?;
+        let first = range.map_or(0, |(first, _)| first);
+        let (start, size_bytes) = if response.status() == StatusCode::PARTIAL_CONTENT {
+            match body::content_range(response.headers()) {
+                Some((start, total)) if start == first => (start, total),
+                _ => {
+                    let why = "its Content-Range is not the range asked for".to_owned();
+                    return Err(self.error_at(at, Failure::Refused(why)));
+                }
+            }
+        } else {
+            (0, body::content_length(response.headers()))
+        };
+        let body = BlobBody {
+            response,
+            idle: self.settings.idle_timeout,
+            metrics: self.metrics.clone(),
+            labels: ByAuthority::of(&self.settings.name),
+            _slot: slot,
+        };
+        Ok(OpenedBlob { start, size_bytes, body, endpoint: at })
+    }
+
+    /// A failure of the endpoint at this place in the order.
+    pub fn error_at(&self, endpoint: usize, failure: Failure) -> UpstreamError {
+        let endpoint: Option<&std::sync::Arc<Endpoint>> = self.endpoints.get(endpoint);
+        match endpoint {
+            Some(endpoint) => endpoint.error(failure),
+            None => UpstreamError { endpoint: self.authority.as_str().into(), failure },
+        }
+    }
+
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).inc_by(bytes as u64);
+    }
+}
+
+fn question(method: Method, repository: &Repository, digest: Digest, range: Option<(u64, Option<u64>)>) -> Question {
+    Question {
+        method,
+        kind: Kind::Blob,
+        repository: repository.clone(),
+        tail: format!("blobs/{digest}"),
+        query: None,
+        range,
+    }
+}

@@ -1,0 +1,151 @@
+//! A breaker per endpoint, so that a dead or rationing upstream costs one wait per window, not one per pull.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+
+use super::error::{BreakerCause, Failure};
+
+/// Manifests and blobs are rationed apart (Docker Hub counts manifests only), and travel on connections of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Manifests,
+    Blobs,
+}
+
+impl Lane {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Manifests => "manifests",
+            Self::Blobs => "blobs",
+        }
+    }
+}
+
+/// A probe that was neither answered nor dropped in this time is given up.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    clock: Clock,
+    manifests: Mutex<State>,
+    blobs: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open {
+        until: Timestamp,
+        cause: BreakerCause,
+    },
+    /// One request is out to see whether the endpoint is back.
+    Probing {
+        until: Timestamp,
+        cause: BreakerCause,
+    },
+}
+
+/// Leave to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
+#[derive(Debug)]
+pub(super) struct Leave<'a> {
+    breaker: &'a Breaker,
+    lane: Lane,
+    probing: Option<BreakerCause>,
+}
+
+impl Breaker {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, manifests: Mutex::new(State::Closed), blobs: Mutex::new(State::Closed) }
+    }
+
+    fn lane(&self, lane: Lane) -> &Mutex<State> {
+        match lane {
+            Lane::Manifests => &self.manifests,
+            Lane::Blobs => &self.blobs,
+        }
+    }
+
+    fn set(&self, lane: Lane, state: State) {
+        *self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    pub(super) fn admit(&self, lane: Lane) -> Result<Leave<'_>, Failure> {
+        let now = self.clock.now();
+        let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            State::Closed => Ok(Leave { breaker: self, lane, probing: None }),
+            State::Open { until, cause } | State::Probing { until, cause } if now < until => {
+                let retry_after = until.since(now).max(Duration::from_secs(1));
+                Err(Failure::BreakerOpen { cause, retry_after })
+            }
+            State::Open { cause, .. } | State::Probing { cause, .. } => {
+                *state = State::Probing { until: now.plus(PROBE_LIMIT), cause };
+                Ok(Leave { breaker: self, lane, probing: Some(cause) })
+            }
+        }
+    }
+
+    pub(super) fn is_open(&self, lane: Lane) -> bool {
+        *self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner) != State::Closed
+    }
+}
+
+impl Leave<'_> {
+    /// The endpoint answered, whatever it said.
+    pub(super) fn answered(mut self) {
+        self.probing = None;
+        self.breaker.set(self.lane, State::Closed);
+    }
+
+    /// The endpoint is not to be asked for `window`. What keeps it from being reached holds for both lanes,
+    /// unless a redirect had already led elsewhere.
+    pub(super) fn failed(mut self, cause: BreakerCause, window: Duration, lane_only: bool) {
+        self.probing = None;
+        let state = State::Open { until: self.breaker.clock.now().plus(window), cause };
+        if cause == BreakerCause::RateLimited || lane_only {
+            self.breaker.set(self.lane, state);
+        } else {
+            self.breaker.set(Lane::Manifests, state);
+            self.breaker.set(Lane::Blobs, state);
+        }
+    }
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if let Some(cause) = self.probing {
+            self.breaker.set(self.lane, State::Open { until: self.breaker.clock.now(), cause });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn an_open_breaker_lets_one_probe_through_when_its_window_has_passed() {
+        let clock = Clock::default();
+        let breaker = Breaker::new(clock.clone());
+        breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::Unreachable, WINDOW, false);
+        assert!(breaker.admit(Lane::Manifests).is_err() && breaker.admit(Lane::Blobs).is_err());
+        clock.advance(WINDOW);
+        let probe = breaker.admit(Lane::Manifests).unwrap();
+        assert!(breaker.admit(Lane::Manifests).is_err(), "a second request does not probe");
+        drop(probe);
+        breaker.admit(Lane::Manifests).unwrap().answered();
+        assert!(!breaker.is_open(Lane::Manifests) && breaker.is_open(Lane::Blobs));
+    }
+
+    #[test]
+    fn a_ration_of_manifests_leaves_blobs_alone() {
+        let breaker = Breaker::new(Clock::default());
+        breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::RateLimited, WINDOW, false);
+        assert!(breaker.admit(Lane::Manifests).is_err());
+        assert!(breaker.admit(Lane::Blobs).is_ok());
+    }
+}

@@ -1,0 +1,107 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use url::{Host, Url};
+
+use crate::clock::Clock;
+use crate::oci::{Authority, Repository};
+
+use super::breaker::Breaker;
+use super::challenge::Challenge;
+use super::error::{Failure, UpstreamError};
+use super::guard::{self, Reach};
+use super::settings::EndpointSettings;
+
+/// One URL that answers for an authority, with what was learnt about it.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// Host and port, for messages and metrics.
+    pub(super) label: Arc<str>,
+    url: Url,
+    forward_ns: bool,
+    pub(super) breaker: Breaker,
+    /// The first challenge it sent: some registries send none, or another realm, once a token has expired.
+    challenge: Mutex<Option<Challenge>>,
+    /// HEAD of a manifest is refused, or names no digest: do not try again.
+    pub(super) head_is_useless: AtomicBool,
+    /// It was reached at a private address.
+    private: AtomicBool,
+}
+
+impl Endpoint {
+    pub(super) fn new(settings: &EndpointSettings, clock: Clock) -> Self {
+        let url = settings.url.clone();
+        let host = url.host_str().unwrap_or_default();
+        let label = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            Some(Host::Domain(_)) | None => None,
+        };
+        Self {
+            label: label.into(),
+            forward_ns: settings.forward_ns,
+            breaker: Breaker::new(clock),
+            challenge: Mutex::new(None),
+            head_is_useless: AtomicBool::new(false),
+            private: AtomicBool::new(literal.is_some_and(|address| !guard::is_public(address))),
+            url,
+        }
+    }
+
+    /// `…/v2/<prefix><repository>/<tail>?<query>`. All parts but the query are checked values; the query holds no `ns`.
+    pub(super) fn url(&self, authority: &Authority, repository: &Repository, tail: &str, query: Option<&str>) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("/v2/{}{repository}/{tail}", self.repository_prefix()));
+        url.set_query(query.filter(|query| !query.is_empty()));
+        if self.forward_ns {
+            url.query_pairs_mut().append_pair("ns", authority.as_str());
+        }
+        url
+    }
+
+    /// The path of the endpoint's URL, as in front of repositories there: empty, or ending in `/`.
+    pub(super) fn repository_prefix(&self) -> String {
+        let path = self.url.path().trim_matches('/');
+        if path.is_empty() { String::new() } else { format!("{path}/") }
+    }
+
+    pub(super) fn origin(&self) -> &Url {
+        &self.url
+    }
+
+    pub(super) fn saw_address(&self, response: &reqwest::Response) {
+        if let Some(address) = response.remote_addr() {
+            self.private.store(!guard::is_public(address.ip()), Ordering::Relaxed);
+        }
+    }
+
+    /// How far redirects and token requests on behalf of this endpoint may lead.
+    pub(super) fn foreign_reach(&self, public_only: bool, listed: bool) -> Reach {
+        let private = self.private.load(Ordering::Relaxed) && !public_only;
+        if private || listed { Reach::NotLinkLocal } else { Reach::PublicOnly }
+    }
+
+    pub(super) fn challenge(&self) -> Option<Challenge> {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember(&self, challenge: &Challenge) {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| challenge.clone());
+    }
+
+    pub(super) fn forget_challenge(&self) {
+        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn error(&self, failure: Failure) -> UpstreamError {
+        UpstreamError { endpoint: Arc::clone(&self.label), failure }
+    }
+}
+
+/// Scheme, host and port alike: where credentials may go.
+pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
+}

@@ -1,0 +1,125 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What went wrong when an endpoint was asked, and which one.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{endpoint}: {failure}")]
+pub struct UpstreamError {
+    /// Host and port as configured, without path or query.
+    pub endpoint: Arc<str>,
+    pub failure: Failure,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    #[error("not found")]
+    NotFound,
+    #[error("refused the request without credentials: private or missing")]
+    DeniedAnonymous,
+    #[error("refused the configured credentials")]
+    DeniedCredentials,
+    #[error("has rationed this mirror (429)")]
+    RateLimited { retry_after: Option<Duration> },
+    #[error("cannot be reached ({0})")]
+    Unreachable(String),
+    #[error("did not answer in time ({0})")]
+    Timeout(&'static str),
+    #[error("failed with status {0}")]
+    ServerError(u16),
+    #[error("broke the connection ({0})")]
+    Broken(String),
+    /// An answer that breaks the protocol or a rule of ours. Another endpoint is not asked.
+    #[error("gave an answer that was refused: {0}")]
+    Refused(String),
+    #[error("sent a body over the limit of {limit_bytes} bytes; `{key}` raises it")]
+    TooLarge { limit_bytes: u64, key: &'static str },
+    #[error("the requested range is not there")]
+    RangeNotThere,
+    /// HEAD is not allowed; GET may be.
+    #[error("refuses HEAD requests")]
+    HeadRefused,
+    #[error("sent bytes that do not match the digest asked for")]
+    BadDigest,
+    #[error("is not asked for now, because it failed a moment ago: {cause}")]
+    BreakerOpen { cause: BreakerCause, retry_after: Duration },
+    #[error("is offline by configuration")]
+    Offline,
+}
+
+/// Why a breaker opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BreakerCause {
+    #[error("it could not be reached")]
+    Unreachable,
+    #[error("it did not answer in time")]
+    Timeout,
+    #[error("it has rationed this mirror (429)")]
+    RateLimited,
+}
+
+impl Failure {
+    /// Only these leave the question open, so that the next endpoint may be asked.
+    pub const fn tries_next_endpoint(&self) -> bool {
+        match self {
+            Self::RateLimited { .. }
+            | Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::ServerError(_)
+            | Self::Broken(_)
+            | Self::BreakerOpen { .. }
+            | Self::BadDigest => true,
+            Self::NotFound
+            | Self::DeniedAnonymous
+            | Self::DeniedCredentials
+            | Self::Refused(_)
+            | Self::TooLarge { .. }
+            | Self::RangeNotThere
+            | Self::HeadRefused
+            | Self::Offline => false,
+        }
+    }
+
+    /// What opens a breaker, and why.
+    pub const fn opens_breaker(&self) -> Option<BreakerCause> {
+        match self {
+            Self::Unreachable(_) => Some(BreakerCause::Unreachable),
+            Self::Timeout(_) => Some(BreakerCause::Timeout),
+            Self::RateLimited { .. } => Some(BreakerCause::RateLimited),
+            Self::NotFound
+            | Self::DeniedAnonymous
+            | Self::DeniedCredentials
+            | Self::ServerError(_)
+            | Self::Broken(_)
+            | Self::Refused(_)
+            | Self::TooLarge { .. }
+            | Self::RangeNotThere
+            | Self::HeadRefused
+            | Self::BadDigest
+            | Self::BreakerOpen { .. }
+            | Self::Offline => None,
+        }
+    }
+
+    /// Reads what `reqwest` says, without its URL: a redirect's may be signed.
+    pub(super) fn of_reqwest(err: reqwest::Error) -> Self {
+        let err = err.without_url();
+        if err.is_timeout() {
+            let during_connect = err.is_connect();
+            return if during_connect {
+                Self::Unreachable("no connection within the connect timeout".to_owned())
+            } else {
+                Self::Timeout("no response")
+            };
+        }
+        let mut text = String::new();
+        let mut source: Option<&dyn std::error::Error> = Some(&err);
+        while let Some(error) = source {
+            if let Some(blocked) = error.downcast_ref::<super::guard::Blocked>() {
+                return Self::Refused(blocked.to_string());
+            }
+            text = error.to_string();
+            source = error.source();
+        }
+        if err.is_connect() { Self::Unreachable(text) } else { Self::Broken(text) }
+    }
+}

@@ -1,0 +1,115 @@
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+
+use crate::oci::{Digest, MediaType, Reference, Repository};
+
+use super::error::{Failure, UpstreamError};
+use super::exchange::{Fault, Kind, Question};
+use super::{Deadline, Upstream, body};
+
+/// What HEAD of a manifest said. Claims, not proof.
+#[derive(Debug, Clone)]
+pub struct ManifestHead {
+    pub digest: Option<Digest>,
+    pub media_type: Option<MediaType>,
+    pub size_bytes: Option<u64>,
+}
+
+/// A manifest's body, not yet compared with any digest.
+#[derive(Debug, Clone)]
+pub struct FetchedManifest {
+    pub bytes: Bytes,
+    pub content_type: Option<MediaType>,
+    /// `Docker-Content-Digest`: tells which algorithm the upstream files it under, nothing more.
+    pub claimed: Option<Digest>,
+    /// Which endpoint sent it.
+    pub endpoint: usize,
+}
+
+impl Upstream {
+    /// HEAD of a tag, which Docker Hub does not count. `HeadRefused` also where an endpoint's HEAD is known to name
+    /// no digest, so that GET is next.
+    pub async fn head_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        deadline: Deadline,
+    ) -> Result<ManifestHead, UpstreamError> {
+        let question = &question(Method::HEAD, repository, reference);
+        self.over_endpoints(
+            Kind::Manifest,
+            deadline,
+            |_| false,
+            |_, endpoint| async move {
+                if endpoint.head_is_useless.load(Ordering::Relaxed) {
+                    return Err(Failure::HeadRefused.into());
+                }
+                let answered = self.exchange(&endpoint, question).await;
+                let head = match answered {
+                    Ok(response) => head_of(response.headers()),
+                    Err(fault) => {
+                        // 405 is about HEAD; 401 and 403 may be about the repository.
+                        return Err(fault);
+                    }
+                };
+                if head.digest.is_none() {
+                    endpoint.head_is_useless.store(true, Ordering::Relaxed);
+                }
+                Ok(head)
+            },
+        )
+        .await
+    }
+
+    /// The endpoint answers GET where it refused HEAD: HEAD is not worth trying again.
+    pub fn remember_head_is_refused(&self, endpoint: usize) {
+        if let Some(endpoint) = self.endpoints.get(endpoint) {
+            endpoint.head_is_useless.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub async fn get_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        deadline: Deadline,
+    ) -> Result<FetchedManifest, UpstreamError> {
+        let question = &question(Method::GET, repository, reference);
+        let skip = |at| match reference {
+            Reference::Digest(digest) => self.distrusts(at, *digest),
+            Reference::Tag(_) => false,
+        };
+        self.over_endpoints(Kind::Manifest, deadline, skip, |at, endpoint| async move {
+            let response = self.exchange(&endpoint, question).await?;
+            let head = head_of(response.headers());
+            let limit = self.settings.max_manifest_size;
+            let bytes = body::read_capped(response, limit, "max_manifest_size", self.settings.idle_timeout).await?;
+            self.count_received(bytes.len());
+            Ok::<_, Fault>(FetchedManifest { bytes, content_type: head.media_type, claimed: head.digest, endpoint: at })
+        })
+        .await
+    }
+}
+
+fn question(method: Method, repository: &Repository, reference: &Reference) -> Question {
+    Question {
+        method,
+        kind: Kind::Manifest,
+        repository: repository.clone(),
+        tail: format!("manifests/{reference}"),
+        query: None,
+        range: None,
+    }
+}
+
+fn head_of(headers: &HeaderMap) -> ManifestHead {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    ManifestHead {
+        digest: text("docker-content-digest").and_then(|digest| digest.trim().parse().ok()),
+        media_type: text(CONTENT_TYPE.as_str()).and_then(MediaType::parse),
+        size_bytes: body::content_length(headers),
+    }
+}

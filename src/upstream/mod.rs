@@ -1,0 +1,146 @@
+//! HTTP out: what one authority's endpoints can be asked, and how they are asked.
+//!
+//! An operation takes a deadline and goes through the endpoints in their order. Per endpoint the breaker is asked
+//! first; then one exchange signs in, follows redirects and reads the status. Nothing here is cached but tokens.
+
+mod auth;
+mod blobs;
+mod body;
+mod breaker;
+mod challenge;
+mod clients;
+mod credentials;
+mod endpoint;
+mod error;
+mod exchange;
+mod failover;
+mod guard;
+mod link;
+mod lists;
+mod manifests;
+mod settings;
+mod tls;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+pub use blobs::{BlobBody, OpenedBlob};
+pub use challenge::Challenge;
+pub use clients::ClientError;
+pub use error::{BreakerCause, Failure, UpstreamError};
+pub use guard::is_public;
+pub use link::next_page_query;
+pub use lists::{ReferrersPage, TagsPage};
+pub use manifests::{FetchedManifest, ManifestHead};
+pub use settings::{
+    ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
+};
+
+use crate::clock::{Clock, Timestamp};
+use crate::metrics::Metrics;
+use crate::oci::{Authority, Digest};
+
+use auth::Auth;
+use clients::Clients;
+use endpoint::Endpoint;
+
+/// When an operation must have its answer.
+pub type Deadline = tokio::time::Instant;
+
+/// The endpoints of one authority.
+pub struct Upstream {
+    authority: Authority,
+    settings: Arc<UpstreamSettings>,
+    endpoints: Vec<Arc<Endpoint>>,
+    clients: Arc<Clients>,
+    auth: Arc<Auth>,
+    /// Downloads of blobs at one time.
+    downloads: Arc<Semaphore>,
+    /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
+    distrusted: Mutex<HashMap<(usize, Digest), Timestamp>>,
+    via: Arc<str>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+/// What every upstream of one process shares.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub tasks: TaskTracker,
+    /// The value of `Via` by which a loop is recognised.
+    pub via: Arc<str>,
+}
+
+/// HTTP clients built once per configured upstream; a wildcard's are shared by all authorities that it admits.
+#[derive(Clone)]
+pub struct UpstreamClients(Arc<Clients>);
+
+impl UpstreamClients {
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, ClientError> {
+        Ok(Self(Arc::new(Clients::new(settings)?)))
+    }
+}
+
+impl Upstream {
+    /// Connects to nothing. Under a wildcard, whose settings name no endpoint, the authority is its own.
+    pub fn new(
+        authority: Authority,
+        settings: Arc<UpstreamSettings>,
+        clients: &UpstreamClients,
+        around: &Surroundings,
+    ) -> Result<Self, url::ParseError> {
+        let clock = around.clock.clone();
+        let mut endpoints: Vec<_> =
+            settings.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint, clock.clone()))).collect();
+        if endpoints.is_empty() {
+            let url = format!("https://{authority}").parse()?;
+            endpoints.push(Arc::new(Endpoint::new(&EndpointSettings { url, forward_ns: false }, clock.clone())));
+        }
+        let clients = Arc::clone(&clients.0);
+        let auth = Auth::new(
+            Arc::clone(&settings),
+            authority.clone(),
+            Arc::clone(&clients),
+            clock.clone(),
+            around.metrics.clone(),
+            around.tasks.clone(),
+        );
+        Ok(Self {
+            authority,
+            endpoints,
+            clients,
+            auth: Arc::new(auth),
+            downloads: Arc::new(Semaphore::new(settings.max_connections)),
+            distrusted: Mutex::default(),
+            via: Arc::clone(&around.via),
+            clock,
+            metrics: around.metrics.clone(),
+            settings,
+        })
+    }
+
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// The latest moment at which an answer that nobody holds a copy of may begin.
+    pub fn patience(&self) -> Deadline {
+        Deadline::now() + self.settings.response_timeout
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! What the configuration says about one upstream, already checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use url::Url;
+
+use crate::oci::RepositoryPattern;
+use crate::secret::Secret;
+
+#[derive(Debug)]
+pub struct UpstreamSettings {
+    /// The configured name; also the label in metrics. `*` for a wildcard.
+    pub name: String,
+    /// In the order in which they are asked. Empty for a wildcard, whose endpoint is the authority itself.
+    pub endpoints: Vec<EndpointSettings>,
+    pub credentials: Vec<CredentialRule>,
+    /// Hosts, besides the endpoint's own, that may be asked for tokens.
+    pub token_hosts: Vec<String>,
+    /// Hosts that may be at private addresses though the endpoint is public.
+    pub private_hosts: Vec<String>,
+    /// Trusted beside the system's roots.
+    pub ca: Vec<CertificateDer<'static>>,
+    pub client_identity: Option<ClientIdentity>,
+    pub skip_verify: bool,
+    pub proxy: Option<ProxySettings>,
+    /// Whether only public addresses may be dialled, the endpoint's own included.
+    pub public_only: bool,
+    pub offline: bool,
+    pub connect_timeout: Duration,
+    /// Until the response's header has arrived, sign-in and redirects included.
+    pub response_timeout: Duration,
+    /// A body that brings nothing for so long is broken.
+    pub idle_timeout: Duration,
+    /// Blob downloads at one time.
+    pub max_connections: usize,
+    /// How long an endpoint is left alone after it failed.
+    pub breaker_window: Duration,
+    /// Largest `n` that goes up with a tag list request.
+    pub max_page: u32,
+    /// Bytes.
+    pub max_manifest_size: u64,
+    /// Bytes.
+    pub max_list_size: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct EndpointSettings {
+    /// Scheme, host, port and an optional path, which is a repository prefix.
+    pub url: Url,
+    /// Send `ns` on: the endpoint is another mirror.
+    pub forward_ns: bool,
+}
+
+#[derive(Debug)]
+pub struct ClientIdentity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Clone for ClientIdentity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    pub url: Url,
+    pub login: Option<(String, Secret)>,
+}
+
+/// Credentials for the repositories that match; the most specific rule wins.
+#[derive(Debug, Clone)]
+pub struct CredentialRule {
+    pub pattern: Option<RepositoryPattern>,
+    pub source: CredentialSource,
+}
+
+/// Where a user name and password come from. Read again whenever a login is due, so that a change needs no restart.
+#[derive(Debug, Clone)]
+pub enum CredentialSource {
+    PasswordFile {
+        username: String,
+        file: PathBuf,
+    },
+    /// Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
+    DockerConfig(PathBuf),
+    /// The name behind `docker-credential-`, or a path to the program.
+    Helper(String),
+}

@@ -1,0 +1,105 @@
+//! Roadstead itself, as its users start it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::certificate::Certificate;
+use super::machine::MIRROR_NAME;
+use super::process::{self, Process};
+use super::{curl, port};
+
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// How clients reach the mirror.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Plain,
+    Tls,
+}
+
+pub(crate) struct Mirror {
+    folder: PathBuf,
+    port: u16,
+    admin_port: u16,
+    certificate: Option<Certificate>,
+    upstreams: String,
+    process: Option<Process>,
+}
+
+impl Mirror {
+    /// Starts Roadstead with the configuration of its `upstreams` and an empty storage in `parent`.
+    pub(crate) fn start(parent: &Path, transport: Transport, upstreams: &str) -> Self {
+        let folder = parent.join("mirror");
+        fs::create_dir(&folder).expect("the mirror's folder is new");
+        let certificate = match transport {
+            Transport::Plain => None,
+            Transport::Tls => Some(Certificate::new(&folder, &[MIRROR_NAME])),
+        };
+        let upstreams = upstreams.to_owned();
+        let mut mirror = Self { folder, port: 0, admin_port: 0, certificate, upstreams, process: None };
+        port::take("roadstead", |port| {
+            mirror.port = port;
+            mirror.admin_port = port::free();
+            mirror.serve()
+        });
+        mirror
+    }
+
+    /// Starts it again on the same storage and the same ports.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.serve(), "roadstead did not start again");
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().expect("the mirror runs").kill();
+    }
+
+    fn serve(&mut self) -> bool {
+        let file = self.folder.join("roadstead.toml");
+        fs::write(&file, self.configuration()).expect("the mirror's folder is writable");
+        let mut command = process::command(env!("CARGO_BIN_EXE_roadstead"));
+        command.arg("serve").arg("--config").arg(&file).current_dir(&self.folder);
+        let mut process = Process::start("roadstead", &self.folder, &mut command);
+        let url = format!("http://127.0.0.1:{}/readyz", self.admin_port);
+        let ready = process
+            .becomes_ready(READY_LIMIT, || curl::ask(&self.folder, &[&url]).is_some_and(|answer| answer.status == 200));
+        self.process = Some(process);
+        ready
+    }
+
+    /// `tag_ttl` of nothing makes each tag request ask the upstream, so that tests need not wait for a tag to grow old.
+    fn configuration(&self) -> String {
+        let Self { folder, port, admin_port, upstreams, .. } = self;
+        let folder = folder.display();
+        let tls = self.certificate.as_ref().map_or_else(String::new, |certificate| {
+            let (chain, key) = (certificate.chain.display(), certificate.key.display());
+            format!("tls = {{ certificate = \"{chain}\", key = \"{key}\" }}\n")
+        });
+        format!(
+            "[server]\n\
+             listen = \"127.0.0.1:{port}\"\n\
+             admin_listen = \"127.0.0.1:{admin_port}\"\n\
+             {tls}\n\
+             [storage]\n\
+             path = \"{folder}/storage\"\n\n\
+             [defaults]\n\
+             tag_ttl = \"0s\"\n\n\
+             {upstreams}"
+        )
+    }
+
+    /// What stands in clients' files in place of `127.0.0.1:5000`.
+    pub(crate) fn address(&self) -> String {
+        let host = if self.certificate.is_some() { MIRROR_NAME } else { "127.0.0.1" };
+        format!("{host}:{}", self.port)
+    }
+
+    /// The authority that clients must trust, when they are to speak TLS.
+    pub(crate) fn authority(&self) -> Option<String> {
+        self.certificate
+            .as_ref()
+            .map(|certificate| fs::read_to_string(&certificate.authority).expect("the authority was written"))
+    }
+}

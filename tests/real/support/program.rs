@@ -1,0 +1,36 @@
+//! Where the programs under test are, and which Debian package has them when they are not.
+
+use std::env;
+use std::path::PathBuf;
+
+const PACKAGES: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("curl", "curl"),
+    ("docker", "docker.io"),
+    ("docker-registry", "docker-registry"),
+    ("dockerd", "docker.io"),
+    ("gzip", "gzip"),
+    ("htpasswd", "apache2-utils"),
+    ("podman", "podman"),
+    ("setpriv", "util-linux"),
+    ("sh", "dash"),
+    ("skopeo", "skopeo"),
+    ("tar", "tar"),
+    ("unshare", "util-linux"),
+];
+
+/// The full path of a program of `PACKAGES`.
+pub(crate) fn find(name: &str) -> PathBuf {
+    let (_, package) =
+        PACKAGES.iter().find(|(program, _)| *program == name).expect("every program used is in PACKAGES");
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Debian's own come first, so that all machines test the same ones.
+    [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/bin")]
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package} (tests/install.sh does)"))
+}
