@@ -127,7 +127,7 @@ impl Namespaces {
 
     /// Decides; the first that speaks of `ns`, `oci-ref-name`, Host, path prefix and `default`.
     pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, Refusal> {
-        let ns = self.from_ns(&claims.ns).map_err(|error| (error, None))?;
+        let ns = self.read_ns(&claims.ns).map_err(|error| (error, None))?;
         let echo = ns.as_ref().map(|(received, _)| received.clone());
         self.decide(claims, ns.map(|(_, authority)| authority), default)
             .map(|(authority, repository)| Place { authority, repository, ns: echo.clone() })
@@ -136,7 +136,7 @@ impl Namespaces {
 
     /// `ns` alone, as for `/v2/`: the value to echo.
     pub fn admitted_ns(&self, claims: &Claims<'_>) -> Result<Option<Authority>, NamespaceError> {
-        Ok(self.from_ns(&claims.ns)?.map(|(received, _)| received))
+        Ok(self.read_ns(&claims.ns)?.map(|(received, _)| received))
     }
 
     fn decide(
@@ -145,20 +145,20 @@ impl Namespaces {
         ns: Option<Authority>,
         default: &Authority,
     ) -> Result<(Authority, Repository), NamespaceError> {
-        let named = self.from_oci_ref_name(&claims.oci_ref_name)?;
+        let named = self.read_oci_ref_name(&claims.oci_ref_name)?;
         let (by_reference, expected) = named.map_or((None, None), |(authority, name)| (Some(authority), name));
         if let (Some(ns), Some(by_reference)) = (&ns, &by_reference)
             && ns != by_reference
         {
             return invalid(format!("`ns` says {ns}, `oci-ref-name` says {by_reference}"));
         }
-        let decided = ns.or(by_reference).or_else(|| self.from_host(claims.host));
+        let decided = ns.or(by_reference).or_else(|| self.read_host(claims.host));
         let (authority, name) = match decided {
             Some(authority) => {
                 let name = self.without_own_prefix(&authority, claims.name)?;
                 (authority, name)
             }
-            None => self.from_path(claims.name, default)?,
+            None => self.read_path(claims.name, default)?,
         };
         let repository = repository_in(&authority, name)?;
         if let Some(expected) = expected
@@ -169,7 +169,7 @@ impl Namespaces {
         Ok((authority, repository))
     }
 
-    fn from_ns(&self, values: &[&str]) -> Result<Option<(Authority, Authority)>, NamespaceError> {
+    fn read_ns(&self, values: &[&str]) -> Result<Option<(Authority, Authority)>, NamespaceError> {
         let value = match values {
             [] => return Ok(None),
             [value] => value,
@@ -183,7 +183,7 @@ impl Namespaces {
     }
 
     /// The authority, and the repository unless the value is an authority alone.
-    fn from_oci_ref_name(&self, values: &[&str]) -> Result<Option<(Authority, Option<String>)>, NamespaceError> {
+    fn read_oci_ref_name(&self, values: &[&str]) -> Result<Option<(Authority, Option<String>)>, NamespaceError> {
         let value = match values {
             [] => return Ok(None),
             [value] => *value,
@@ -209,7 +209,7 @@ impl Namespaces {
         Ok(Some((hub, Some(without_reference(value).to_owned()))))
     }
 
-    fn from_host(&self, host: Option<&str>) -> Option<Authority> {
+    fn read_host(&self, host: Option<&str>) -> Option<Authority> {
         self.names.get(&host?.parse().ok()?).cloned()
     }
 
@@ -227,7 +227,7 @@ impl Namespaces {
         }
     }
 
-    fn from_path<'a>(&self, name: &'a str, default: &Authority) -> Result<(Authority, &'a str), NamespaceError> {
+    fn read_path<'a>(&self, name: &'a str, default: &Authority) -> Result<(Authority, &'a str), NamespaceError> {
         let (first, rest) = name.split_once('/').unwrap_or((name, ""));
         let named = first.parse::<Authority>().ok();
         let short = self.prefixes.get(first).cloned();
@@ -242,6 +242,7 @@ impl Namespaces {
                 Some(named) => Err(NamespaceError::Unknown(named.to_string())),
                 None => invalid("the path does not begin with a registry or a repository"),
             },
+            None if !self.names.contains_key(default) => Err(NamespaceError::Unknown(default.to_string())),
             None => Ok((default.clone(), name)),
         }
     }

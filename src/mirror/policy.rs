@@ -40,7 +40,7 @@ pub enum OnDenied {
 #[derive(Debug, Clone)]
 pub struct FreshnessRule {
     pub repositories: RepositoryPattern,
-    /// Matches the whole tag; `None` matches every tag.
+    /// Anchored at both ends; `None` matches every tag.
     pub tag: Option<Regex>,
     pub ttl: Ttl,
 }
@@ -61,9 +61,7 @@ impl Policy {
     pub fn ttl(&self, repository: &Repository, tag: &Tag) -> Ttl {
         let matching = self.freshness.iter().find(|rule| {
             rule.repositories.matches(repository)
-                && rule.tag.as_ref().is_none_or(|pattern| {
-                    pattern.find(tag.as_str()).is_some_and(|found| found.range() == (0..tag.as_str().len()))
-                })
+                && rule.tag.as_ref().is_none_or(|pattern| pattern.is_match(tag.as_str()))
         });
         matching.map_or(Ttl::For(self.tag_ttl), |rule| rule.ttl)
     }

@@ -1,0 +1,138 @@
+//! Builds everything from a checked configuration, owns the tasks, and ends them in order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::mirror::{Mirror, RecoveryError};
+use crate::server::{Admin, BindError, Front, Listeners};
+use crate::store::{self, Store};
+use crate::upstream::Surroundings;
+
+/// A running mirror.
+pub struct App {
+    mirror: Arc<Mirror>,
+    admin: Arc<Admin>,
+    tasks: TaskTracker,
+    serving: JoinHandle<()>,
+    /// No new connections.
+    stop_accepting: CancellationToken,
+    /// No more fills.
+    stop_fills: CancellationToken,
+    stop_admin: CancellationToken,
+    deadline: Duration,
+    /// Scheme, address and mount path of each listener.
+    pub addresses: Vec<(&'static str, std::net::SocketAddr, String)>,
+    pub admin_address: Option<std::net::SocketAddr>,
+    pub metrics: Metrics,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error("the index {path} cannot be opened: {err}")]
+    Index { path: PathBuf, err: std::io::Error },
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+impl App {
+    /// Binds, opens the storage, puts it in order, serves. Upstreams are not asked anything.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let metrics = Metrics::default();
+        let tasks = TaskTracker::new();
+        let stop_fills = CancellationToken::new();
+        let root = config.storage.path.clone();
+        let index_path = root.join("index.redb");
+        let limits = config.storage.limits;
+        let (store, index) = {
+            let index_path = index_path.clone();
+            let open = move || {
+                let store = Store::open(&root, limits)?;
+                Ok::<_, store::OpenError>((store, Index::open(&index_path)))
+            };
+            let handle = tokio::runtime::Handle::current();
+            let opened = tokio::task::spawn_blocking(move || {
+                let _runtime = handle.enter();
+                open()
+            });
+            opened.await.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))?
+        };
+        let (index, opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
+        let via: Arc<str> = format!("1.1 roadstead-{}", random_name()).into();
+        let around = Surroundings {
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+            via: Arc::clone(&via),
+        };
+        let mirror =
+            Arc::new(Mirror::new(config.namespaces, config.upstreams, store, index, around, stop_fills.clone())?);
+        mirror.recover(opened).await?;
+        let admin_listen = config.server.admin_listen;
+        let listeners = Listeners::bind(&config.server.listeners, admin_listen).await?;
+        let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
+        let loopback = admin_listen.is_none_or(|address| address.ip().is_loopback());
+        let admin = Arc::new(Admin::new(metrics.clone(), loopback, config.server.admin_token_file.clone()));
+        let front = Arc::new(Front::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
+        let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
+        let serving = tokio::spawn(serving);
+        tokio::spawn(Arc::clone(&mirror).keep_house());
+        admin.set_ready(true);
+        Ok(Self {
+            mirror,
+            admin,
+            tasks,
+            serving,
+            stop_accepting,
+            stop_fills,
+            stop_admin,
+            deadline: config.shutdown_deadline,
+            addresses,
+            admin_address,
+            metrics,
+        })
+    }
+
+    /// `/readyz` off, no new connections, then responses and fills until the deadline; what a fill has by then is kept.
+    pub async fn stop(mut self) {
+        self.admin.set_ready(false);
+        self.stop_accepting.cancel();
+        let deadline = tokio::time::Instant::now() + self.deadline;
+        let responses = tokio::time::timeout_at(deadline, &mut self.serving).await;
+        if responses.is_err() {
+            tracing::warn!("responses are cut: they did not end within `shutdown_deadline`");
+            self.serving.abort();
+        }
+        self.tasks.close();
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!("downloads are interrupted; they go on from where they are at the next request");
+        }
+        self.stop_fills.cancel();
+        // Writing down where the fills are takes a sync each.
+        let _overdue = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+        self.mirror.close().await;
+        self.stop_admin.cancel();
+    }
+}
+
+fn random_name() -> String {
+    let mut random = [0; 8];
+    // Two instances without randomness would take each other for a loop: the process id tells them apart.
+    match getrandom::fill(&mut random) {
+        Ok(()) => format!("{:016x}", u64::from_le_bytes(random)),
+        Err(_) => std::process::id().to_string(),
+    }
+}

@@ -1,0 +1,51 @@
+//! The configuration: TOML and environment, read raw, then checked whole. Every problem is reported at once, with its key.
+
+mod check;
+mod presets;
+mod raw;
+mod upstreams;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::mirror::{MemberSettings, Namespaces};
+use crate::server::ServerSettings;
+use crate::store::SpaceLimits;
+use crate::telemetry;
+
+pub use raw::{Problem, Problems};
+
+/// Everything that was configured, valid.
+pub struct Config {
+    pub server: ServerSettings,
+    pub storage: StorageSettings,
+    pub log: LogSettings,
+    /// How long responses and fills may take to end after SIGTERM.
+    pub shutdown_deadline: Duration,
+    pub namespaces: Namespaces,
+    pub upstreams: Vec<MemberSettings>,
+    /// Names of all upstreams, in the order of the alphabet.
+    pub served: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct StorageSettings {
+    pub path: PathBuf,
+    pub limits: SpaceLimits,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct LogSettings {
+    pub format: telemetry::Format,
+    pub level: LevelFilter,
+}
+
+impl Config {
+    /// Reads `text` as TOML (`None`: embedded defaults) and `ROADSTEAD__SECTION__KEY` among `environment`.
+    pub fn read(text: Option<&str>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let values = raw::read(text, environment)?;
+        check::check(&values)
+    }
+}

@@ -1,0 +1,35 @@
+//! Well-known public registries: what the operator need not write.
+
+/// Fields of an upstream that are filled in where its table leaves them out.
+pub(super) struct Preset {
+    pub(super) name: &'static str,
+    pub(super) url: &'static str,
+    pub(super) aliases: &'static [&'static str],
+    pub(super) token_hosts: &'static [&'static str],
+    /// Largest page of tags that it answers.
+    pub(super) max_page: u32,
+}
+
+/// What a registry that is not known here is asked for at most: distribution's own limit.
+pub(super) const DEFAULT_MAX_PAGE: u32 = 1000;
+
+const fn preset(name: &'static str, url: &'static str) -> Preset {
+    Preset { name, url, aliases: &[], token_hosts: &[], max_page: DEFAULT_MAX_PAGE }
+}
+
+pub(super) const PRESETS: [Preset; 10] = [
+    Preset {
+        aliases: &["index.docker.io", "registry-1.docker.io"],
+        token_hosts: &["auth.docker.io"],
+        ..preset("docker.io", "https://registry-1.docker.io")
+    },
+    Preset { max_page: 100, ..preset("quay.io", "https://quay.io") },
+    preset("ghcr.io", "https://ghcr.io"),
+    preset("gcr.io", "https://gcr.io"),
+    preset("registry.k8s.io", "https://registry.k8s.io"),
+    Preset { token_hosts: &["mcrprod.azurecr.io"], ..preset("mcr.microsoft.com", "https://mcr.microsoft.com") },
+    preset("public.ecr.aws", "https://public.ecr.aws"),
+    Preset { token_hosts: &["authn.nvidia.com"], ..preset("nvcr.io", "https://nvcr.io") },
+    Preset { token_hosts: &["gitlab.com"], ..preset("registry.gitlab.com", "https://registry.gitlab.com") },
+    preset("registry.access.redhat.com", "https://registry.access.redhat.com"),
+];

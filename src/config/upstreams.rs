@@ -1,0 +1,399 @@
+//! `[defaults]` and `[upstreams]`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex_lite::Regex;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use url::Url;
+
+use crate::mirror::{FreshnessRule, MemberKey, MemberSettings, Namespaces, OnDenied, Policy, Ttl, Wildcard};
+use crate::oci::{Authority, Repository, RepositoryPattern};
+use crate::secret::Secret;
+use crate::server::{TlsSettings, load_identity};
+use crate::upstream::{
+    ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
+};
+
+use super::check::require_file;
+use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
+use super::raw::{Collected, Section};
+
+pub(super) struct Upstreams {
+    pub(super) namespaces: Namespaces,
+    pub(super) members: Vec<MemberSettings>,
+    pub(super) served: Vec<String>,
+}
+
+/// What one section leaves out comes from the next.
+struct Layered<'s, 'a>([&'s Section<'a>; 2]);
+
+impl Layered<'_, '_> {
+    /// Every layer is read, so that every layer's problems are found.
+    fn first<T>(&self, read: impl Fn(&Section<'_>) -> Option<T>) -> Option<T> {
+        let Self([own, defaults]) = self;
+        let (own, default) = (read(own), read(defaults));
+        own.or(default)
+    }
+}
+
+/// `None` only where nothing could be served at all.
+pub(super) fn check(root: &Section<'_>) -> Option<Upstreams> {
+    let defaults = root.section("defaults");
+    let with_presets = root.flag("presets").unwrap_or(false) || !root.has("upstreams");
+    let table = root.section("upstreams");
+    let mut upstreams = Upstreams { namespaces: Namespaces::default(), members: Vec::new(), served: Vec::new() };
+    let mut named = Vec::new();
+    for (name, section) in table.children() {
+        named.extend(upstreams.add(root, name, &section, &defaults));
+        section.finish();
+    }
+    let problems = Collected::default();
+    let empty = figment::value::Dict::new();
+    for preset in PRESETS.iter().filter(|preset| with_presets && !named.contains(&preset.name.to_owned())) {
+        let section = Section::root(&empty, &problems);
+        upstreams.add(root, preset.name, &section, &defaults);
+        section.finish();
+    }
+    if named.is_empty() && root.has("upstreams") && !with_presets {
+        root.problem("upstreams", "names no registry that can be served; leave it out to serve the presets");
+    }
+    defaults.finish();
+    upstreams.served.sort_unstable();
+    Some(upstreams)
+}
+
+impl Upstreams {
+    /// Adds one upstream; gives its canonical name.
+    fn add(&mut self, root: &Section<'_>, name: &str, section: &Section<'_>, defaults: &Section<'_>) -> Option<String> {
+        let key = if name.starts_with('*') {
+            let Some(wildcard) = Wildcard::parse(name) else {
+                root.problem("upstreams", format!("\"{name}\": a wildcard is \"*\" or \"*.example.com\""));
+                return None;
+            };
+            self.namespaces.add_wildcard(wildcard.clone());
+            MemberKey::Wildcard(wildcard.name())
+        } else {
+            match name.parse::<Authority>() {
+                Ok(authority) => MemberKey::Authority(authority),
+                Err(err) => {
+                    root.problem("upstreams", format!("\"{name}\": {err}"));
+                    return None;
+                }
+            }
+        };
+        let (canonical, preset) = match &key {
+            MemberKey::Authority(authority) => {
+                (authority.to_string(), PRESETS.iter().find(|preset| preset.name == authority.as_str()))
+            }
+            MemberKey::Wildcard(name) => (name.clone(), None),
+        };
+        if let MemberKey::Authority(authority) = &key {
+            self.name(section, authority, preset);
+        }
+        let layers = Layered([section, defaults]);
+        let policy = policy(&layers);
+        let upstream = Arc::new(settings(&canonical, &key, preset, &layers, policy.offline));
+        self.members.push(MemberSettings { key, upstream, policy });
+        self.served.push(canonical.clone());
+        Some(canonical)
+    }
+
+    fn name(&mut self, section: &Section<'_>, authority: &Authority, preset: Option<&Preset>) {
+        if !self.namespaces.add(authority) {
+            section.problem("aliases", format!("{authority} is an alias of another upstream"));
+        }
+        let preset_aliases =
+            || preset.map(|preset| preset.aliases.iter().filter_map(|alias| alias.parse().ok()).collect());
+        for alias in section.parsed_list::<Authority>("aliases").or_else(preset_aliases).unwrap_or_default() {
+            if !self.namespaces.add_alias(alias.clone(), authority) {
+                section.problem("aliases", format!("{alias} belongs to another upstream"));
+            }
+        }
+        if let Some(prefix) = section.text("prefix") {
+            let valid =
+                prefix.parse::<Repository>().is_ok() && !prefix.contains('/') && !Authority::looks_like_a_host(&prefix);
+            if !valid {
+                section.problem("prefix", "must be one short lower-case word, as in \"hub\"");
+            } else if !self.namespaces.add_prefix(prefix, authority) {
+                section.problem("prefix", "belongs to another upstream");
+            }
+        }
+    }
+}
+
+fn policy(layers: &Layered<'_, '_>) -> Policy {
+    let on_denied = layers.first(|section| match section.text("on_denied")?.as_str() {
+        "refuse" => Some(OnDenied::Refuse),
+        "stale" => Some(OnDenied::Stale),
+        _ => {
+            section.problem("on_denied", "must be \"refuse\" or \"stale\"");
+            None
+        }
+    });
+    let Layered([own, defaults]) = layers;
+    let mut freshness = freshness(own);
+    freshness.extend(self::freshness(defaults));
+    Policy {
+        tag_ttl: layers.first(|s| s.duration("tag_ttl")).unwrap_or(Duration::from_mins(1)),
+        negative_ttl: layers.first(|s| s.duration("negative_ttl")).unwrap_or(Duration::from_secs(10)),
+        keep_deleted: layers.first(|s| s.flag("keep_deleted")).unwrap_or(false),
+        on_denied: on_denied.unwrap_or(OnDenied::Refuse),
+        public: layers.first(|s| s.flag("public")).unwrap_or(false),
+        offline: layers.first(|s| s.flag("offline")).unwrap_or(false),
+        max_stale: layers.first(|s| s.duration("max_stale")),
+        check_timeout: layers.first(|s| s.duration("check_timeout")).unwrap_or(Duration::from_secs(3)),
+        allow: layers.first(|s| patterns(s, "allow")).unwrap_or_default(),
+        deny: layers.first(|s| patterns(s, "deny")).unwrap_or_default(),
+        freshness,
+    }
+}
+
+fn patterns(section: &Section<'_>, key: &'static str) -> Option<Vec<RepositoryPattern>> {
+    Some(section.texts(key)?.iter().filter_map(|text| pattern(section, key, text)).collect())
+}
+
+fn pattern(section: &Section<'_>, key: &str, text: &str) -> Option<RepositoryPattern> {
+    RepositoryPattern::parse(text).map_err(|err| section.problem(key, err.to_string())).ok()
+}
+
+fn freshness(section: &Section<'_>) -> Vec<FreshnessRule> {
+    let mut rules = Vec::new();
+    for rule in section.sections("freshness") {
+        let repositories = pattern(&rule, "match", &rule.text("match").unwrap_or_else(|| "**".to_owned()));
+        let tag = rule.text("tag").and_then(|tag| {
+            let anchored = Regex::new(&format!("^(?:{tag})$"));
+            anchored.map_err(|err| rule.problem("tag", format!("is no regular expression: {err}"))).ok()
+        });
+        let ttl = match (rule.duration("tag_ttl"), rule.flag("immutable")) {
+            (None, Some(true)) => Some(Ttl::Immutable),
+            (Some(ttl), None | Some(false)) => Some(Ttl::For(ttl)),
+            _ => {
+                rule.problem("tag_ttl", "a rule has either `tag_ttl` or `immutable = true`");
+                None
+            }
+        };
+        if let (Some(repositories), Some(ttl)) = (repositories, ttl) {
+            rules.push(FreshnessRule { repositories, tag, ttl });
+        }
+        rule.finish();
+    }
+    rules
+}
+
+fn settings(
+    name: &str,
+    key: &MemberKey,
+    preset: Option<&Preset>,
+    layers: &Layered<'_, '_>,
+    offline: bool,
+) -> UpstreamSettings {
+    let Layered([section, _]) = layers;
+    let is_wildcard = matches!(key, MemberKey::Wildcard(_));
+    let endpoints = endpoints(section, preset, is_wildcard);
+    let texts = |key: &'static str| section.texts(key);
+    let seconds =
+        |key: &'static str, default: u64| layers.first(|s| s.duration(key)).unwrap_or(Duration::from_secs(default));
+    let ca = section.text("ca").map(PathBuf::from);
+    UpstreamSettings {
+        name: name.to_owned(),
+        endpoints,
+        credentials: credentials(section),
+        token_hosts: texts("token_hosts")
+            .or_else(|| preset.map(|preset| preset.token_hosts.iter().map(|host| (*host).to_owned()).collect()))
+            .unwrap_or_default(),
+        private_hosts: texts("private_hosts").unwrap_or_default(),
+        ca: ca.map(|file| certificates(section, &file)).unwrap_or_default(),
+        client_identity: client_identity(section),
+        skip_verify: section.flag("insecure_skip_verify").unwrap_or(false),
+        proxy: layers.first(proxy),
+        public_only: is_wildcard,
+        offline,
+        connect_timeout: seconds("connect_timeout", 4),
+        response_timeout: seconds("response_timeout", 18),
+        idle_timeout: seconds("idle_timeout", 30),
+        max_connections: layers.first(|s| s.number("max_connections", 1)).unwrap_or(64) as usize,
+        breaker_window: seconds("breaker_window", 10),
+        max_page: section.number("max_page", 1).or(preset.map(|preset| preset.max_page)).unwrap_or(DEFAULT_MAX_PAGE),
+        max_manifest_size: layers.first(|s| s.size("max_manifest_size")).unwrap_or(4 * 1024 * 1024),
+        max_list_size: layers.first(|s| s.size("max_list_size")).unwrap_or(4 * 1024 * 1024),
+    }
+}
+
+fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildcard: bool) -> Vec<EndpointSettings> {
+    let forward_ns = section.flag("forward_ns").unwrap_or(false);
+    let mut endpoints = Vec::new();
+    if let Some(url) = section.text("url") {
+        endpoints.extend(endpoint_url(section, "url", &url).map(|url| EndpointSettings { url, forward_ns }));
+    }
+    let listed = section.texts_or_sections("endpoints");
+    if section.has("url") && section.has("endpoints") {
+        section.problem("endpoints", "give either `url` or `endpoints`");
+    }
+    for endpoint in listed {
+        match endpoint {
+            Ok(url) => {
+                endpoints
+                    .extend(endpoint_url(section, "endpoints", &url).map(|url| EndpointSettings { url, forward_ns }));
+            }
+            Err(table) => {
+                let url = table.text("url").and_then(|url| endpoint_url(&table, "url", &url));
+                if !table.has("url") {
+                    table.problem("url", "is missing");
+                }
+                let forward_ns = table.flag("forward_ns").unwrap_or(forward_ns);
+                endpoints.extend(url.map(|url| EndpointSettings { url, forward_ns }));
+                table.finish();
+            }
+        }
+    }
+    let given = section.has("url") || section.has("endpoints");
+    match (is_wildcard, given, preset) {
+        (true, true, _) => {
+            section.problem("url", "a wildcard has no endpoint: each registry that it admits is its own")
+        }
+        (false, false, Some(preset)) => {
+            let url = Url::parse(preset.url).expect("a preset's URL is valid");
+            endpoints.push(EndpointSettings { url, forward_ns });
+        }
+        (false, false, None) => {
+            section.problem("url", "is missing: where this registry is reached, as in \"https://registry.corp\"")
+        }
+        _ => {}
+    }
+    endpoints
+}
+
+fn endpoint_url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
+    let problem = |message: &str| {
+        section.problem(key, message);
+        None
+    };
+    let Ok(url) = Url::parse(text) else { return problem("must be a URL, as in \"https://registry.corp\"") };
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+        return problem("must begin with https:// (or http://) and a host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return problem("must not hold credentials: use `username` and `password_file`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return problem("must have neither a query nor a fragment");
+    }
+    let path = url.path().trim_matches('/');
+    if path == "v2" || path.starts_with("v2/") {
+        return problem("must not hold /v2: a path is a repository prefix, put behind /v2/");
+    }
+    if !path.is_empty() && path.parse::<Repository>().is_err() {
+        return problem("its path must be a repository prefix, as in https://harbor.corp/hub-proxy");
+    }
+    Some(url)
+}
+
+fn credentials(section: &Section<'_>) -> Vec<CredentialRule> {
+    let mut rules = Vec::new();
+    rules.extend(credential_source(section).map(|source| CredentialRule { pattern: None, source }));
+    for rule in section.sections("credentials") {
+        let pattern = rule.text("match").and_then(|text| pattern(&rule, "match", &text));
+        if !rule.has("match") {
+            rule.problem("match", "is missing: the repositories that these credentials are for");
+        }
+        let source = credential_source(&rule);
+        if source.is_none() && !["username", "docker_config", "credential_helper"].iter().any(|key| rule.has(key)) {
+            rule.problem("username", "is missing; or use `docker_config` or `credential_helper`");
+        }
+        if let (Some(pattern), Some(source)) = (pattern, source) {
+            rules.push(CredentialRule { pattern: Some(pattern), source });
+        }
+        rule.finish();
+    }
+    rules
+}
+
+fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
+    let (username, file) = (section.text("username"), section.text("password_file").map(PathBuf::from));
+    let docker_config = section.text("docker_config").map(PathBuf::from);
+    let helper = section.text("credential_helper");
+    let ways = usize::from(username.is_some() || file.is_some())
+        + usize::from(docker_config.is_some())
+        + usize::from(helper.is_some());
+    if ways > 1 {
+        section.problem(
+            "username",
+            "give one of `username` with `password_file`, `docker_config`, and `credential_helper`",
+        );
+    }
+    match (username, file) {
+        (Some(username), Some(file)) => {
+            require_file(section, "password_file", &file);
+            return Some(CredentialSource::PasswordFile { username, file });
+        }
+        (Some(_), None) => {
+            section.problem("password_file", "is missing: the file that holds the password of `username`")
+        }
+        (None, Some(_)) => section.problem("username", "is missing beside `password_file`"),
+        (None, None) => {}
+    }
+    if let Some(file) = docker_config {
+        require_file(section, "docker_config", &file);
+        return Some(CredentialSource::DockerConfig(file));
+    }
+    helper.map(CredentialSource::Helper)
+}
+
+fn certificates(section: &Section<'_>, file: &Path) -> Vec<CertificateDer<'static>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if !certificates.is_empty() => return certificates,
+        Ok(_) => section.problem("ca", format!("{} holds no certificate", file.display())),
+        Err(err) => section.problem("ca", format!("{} cannot be read: {err}", file.display())),
+    }
+    Vec::new()
+}
+
+fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
+    let (certificate, key) = (section.text("client_certificate"), section.text("client_key"));
+    if certificate.is_some() != key.is_some() {
+        section.problem("client_certificate", "goes with `client_key`");
+    }
+    let (certificate, key) = certificate.zip(key)?;
+    match load_identity(&TlsSettings { certificate: certificate.into(), key: key.into() }) {
+        Ok((chain, key)) => Some(ClientIdentity { chain, key }),
+        Err(err) => {
+            section.problem("client_certificate", err.to_string());
+            None
+        }
+    }
+}
+
+fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
+    let (username, file) = (section.text("proxy_username"), section.text("proxy_password_file").map(PathBuf::from));
+    let text = section.text("proxy")?;
+    let url = match Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host() => url,
+        _ => {
+            section.problem("proxy", "must be a URL that begins with http://, https://, socks5:// or socks5h://");
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        section.problem("proxy", "must not hold credentials: use `proxy_username` and `proxy_password_file`");
+        return None;
+    }
+    let login = match (username, file) {
+        (Some(username), Some(file)) => match std::fs::read_to_string(&file) {
+            Ok(password) => Some((username, Secret::new(password.trim_end_matches(['\r', '\n'])))),
+            Err(err) => {
+                section.problem("proxy_password_file", format!("{} cannot be read: {err}", file.display()));
+                None
+            }
+        },
+        (None, None) => None,
+        _ => {
+            section.problem("proxy_username", "goes with `proxy_password_file`");
+            None
+        }
+    };
+    Some(ProxySettings { url, login })
+}

@@ -1,0 +1,80 @@
+//! Health and metrics, on a listener of their own.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use bytes::Bytes;
+
+use crate::metrics::Metrics;
+
+pub struct Admin {
+    metrics: Metrics,
+    ready: AtomicBool,
+    /// Metrics name repositories' authorities and traffic: off loopback they are for those with the token.
+    loopback: bool,
+    token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    pub fn new(metrics: Metrics, loopback: bool, token_file: Option<PathBuf>) -> Self {
+        Self { metrics, ready: AtomicBool::new(false), loopback, token_file }
+    }
+
+    /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/livez" => text(StatusCode::OK, "alive\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
+            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
+            "/metrics" if self.may_read(request).await => {
+                let mut response = text(StatusCode::OK, self.metrics.encode());
+                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            "/metrics" => text(
+                StatusCode::FORBIDDEN,
+                "off loopback, metrics need `Authorization: Bearer` with what is in `server.admin_token_file`\n",
+            ),
+            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n"),
+        }
+    }
+
+    async fn may_read(&self, request: &Request<Incoming>) -> bool {
+        if self.loopback {
+            return true;
+        }
+        let Some(file) = &self.token_file else { return false };
+        let Ok(token) = tokio::fs::read_to_string(file).await else { return false };
+        let token = token.trim();
+        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        !token.is_empty() && is_same(token.as_bytes(), given.trim().as_bytes())
+    }
+}
+
+/// Takes as long for a near miss as for any other guess.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,215 @@
+//! Listeners and connections: accept, handshake, serve, drain.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::pull::Connection;
+use super::stall::StallGuard;
+use super::tls::Current;
+use super::{Admin, CertificateError, Front, ListenerSettings};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Also ends idle keep-alive connections.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Bound addresses, not yet served.
+pub struct Listeners {
+    bound: Vec<Bound>,
+    admin: Option<TcpListener>,
+}
+
+struct Bound {
+    listener: TcpListener,
+    settings: ListenerSettings,
+    tls: Option<(TlsAcceptor, Arc<Current>)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {address}: {err}")]
+    Address { address: SocketAddr, err: io::Error },
+    #[error("cannot serve TLS: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("cannot serve TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Listeners {
+    /// Binds every address, or none.
+    pub async fn bind(listeners: &[ListenerSettings], admin: Option<SocketAddr>) -> Result<Self, BindError> {
+        let mut bound = Vec::new();
+        for settings in listeners {
+            let tls = match &settings.tls {
+                Some(files) => {
+                    let current = Current::load(files)?;
+                    Some((TlsAcceptor::from(Arc::new(current.server_config()?)), current))
+                }
+                None => None,
+            };
+            bound.push(Bound { listener: listen(settings.address).await?, settings: settings.clone(), tls });
+        }
+        let admin = match admin {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        Ok(Self { bound, admin })
+    }
+
+    /// Where clients can connect: scheme, address, mount path.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr, String)> {
+        let address = |bound: &Bound| {
+            let scheme = if bound.tls.is_some() { "https" } else { "http" };
+            Some((scheme, bound.listener.local_addr().ok()?, bound.settings.mount.clone()))
+        };
+        self.bound.iter().filter_map(address).collect()
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// Serves until `stop`, then lets responses end. The admin side goes on until `admin_stop`.
+    pub async fn serve(
+        self,
+        front: Arc<Front>,
+        admin: Arc<Admin>,
+        stop: CancellationToken,
+        admin_stop: CancellationToken,
+    ) {
+        let tasks = TaskTracker::new();
+        if let Some(listener) = self.admin {
+            tokio::spawn(serve_admin(listener, admin, admin_stop));
+        }
+        for bound in self.bound {
+            tasks.spawn(serve_clients(bound, Arc::clone(&front), stop.clone()));
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|err| BindError::Address { address, err })
+}
+
+async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken) {
+    let Bound { listener, settings, tls } = bound;
+    let graceful = Arc::new(GracefulShutdown::new());
+    let connections = TaskTracker::new();
+    let reload = tls.as_ref().map(|(_, current)| tokio::spawn(Arc::clone(current).follow()));
+    let settings = Arc::new(settings);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // Out of file descriptors, most likely: connections that end give some back.
+                tracing::warn!(%err, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let connection = Connection { front: Arc::clone(&front), listener: Arc::clone(&settings), local, peer };
+        let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
+        let (graceful, stop) = (Arc::clone(&graceful), stop.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                // A handshake must not outlive the listener.
+                () = stop.cancelled(), if acceptor.is_some() => {}
+                stream = handshake(stream, acceptor.clone()) => {
+                    if let Some(stream) = stream {
+                        serve_connection(stream, connection, &graceful).await;
+                    }
+                }
+            }
+        });
+    }
+    drop(listener);
+    if let Some(reload) = reload {
+        reload.abort();
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// Either kind of stream.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    // Small answers must not wait for an acknowledgement. Without it they are only slower.
+    let _slower = stream.set_nodelay(true);
+    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(err)) => {
+            tracing::debug!(%err, "a TLS handshake failed");
+            None
+        }
+        Err(_elapsed) => None,
+    }
+}
+
+async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, graceful: &GracefulShutdown) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .initial_stream_window_size(1024 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024)
+        .keep_alive_interval(Duration::from_secs(30));
+    let stall = connection.front.settings.stall_timeout;
+    let connection = Arc::new(connection);
+    let service = service_fn(move |request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok::<_, Infallible>(connection.answer(request).await) }
+    });
+    let io = TokioIo::new(StallGuard::new(stream, stall));
+    let serving = graceful.watch(builder.serve_connection(io, service).into_owned());
+    // What ends a connection is the client's business; what went wrong in a response is in its line.
+    let _ended = serving.await;
+}
+
+async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = stop.cancelled() => return,
+        };
+        let admin = Arc::clone(&admin);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+            let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}

@@ -1,0 +1,233 @@
+//! One request: gate, route, namespace, mirror, answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{HOST, VIA};
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
+use crate::oci::{Authority, RangeHeader};
+
+use super::access_log::{Completion, Line, outcome_name};
+use super::body::Body;
+use super::respond::{self, Answer, Link};
+use super::route::{Endpoint, Route};
+use super::wire_error::WireError;
+use super::{ListenerSettings, ServerSettings, conditional, own_names};
+
+/// What all connections share.
+pub struct Front {
+    pub mirror: Arc<Mirror>,
+    pub settings: ServerSettings,
+    pub metrics: Metrics,
+    /// Our own `Via`.
+    pub via: Arc<str>,
+    slots: Arc<Semaphore>,
+}
+
+/// One client's connection.
+pub(super) struct Connection {
+    pub(super) front: Arc<Front>,
+    pub(super) listener: Arc<ListenerSettings>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
+impl Front {
+    pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>) -> Self {
+        let slots = Arc::new(Semaphore::new(settings.max_requests));
+        Self { mirror, settings, metrics, via, slots }
+    }
+}
+
+/// An answer, or an error, with the `ns` to echo.
+struct Decided {
+    answer: Result<Answer, WireError>,
+    ns: Option<Authority>,
+    outcome: Option<&'static str>,
+}
+
+impl Connection {
+    /// Never fails: what goes wrong is an answer too.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let started = Instant::now();
+        let mut line = Line {
+            request: request_id(),
+            client: self.peer.ip(),
+            method: request.method().to_string(),
+            kind: "other",
+            authority: String::new(),
+            label: String::new(),
+            repository: String::new(),
+            reference: String::new(),
+            outcome: "error",
+            status: 0,
+            problem: None,
+        };
+        let (parts, _body) = request.into_parts();
+        let slot = Arc::clone(&self.front.slots).try_acquire_owned();
+        let decided = match &slot {
+            Ok(_) => self.decide(&parts, &mut line).await,
+            Err(_) => Decided { answer: Err(WireError::busy()), ns: None, outcome: None },
+        };
+        self.finish(decided, slot.ok(), &parts.method, line, started)
+    }
+
+    fn finish(
+        &self,
+        decided: Decided,
+        slot: Option<OwnedSemaphorePermit>,
+        method: &Method,
+        mut line: Line,
+        started: Instant,
+    ) -> Response<Body> {
+        if let Some(outcome) = decided.outcome {
+            line.outcome = outcome;
+        }
+        let response = match decided.answer {
+            Ok(answer) => answer.into_response(method),
+            Err(error) => {
+                line.outcome = if error.remembered { "negative" } else { "error" };
+                line.problem = Some(error.message.clone());
+                respond::error(&error, &line.request, method)
+            }
+        };
+        line.status = response.status().as_u16();
+        let (mut parts, body) = response.into_parts();
+        respond::common_headers(&mut parts.headers, decided.ns.as_ref(), &line.request);
+        let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
+        let completion = Completion::new(line, started, expected, slot, self.front.metrics.clone());
+        Response::from_parts(parts, body.watched(completion))
+    }
+
+    async fn decide(&self, parts: &http::request::Parts, line: &mut Line) -> Decided {
+        let failed = |error, ns| Decided { answer: Err(error), ns, outcome: None };
+        if self.is_looped(&parts.headers) {
+            return failed(WireError::looped(), None);
+        }
+        let route = match Route::parse(&self.listener.mount, parts.uri.path(), parts.uri.query()) {
+            Ok(route) => route,
+            Err(error) => {
+                // Writing is refused by method, wherever under /v2/ it is tried.
+                let writes = !is_read(&parts.method) && error != super::RouteError::NotHere;
+                let error = if writes { WireError::method_not_allowed() } else { WireError::of_route(&error) };
+                return failed(error, None);
+            }
+        };
+        line.kind = route.endpoint.kind();
+        line.reference = route.endpoint.reference();
+        let host = parts.uri.authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
+        let claims = Claims {
+            ns: route.all("ns").collect(),
+            oci_ref_name: route.all("oci-ref-name").collect(),
+            host: own_names::foreign_host(host, self.local, &self.front.settings.hostnames),
+            name: &route.name,
+        };
+        if route.endpoint == Endpoint::Ping {
+            return match self.front.mirror.admitted_ns(&claims) {
+                Ok(ns) if is_read(&parts.method) => Decided { answer: Ok(Answer::ping()), ns, outcome: Some("hit") },
+                Ok(ns) => failed(WireError::method_not_allowed(), ns),
+                Err(error) => failed(WireError::of_namespace(&error, &route.endpoint), None),
+            };
+        }
+        if !is_read(&parts.method) {
+            return failed(WireError::method_not_allowed(), None);
+        }
+        let place = match self.front.mirror.resolve(&claims, &self.listener.default_authority) {
+            Ok(place) => place,
+            Err((error, ns)) => return failed(WireError::of_namespace(&error, &route.endpoint), ns),
+        };
+        line.authority = place.authority.to_string();
+        line.label = self.front.mirror.label(&place.authority);
+        line.repository = place.repository.to_string();
+        let answer = self.ask(&place, &route, parts).await;
+        let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
+        Decided { answer, ns: place.ns, outcome }
+    }
+
+    async fn ask(&self, place: &Place, route: &Route, parts: &http::request::Parts) -> Result<Answer, WireError> {
+        let mirror = &self.front.mirror;
+        let asked = || match route.endpoint.reference().as_str() {
+            "" => format!("{}/{}", place.authority, place.repository),
+            reference if reference.contains(':') => format!("{}/{}@{reference}", place.authority, place.repository),
+            reference => format!("{}/{}:{reference}", place.authority, place.repository),
+        };
+        let failed = |error| WireError::of_pull(&error, &route.endpoint, &asked());
+        match &route.endpoint {
+            Endpoint::Ping => Ok(Answer::ping()),
+            Endpoint::Manifest(reference) => {
+                let manifest = mirror.manifest(place, reference).await.map_err(failed)?;
+                let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
+                respond::manifest(manifest, by_tag, &parts.headers, &parts.method)
+            }
+            Endpoint::Blob(digest) => {
+                let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
+                let etag = respond::etag(digest);
+                if conditional::range(&parts.headers, &etag) == RangeHeader::Several && intent == Intent::Get {
+                    return Err(WireError::several_ranges());
+                }
+                let blob = mirror.blob(place, *digest, intent).await.map_err(failed)?;
+                respond::blob(blob, &parts.headers, &parts.method)
+            }
+            Endpoint::Tags => {
+                let query = tags_query(route)?;
+                let tags = mirror.tags(place, &query).await.map_err(failed)?;
+                let path = format!("{}/v2/{}/tags/list", self.listener.mount, route.name);
+                let link = Link { path, query: tags.next.clone(), kept: claims_in(route) };
+                respond::tags(tags, &place.repository, &link)
+            }
+            Endpoint::Referrers(digest) => {
+                let mut referrers = mirror.referrers(place, *digest).await.map_err(failed)?;
+                let wanted: Vec<String> = route.all("artifactType").map(str::to_owned).collect();
+                referrers.descriptors.retain(|descriptor| has_artifact_type(descriptor, &wanted));
+                respond::referrers(&referrers, !wanted.is_empty())
+            }
+        }
+    }
+
+    fn is_looped(&self, headers: &HeaderMap) -> bool {
+        let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|hop| hop.trim() == &*self.front.via)
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
+    let mut query = TagsQuery::default();
+    for (key, value) in &route.query {
+        match key.as_str() {
+            "ns" | "oci-ref-name" => {}
+            "n" => {
+                let n = value.parse().map_err(|_not_a_number| {
+                    let message = "`n` is a number of tags";
+                    WireError::new(http::StatusCode::BAD_REQUEST, crate::oci::ErrorCode::Unsupported, message)
+                })?;
+                query.n = Some(n);
+            }
+            "last" => query.last = Some(value.clone()),
+            _ => query.cursors.push((key.clone(), value.clone())),
+        }
+    }
+    Ok(query)
+}
+
+/// What in the query leads to the upstream: it has to be in the next page's link too.
+fn claims_in(route: &Route) -> Vec<(String, String)> {
+    route.query.iter().filter(|(key, _)| key == "ns" || key == "oci-ref-name").cloned().collect()
+}
+
+fn request_id() -> String {
+    let mut random = [0; 8];
+    // Ids only tell lines apart: without randomness they are all alike, and the lines still stand.
+    let _no_randomness = getrandom::fill(&mut random);
+    format!("{:016x}", u64::from_le_bytes(random))
+}

@@ -1,0 +1,177 @@
+//! From path and query to what is asked for. Pure.
+
+use percent_encoding::percent_decode_str;
+
+use crate::oci::{Digest, ErrorCode, Reference};
+
+/// A request under `/v2/`, read but not yet brought to an authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub endpoint: Endpoint,
+    /// What stands between `/v2/` and the endpoint's part: repository, perhaps behind an authority.
+    pub name: String,
+    /// Decoded pairs.
+    pub query: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/v2/`
+    Ping,
+    Manifest(Reference),
+    Blob(Digest),
+    Tags,
+    Referrers(Digest),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Not under `/v2/`, or nothing that a registry has.
+    #[error("there is nothing at this path; a registry's paths begin with /v2/")]
+    NotHere,
+    #[error("{message}")]
+    Malformed { code: ErrorCode, message: String },
+    /// `_catalog` and uploads.
+    #[error("a pull-through mirror has no {0}")]
+    Unsupported(&'static str),
+}
+
+impl Endpoint {
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Manifest(_) => "manifest",
+            Self::Blob(_) => "blob",
+            Self::Tags => "tags",
+            Self::Referrers(_) => "referrers",
+        }
+    }
+
+    /// What is asked of the repository, for logs.
+    pub fn reference(&self) -> String {
+        match self {
+            Self::Ping | Self::Tags => String::new(),
+            Self::Manifest(reference) => reference.to_string(),
+            Self::Blob(digest) | Self::Referrers(digest) => digest.to_string(),
+        }
+    }
+}
+
+fn malformed<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, RouteError> {
+    Err(RouteError::Malformed { code, message: message.into() })
+}
+
+impl Route {
+    /// Reads `path` from the right, since a repository may be named like an endpoint. It is decoded once; an encoded slash
+    /// could mean two repositories and is refused.
+    pub fn parse(mount: &str, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
+        let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+        let rest = path.strip_prefix(mount).and_then(|path| path.strip_prefix("/v2")).ok_or(RouteError::NotHere)?;
+        if matches!(rest, "" | "/") {
+            return Ok(Self { endpoint: Endpoint::Ping, name: String::new(), query });
+        }
+        let rest = rest.strip_prefix('/').ok_or(RouteError::NotHere)?;
+        if rest.to_ascii_lowercase().contains("%2f") {
+            return malformed(ErrorCode::NameInvalid, "an encoded slash in the path");
+        }
+        let Ok(decoded) = percent_decode_str(rest).decode_utf8() else {
+            return malformed(ErrorCode::NameInvalid, "the path is not UTF-8");
+        };
+        if decoded == "_catalog" {
+            return Err(RouteError::Unsupported("catalog"));
+        }
+        let (before, last) = decoded.rsplit_once('/').ok_or(RouteError::NotHere)?;
+        if last.is_empty() && before.ends_with("/blobs/uploads") || before.ends_with("/blobs/uploads") {
+            return Err(RouteError::Unsupported("uploads"));
+        }
+        let (name, kind) = before.rsplit_once('/').ok_or(RouteError::NotHere)?;
+        let endpoint = match (kind, last) {
+            ("manifests", reference) => match reference.parse() {
+                Ok(reference) => Endpoint::Manifest(reference),
+                Err(err) => {
+                    let is_digest = reference.contains(':');
+                    let code = if is_digest { ErrorCode::DigestInvalid } else { ErrorCode::ManifestInvalid };
+                    return malformed(code, err.to_string());
+                }
+            },
+            ("blobs", digest) => Endpoint::Blob(parse_digest(digest)?),
+            ("referrers", digest) => Endpoint::Referrers(parse_digest(digest)?),
+            ("tags", "list") => Endpoint::Tags,
+            _ => return Err(RouteError::NotHere),
+        };
+        Ok(Self { endpoint, name: name.to_owned(), query })
+    }
+
+    /// Every value of a query parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn parse_digest(text: &str) -> Result<Digest, RouteError> {
+    text.parse().or_else(|err: crate::oci::InvalidDigest| malformed(ErrorCode::DigestInvalid, err.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(path: &str) -> Result<Route, RouteError> {
+        Route::parse("", path, None)
+    }
+
+    #[test]
+    fn paths_are_read_from_the_right() {
+        let route = parse("/v2/a/manifests/b/manifests/latest").unwrap();
+        assert_eq!((route.name.as_str(), route.endpoint.reference().as_str()), ("a/manifests/b", "latest"));
+        assert_eq!(parse("/v2/a/tags/list").unwrap().endpoint, Endpoint::Tags);
+        assert_eq!(parse("/v2/tags/tags/list").unwrap().name, "tags");
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert_eq!(parse(&format!("/v2/a/b/blobs/{digest}")).unwrap().endpoint.reference(), digest);
+        assert_eq!(
+            parse(&format!("/v2/a/referrers/{}", digest.replace(':', "%3A"))).unwrap().endpoint.kind(),
+            "referrers"
+        );
+        assert_eq!(parse("/v2").unwrap().endpoint, Endpoint::Ping);
+        assert_eq!(parse("/v2/").unwrap().endpoint, Endpoint::Ping);
+    }
+
+    #[test]
+    fn t6_forms_that_could_mean_two_things_are_refused() {
+        for (path, code) in [
+            ("/v2/a%2fb/manifests/x", ErrorCode::NameInvalid),
+            ("/v2/a%2Fb/manifests/x", ErrorCode::NameInvalid),
+            ("/v2/a%ff/manifests/x", ErrorCode::NameInvalid),
+            ("/v2/a/manifests/..", ErrorCode::ManifestInvalid),
+            ("/v2/a/manifests/%252f", ErrorCode::ManifestInvalid),
+            ("/v2/a/manifests/sha256:xx", ErrorCode::DigestInvalid),
+            ("/v2/a/blobs/latest", ErrorCode::DigestInvalid),
+            ("/v2/a/blobs/sha256:../../etc", ErrorCode::DigestInvalid),
+        ] {
+            match parse(path) {
+                Err(RouteError::Malformed { code: got, .. }) => assert_eq!(got, code, "{path}"),
+                // A dot-dot between slashes leaves no endpoint at its place.
+                Err(RouteError::NotHere) => assert!(path.contains("../"), "{path}"),
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_mirror_does_not_have_is_named() {
+        assert!(matches!(parse("/v2/_catalog"), Err(RouteError::Unsupported(_))));
+        assert!(matches!(parse("/v2/a/blobs/uploads/"), Err(RouteError::Unsupported(_))));
+        assert!(matches!(parse("/v2/a/blobs/uploads/123"), Err(RouteError::Unsupported(_))));
+        for nothing in ["/", "/v1/", "/v2x", "/metrics", "/v2/a", "/v2/a/b", "/v2/manifests/x"] {
+            assert_eq!(parse(nothing), Err(RouteError::NotHere), "{nothing}");
+        }
+        assert_eq!(Route::parse("/p", "/v2/", None), Err(RouteError::NotHere));
+        assert!(Route::parse("/p", "/p/v2/", None).is_ok());
+    }
+
+    #[test]
+    fn the_query_is_decoded_and_repeated_keys_are_kept() {
+        let route = Route::parse("", "/v2/a/tags/list", Some("ns=myregistry.io%3A5000&ns=b")).unwrap();
+        assert_eq!(route.all("ns").collect::<Vec<_>>(), ["myregistry.io:5000", "b"]);
+    }
+}
