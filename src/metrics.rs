@@ -153,7 +153,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The OpenMetrics text format, which Prometheus reads.
+    /// The `OpenMetrics` text format, which Prometheus reads.
     pub fn encode(&self) -> String {
         let mut out = String::new();
         // Writing to a `String` cannot fail.

@@ -252,14 +252,14 @@ fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildcard: bool) 
     let given = section.has("url") || section.has("endpoints");
     match (is_wildcard, given, preset) {
         (true, true, _) => {
-            section.problem("url", "a wildcard has no endpoint: each registry that it admits is its own")
+            section.problem("url", "a wildcard has no endpoint: each registry that it admits is its own");
         }
         (false, false, Some(preset)) => {
             let url = Url::parse(preset.url).expect("a preset's URL is valid");
             endpoints.push(EndpointSettings { url, forward_ns });
         }
         (false, false, None) => {
-            section.problem("url", "is missing: where this registry is reached, as in \"https://registry.corp\"")
+            section.problem("url", "is missing: where this registry is reached, as in \"https://registry.corp\"");
         }
         _ => {}
     }
@@ -330,7 +330,7 @@ fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
             return Some(CredentialSource::PasswordFile { username, file });
         }
         (Some(_), None) => {
-            section.problem("password_file", "is missing: the file that holds the password of `username`")
+            section.problem("password_file", "is missing: the file that holds the password of `username`");
         }
         (None, Some(_)) => section.problem("username", "is missing beside `password_file`"),
         (None, None) => {}

@@ -124,9 +124,9 @@ impl Drop for Completion {
             };
         }
         if line.status >= 500 || (line.problem.is_some() && line.status < 300) {
-            write_at!(warn)
+            write_at!(warn);
         } else {
-            write_at!(info)
+            write_at!(info);
         }
     }
 }

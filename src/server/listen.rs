@@ -192,12 +192,9 @@ async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, grace
 async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             },
             () = stop.cancelled() => return,
         };

@@ -29,8 +29,8 @@ use super::settings::UpstreamSettings;
 /// Token answers are small; what is larger is refused.
 const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
 /// After a refused login, the same credentials are left alone for so long.
-const LOCK_OUT_WINDOW: Duration = Duration::from_secs(60);
-const MIN_LIFE: Duration = Duration::from_secs(60);
+const LOCK_OUT_WINDOW: Duration = Duration::from_mins(1);
+const MIN_LIFE: Duration = Duration::from_mins(1);
 const MAX_TOKENS: u64 = 10_000;
 
 pub(super) struct Auth {

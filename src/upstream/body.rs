@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use super::error::Failure;
 
 /// A `Retry-After` further away than this is not believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(6 * 60 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(6);
 
 /// Reads a whole body of at most `limit_bytes`.
 pub(super) async fn read_capped(

@@ -1,0 +1,3 @@
+//! Fills, readers, ranges, resume, grants: what is promised about a blob.
+
+mod coalescing;

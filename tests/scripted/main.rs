@@ -1,0 +1,20 @@
+//! Promises that a real registry cannot be made to test: a scripted upstream lies, stalls, cuts and rations on demand, and
+//! the real application answers over real sockets.
+
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(
+    unreachable_pub,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test crate"
+)]
+
+mod support;
+
+mod blobs;
+mod manifests;
+mod operations;
+mod security;
+mod structure;

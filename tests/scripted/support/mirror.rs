@@ -1,0 +1,161 @@
+//! The real application, in this process, from a real configuration, with a clock that a test may move.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use roadstead::app::App;
+use roadstead::clock::Clock;
+use roadstead::config::Config;
+use tempfile::TempDir;
+
+use super::client::Client;
+
+/// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
+pub(crate) struct Builder {
+    server: String,
+    storage: String,
+    toml: String,
+    directory: Option<TempDir>,
+    clock: Clock,
+}
+
+/// A running mirror with a storage of its own.
+pub(crate) struct Mirror {
+    app: App,
+    toml: String,
+    directory: TempDir,
+    pub(crate) clock: Clock,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Mirror {
+    /// With these lines behind `[server]` and `[storage]`, as in `[upstreams."docker.io"]\nurl = "…"`.
+    pub(crate) async fn start(toml: impl Into<String>) -> Self {
+        Self::builder(toml).start().await
+    }
+
+    pub(crate) fn builder(toml: impl Into<String>) -> Builder {
+        Builder {
+            server: String::new(),
+            storage: String::new(),
+            toml: toml.into(),
+            directory: None,
+            clock: Clock::default(),
+        }
+    }
+
+    /// One upstream under this authority, and nothing else.
+    pub(crate) async fn of(authority: &str, url: impl std::fmt::Display) -> Self {
+        Self::start(format!("[upstreams.\"{authority}\"]\nurl = \"{url}\"\n")).await
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// `docker.io` of `/v2/…` paths, plain.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// The value of one line of `/metrics`, as in `roadstead_hits_total{authority="docker.io"}`; 0 if it is not there.
+    pub(crate) fn metric(&self, line: &str) -> f64 {
+        let text = self.app.metrics.encode();
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+        found.unwrap_or(0.0)
+    }
+
+    /// Stops in order, as after SIGTERM.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.app.stop().await;
+        Stopped { toml: self.toml, directory: self.directory, clock: self.clock }
+    }
+
+    /// Stops in order, and starts again on the same storage.
+    pub(crate) async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+}
+
+/// A mirror between two lives.
+pub(crate) struct Stopped {
+    pub(crate) toml: String,
+    directory: TempDir,
+    clock: Clock,
+}
+
+impl Stopped {
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub(crate) async fn start(self) -> Mirror {
+        start(self.toml, self.directory, self.clock).await
+    }
+
+    /// With another configuration: `toml` replaces everything behind `[storage]`.
+    pub(crate) async fn start_with(self, toml: impl Into<String>) -> Mirror {
+        Builder { directory: Some(self.directory), clock: self.clock, ..Mirror::builder(toml) }.start().await
+    }
+}
+
+impl Builder {
+    /// More lines in `[server]`.
+    pub(crate) fn server(mut self, lines: &str) -> Self {
+        self.server.push_str(lines);
+        self.server.push('\n');
+        self
+    }
+
+    /// More lines in `[storage]`.
+    pub(crate) fn storage(mut self, lines: &str) -> Self {
+        self.storage.push_str(lines);
+        self.storage.push('\n');
+        self
+    }
+
+    pub(crate) async fn start(self) -> Mirror {
+        let directory = self.directory.unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let path = directory.path().join("data");
+        let toml = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"5s\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            self.server,
+            path.display(),
+            self.storage,
+            self.toml,
+        );
+        start(toml, directory, self.clock).await
+    }
+}
+
+async fn start(toml: String, directory: TempDir, clock: Clock) -> Mirror {
+    let config = Config::read(Some(&toml), Vec::new()).unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
+    let app = App::start(config, clock.clone()).await.unwrap();
+    let (_, address, _) = app.addresses[0].clone();
+    let admin = app.admin_address.unwrap();
+    Mirror { app, toml, directory, clock, address, admin }
+}
+
+/// The files below a directory, for what must or must not be on disk.
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.path().is_dir() { left.push(entry.path()) } else { found.push(entry.path()) }
+        }
+    }
+    found
+}

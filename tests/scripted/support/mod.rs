@@ -1,0 +1,7 @@
+//! What every test stands on.
+
+pub(crate) mod chaos;
+pub(crate) mod client;
+pub(crate) mod image;
+pub(crate) mod mirror;
+pub(crate) mod upstream;
