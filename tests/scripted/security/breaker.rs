@@ -102,10 +102,11 @@ async fn t28_a_hundred_clients_of_a_rationing_upstream_cost_one_request_per_wind
     let app = publish_app(&upstream);
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     upstream.script(manifests().always().too_many_requests("60"));
+    let client = mirror.client();
     for window in 1..=2 {
         let pulls: Vec<_> = (0..100)
             .map(|_| {
-                let client = mirror.client();
+                let client = client.clone();
                 tokio::spawn(async move { client.get(APP).await })
             })
             .collect();

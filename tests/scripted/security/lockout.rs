@@ -11,9 +11,10 @@ const PULLS: usize = 100;
 
 /// So many at once, each of a repository of its own; their statuses, all alike.
 async fn pull_many(mirror: &Mirror, digest: &str) -> u16 {
+    let client = mirror.client();
     let pulls: Vec<_> = (0..PULLS)
         .map(|n| {
-            let (client, path) = (mirror.client(), blob_path(&format!("org/app{n}"), digest));
+            let (client, path) = (client.clone(), blob_path(&format!("org/app{n}"), digest));
             tokio::spawn(async move { client.head(&path).await.status })
         })
         .collect();
