@@ -160,9 +160,9 @@ fn stored_answer(digest: Digest, file: BlobFile, size_bytes: u64, outcome: Outco
     BlobAnswer { digest, size_bytes, source: BlobSource::Stored(file), provenance: Provenance::of(outcome) }
 }
 
-async fn follow(fill: &Fill, outcome: Outcome) -> Result<BlobAnswer, PullError> {
-    let mut follower = fill.follow();
+async fn follow(running: &Fill, outcome: Outcome) -> Result<BlobAnswer, PullError> {
+    let mut follower = running.follow();
     let (size_bytes, file) = follower.begun().await?;
     let source = BlobSource::Filling(FillSource { follower, file });
-    Ok(BlobAnswer { digest: fill.digest, size_bytes, source, provenance: Provenance::of(outcome) })
+    Ok(BlobAnswer { digest: running.digest, size_bytes, source, provenance: Provenance::of(outcome) })
 }

@@ -39,7 +39,7 @@ impl Store {
                 match layout::digest_of_partial(name) {
                     Some(digest) => leftovers.extend(self.decide(&path, digest)?),
                     // A sidecar goes with its file, or stays for it.
-                    None if name.ends_with(".json") && path.with_extension("").exists() => {}
+                    None if path.extension().is_some_and(|ext| ext == "json") && path.with_extension("").exists() => {}
                     None => layout::remove_if_there(&path)?,
                 }
             }
