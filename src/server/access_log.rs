@@ -99,7 +99,8 @@ impl Drop for Completion {
         self.metrics.requests_in_flight.dec();
         self.count();
         let line = &self.line;
-        let millis = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        // Microseconds are as far as these figures can be trusted.
+        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         // A client that left before the end; a failure of ours has its own words.
         let left = line.problem.is_none() && line.method == "GET" && self.sent_bytes < self.expected_bytes;
         let problem = line.problem.as_deref().unwrap_or(if left { "the client left" } else { "" });

@@ -82,7 +82,7 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         for piece in text.split('.').skip(1) {
             let Some((reader, rest)) = piece.split_once(['(', ':']) else { continue };
             let Some((_, quoted)) =
-                rest.split_once('"').filter(|(before, _)| before.is_empty() || before.contains("<"))
+                rest.split_once('"').filter(|(before, _)| before.is_empty() || before.contains('<'))
             else {
                 continue;
             };
