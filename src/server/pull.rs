@@ -6,14 +6,13 @@ use std::sync::Arc;
 use http::header::{HOST, VIA};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
 
-use super::access_log::{Completion, Line, outcome_name};
+use super::access_log::{CLIENT_LEFT, Completion, Line, outcome_name};
 use super::body::Body;
 use super::respond::{self, Answer, Link};
 use super::route::{Endpoint, Route};
@@ -55,8 +54,7 @@ struct Decided {
 impl Connection {
     /// Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let started = Instant::now();
-        let mut line = Line {
+        let line = Line {
             request: request_id(),
             client: self.peer.ip(),
             method: request.method().to_string(),
@@ -66,26 +64,23 @@ impl Connection {
             repository: String::new(),
             reference: String::new(),
             outcome: "error",
-            status: 0,
+            status: CLIENT_LEFT,
             problem: None,
         };
+        let mut completion = Completion::new(line, self.front.metrics.clone());
         let (parts, _body) = request.into_parts();
-        let slot = Arc::clone(&self.front.slots).try_acquire_owned();
-        let decided = match &slot {
-            Ok(_) => self.decide(&parts, &mut line).await,
+        let decided = match Arc::clone(&self.front.slots).try_acquire_owned() {
+            Ok(slot) => {
+                completion.hold(slot);
+                self.decide(&parts, &mut completion.line).await
+            }
             Err(_) => Decided { answer: Err(WireError::busy()), ns: None, outcome: None },
         };
-        self.finish(decided, slot.ok(), &parts.method, line, started)
+        Self::finish(decided, &parts.method, completion)
     }
 
-    fn finish(
-        &self,
-        decided: Decided,
-        slot: Option<OwnedSemaphorePermit>,
-        method: &Method,
-        mut line: Line,
-        started: Instant,
-    ) -> Response<Body> {
+    fn finish(decided: Decided, method: &Method, mut completion: Completion) -> Response<Body> {
+        let line = &mut completion.line;
         if let Some(outcome) = decided.outcome {
             line.outcome = outcome;
         }
@@ -97,11 +92,9 @@ impl Connection {
                 respond::error(&error, &line.request, method)
             }
         };
-        line.status = response.status().as_u16();
         let (mut parts, body) = response.into_parts();
         respond::common_headers(&mut parts.headers, decided.ns.as_ref(), &line.request);
-        let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
-        let completion = Completion::new(line, started, expected, slot, self.front.metrics.clone());
+        completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
         Response::from_parts(parts, body.watched(completion))
     }
 
