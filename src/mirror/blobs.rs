@@ -82,7 +82,7 @@ impl Mirror {
                 fill.grant(scope.clone());
                 self.grant_blob(member, scope, digest).await;
             }
-            return follow(&fill, Outcome::Joined).await;
+            return follow(member, &fill, Outcome::Joined).await;
         }
         if intent == Intent::Head {
             return self.head_only(member, scope, digest).await;
@@ -95,13 +95,13 @@ impl Mirror {
         if is_new {
             let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill));
             self.tasks.spawn(lead);
-            return follow(&fill, Outcome::Fill).await;
+            return follow(member, &fill, Outcome::Fill).await;
         }
         if grant.is_none() && !fill.is_granted(scope) {
             // Another scope's fill began since: ask again, as for any running one.
             return Err(PullError::Restarted);
         }
-        follow(&fill, Outcome::Joined).await
+        follow(member, &fill, Outcome::Joined).await
     }
 
     /// The stored file. A row without a file is a miss, and goes.
@@ -160,9 +160,15 @@ fn stored_answer(digest: Digest, file: BlobFile, size_bytes: u64, outcome: Outco
     BlobAnswer { digest, size_bytes, source: BlobSource::Stored(file), provenance: Provenance::of(outcome) }
 }
 
-async fn follow(running: &Fill, outcome: Outcome) -> Result<BlobAnswer, PullError> {
+/// Waits until the answer can begin, for as long as any other answer: the fill itself goes on.
+async fn follow(member: &Member, running: &Fill, outcome: Outcome) -> Result<BlobAnswer, PullError> {
     let mut follower = running.follow();
-    let (size_bytes, file) = follower.begun().await?;
+    let late = |_elapsed| {
+        let failure = crate::upstream::Failure::Timeout("the download goes on; ask again");
+        PullError::from(member.upstream.error_at(0, failure))
+    };
+    let (size_bytes, file) =
+        tokio::time::timeout_at(member.upstream.patience(), follower.begun()).await.map_err(late)??;
     let source = BlobSource::Filling(FillSource { follower, file });
     Ok(BlobAnswer { digest: running.digest, size_bytes, source, provenance: Provenance::of(outcome) })
 }

@@ -133,7 +133,7 @@ impl Connection {
             return failed(WireError::method_not_allowed(), None);
         }
         let place = match self.front.mirror.resolve(&claims, &self.listener.default_authority) {
-            Ok(place) => place,
+            Ok(place) => Place { via: hops(&parts.headers), ..place },
             Err((error, ns)) => return failed(WireError::of_namespace(&error, &route.endpoint), ns),
         };
         line.authority = place.authority.to_string();
@@ -185,9 +185,18 @@ impl Connection {
     }
 
     fn is_looped(&self, headers: &HeaderMap) -> bool {
-        let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|hop| hop.trim() == &*self.front.via)
+        hops(headers).is_some_and(|hops| hops.split(',').any(|hop| hop.trim() == &*self.front.via))
     }
+}
+
+/// All of `Via`. A list longer than any sensible chain is cut from the front, where the oldest hops are.
+fn hops(headers: &HeaderMap) -> Option<String> {
+    const MAX_HOPS: usize = 32;
+    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> =
+        values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
+    let kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
+    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 fn is_read(method: &Method) -> bool {
