@@ -24,7 +24,7 @@ const PIPE_CHUNKS: usize = 16;
 /// What a kill -9 may cost.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Set aside ahead of a blob that does not tell its size.
-const UNKNOWN_SIZE_STEP: u64 = 64 * 1024 * 1024;
+const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
 /// Connections that broke in a row without bringing a byte.
 const MAX_FRUITLESS: u32 = 5;
 /// Beginnings of one fill: a resumed one, one from zero, and one per endpoint that lied.

@@ -60,7 +60,7 @@ impl Store {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(digest) = layout::digest_of_partial(name) else {
             // A sidecar goes with its file, or stays for it.
-            let is_sidecar = name.ends_with(".json") && path.with_extension("").exists();
+            let is_sidecar = path.extension().is_some_and(|end| end == "json") && path.with_extension("").exists();
             if !is_sidecar {
                 layout::remove_if_there(path)?;
             }
