@@ -26,7 +26,7 @@ pub(super) fn check(values: &Dict) -> Result<Config, Problems> {
         let root = Section::root(values, &problems);
         let upstreams = upstreams::check(&root);
         let server = root.section("server");
-        let config = upstreams.map(|upstreams| Config {
+        let config = Config {
             log: log(&server),
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),
             server: check_server(&server, &upstreams.namespaces),
@@ -34,7 +34,7 @@ pub(super) fn check(values: &Dict) -> Result<Config, Problems> {
             namespaces: upstreams.namespaces,
             upstreams: upstreams.members,
             served: upstreams.served,
-        });
+        };
         server.finish();
         root.finish();
         config

@@ -96,12 +96,10 @@ impl Collected {
         self.0.borrow_mut().push(Problem { key, message: message.into() });
     }
 
-    pub(super) fn into_result<T>(self, value: Option<T>) -> Result<T, Problems> {
+    /// The value, if there was nothing to complain of.
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
         let problems = self.0.into_inner();
-        match value {
-            Some(value) if problems.is_empty() => Ok(value),
-            _ => Err(Problems(problems)),
-        }
+        if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
     }
 }
 

@@ -39,8 +39,7 @@ impl Layered<'_, '_> {
     }
 }
 
-/// `None` only where nothing could be served at all.
-pub(super) fn check(root: &Section<'_>) -> Option<Upstreams> {
+pub(super) fn check(root: &Section<'_>) -> Upstreams {
     let defaults = root.section("defaults");
     let with_presets = root.flag("presets").unwrap_or(false) || !root.has("upstreams");
     let table = root.section("upstreams");
@@ -62,7 +61,7 @@ pub(super) fn check(root: &Section<'_>) -> Option<Upstreams> {
     }
     defaults.finish();
     upstreams.served.sort_unstable();
-    Some(upstreams)
+    upstreams
 }
 
 impl Upstreams {

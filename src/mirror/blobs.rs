@@ -198,15 +198,20 @@ fn stored_answer(digest: Digest, file: BlobFile, size_bytes: u64, outcome: Outco
     BlobAnswer { digest, size_bytes, source: BlobSource::Stored(file), provenance: Provenance::of(outcome) }
 }
 
-async fn follow(member: &Member, fill: &Fill, outcome: Outcome, deadline: Deadline) -> Result<BlobAnswer, PullError> {
-    let mut reader = fill.follow();
-    let patience = member.upstream.settings().response_timeout;
-    let answer = reader.begun(deadline, patience).await?;
-    let (size_bytes, content) = answer.ok_or_else(|| too_late(member))?;
-    let source = BlobSource::Filling(FillSource { follower: reader, file: content });
-    Ok(BlobAnswer { digest: fill.digest, size_bytes, source, provenance: Provenance::of(outcome) })
+/// Waits until the answer can begin, for as long as any other answer: the fill itself goes on.
+async fn follow(
+    member: &Member,
+    running: &Fill,
+    outcome: Outcome,
+    deadline: Deadline,
+) -> Result<BlobAnswer, PullError> {
+    let mut follower = running.follow();
+    let begun = follower.begun(deadline, member.upstream.settings().response_timeout).await?;
+    let (size_bytes, file) = begun.ok_or_else(|| too_late(member))?;
+    let source = BlobSource::Filling(FillSource { follower, file });
+    Ok(BlobAnswer { digest: running.digest, size_bytes, source, provenance: Provenance::of(outcome) })
 }
 
 fn too_late(member: &Member) -> PullError {
-    member.upstream.error_at(0, Failure::Timeout("the blob did not come in time")).into()
+    member.upstream.error_at(0, Failure::Timeout("a download may go on; ask again")).into()
 }

@@ -32,8 +32,7 @@ impl Mirror {
             let (row, file) = (row.clone(), file.clone());
             async move { mirror.prove_blob_once(&member, &scope, digest, &row, &file).await }
         };
-        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
-        self.proofs.run((scope.clone(), digest), prove).await.map_err(died)?.0
+        self.proofs.run((scope.clone(), digest), prove).await?.0
     }
 
     async fn prove_blob_once(

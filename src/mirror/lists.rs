@@ -69,8 +69,7 @@ impl Mirror {
                 serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string()))
             }
         };
-        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
-        let (fetched, role) = self.lists.run((scope.clone(), name.to_owned()), work).await.map_err(died)?;
+        let (fetched, role) = self.lists.run((scope.clone(), name.to_owned()), work).await?;
         let counted = |result| {
             if role == Role::Led && row.is_some() {
                 let labels = ByResult { authority: member.name().to_owned(), result };
@@ -85,8 +84,7 @@ impl Mirror {
                     let row = ListRow { content, checked: now, hold_until: crate::clock::Timestamp::default() };
                     self.put_list(scope, name, row).await;
                 }
-                let outcome = if role == Role::Led { Outcome::Fill } else { Outcome::Joined };
-                Ok((list, Provenance { age: Some(Duration::ZERO), ..Provenance::of(outcome) }))
+                Ok((list, Provenance { age: Some(Duration::ZERO), ..Provenance::of(Outcome::Fill.seen_by(role)) }))
             }
             Err(error) => {
                 counted("failed");
@@ -102,11 +100,11 @@ impl Mirror {
                 if !kept {
                     return Err(error);
                 }
-                let hold = member.policy.tag_ttl.max(MIN_HOLD).max(error.retry_after().unwrap_or_default());
+                let hold_for = member.policy.tag_ttl.max(MIN_HOLD).max(error.retry_after().unwrap_or_default());
                 if role == Role::Led {
                     tracing::warn!(authority = member.name(), repository = %scope.repository, list = name, %error,
                         "a list could not be checked; the one held is served");
-                    self.put_list(scope, name, ListRow { hold_until: now.plus(hold), ..row }).await;
+                    self.put_list(scope, name, ListRow { hold_until: now.plus(hold_for), ..row }).await;
                 }
                 let stale_because = Some(error.to_string());
                 Ok((held, Provenance { outcome: Outcome::Stale, age: Some(age), stale_because }))

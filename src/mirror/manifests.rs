@@ -64,14 +64,9 @@ impl Mirror {
             }
         };
         let key = (scope.clone(), Reference::Digest(digest));
-        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
-        let (fetched, role) = self.manifests.run(key, fetch).await.map_err(died)?;
+        let (fetched, role) = self.manifests.run(key, fetch).await?;
         let (manifest, outcome) = fetched?;
-        let outcome = match role {
-            crate::coalesce::Role::Joined if outcome == Outcome::Fill => Outcome::Joined,
-            _ => outcome,
-        };
-        Ok(manifest.answer(Provenance::of(outcome)))
+        Ok(manifest.answer(Provenance::of(outcome.seen_by(role))))
     }
 
     /// The manifest, if this scope may read it and its bytes are here.

@@ -45,6 +45,8 @@ pub struct Place {
     pub repository: Repository,
     /// `ns` as received, normalised: for `OCI-Namespace`.
     pub ns: Option<Authority>,
+    /// `Via` as received: the proxies that the request came through, so that a loop over several shows.
+    pub via: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +132,7 @@ impl Namespaces {
         let ns = self.read_ns(&claims.ns).map_err(|error| (error, None))?;
         let echo = ns.as_ref().map(|(received, _)| received.clone());
         self.decide(claims, ns.map(|(_, authority)| authority), default)
-            .map(|(authority, repository)| Place { authority, repository, ns: echo.clone() })
+            .map(|(authority, repository)| Place { authority, repository, ns: echo.clone(), via: None })
             .map_err(|error| (error, echo))
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::coalesce::Role;
 use crate::index::{Change, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
@@ -31,7 +30,8 @@ struct Copy {
 pub(super) struct Checked {
     manifest: Manifest,
     outcome: Outcome,
-    checked: Timestamp,
+    /// When upstream last said what the tag points to.
+    at: Timestamp,
     stale_because: Option<String>,
 }
 
@@ -74,14 +74,10 @@ impl Mirror {
             let (scope, tag, copy) = (scope.clone(), tag.clone(), copy.clone());
             async move { mirror.check(&member, &scope, &tag, copy).await }
         };
-        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
-        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await.map_err(died)?;
+        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
         let checked = checked?;
-        let outcome = match (checked.outcome, role) {
-            (Outcome::Fill, Role::Joined) => Outcome::Joined,
-            (outcome, _) => outcome,
-        };
-        let age = self.clock.now().since(checked.checked);
+        let outcome = checked.outcome.seen_by(role);
+        let age = self.clock.now().since(checked.at);
         let provenance = Provenance { outcome, age: Some(age), stale_because: checked.stale_because };
         Ok(checked.manifest.answer(provenance))
     }
@@ -123,7 +119,7 @@ impl Mirror {
                 let now = self.clock.now();
                 let row = TagRow::moved_to(copy.map(|copy| copy.row), manifest.digest, now);
                 self.put_tag(scope, tag, row).await;
-                Ok(Checked { manifest, outcome, checked: now, stale_because: None })
+                Ok(Checked { manifest, outcome, at: now, stale_because: None })
             }
             Err(error) => {
                 counted("failed");
@@ -236,7 +232,7 @@ impl Mirror {
         Ok(Checked {
             manifest: copy.manifest,
             outcome: Outcome::Stale,
-            checked: copy.row.checked,
+            at: copy.row.checked,
             stale_because: Some(error.to_string()),
         })
     }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use http::header::{HOST, VIA};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
 
-use super::access_log::{Completion, Line, outcome_name};
+use super::access_log::{CLIENT_LEFT, Completion, Line, outcome_name};
 use super::body::Body;
 use super::respond::{self, Answer, Link};
 use super::route::{Endpoint, Route};
@@ -55,8 +54,7 @@ struct Decided {
 impl Connection {
     /// Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let started = Instant::now();
-        let mut line = Line {
+        let line = Line {
             request: request_id(),
             client: self.peer.ip(),
             method: request.method().to_string(),
@@ -66,26 +64,23 @@ impl Connection {
             repository: String::new(),
             reference: String::new(),
             outcome: "error",
-            status: 0,
+            status: CLIENT_LEFT,
             problem: None,
         };
+        let mut completion = Completion::new(line, self.front.metrics.clone());
         let (parts, _body) = request.into_parts();
-        let slot = Arc::clone(&self.front.slots).try_acquire_owned();
-        let decided = match &slot {
-            Ok(_) => self.decide(&parts, &mut line).await,
+        let decided = match Arc::clone(&self.front.slots).try_acquire_owned() {
+            Ok(slot) => {
+                completion.hold(slot);
+                self.decide(&parts, &mut completion.line).await
+            }
             Err(_) => Decided { answer: Err(WireError::busy()), ns: None, outcome: None },
         };
-        self.finish(decided, slot.ok(), &parts.method, line, started)
+        Self::finish(decided, &parts.method, completion)
     }
 
-    fn finish(
-        &self,
-        decided: Decided,
-        slot: Option<OwnedSemaphorePermit>,
-        method: &Method,
-        mut line: Line,
-        started: Instant,
-    ) -> Response<Body> {
+    fn finish(decided: Decided, method: &Method, mut completion: Completion) -> Response<Body> {
+        let line = &mut completion.line;
         if let Some(outcome) = decided.outcome {
             line.outcome = outcome;
         }
@@ -97,11 +92,9 @@ impl Connection {
                 respond::error(&error, &line.request, method)
             }
         };
-        line.status = response.status().as_u16();
         let (mut parts, body) = response.into_parts();
         respond::common_headers(&mut parts.headers, decided.ns.as_ref(), &line.request);
-        let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
-        let completion = Completion::new(line, started, expected, slot, self.front.metrics.clone());
+        completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
         Response::from_parts(parts, body.watched(completion))
     }
 
@@ -140,7 +133,7 @@ impl Connection {
             return failed(WireError::method_not_allowed(), None);
         }
         let place = match self.front.mirror.resolve(&claims, &self.listener.default_authority) {
-            Ok(place) => place,
+            Ok(place) => Place { via: hops(&parts.headers), ..place },
             Err((error, ns)) => return failed(WireError::of_namespace(&error, &route.endpoint), ns),
         };
         line.authority = place.authority.to_string();
@@ -192,9 +185,18 @@ impl Connection {
     }
 
     fn is_looped(&self, headers: &HeaderMap) -> bool {
-        let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|hop| hop.trim() == &*self.front.via)
+        hops(headers).is_some_and(|hops| hops.split(',').any(|hop| hop.trim() == &*self.front.via))
     }
+}
+
+/// All of `Via`. A list longer than any sensible chain is cut from the front, where the oldest hops are.
+fn hops(headers: &HeaderMap) -> Option<String> {
+    const MAX_HOPS: usize = 32;
+    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> =
+        values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
+    let kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
+    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 fn is_read(method: &Method) -> bool {

@@ -98,7 +98,7 @@ impl Upstream {
         let url = endpoint.url(&self.authority, &question.repository, &question.tail, question.query.as_deref());
         let response = self.ask_endpoint(endpoint, question, url.clone()).await?;
         let (response, redirected) = self.follow(endpoint, question, response, url).await?;
-        match self.verdict(endpoint, question, &response).await {
+        match self.verdict(endpoint, question, &response) {
             None => Ok(response),
             Some(failure) => Err(Fault { failure, redirected }),
         }
@@ -259,7 +259,7 @@ impl Upstream {
         result
     }
 
-    async fn verdict(&self, endpoint: &Endpoint, question: &Question, response: &reqwest::Response) -> Option<Failure> {
+    fn verdict(&self, endpoint: &Endpoint, question: &Question, response: &reqwest::Response) -> Option<Failure> {
         let status = response.status().as_u16();
         match status {
             200 | 206 => body::require_identity(response.headers()).err(),

@@ -73,11 +73,21 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Resolves when no download runs.
 async fn quiet(mirror: &Mirror) {
-    eventually("no fill runs", || mirror.metric(r#"roadstead_fills_running{authority="docker.io"}"#) == 0.0).await;
+    eventually("no fill runs", || counted(mirror, r#"roadstead_fills_running{authority="docker.io"}"#) == 0).await;
 }
 
-fn mismatches(mirror: &Mirror) -> f64 {
-    mirror.metric(r#"roadstead_digest_mismatches_total{authority="docker.io"}"#)
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole and small")]
+fn counted(mirror: &Mirror, line: &str) -> u64 {
+    mirror.metric(line) as u64
+}
+
+/// Bodies that were not what they were asked for.
+fn mismatches(mirror: &Mirror) -> u64 {
+    counted(mirror, r#"roadstead_digest_mismatches_total{authority="docker.io"}"#)
+}
+
+fn in_flight(mirror: &Mirror) -> u64 {
+    counted(mirror, "roadstead_requests_in_flight")
 }
 
 /// Files of blobs that are stored, and of downloads.
