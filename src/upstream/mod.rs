@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use blobs::{BlobBody, OpenedBlob};
+pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
 pub use challenge::Challenge;
 pub use clients::ClientError;
 pub use error::{BreakerCause, Failure, UpstreamError};
