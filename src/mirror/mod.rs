@@ -142,6 +142,18 @@ impl Member {
         PullError::NotFound { authority: self.upstream.authority().clone(), remembered }
     }
 
+    /// Whether what was checked `age` ago may be served although the check ended with `error` (design §4).
+    fn serves_despite(&self, error: &PullError, age: Duration) -> bool {
+        let by_cause = if error.is_not_found() {
+            self.policy.keep_deleted
+        } else if error.is_denied() {
+            self.policy.on_denied == OnDenied::Stale
+        } else {
+            !error.is_upstreams_word()
+        };
+        by_cause && self.within_max_stale(age)
+    }
+
     fn within_max_stale(&self, age: Duration) -> bool {
         self.policy.max_stale.is_none_or(|max| age <= max)
     }

@@ -274,10 +274,11 @@ impl Upstream {
                 };
                 Some(if signed_in { Failure::DeniedCredentials } else { Failure::DeniedAnonymous })
             }
-            404 => Some(Failure::NotFound),
+            404 | 410 => Some(Failure::NotFound),
             416 => Some(Failure::RangeNotThere),
             429 => Some(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) }),
-            500.. => Some(Failure::ServerError(status)),
+            408 | 500.. => Some(Failure::ServerError(status)),
+            400..=499 => Some(Failure::UnexpectedStatus(status)),
             _ => Some(Failure::Refused(format!("unexpected status {status}"))),
         }
     }
