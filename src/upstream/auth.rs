@@ -284,11 +284,10 @@ impl Auth {
             _ => return Err(Failure::Refused(format!("its token server answered with status {status}"))),
         }
         let read = body::read_capped(response, MAX_TOKEN_BYTES, "", self.settings.idle_timeout).await;
-        let bytes = read.map_err(|failure| match failure {
-            Failure::TooLarge { .. } => Failure::Refused("its token server sent more than 1 MiB".to_owned()),
-            other => other,
-        })?;
-        self.read_token(&bytes)
+        if let Err(Failure::TooLarge { .. }) = read {
+            return Err(Failure::Refused("its token server sent more than 1 MiB".to_owned()));
+        }
+        self.read_token(&read?)
     }
 
     fn read_token(&self, bytes: &[u8]) -> Result<Token, Failure> {

@@ -338,10 +338,11 @@ impl Upstream {
             (401 | 403, By::Target { is_registry: false }) => {
                 Some(Failure::Broken(format!("where it redirects to answers with status {status}")))
             }
-            (404, _) => Some(Failure::NotFound),
+            (404 | 410, _) => Some(Failure::NotFound),
             (416, _) => Some(Failure::RangeNotThere),
             (429, _) => Some(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) }),
-            (500.., _) => Some(Failure::ServerError(status)),
+            (408 | 500.., _) => Some(Failure::ServerError(status)),
+            (400..=499, _) => Some(Failure::UnexpectedStatus(status)),
             _ => Some(Failure::Refused(format!("unexpected status {status}"))),
         }
     }

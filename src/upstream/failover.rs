@@ -53,10 +53,10 @@ impl Upstream {
             };
             match fault.failure.opens_breaker() {
                 Some(cause) => {
-                    let window = match &fault.failure {
-                        Failure::RateLimited { retry_after: Some(wait) } => self.settings.breaker_window.max(*wait),
-                        _ => self.settings.breaker_window,
-                    };
+                    let mut window = self.settings.breaker_window;
+                    if let Failure::RateLimited { retry_after: Some(wait) } = &fault.failure {
+                        window = window.max(*wait);
+                    }
                     leave.failed(cause, window, fault.redirected);
                 }
                 None => leave.answered(),
