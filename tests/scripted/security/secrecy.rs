@@ -1,65 +1,33 @@
 //! T11: no secret is seen in logs, metrics or bodies, whatever fails.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::secrets::Secrets;
 use super::{APP, blob_path, hub, publish_app};
 use crate::support::client::Client;
+use crate::support::log::Log;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
-
-/// Everything that this thread logs, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Until the guard goes. Tests run their tasks on one thread.
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let writer = self.clone();
-        let layer = tracing_subscriber::fmt::layer().json().with_writer(move || writer.clone());
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
 
 /// What every one of these tests looks at, with everything that the mirror said.
 struct Watch {
     log: Log,
     said: String,
-    _guard: tracing::subscriber::DefaultGuard,
 }
 
 impl Watch {
     fn begin() -> Self {
-        let log = Log::default();
-        let guard = log.capture();
-        Self { log, said: String::new(), _guard: guard }
+        Self { log: Log::begin(), said: String::new() }
     }
 
     async fn get(&mut self, mirror: &Mirror, path: &str) -> u16 {
         let headers = [("authorization", "Bearer MARKER-client")];
         match mirror.client().try_send(Method::GET, path, &headers).await {
             Ok(answer) => {
-                self.said.push_str(&format!("{:?}\n{}\n", answer.headers, answer.text()));
+                writeln!(self.said, "{:?}\n{}", answer.headers, answer.text()).unwrap();
                 answer.status
             }
             Err(cut) => {
