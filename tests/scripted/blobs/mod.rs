@@ -2,6 +2,7 @@
 
 mod coalescing;
 mod readers;
+mod resume;
 mod tail;
 
 use std::time::Duration;
