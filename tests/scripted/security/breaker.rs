@@ -118,7 +118,7 @@ async fn t28_a_hundred_clients_of_a_rationing_upstream_cost_one_request_per_wind
         assert_eq!(upstream.requests_of(&manifests()).len(), window);
         let layer = blob_path("library/app", &app.layers()[0].digest);
         assert_eq!(mirror.client().get(&layer).await.status, 200, "blobs are not rationed");
-        mirror.advance(Duration::from_secs(60));
+        mirror.advance(Duration::from_mins(1));
     }
 }
 
@@ -130,7 +130,7 @@ async fn t28_a_copy_that_is_held_is_served_stale_while_upstream_rations() {
     assert_eq!(mirror.client().get(APP).await.status, 200);
     upstream.forget_requests();
     upstream.script(manifests().always().too_many_requests("3600"));
-    mirror.advance(Duration::from_secs(120));
+    mirror.advance(Duration::from_mins(2));
     for _ in 0..3 {
         let answer = mirror.client().get(APP).await;
         assert_eq!(answer.status, 200);
@@ -146,7 +146,7 @@ async fn retry_after_may_be_a_date() {
     publish_app(&upstream);
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     let date =
-        std::time::UNIX_EPOCH + Duration::from_millis(mirror.clock.now().as_millis()) + Duration::from_secs(1800);
+        std::time::UNIX_EPOCH + Duration::from_millis(mirror.clock.now().as_millis()) + Duration::from_mins(30);
     upstream.script(manifests().always().too_many_requests(&httpdate::fmt_http_date(date)));
     let answer = mirror.client().get(APP).await;
     let seconds: u64 = answer.header("retry-after").parse().unwrap();

@@ -83,7 +83,7 @@ async fn when_no_endpoint_answers_the_error_names_the_one_that_was_asked() {
     let answer = mirror.client().get(APP).await;
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains(&second.host()) && answer.text().contains("503"), "{}", answer.text());
-    mirror.advance(Duration::from_secs(60));
+    mirror.advance(Duration::from_mins(1));
     first.clear_script();
     publish_app(&first);
     assert_eq!(mirror.client().get(APP).await.status, 200);

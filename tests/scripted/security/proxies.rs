@@ -34,7 +34,7 @@ async fn an_http_upstream_is_asked_through_a_proxy() {
     egress.route("registry.test:80", upstream.address());
     let lines = format!("proxy = \"http://{}\"", egress.address);
     let mirror = Mirror::start(hub("http://registry.test", &lines)).await;
-    pulls(&mirror, &app.layers()).await;
+    pulls(&mirror, app.layers()).await;
     let asked = egress.seen();
     assert!(asked.iter().all(|seen| seen.target == "registry.test:80" && seen.login.is_none()), "{asked:?}");
     assert!(upstream.requests().iter().all(|request| request.header("proxy-authorization").is_none()));
@@ -54,7 +54,7 @@ async fn an_https_upstream_is_asked_through_a_tunnel_with_the_proxys_login() {
         secrets.file("proxy", "pass\n"),
     );
     let mirror = Mirror::start(hub("https://registry.test", &lines)).await;
-    pulls(&mirror, &app.layers()).await;
+    pulls(&mirror, app.layers()).await;
     assert_eq!(distinct(&egress), [seen("CONNECT", "registry.test:443", Some("Basic bWU6cGFzcw=="))]);
     assert!(upstream.requests().iter().all(|request| request.header("proxy-authorization").is_none()));
 }
@@ -71,7 +71,7 @@ async fn an_upstream_is_asked_through_socks_with_the_proxys_login() {
         secrets.file("proxy", "pass\n"),
     );
     let mirror = Mirror::start(hub("http://registry.test", &lines)).await;
-    pulls(&mirror, &app.layers()).await;
+    pulls(&mirror, app.layers()).await;
     assert_eq!(distinct(&egress), [seen("SOCKS5", "registry.test:80", Some("me:pass"))], "the proxy resolves the name");
 }
 
@@ -88,7 +88,7 @@ async fn redirects_and_tokens_go_through_the_proxy_too() {
     upstream.script(blobs().always().redirect("http://network.test/signed"));
     let lines = format!("token_hosts = [\"auth.test\"]\nproxy = \"http://{}\"", egress.address);
     let mirror = Mirror::start(hub("http://registry.test", &lines)).await;
-    pulls(&mirror, &app.layers()).await;
+    pulls(&mirror, app.layers()).await;
     for host in ["registry.test:80", "auth.test:80", "network.test:80"] {
         assert!(egress.seen().iter().any(|seen| seen.target == host), "{host}");
     }
