@@ -3,11 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::metrics::{ByAuthority, ByOutcome, ByRequest, Metrics};
 use crate::mirror::{Outcome, PullError};
+
+/// The status of a request whose client did not wait for the answer. Nginx's word for it; it is never sent.
+pub(super) const CLIENT_LEFT: u16 = 499;
 
 /// What is known of a request as it proceeds.
 #[derive(Debug, Clone)]
@@ -27,9 +31,9 @@ pub(super) struct Line {
     pub(super) problem: Option<String>,
 }
 
-/// Follows a response to its end and reports it when dropped.
+/// Follows a request to the end of its answer and reports it when dropped.
 pub(super) struct Completion {
-    line: Line,
+    pub(super) line: Line,
     started: Instant,
     first_byte: Option<Duration>,
     sent_bytes: u64,
@@ -49,15 +53,14 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
 }
 
 impl Completion {
-    pub(super) fn new(
-        line: Line,
-        started: Instant,
-        expected_bytes: u64,
-        slot: Option<OwnedSemaphorePermit>,
-        metrics: Metrics,
-    ) -> Self {
+    pub(super) fn new(line: Line, started: Instant, slot: Option<OwnedSemaphorePermit>, metrics: Metrics) -> Self {
         metrics.requests_in_flight.inc();
-        Self { line, started, first_byte: None, sent_bytes: 0, expected_bytes, metrics, _slot: slot }
+        Self { line, started, first_byte: None, sent_bytes: 0, expected_bytes: 0, metrics, _slot: slot }
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode, expected_bytes: u64) {
+        self.line.status = status.as_u16();
+        self.expected_bytes = expected_bytes;
     }
 
     pub(super) fn sent(&mut self, bytes: usize) {
@@ -102,7 +105,8 @@ impl Drop for Completion {
         // Microseconds are as far as these figures can be trusted.
         let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         // A client that left before the end; a failure of ours has its own words.
-        let left = line.problem.is_none() && line.method == "GET" && self.sent_bytes < self.expected_bytes;
+        let left = line.problem.is_none()
+            && (line.status == CLIENT_LEFT || (line.method == "GET" && self.sent_bytes < self.expected_bytes));
         let problem = line.problem.as_deref().unwrap_or(if left { "the client left" } else { "" });
         macro_rules! write_at {
             ($level:ident) => {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use http::header::{HOST, VIA};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
 
-use super::access_log::{Completion, Line, outcome_name};
+use super::access_log::{CLIENT_LEFT, Completion, Line, outcome_name};
 use super::body::Body;
 use super::respond::{self, Answer, Link};
 use super::route::{Endpoint, Route};
@@ -55,7 +55,7 @@ impl Connection {
     /// Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
-        let mut line = Line {
+        let line = Line {
             request: request_id(),
             client: self.peer.ip(),
             method: request.method().to_string(),
@@ -65,45 +65,21 @@ impl Connection {
             repository: String::new(),
             reference: String::new(),
             outcome: "error",
-            status: 0,
+            status: CLIENT_LEFT,
             problem: None,
         };
         let (parts, _body) = request.into_parts();
         let ns = self.admitted_ns(&parts);
-        let slot = Arc::clone(&self.front.slots).try_acquire_owned();
-        let decided = match &slot {
-            Ok(_) => self.decide(&parts, &mut line).await,
-            Err(_) => Decided { answer: Err(WireError::busy()), outcome: None },
+        let slot = Arc::clone(&self.front.slots).try_acquire_owned().ok();
+        let is_busy = slot.is_none();
+        // From here on there will be a line, also if the client leaves before there is an answer.
+        let mut completion = Completion::new(line, started, slot, self.front.metrics.clone());
+        let decided = if is_busy {
+            Decided { answer: Err(WireError::busy()), outcome: None }
+        } else {
+            self.decide(&parts, &mut completion.line).await
         };
-        self.finish(decided, ns.as_ref(), slot.ok(), &parts.method, line, started)
-    }
-
-    fn finish(
-        &self,
-        decided: Decided,
-        ns: Option<&Authority>,
-        slot: Option<OwnedSemaphorePermit>,
-        method: &Method,
-        mut line: Line,
-        started: Instant,
-    ) -> Response<Body> {
-        if let Some(outcome) = decided.outcome {
-            line.outcome = outcome;
-        }
-        let response = match decided.answer {
-            Ok(answer) => answer.into_response(method),
-            Err(error) => {
-                line.outcome = if error.remembered { "negative" } else { "error" };
-                line.problem = Some(error.message.clone());
-                respond::error(&error, &line.request, method)
-            }
-        };
-        line.status = response.status().as_u16();
-        let (mut parts, body) = response.into_parts();
-        respond::common_headers(&mut parts.headers, ns, &line.request);
-        let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
-        let completion = Completion::new(line, started, expected, slot, self.front.metrics.clone());
-        Response::from_parts(parts, body.watched(completion))
+        finish(decided, ns.as_ref(), &parts.method, completion)
     }
 
     async fn decide(&self, parts: &http::request::Parts, line: &mut Line) -> Decided {
@@ -202,6 +178,26 @@ impl Connection {
         let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|hop| hop.trim() == &*self.front.via)
     }
+}
+
+fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
+    let line = &mut completion.line;
+    if let Some(outcome) = decided.outcome {
+        line.outcome = outcome;
+    }
+    let response = match decided.answer {
+        Ok(answer) => answer.into_response(method),
+        Err(error) => {
+            line.outcome = if error.remembered { "negative" } else { "error" };
+            line.problem = Some(error.message.clone());
+            respond::error(&error, &line.request, method)
+        }
+    };
+    let (mut parts, body) = response.into_parts();
+    respond::common_headers(&mut parts.headers, ns, &line.request);
+    let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
+    completion.answered(parts.status, expected);
+    Response::from_parts(parts, body.watched(completion))
 }
 
 fn is_read(method: &Method) -> bool {
