@@ -1,8 +1,11 @@
 //! Fills, readers, ranges, resume, grants: what is promised about a blob.
 
 mod coalescing;
+mod heads;
+mod ranges;
 mod readers;
 mod resume;
+mod sizes;
 mod tail;
 
 use std::time::Duration;
