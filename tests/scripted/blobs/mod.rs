@@ -1,7 +1,10 @@
 //! Fills, readers, ranges, resume, grants: what is promised about a blob.
 
 mod coalescing;
+mod grants;
 mod heads;
+mod no_room;
+mod proofs;
 mod ranges;
 mod readers;
 mod resume;

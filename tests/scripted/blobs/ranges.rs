@@ -31,7 +31,7 @@ async fn ranges_are_answered_cold_as_warm() {
         for answer in answers {
             let content_range = format!("bytes {first}-{}/{SIZE}", end - 1);
             assert_eq!((answer.status, answer.header("content-range")), (206, &*content_range), "{range}");
-            assert_eq!(answer.body, content.slice(first, end), "{range}");
+            assert!(answer.body == content.slice(first, end), "{range}");
         }
     }
 }

@@ -116,7 +116,7 @@ async fn a_lie_of_one_endpoint_is_made_good_by_the_next() {
         assert_eq!((first.status().as_u16(), complete), (200, size == 40_000), "{size}");
         assert!(!complete || given == content.to_bytes());
         let second = mirror.client().get(&path_of(&digest)).await;
-        assert_eq!(second.body, content.to_bytes());
+        assert!(second.body == content.to_bytes());
         assert_eq!((liar.gets_of(&digest), honest.gets_of(&digest)), (1, 1), "{size}");
     }
 }
