@@ -162,12 +162,13 @@ impl Mirror {
             }
         }
         walk.await.map_err(io::Error::other)??;
-        if count > 0 {
-            tracing::warn!(
-                blobs = count,
-                "the index was rebuilt from the stored blobs; tags and grants are asked for again"
-            );
+        if count == 0 {
+            return Ok(());
         }
+        tracing::warn!(
+            blobs = count,
+            "the index was rebuilt from the stored blobs; tags and grants are asked for again"
+        );
         Ok(self.index.apply_durably(Vec::new()).await?)
     }
 

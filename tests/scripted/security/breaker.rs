@@ -145,8 +145,7 @@ async fn retry_after_may_be_a_date() {
     let upstream = Upstream::start().await;
     publish_app(&upstream);
     let mirror = Mirror::of("docker.io", upstream.url()).await;
-    let date =
-        std::time::UNIX_EPOCH + Duration::from_millis(mirror.clock.now().as_millis()) + Duration::from_mins(30);
+    let date = std::time::UNIX_EPOCH + Duration::from_millis(mirror.clock.now().as_millis()) + Duration::from_mins(30);
     upstream.script(manifests().always().too_many_requests(&httpdate::fmt_http_date(date)));
     let answer = mirror.client().get(APP).await;
     let seconds: u64 = answer.header("retry-after").parse().unwrap();
