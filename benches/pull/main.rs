@@ -42,7 +42,9 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     // On this thread, because the programs that it starts are killed when their starter's thread ends.
     let report = runtime.block_on(run(&arguments));
-    print!("{}", report.table());
+    if arguments.quick {
+        println!("A quick run: these figures mean nothing.");
+    }
     if let Some(file) = &arguments.json {
         std::fs::write(file, report.json()).expect("the file for the figures is writable");
     }
@@ -55,7 +57,7 @@ async fn run(arguments: &Arguments) -> Report {
     for measurement in &arguments.measurements {
         eprintln!("{}: {}", measurement.name(), measurement.about());
         let figures = measurement.run(&bench).await;
-        report.add(measurement.name(), figures);
+        print!("{}", report.add(measurement.name(), figures));
     }
     report
 }

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+/// Columns of the table. Rows are shown as they come, so the widest is not known.
+const NAME_WIDTH: usize = 12;
+const WHAT_WIDTH: usize = 72;
+
 /// One figure, in one unit.
 pub(crate) struct Figure {
     what: String,
@@ -92,28 +96,20 @@ impl Report {
         Self { quick, figures: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, measurement: &'static str, figures: Vec<Figure>) {
-        self.figures.extend(figures.into_iter().map(|figure| (measurement, figure)));
+    /// Takes the figures of a measurement, and gives their rows of the table.
+    pub(crate) fn add(&mut self, measurement: &'static str, figures: Vec<Figure>) -> String {
+        let mut rows = String::new();
+        for (row, figure) in figures.into_iter().enumerate() {
+            let name = if row == 0 { measurement } else { "" };
+            // Writing to a string cannot fail.
+            let _written = writeln!(rows, "{name:<NAME_WIDTH$}{:<WHAT_WIDTH$}{}", figure.what, figure.shown());
+            self.figures.push((measurement, figure));
+        }
+        rows
     }
 
     pub(crate) fn is_as_promised(&self) -> bool {
         self.figures.iter().all(|(_, figure)| figure.is_as_promised())
-    }
-
-    pub(crate) fn table(&self) -> String {
-        let width = self.figures.iter().map(|(_, figure)| figure.what.chars().count()).max().unwrap_or(0);
-        let mut table = String::new();
-        let mut last = "";
-        for (measurement, figure) in &self.figures {
-            let name = if *measurement == last { "" } else { measurement };
-            last = measurement;
-            // Writing to a string cannot fail.
-            let _written = writeln!(table, "{name:<11} {:<width$} {}", figure.what, figure.shown());
-        }
-        if self.quick {
-            table.push_str("A quick run: these figures mean nothing.\n");
-        }
-        table
     }
 
     pub(crate) fn json(&self) -> String {

@@ -11,7 +11,10 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     let namespace = Namespace::new(bench.folder("").as_path());
     let registry = Registry::start_in(&namespace, Namespace::ip(), bench.folder("black-hole-registry")).await;
     let held = image(&[blob(100_000, 1)]);
-    registry.push("held", &held).await;
+    // Two tags, because one that could not be checked is served unasked for a while.
+    for tag in ["held-1", "held-2"] {
+        registry.push(tag, &held).await;
+    }
     registry.push("fetched", &image(&[blob(100_000, 2)])).await;
     // Every tag request is a check.
     let settings = Settings::new(bench.folder("black-hole"), &registry.url(), "0s");
@@ -20,12 +23,12 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     let roadstead = settings.start().await;
     warm(&roadstead, &held).await;
     namespace.swallow();
-    figures.extend(stale(&roadstead, "a dead connection").await);
+    figures.extend(stale(&roadstead, "held-1", "a dead connection").await);
     let settings = again(&namespace, roadstead).await;
 
     let roadstead = settings.start().await;
     namespace.swallow();
-    figures.extend(stale(&roadstead, "no connection").await);
+    figures.extend(stale(&roadstead, "held-2", "no connection").await);
     let settings = again(&namespace, roadstead).await;
 
     let roadstead = settings.start().await;
@@ -45,15 +48,15 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
 /// Pulls the image whole: one that is not would not be served stale.
 async fn warm(roadstead: &Roadstead, image: &Image) {
     let blobs = image.blobs.iter().map(|blob| blob_path(&blob.digest));
-    for path in blobs.chain([manifest_path("held")]) {
+    for path in blobs.chain(["held-1", "held-2"].map(manifest_path)) {
         assert_eq!(asked(roadstead.address, &path).await.0, 200, "{path}");
     }
 }
 
 /// The first pull of a tag that cannot be checked, and the next.
-async fn stale(roadstead: &Roadstead, with: &str) -> [Figure; 2] {
+async fn stale(roadstead: &Roadstead, tag: &str, with: &str) -> [Figure; 2] {
     let pull = async |which: &str| {
-        let (status, took) = asked(roadstead.address, &manifest_path("held")).await;
+        let (status, took) = asked(roadstead.address, &manifest_path(tag)).await;
         assert_eq!(status, 200, "a stale tag is served");
         Figure::seconds(format!("stale tag, {which} pull, {with}"), took)
     };

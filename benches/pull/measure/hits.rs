@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Bench, MIB};
@@ -37,7 +38,7 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     let layer = image.layers().first().expect("it has a layer").digest.clone();
     for (path, digest) in [(manifest_path(&image.digest), &image.digest), (blob_path(&layer), &layer)] {
         pull::verified(roadstead.address, &path, digest).await;
-        nginx.serve(&roadstead.settings.stored(digest), &path);
+        nginx.serve(&stored(&roadstead.settings, digest).await, &path);
         pull::verified(nginx.address, &path, digest).await;
     }
     let mut figures = Vec::new();
@@ -62,6 +63,18 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     figures.extend(compared(&what, &servers, Unit::RequestsPerSecond, |round| round.per_second));
     roadstead.stop().await;
     figures
+}
+
+/// The file of a blob that was pulled: readers have it a moment before it is stored.
+async fn stored(settings: &Settings, digest: &str) -> PathBuf {
+    let file = settings.stored(digest);
+    let stored = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), stored).await.expect("what was pulled is stored");
+    file
 }
 
 impl Server {

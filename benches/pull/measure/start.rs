@@ -2,11 +2,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Bench, rows};
+use super::{Bench, MIB, rows};
 use crate::client::Client;
 use crate::programs::{Roadstead, Settings, Started};
 use crate::pull::{REPOSITORY, blob_path};
-use crate::report::{Figure, median_time};
+use crate::report::{Figure, Unit, median_time};
 use crate::support::upstream::{Upstream, blob};
 
 const STARTS: usize = 5;
@@ -27,7 +27,7 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     let settings = Settings::new(bench.folder("start"), &upstream.url(), "1m");
     let mut settings = settings.start().await.stop().await;
     rows::write(&settings.storage(), rows).await;
-    let index_mib = std::fs::metadata(settings.storage().join("index.redb")).expect("the index is there").len();
+    let index = std::fs::metadata(settings.storage().join("index.redb")).expect("the index is there").len();
     let (mut stopped, mut killed) = (Vec::new(), Vec::new());
     for start in 0..STARTS {
         let (roadstead, started) = settings.start_timed().await;
@@ -49,10 +49,11 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
         stopped.push(started);
     }
 
-    let with = format!("with {rows} blobs and grants ({} MiB)", index_mib / super::MIB);
     let mut figures = figures("empty storage", &empty);
-    figures.extend(self::figures(&format!("{with}, stopped in order"), &stopped));
-    figures.extend(self::figures(&format!("{with}, killed"), &killed));
+    let size = index as f64 / MIB as f64;
+    figures.push(Figure::new(format!("index with {rows} blobs and as many grants"), size, Unit::Mebibytes));
+    figures.extend(self::figures(&format!("{rows} blobs, stopped in order"), &stopped));
+    figures.extend(self::figures(&format!("{rows} blobs, killed amid writes"), &killed));
     figures
 }
 

@@ -22,6 +22,9 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     for _pull in 0..pulls {
         pull(&mut client, &paths).await;
     }
+    for request in upstream.requests() {
+        eprintln!("upstream was asked: {}", request.line());
+    }
     let requests = upstream.requests().len() as f64 / f64::from(pulls);
     roadstead.stop().await;
     vec![Figure::promised(format!("upstream requests per image pull by a fresh tag, {pulls} pulls"), requests, 0.0)]
