@@ -68,7 +68,7 @@ async fn stopped() {
         }
         Err(err) => {
             tracing::error!(%err, "cannot wait for signals; only SIGKILL ends this process");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -14,19 +14,19 @@ use crate::store::SpaceLimits;
 use crate::telemetry::Format;
 
 use super::raw::{Collected, Section};
-use super::{Config, LogSettings, Problems, StorageSettings, upstreams};
+use super::{Config, LogSettings, Problem, Problems, StorageSettings, upstreams};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
 const DEFAULT_PATH: &str = "./roadstead-data";
 
-pub(super) fn check(values: &Dict) -> Result<Config, Problems> {
-    let problems = Collected::default();
+pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Problems> {
+    let problems = Collected::new(found);
     let config = {
         let root = Section::root(values, &problems);
         let upstreams = upstreams::check(&root);
         let server = root.section("server");
-        let config = upstreams.map(|upstreams| Config {
+        let config = Config {
             log: log(&server),
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),
             server: check_server(&server, &upstreams.namespaces),
@@ -34,7 +34,7 @@ pub(super) fn check(values: &Dict) -> Result<Config, Problems> {
             namespaces: upstreams.namespaces,
             upstreams: upstreams.members,
             served: upstreams.served,
-        });
+        };
         server.finish();
         root.finish();
         config

@@ -64,14 +64,9 @@ impl Mirror {
             }
         };
         let key = (scope.clone(), Reference::Digest(digest));
-        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
-        let (fetched, role) = self.manifests.run(key, fetch).await.map_err(died)?;
+        let (fetched, role) = self.manifests.run(key, fetch).await?;
         let (manifest, outcome) = fetched?;
-        let outcome = match role {
-            crate::coalesce::Role::Joined if outcome == Outcome::Fill => Outcome::Joined,
-            _ => outcome,
-        };
-        Ok(manifest.answer(Provenance::of(outcome)))
+        Ok(manifest.answer(Provenance::of(outcome.seen_by(role))))
     }
 
     /// The manifest, if this scope may read it and its bytes are here.
@@ -88,7 +83,7 @@ impl Mirror {
                 return None;
             }
         };
-        let grant = held.grant?;
+        let grant = self.unless_unused(held.grant)?;
         let media_type = held.media_type.or_else(|| grant.media_type.clone())?;
         let bytes = self.manifest_bytes(member, digest).await?;
         self.touch(member, scope, digest, &grant);

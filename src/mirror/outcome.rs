@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::coalesce::{LeaderDied, Role};
 use crate::oci::{Authority, Digest, MediaType};
 use crate::upstream::{BreakerCause, Failure, UpstreamError};
 
@@ -31,6 +32,17 @@ pub enum Outcome {
     Joined,
     /// From memory or disk, because upstream cannot be asked.
     Stale,
+}
+
+impl Outcome {
+    /// The outcome of one of those who waited for the same work.
+    #[must_use]
+    pub(super) const fn seen_by(self, role: Role) -> Self {
+        match (self, role) {
+            (Self::Fill, Role::Joined) => Self::Joined,
+            (outcome, _) => outcome,
+        }
+    }
 }
 
 impl Provenance {
@@ -91,6 +103,12 @@ pub enum PullError {
     Internal(String),
 }
 
+impl From<LeaderDied> for PullError {
+    fn from(died: LeaderDied) -> Self {
+        Self::Internal(died.to_string())
+    }
+}
+
 impl PullError {
     fn failure(&self) -> Option<&Failure> {
         match self {
@@ -109,6 +127,11 @@ impl PullError {
 
     pub(super) fn is_denied(&self) -> bool {
         matches!(self.failure(), Some(Failure::DeniedAnonymous | Failure::DeniedCredentials))
+    }
+
+    /// Upstream is there and has said no, in words that are not the spec's: no reason to serve what it said before.
+    pub(super) fn is_upstreams_word(&self) -> bool {
+        matches!(self.failure(), Some(Failure::UnexpectedStatus(_)))
     }
 
     /// Upstream is there, and has had enough of us.

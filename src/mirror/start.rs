@@ -171,13 +171,15 @@ impl Mirror {
         Ok(self.index.apply_durably(Vec::new()).await?)
     }
 
-    /// Sweeps unused grants once a day, for ever.
+    /// Sweeps unused grants some time after the start and once a day, for ever.
     pub async fn keep_house(self: Arc<Self>) {
+        let mut pause = Duration::from_mins(10);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_hours(24)) => self.sweep_grants().await,
+                () = tokio::time::sleep(pause) => self.sweep_grants().await,
                 () = self.stopping.cancelled() => return,
             }
+            pause = Duration::from_hours(24);
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::coalesce::Role;
 use crate::index::{Change, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
@@ -31,7 +30,8 @@ struct Copy {
 pub(super) struct Checked {
     manifest: Manifest,
     outcome: Outcome,
-    checked: Timestamp,
+    /// When upstream last said what the tag points to.
+    at: Timestamp,
     stale_because: Option<String>,
 }
 
@@ -74,14 +74,10 @@ impl Mirror {
             let (scope, tag, copy) = (scope.clone(), tag.clone(), copy.clone());
             async move { mirror.check(&member, &scope, &tag, copy).await }
         };
-        let died = |died: crate::coalesce::LeaderDied| PullError::Internal(died.to_string());
-        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await.map_err(died)?;
+        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
         let checked = checked?;
-        let outcome = match (checked.outcome, role) {
-            (Outcome::Fill, Role::Joined) => Outcome::Joined,
-            (outcome, _) => outcome,
-        };
-        let age = self.clock.now().since(checked.checked);
+        let outcome = checked.outcome.seen_by(role);
+        let age = self.clock.now().since(checked.at);
         let provenance = Provenance { outcome, age: Some(age), stale_because: checked.stale_because };
         Ok(checked.manifest.answer(provenance))
     }
@@ -119,11 +115,13 @@ impl Mirror {
         };
         match found {
             Ok((manifest, outcome)) => {
-                counted(if outcome == Outcome::Revalidated { "unchanged" } else { "changed" });
+                let is_same = copy.as_ref().is_some_and(|copy| copy.manifest.digest == manifest.digest);
+                counted(if is_same { "unchanged" } else { "changed" });
                 let now = self.clock.now();
-                let row = TagRow::moved_to(copy.map(|copy| copy.row), manifest.digest, now);
+                // The history outlives a copy that was evicted and a tag that was gone for a while.
+                let row = TagRow::moved_to(self.tag_row(member, scope, tag).await, manifest.digest, now);
                 self.put_tag(scope, tag, row).await;
-                Ok(Checked { manifest, outcome, checked: now, stale_because: None })
+                Ok(Checked { manifest, outcome, at: now, stale_because: None })
             }
             Err(error) => {
                 counted("failed");
@@ -141,19 +139,20 @@ impl Mirror {
         copy: Option<&Copy>,
     ) -> Result<(Manifest, Outcome), PullError> {
         let upstream = &member.upstream;
-        let deadline = || match copy {
+        // One for all that has to be asked, so that nobody waits two or three times as long.
+        let deadline = match copy {
             Some(_) => Deadline::now() + member.policy.check_timeout,
             None => upstream.patience(),
         };
         let by_tag = Reference::Tag(tag.clone());
-        let head = upstream.head_manifest(&scope.repository, &by_tag, deadline()).await;
+        let head = upstream.head_manifest(&scope.repository, &by_tag, deadline).await;
         let head_refused = match head {
             Ok(head) => {
                 if let Some(digest) = head.digest {
                     if let Some(copy) = copy.filter(|copy| copy.manifest.digest == digest) {
                         return Ok((copy.manifest.clone(), Outcome::Revalidated));
                     }
-                    match self.obtain_named(member, scope, digest, deadline()).await {
+                    match self.obtain_named(member, scope, digest, deadline).await {
                         Err(error) if error.is_not_found() => {}
                         answer => return answer,
                     }
@@ -163,7 +162,7 @@ impl Mirror {
             Err(error) if error.failure == Failure::HeadRefused => true,
             Err(error) => return Err(error.into()),
         };
-        let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline()).await?;
+        let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
         if head_refused {
             upstream.remember_head_is_refused(fetched.endpoint);
         }
@@ -199,21 +198,16 @@ impl Mirror {
         error: PullError,
     ) -> Result<Checked, PullError> {
         let now = self.clock.now();
-        let kept = if error.is_not_found() {
-            member.policy.keep_deleted
-        } else if error.is_denied() {
-            if member.policy.on_denied == OnDenied::Refuse {
-                self.revoke(scope).await;
+        if error.is_denied() && member.policy.on_denied == OnDenied::Refuse {
+            self.revoke(scope).await;
+        }
+        let kept = match &copy {
+            Some(copy) => {
+                member.serves_despite(&error, now.since(copy.row.checked))
+                    // Of a deleted tag upstream may have the blobs still.
+                    && (error.is_not_found() || self.may_serve_stale(member, scope, &copy.manifest, &error).await)
             }
-            member.policy.on_denied == OnDenied::Stale
-        } else {
-            match &copy {
-                Some(copy) => {
-                    member.within_max_stale(now.since(copy.row.checked))
-                        && self.may_serve_stale(member, scope, &copy.manifest, &error).await
-                }
-                None => false,
-            }
+            None => false,
         };
         let Some(copy) = copy.filter(|_| kept) else {
             if error.is_not_found() {
@@ -236,7 +230,7 @@ impl Mirror {
         Ok(Checked {
             manifest: copy.manifest,
             outcome: Outcome::Stale,
-            checked: copy.row.checked,
+            at: copy.row.checked,
             stale_because: Some(error.to_string()),
         })
     }

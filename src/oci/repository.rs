@@ -46,7 +46,8 @@ fn is_component(part: &str) -> bool {
     let mut after_alphanumeric = false;
     for c in part.chars() {
         if u8::try_from(c).is_ok_and(is_alphanumeric) {
-            if !separator.is_empty() && !(after_alphanumeric && is_separator(&separator)) {
+            let joined = after_alphanumeric && is_separator(&separator);
+            if !separator.is_empty() && !joined {
                 return false;
             }
             separator.clear();

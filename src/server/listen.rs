@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -107,7 +107,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken) {
     let Bound { listener, settings, tls } = bound;
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let reload = tls.as_ref().map(|(_, current)| tokio::spawn(Arc::clone(current).follow()));
     let settings = Arc::new(settings);
@@ -128,14 +128,14 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken)
         let Ok(local) = stream.local_addr() else { continue };
         let connection = Connection { front: Arc::clone(&front), listener: Arc::clone(&settings), local, peer };
         let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
-        let (graceful, stop) = (Arc::clone(&graceful), stop.clone());
+        let (watcher, stop) = (graceful.watcher(), stop.clone());
         connections.spawn(async move {
             tokio::select! {
                 // A handshake must not outlive the listener.
                 () = stop.cancelled(), if acceptor.is_some() => {}
                 stream = handshake(stream, acceptor.clone()) => {
                     if let Some(stream) = stream {
-                        serve_connection(stream, connection, &graceful).await;
+                        serve_connection(stream, connection, watcher).await;
                     }
                 }
             }
@@ -146,6 +146,8 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken)
         reload.abort();
     }
     connections.close();
+    // Idle connections end at once, the others with their response.
+    graceful.shutdown().await;
     connections.wait().await;
 }
 
@@ -167,7 +169,7 @@ async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<B
     }
 }
 
-async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, graceful: &GracefulShutdown) {
+async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, watcher: Watcher) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
@@ -183,8 +185,8 @@ async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, grace
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(connection.answer(request).await) }
     });
-    let io = TokioIo::new(StallGuard::new(stream, stall));
-    let serving = graceful.watch(builder.serve_connection(io, service).into_owned());
+    let io = TokioIo::new(StallGuard::new(stream, stall, HEADER_TIMEOUT));
+    let serving = watcher.watch(builder.serve_connection(io, service).into_owned());
     // What ends a connection is the client's business; what went wrong in a response is in its line.
     let _ended = serving.await;
 }

@@ -92,21 +92,24 @@ const fn is_token(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
+    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) }
     }
 
     #[test]
     fn challenges_of_real_registries_are_read() {
         assert_eq!(
             Challenge::parse(r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="x""#),
-            bearer("https://auth.docker.io/token", Some("registry.docker.io"))
+            Some(bearer("https://auth.docker.io/token", Some("registry.docker.io")))
         );
-        assert_eq!(Challenge::parse(r#"bearer realm="https://a/t" , error="e""#), bearer("https://a/t", None));
-        assert_eq!(Challenge::parse("Bearer realm=https://a/t,service=s"), bearer("https://a/t", Some("s")));
-        assert_eq!(Challenge::parse(r#"Bearer realm="a\"b""#), bearer("a\"b", None));
+        assert_eq!(Challenge::parse(r#"bearer realm="https://a/t" , error="e""#), Some(bearer("https://a/t", None)));
+        assert_eq!(Challenge::parse("Bearer realm=https://a/t,service=s"), Some(bearer("https://a/t", Some("s"))));
+        assert_eq!(Challenge::parse(r#"Bearer realm="a\"b""#), Some(bearer("a\"b", None)));
         assert_eq!(Challenge::parse(r#"Basic realm="Registry""#), Some(Challenge::Basic));
-        assert_eq!(Challenge::parse(r#"Basic realm="x", Bearer realm="https://a/t""#), bearer("https://a/t", None));
+        assert_eq!(
+            Challenge::parse(r#"Basic realm="x", Bearer realm="https://a/t""#),
+            Some(bearer("https://a/t", None))
+        );
     }
 
     #[test]

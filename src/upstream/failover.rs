@@ -53,10 +53,10 @@ impl Upstream {
             };
             match fault.failure.opens_breaker() {
                 Some(cause) => {
-                    let window = match &fault.failure {
-                        Failure::RateLimited { retry_after: Some(wait) } => self.settings.breaker_window.max(*wait),
-                        _ => self.settings.breaker_window,
-                    };
+                    let mut window = self.settings.breaker_window;
+                    if let Failure::RateLimited { retry_after: Some(wait) } = &fault.failure {
+                        window = window.max(*wait);
+                    }
                     leave.failed(cause, window, fault.redirected);
                 }
                 None => leave.answered(),
@@ -75,7 +75,18 @@ impl Upstream {
         Err(worst.unwrap_or_else(none_left))
     }
 
+    /// The failure, if no endpoint may be asked now.
+    pub(super) fn refused_by_breakers(&self, kind: Kind) -> Option<UpstreamError> {
+        let refusals: Vec<_> =
+            self.endpoints.iter().map_while(|e| Some(e.error(e.breaker.refuses(kind.lane())?))).collect();
+        if refusals.len() == self.endpoints.len() { refusals.into_iter().next() } else { None }
+    }
+
     fn show_breaker(&self, endpoint: &Endpoint, kind: Kind) {
+        if self.settings.endpoints.is_empty() {
+            // Clients choose the registries under a wildcard: a line for each would never end.
+            return;
+        }
         let labels = ByEndpoint {
             authority: self.settings.name.clone(),
             endpoint: endpoint.label.to_string(),

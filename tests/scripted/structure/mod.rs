@@ -1,3 +1,4 @@
 //! Rules about the source itself.
 
+mod example_config;
 mod ranks;

@@ -15,6 +15,7 @@ use super::client::Client;
 
 /// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
 pub(crate) struct Builder {
+    shutdown_deadline: &'static str,
     server: String,
     storage: String,
     toml: String,
@@ -40,6 +41,7 @@ impl Mirror {
 
     pub(crate) fn builder(toml: impl Into<String>) -> Builder {
         Builder {
+            shutdown_deadline: "5s",
             server: String::new(),
             storage: String::new(),
             toml: toml.into(),
@@ -112,6 +114,16 @@ impl Stopped {
 }
 
 impl Builder {
+    /// How long a stop waits for responses and fills; 5 s unless told otherwise.
+    pub(crate) fn shutdown_deadline(self, deadline: &'static str) -> Self {
+        Self { shutdown_deadline: deadline, ..self }
+    }
+
+    /// A storage that is there already: `data` below this directory.
+    pub(crate) fn directory(self, directory: TempDir) -> Self {
+        Self { directory: Some(directory), ..self }
+    }
+
     /// More lines in `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
@@ -130,7 +142,8 @@ impl Builder {
         let directory = self.directory.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"5s\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"{}\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            self.shutdown_deadline,
             self.server,
             path.display(),
             self.storage,
