@@ -73,7 +73,7 @@ async fn stored(settings: &Settings, digest: &str) -> PathBuf {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), stored).await.expect("what was pulled is stored");
+    tokio::time::timeout(Duration::from_mins(1), stored).await.expect("what was pulled is stored");
     file
 }
 

@@ -19,8 +19,8 @@ pub(crate) use self::roadstead::{Roadstead, Settings, Started};
 
 use super::client::Client;
 
-const READY_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Every program that a measurement may name, and the Debian package that has it.

@@ -41,10 +41,10 @@ impl Process {
         let other = said.clone();
         // Both pipes are emptied to the end, or the program would wait for them.
         std::thread::spawn(move || {
-            err.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| other.send(at)))
+            err.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| other.send(at)));
         });
         std::thread::spawn(move || {
-            out.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| said.send(at)))
+            out.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| said.send(at)));
         });
         let address = address.recv_timeout(crate::support::upstream::PATIENCE).expect("the program listens");
         Self { child, address }
