@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
+use super::upstream::TestCa;
+
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -47,6 +49,14 @@ impl Client {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { http, base: format!("http://{address}") }
+    }
+
+    /// Over TLS, to a server with a certificate of `ca`.
+    pub(crate) fn tls(address: SocketAddr, ca: &TestCa) -> Self {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let config = rustls::ClientConfig::builder().with_root_certificates(ca.roots()).with_no_client_auth();
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        Self { http: http.use_preconfigured_tls(config).build().unwrap(), base: format!("https://{address}") }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

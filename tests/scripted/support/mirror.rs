@@ -16,6 +16,7 @@ use super::client::Client;
 /// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
 pub(crate) struct Builder {
     listen: String,
+    admin_listen: String,
     server: String,
     storage: String,
     toml: String,
@@ -42,6 +43,7 @@ impl Mirror {
     pub(crate) fn builder(toml: impl Into<String>) -> Builder {
         Builder {
             listen: "127.0.0.1:0".to_owned(),
+            admin_listen: "127.0.0.1:0".to_owned(),
             server: String::new(),
             storage: String::new(),
             toml: toml.into(),
@@ -53,6 +55,11 @@ impl Mirror {
     /// One upstream under this authority, and nothing else.
     pub(crate) async fn of(authority: &str, url: impl std::fmt::Display) -> Self {
         Self::start(format!("[upstreams.\"{authority}\"]\nurl = \"{url}\"\n")).await
+    }
+
+    /// Of every listener, in the order of the configuration.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.app.addresses.iter().map(|(_, address, _)| *address).collect()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -147,6 +154,11 @@ impl Builder {
         Self { listen: address.to_owned(), ..self }
     }
 
+    /// The same for the admin side.
+    pub(crate) fn admin_listen(self, address: &str) -> Self {
+        Self { admin_listen: address.to_owned(), ..self }
+    }
+
     /// More lines in `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
@@ -165,8 +177,9 @@ impl Builder {
         let directory = self.directory.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
         let toml = format!(
-            "[server]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"5s\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            "[server]\nlisten = \"{}\"\nadmin_listen = \"{}\"\nshutdown_deadline = \"5s\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
             self.listen,
+            self.admin_listen,
             self.server,
             path.display(),
             self.storage,
