@@ -221,7 +221,7 @@ fn settings(
     UpstreamSettings {
         name: name.to_owned(),
         endpoints,
-        credentials: credentials(section),
+        credentials: credentials(section, name == "*"),
         token_hosts: texts("token_hosts")
             .or_else(|| preset.map(|preset| preset.token_hosts.iter().map(|host| (*host).to_owned()).collect()))
             .unwrap_or_default(),
@@ -312,8 +312,13 @@ fn endpoint_url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
     Some(url)
 }
 
-fn credentials(section: &Section<'_>) -> Vec<CredentialRule> {
+fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
     let mut rules = Vec::new();
+    if admits_all && (section.has("password_file") || section.has("credentials")) {
+        let message = "\"*\" would give them to any registry that a request names; `docker_config` and \
+                       `credential_helper` tell registries apart";
+        section.problem(if section.has("credentials") { "credentials" } else { "password_file" }, message);
+    }
     rules.extend(credential_source(section).map(|source| CredentialRule { pattern: None, source }));
     for rule in section.sections("credentials") {
         let pattern = rule.text("match").and_then(|text| pattern(&rule, "match", &text));

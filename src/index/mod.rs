@@ -57,6 +57,25 @@ impl<E: Into<redb::Error>> From<E> for IndexError {
     }
 }
 
+impl IndexError {
+    /// Whether the file itself is wrong, and not the way to it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else the engine finds wrong is in the file")]
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::BadRow => true,
+            Self::Closed => false,
+            Self::Database(err) => match &**err {
+                redb::Error::Io(err) => matches!(
+                    err.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
+                ),
+                redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => false,
+                _ => true,
+            },
+        }
+    }
+}
+
 /// Whether the index was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
@@ -68,17 +87,28 @@ pub enum Opened {
 }
 
 impl Index {
-    /// Opens or makes the index at `path`. A damaged file is renamed, not deleted. Blocking; for start-up.
+    /// Opens or makes the index at `path`. A damaged file is renamed, not deleted; one that cannot be reached, as on a full
+    /// or failing disk, stays where it is. Blocking; for start-up.
     pub fn open(path: &Path) -> io::Result<(Self, Opened)> {
-        let existed = path.exists();
-        let (database, opened) = match open_database(path) {
-            Ok(database) => (database, if existed { Opened::Existing } else { Opened::New }),
-            Err(_unusable) if existed => {
-                std::fs::rename(path, path.with_extension("redb.damaged"))?;
-                let database = open_database(path).map_err(|err| io::Error::other(err.to_string()))?;
-                (database, Opened::Damaged)
+        let length = path.metadata().ok().map(|metadata| metadata.len());
+        let found = match length {
+            None => Err(Opened::New),
+            // The engine would take an empty file for a new index, and nobody would look at what is stored.
+            Some(0) => Err(Opened::Damaged),
+            Some(_) => match open_database(path) {
+                Ok(database) => Ok(database),
+                Err(err) if err.is_damage() => Err(Opened::Damaged),
+                Err(err) => return Err(io::Error::other(err.to_string())),
+            },
+        };
+        let (database, opened) = match found {
+            Ok(database) => (database, Opened::Existing),
+            Err(opened) => {
+                if opened == Opened::Damaged {
+                    std::fs::rename(path, path.with_extension("redb.damaged"))?;
+                }
+                (open_database(path).map_err(|err| io::Error::other(err.to_string()))?, opened)
             }
-            Err(err) => return Err(io::Error::other(err.to_string())),
         };
         let database = Arc::new(database);
         let writer = Writer::start(Arc::clone(&database));
@@ -110,15 +140,19 @@ impl Index {
     }
 }
 
-/// Opens, makes all tables, and reads from one, so that damage shows now.
+/// Opens, and reads from every table, so that damage shows now. Tables that are missing are made; a file that has them all
+/// is not written to.
 fn open_database(path: &Path) -> Result<Database, IndexError> {
     // redb may panic on bytes that it never wrote.
     let open = || {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-        let mut transaction = database.begin_write()?;
-        transaction.set_quick_repair(true);
-        table::create_all(&transaction)?;
-        transaction.commit()?;
+        if table::look_at_all(&database.begin_read()?).is_err() {
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
+            table::create_all(&transaction)?;
+            transaction.commit()?;
+            table::look_at_all(&database.begin_read()?)?;
+        }
         Ok(database)
     };
     catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(IndexError::BadRow))

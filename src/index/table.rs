@@ -1,6 +1,6 @@
 //! Tables and their keys. Rows are JSON, so that a field can be added without a migration.
 
-use redb::{TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::{IndexError, Scope};
 use crate::oci::{Digest, Tag};
@@ -31,6 +31,17 @@ pub(super) const STORED_BYTES: &str = "stored_bytes";
 
 /// Above every character that a key's last part holds.
 pub(super) const LAST: &str = "\u{10ffff}";
+
+/// Reads a row of each table.
+pub(super) fn look_at_all(transaction: &ReadTransaction) -> Result<(), IndexError> {
+    for scoped in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
+        transaction.open_table(scoped)?.first()?;
+    }
+    transaction.open_table(BLOBS)?.first()?;
+    transaction.open_table(CHILDREN)?.first()?;
+    transaction.open_table(SUMS)?.first()?;
+    Ok(())
+}
 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexError> {
     for scoped in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {

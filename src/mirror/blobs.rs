@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::index::{Change, Scope};
+use crate::index::{BlobRow, Change, Scope};
 use crate::oci::Digest;
 use crate::store::BlobFile;
+use crate::upstream::{Deadline, Failure};
 
 use super::fill::{Fill, WITHHELD_BYTES};
 use super::negative::Asked;
@@ -33,11 +34,17 @@ impl Mirror {
         intent: Intent,
     ) -> Result<BlobAnswer, PullError> {
         let (member, scope) = self.enter(place)?;
+        // The fill has a little less, so that its own words reach the client.
+        let deadline = member.upstream.patience() + Duration::from_secs(1);
         // A fill that starts anew sends those who have nothing yet back here.
         for _try in 0..3 {
-            match self.blob_once(&member, &scope, digest, intent).await {
+            match self.blob_once(&member, &scope, digest, intent, deadline).await {
                 Err(PullError::Restarted) => {}
-                Err(PullError::Uncacheable(why)) => return self.uncached(&member, &scope, digest, &why).await,
+                Err(PullError::Uncacheable(why)) => {
+                    let passing = self.uncached(&member, &scope, digest, intent, &why);
+                    let late = |_elapsed| too_late(&member);
+                    return tokio::time::timeout_at(deadline, passing).await.map_err(late)?;
+                }
                 Err(error) => {
                     if error.is_not_found() {
                         self.remember_missing(&member, &scope, Asked::Blob(digest));
@@ -47,7 +54,7 @@ impl Mirror {
                 answer => return answer,
             }
         }
-        Err(member.upstream.error_at(0, crate::upstream::Failure::BadDigest).into())
+        Err(member.upstream.error_at(0, Failure::BadDigest).into())
     }
 
     async fn blob_once(
@@ -56,25 +63,32 @@ impl Mirror {
         scope: &Scope,
         digest: Digest,
         intent: Intent,
+        deadline: Deadline,
     ) -> Result<BlobAnswer, PullError> {
         let (row, grant) = self.index.blob(scope, digest, member.policy.public).await.unwrap_or_else(|err| {
             tracing::warn!(%err, %digest, "upstream is asked instead");
             (None, None)
         });
+        let grant = self.unless_unused(grant);
         let stored = match row {
-            Some(row) => self.open_stored(digest).await?.map(|(file, size_bytes)| (row, file, size_bytes)),
+            Some(row) => self.open_stored(digest, &row).await?.map(|file| (row, file)),
             None => None,
         };
-        if let (Some(grant), Some((_, file, size_bytes))) = (&grant, &stored) {
+        if let (Some(grant), Some((row, file))) = (&grant, &stored) {
             self.touch(member, scope, digest, grant);
-            return Ok(stored_answer(digest, file.clone(), *size_bytes, Outcome::Hit));
+            return Ok(stored_answer(digest, file.clone(), row.size_bytes, Outcome::Hit));
         }
         if member.policy.offline || (grant.is_none() && self.is_known_missing(scope, Asked::Blob(digest))) {
             return Err(member.not_found(true));
         }
-        if let Some((row, file, size_bytes)) = stored {
-            self.prove_blob(member, scope, digest, &row, &file).await?;
-            return Ok(stored_answer(digest, file, size_bytes, Outcome::Revalidated));
+        let is_stored = stored.is_some();
+        if let Some((row, file)) = stored {
+            match self.prove_blob(member, scope, digest, &row, &file).await {
+                Ok(()) => return Ok(stored_answer(digest, file, row.size_bytes, Outcome::Revalidated)),
+                // Upstream does not serve ranges: the whole blob is proof as well.
+                Err(PullError::Upstream(error)) if error.failure == Failure::RangeNotThere => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(fill) = self.flights.running(&scope.authority, digest) {
             if grant.is_none() && !fill.is_granted(scope) {
@@ -82,7 +96,7 @@ impl Mirror {
                 fill.grant(scope.clone());
                 self.grant_blob(member, scope, digest).await;
             }
-            return follow(&fill, Outcome::Joined).await;
+            return follow(member, &fill, Outcome::Joined, deadline).await;
         }
         if intent == Intent::Head {
             return self.head_only(member, scope, digest).await;
@@ -93,23 +107,30 @@ impl Mirror {
         let new = || Fill::new(digest, scope.clone());
         let (fill, is_new) = self.flights.join_or_lead(&scope.authority, digest, new);
         if is_new {
-            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill));
+            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored);
             self.tasks.spawn(lead);
-            return follow(&fill, Outcome::Fill).await;
+            return follow(member, &fill, Outcome::Fill, deadline).await;
         }
         if grant.is_none() && !fill.is_granted(scope) {
             // Another scope's fill began since: ask again, as for any running one.
             return Err(PullError::Restarted);
         }
-        follow(&fill, Outcome::Joined).await
+        follow(member, &fill, Outcome::Joined, deadline).await
     }
 
-    /// The stored file. A row without a file is a miss, and goes.
-    async fn open_stored(&self, digest: Digest) -> Result<Option<(BlobFile, u64)>, PullError> {
+    /// The stored file. A row without a file is a miss, and goes; so does a file of another size than was proven.
+    pub(super) async fn open_stored(&self, digest: Digest, row: &BlobRow) -> Result<Option<BlobFile>, PullError> {
         match self.store.open_blob(digest).await {
-            Ok(Some(found)) => Ok(Some(found)),
+            Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
+            Ok(Some(_)) => {
+                tracing::warn!(%digest, "a stored blob has lost its size; it is dropped and fetched again");
+                self.forget_blob(digest).await;
+                Ok(None)
+            }
             Ok(None) => {
+                self.store.count_missing(row.size_bytes);
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                self.show_stored();
                 Ok(None)
             }
             Err(err) => {
@@ -120,10 +141,20 @@ impl Mirror {
         }
     }
 
+    /// Drops a stored blob that is damaged: file first, row second.
+    pub(super) async fn forget_blob(&self, digest: Digest) {
+        if let Err(err) = self.store.remove(digest).await {
+            tracing::warn!(%digest, %err, "a damaged blob cannot be removed; it is passed through from upstream");
+            self.uncacheable.insert(digest, self.clock.now());
+        }
+        let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+        self.show_stored();
+    }
+
     async fn head_only(&self, member: &Member, scope: &Scope, digest: Digest) -> Result<BlobAnswer, PullError> {
         let upstream = &member.upstream;
         let size = upstream.probe_blob(&scope.repository, digest, upstream.patience()).await?;
-        let failure = || crate::upstream::Failure::Refused("it does not tell the blob's size".to_owned());
+        let failure = || Failure::Refused("it does not tell the blob's size".to_owned());
         let size_bytes = size.ok_or_else(|| upstream.error_at(0, failure()))?;
         Ok(BlobAnswer { digest, size_bytes, source: BlobSource::Nothing, provenance: Provenance::of(Outcome::Fill) })
     }
@@ -134,14 +165,26 @@ impl Mirror {
         member: &Arc<Member>,
         scope: &Scope,
         digest: Digest,
+        intent: Intent,
         why: &str,
     ) -> Result<BlobAnswer, PullError> {
+        if !member.upstream.trusts_any(digest) {
+            return Err(member.upstream.error_at(0, Failure::BadDigest).into());
+        }
         let answer = self.head_only(member, scope, digest).await?;
+        if intent == Intent::Head {
+            return Ok(answer);
+        }
         tracing::warn!(authority = member.name(), %digest, why, "a blob is passed through without storing it");
         let counter = &self.metrics.uncached_streams;
         counter.get_or_create(&crate::metrics::ByAuthority::of(member.name())).inc();
-        let source =
-            UncachedSource { member: Arc::clone(member), scope: scope.clone(), digest, size_bytes: answer.size_bytes };
+        let source = Box::new(UncachedSource {
+            member: Arc::clone(member),
+            scope: scope.clone(),
+            digest,
+            size_bytes: answer.size_bytes,
+            metrics: self.metrics.clone(),
+        });
         let source = if answer.size_bytes <= WITHHELD_BYTES {
             BlobSource::Memory(reader::read_whole(source).await?)
         } else {
@@ -160,9 +203,20 @@ fn stored_answer(digest: Digest, file: BlobFile, size_bytes: u64, outcome: Outco
     BlobAnswer { digest, size_bytes, source: BlobSource::Stored(file), provenance: Provenance::of(outcome) }
 }
 
-async fn follow(running: &Fill, outcome: Outcome) -> Result<BlobAnswer, PullError> {
+/// Waits until the answer can begin, for as long as any other answer: the fill itself goes on.
+async fn follow(
+    member: &Member,
+    running: &Fill,
+    outcome: Outcome,
+    deadline: Deadline,
+) -> Result<BlobAnswer, PullError> {
     let mut follower = running.follow();
-    let (size_bytes, file) = follower.begun().await?;
+    let begun = follower.begun(deadline, member.upstream.settings().response_timeout).await?;
+    let (size_bytes, file) = begun.ok_or_else(|| too_late(member))?;
     let source = BlobSource::Filling(FillSource { follower, file });
     Ok(BlobAnswer { digest: running.digest, size_bytes, source, provenance: Provenance::of(outcome) })
+}
+
+fn too_late(member: &Member) -> PullError {
+    member.upstream.error_at(0, Failure::Timeout("a download may go on; ask again")).into()
 }

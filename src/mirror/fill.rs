@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::index::Scope;
 use crate::oci::Digest;
 use crate::store::BlobFile;
+use crate::upstream::Deadline;
 
 use super::intervals::Intervals;
 use super::outcome::PullError;
@@ -101,21 +103,35 @@ impl Fill {
 }
 
 impl Follower {
-    /// The size and the file, when an answer may begin.
-    pub(super) async fn begun(&mut self) -> Result<(u64, BlobFile), PullError> {
+    /// The size and the file, when an answer may begin; `None` if that is not before `deadline`. A blob of unknown size is
+    /// answered once it is whole, however long that takes: there the deadline moves on as long as bytes come.
+    pub(super) async fn begun(
+        &mut self,
+        mut deadline: Deadline,
+        patience: Duration,
+    ) -> Result<Option<(u64, BlobFile)>, PullError> {
+        let mut seen = 0;
         loop {
-            {
+            let grown = {
                 let state = self.state.borrow_and_update();
                 match (&state.end, state.size_bytes, &state.file) {
                     (End::Failed(error), ..) => return Err(error.clone()),
-                    (End::Proven, Some(size_bytes), Some(file)) => return Ok((size_bytes, file.clone())),
+                    (End::Proven, Some(size_bytes), Some(file)) => return Ok(Some((size_bytes, file.clone()))),
                     (End::Running, Some(size_bytes), Some(file)) if size_bytes > WITHHELD_BYTES => {
-                        return Ok((size_bytes, file.clone()));
+                        return Ok(Some((size_bytes, file.clone())));
                     }
-                    _ => {}
+                    (End::Running, None, _) => state.there.contiguous_from(0),
+                    _ => 0,
                 }
+            };
+            match tokio::time::timeout_at(deadline, self.changed()).await {
+                Ok(changed) => changed?,
+                Err(_elapsed) if grown > seen => {
+                    seen = grown;
+                    deadline = Deadline::now() + patience;
+                }
+                Err(_elapsed) => return Ok(None),
             }
-            self.changed().await?;
         }
     }
 

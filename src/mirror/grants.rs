@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::index::{BlobRow, Change, GrantRow, Scope};
+use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::BlobFile;
+use crate::upstream::Failure;
 
 use super::fill::WITHHELD_BYTES;
 use super::outcome::PullError;
@@ -43,21 +45,36 @@ impl Mirror {
     ) -> Result<(), PullError> {
         let upstream = &member.upstream;
         let deadline = upstream.patience();
-        if row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0 {
-            upstream.probe_blob(&scope.repository, digest, deadline).await?;
-        } else {
-            // An authority that the bytes did not come from may say yes to anything: it has to show some of them.
+        let is_origin = row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0;
+        let told = if is_origin { upstream.probe_blob(&scope.repository, digest, deadline).await? } else { None };
+        // An authority that the bytes did not come from may say yes to anything: it has to show some of them. So has one that
+        // says yes to something of another size, as a front door does that answers everything with its own page.
+        if !is_origin || told.is_some_and(|told| told != row.size_bytes) {
             let range = random_range(row.size_bytes);
             let shown = upstream.read_blob_range(&scope.repository, digest, range.clone(), deadline).await?;
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-            let stored = file.read(range.start, length).await;
-            let stored = stored.map_err(|err| PullError::Internal(format!("a stored blob cannot be read: {err}")))?;
-            if shown != stored {
-                return Err(upstream.error_at(0, crate::upstream::Failure::BadDigest).into());
+            let same_size = shown.size_bytes.is_none_or(|told| told == row.size_bytes);
+            let is_proof = same_size && file.read(range.start, length).await.is_ok_and(|stored| stored == shown.bytes);
+            if !is_proof {
+                return Err(self.judge_mismatch(member, scope, digest, shown.endpoint).await);
             }
         }
         self.grant_blob(member, scope, digest).await;
         Ok(())
+    }
+
+    /// Upstream and the stored bytes disagree. The stored ones are read again before anyone is blamed.
+    async fn judge_mismatch(&self, member: &Member, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
+        if !self.store.is_intact(digest).await.unwrap_or(false) {
+            tracing::warn!(%digest, "a stored blob is damaged; it is dropped and fetched again");
+            self.forget_blob(digest).await;
+            return PullError::Restarted;
+        }
+        self.metrics.digest_mismatches.get_or_create(&ByAuthority::of(member.name())).inc();
+        let error = member.upstream.error_at(endpoint, Failure::BadDigest);
+        tracing::warn!(authority = member.name(), repository = %scope.repository, %digest, endpoint = %error.endpoint,
+            "upstream claims to have a blob and showed other bytes");
+        error.into()
     }
 
     pub(super) async fn grant_blob(&self, member: &Member, scope: &Scope, digest: Digest) {
@@ -69,6 +86,12 @@ impl Mirror {
         };
         // The writer has logged a failure; the grant is asked for again next time.
         let _lost = self.index.apply(vec![grant]).await;
+    }
+
+    /// The grant, unless it was last used so long ago that it counts as dropped.
+    pub(super) fn unless_unused(&self, grant: Option<GrantRow>) -> Option<GrantRow> {
+        let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
+        grant.filter(|grant| grant.used_day >= before_day)
     }
 
     /// Notes that a grant was used, at most once a day and off the request's path.

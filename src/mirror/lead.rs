@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::index::{BlobRow, Change, Scope};
-use crate::metrics::ByAuthority;
+use crate::metrics::{ByAuthority, Metrics};
 use crate::oci::Digest;
 use crate::store::{self, CommitError, Committed, Ingest};
 use crate::upstream::{Failure, OpenedBlob, UpstreamError};
@@ -23,6 +23,8 @@ use super::{Member, Mirror};
 const PIPE_CHUNKS: usize = 16;
 /// What a kill -9 may cost.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+/// Set aside ahead of a blob that does not tell its size.
+const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
 /// Connections that broke in a row without bringing a byte.
 const MAX_FRUITLESS: u32 = 5;
 /// Beginnings of one fill: a resumed one, one from zero, and one per endpoint that lied.
@@ -69,19 +71,47 @@ struct Beginning<'a> {
     checkpoint: Option<tokio::task::JoinHandle<()>>,
     checkpointed: u64,
     endpoints: Vec<usize>,
+    /// Bytes of an earlier process, or of a fill that broke: they are hashed before anything is added.
+    left: u64,
+    /// Space set aside.
+    reserved: u64,
+}
+
+/// Counts a fill for as long as it runs, however it ends.
+struct Running {
+    metrics: Metrics,
+    labels: ByAuthority,
+}
+
+impl Running {
+    fn new(metrics: &Metrics, labels: ByAuthority) -> Self {
+        metrics.fills_running.get_or_create(&labels).inc();
+        Self { metrics: metrics.clone(), labels }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.metrics.fills_running.get_or_create(&self.labels).dec();
+    }
 }
 
 impl Mirror {
     /// Runs one fill to its end. Everything that can happen to it is recorded in the fill and the flight map.
-    pub(super) async fn lead(self: Arc<Self>, member: Arc<Member>, scope: Scope, fill: Arc<Fill>) {
-        let running = self.metrics.fills_running.get_or_create(&ByAuthority::of(member.name())).clone();
-        running.inc();
+    ///
+    /// `may_be_stored`: who asked for it had found nothing stored, and an earlier fill may have ended since.
+    pub(super) async fn lead(self: Arc<Self>, member: Arc<Member>, scope: Scope, fill: Arc<Fill>, may_be_stored: bool) {
+        let _running = Running::new(&self.metrics, ByAuthority::of(member.name()));
         let mut entry = super::flight::Entry::new(&self.flights, &scope.authority, fill);
+        if may_be_stored && self.is_stored(&scope, entry.fill().digest).await {
+            entry.fill().fail(PullError::Restarted);
+            return;
+        }
         let mut resume = true;
         for _beginning in 0..MAX_BEGINNINGS {
             let fill = entry.fill();
             match self.begin(&member, &scope, &fill, resume).await {
-                Ok(()) => break,
+                Ok(()) => return,
                 Err(Stop::StartAnew) => {
                     resume = false;
                     let next = Arc::new(Fill::new(fill.digest, scope.clone()));
@@ -93,12 +123,11 @@ impl Mirror {
                         self.uncacheable.insert(fill.digest, self.clock.now());
                     }
                     fill.fail(error);
-                    break;
+                    return;
                 }
             }
         }
-        drop(entry);
-        running.dec();
+        entry.fill().fail(member.upstream.error_at(0, Failure::BadDigest).into());
     }
 
     async fn begin(self: &Arc<Self>, member: &Member, scope: &Scope, fill: &Fill, resume: bool) -> Result<(), Stop> {
@@ -118,38 +147,58 @@ impl Mirror {
             checkpoint: None,
             checkpointed: left,
             endpoints: Vec::new(),
+            left,
+            reserved: 0,
         };
-        let ended = beginning.download(left).await;
+        let ended = beginning.download().await;
         if let Some(checkpoint) = beginning.checkpoint.take() {
             // A checkpoint that failed costs bytes after a crash, nothing else.
             let _failed = checkpoint.await;
         }
         match ended {
-            Ok(()) => beginning.finish(left > 0).await,
+            Ok(()) => beginning.finish().await,
             Err(stop) => {
-                let keeps = match &stop {
-                    Stop::Keep(_) => true,
-                    Stop::Failed(PullError::Upstream(error)) => error.failure.tries_next_endpoint(),
-                    Stop::Failed(_) | Stop::StartAnew => false,
-                };
-                let size_bytes = beginning.size_bytes;
-                let cleaned = if keeps && beginning.ingest.written() > 0 {
-                    beginning.ingest.keep(size_bytes).await
-                } else {
-                    beginning.ingest.discard().await
-                };
-                if let Err(err) = cleaned {
-                    tracing::warn!(digest = %fill.digest, %err, "a partial file could not be put in order");
-                }
+                beginning.put_away(&stop).await;
                 Err(stop)
             }
+        }
+    }
+
+    async fn is_stored(&self, scope: &Scope, digest: Digest) -> bool {
+        match self.index.blob(scope, digest, false).await {
+            Ok((Some(row), _)) => matches!(self.open_stored(digest, &row).await, Ok(Some(_))),
+            Ok((None, _)) | Err(_) => false,
         }
     }
 }
 
 impl Beginning<'_> {
-    /// Downloads until everything is written. `left` bytes of an earlier process are hashed first.
-    async fn download(&mut self, left: u64) -> Result<(), Stop> {
+    /// What there is of a blob that did not become whole: kept where only the way to it failed, removed where the bytes, or
+    /// the disk, are wrong.
+    async fn put_away(self, stop: &Stop) {
+        let keeps = match stop {
+            Stop::Keep(_) => true,
+            Stop::Failed(PullError::Upstream(error)) => error.failure != Failure::BadDigest,
+            Stop::Failed(_) | Stop::StartAnew => false,
+        };
+        let digest = self.fill.digest;
+        let cleaned = match (keeps, self.ingest.written()) {
+            // Nothing was added, and nothing was found wrong with what is there.
+            (true, written) if written < self.left => {
+                self.ingest.leave(self.left);
+                Ok(())
+            }
+            (true, written) if written > 0 => self.ingest.keep(self.size_bytes).await,
+            _ => self.ingest.discard().await,
+        };
+        if let Err(err) = cleaned {
+            tracing::warn!(%digest, %err, "a partial file could not be put in order");
+        }
+    }
+
+    /// Downloads until everything is written.
+    async fn download(&mut self) -> Result<(), Stop> {
+        let left = self.left;
         let mut fruitless = 0;
         let mut avoid = None;
         let mut rehashed = left == 0;
@@ -160,9 +209,18 @@ impl Beginning<'_> {
             if self.is_complete() && rehashed && self.announced > 0 {
                 return Ok(());
             }
-            let opened = match self.open(from, avoid).await {
+            let stopping = self.mirror.stopping.clone();
+            let opened = tokio::select! {
+                opened = self.open(from, avoid) => opened,
+                () = stopping.cancelled() => return Err(self.stopped()),
+            };
+            let opened = match opened {
                 Ok(opened) => opened,
-                Err(error) if from > 0 && error.failure == Failure::RangeNotThere => return Err(Stop::StartAnew),
+                // Whoever cannot give the rest may still give the whole.
+                Err(error) if from > 0 && matches!(error.failure, Failure::RangeNotThere | Failure::Refused(_)) => {
+                    tracing::debug!(digest = %self.fill.digest, %error, "a download cannot be resumed");
+                    return Err(Stop::StartAnew);
+                }
                 Err(error) => {
                     let again = self.announced > 0 && error.failure.tries_next_endpoint() && fruitless < MAX_FRUITLESS;
                     if !again {
@@ -178,6 +236,9 @@ impl Beginning<'_> {
             self.learn_size(&opened, endpoint).await?;
             self.fill.opened(self.ingest.file(), self.size_bytes);
             while !rehashed {
+                if self.mirror.stopping.is_cancelled() {
+                    return Err(self.stopped());
+                }
                 self.ingest.rehash(left).await?;
                 self.announce();
                 rehashed = self.ingest.written() >= left;
@@ -238,20 +299,29 @@ impl Beginning<'_> {
                 Err(Stop::StartAnew)
             }
             (Some(told), None) => {
-                self.ingest.reserve(told).await?;
+                self.reserve(told).await?;
                 self.size_bytes = Some(told);
                 Ok(())
             }
             // A resumed fill knows its size, and has reserved nothing yet.
-            (_, Some(known)) if self.announced == 0 => Ok(self.ingest.reserve(known).await?),
-            _ => Ok(()),
+            (_, Some(known)) => self.reserve(known).await,
+            (None, None) => self.reserve(self.left + UNKNOWN_SIZE_STEP).await,
         }
+    }
+
+    /// Sets aside space for so many bytes of the blob, if that is not done.
+    async fn reserve(&mut self, size_bytes: u64) -> Result<(), Stop> {
+        if self.reserved < size_bytes {
+            self.ingest.reserve(size_bytes).await?;
+            self.reserved = size_bytes;
+        }
+        Ok(())
     }
 
     /// Receives, writes and announces until the body ends; the failure if it broke.
     async fn stream(&mut self, opened: OpenedBlob) -> Result<Option<Failure>, Stop> {
         let OpenedBlob { start, mut body, .. } = opened;
-        let (to_disk, mut from_network) = mpsc::channel::<Bytes>(PIPE_CHUNKS);
+        let (to_disk, from_network) = mpsc::channel::<Bytes>(PIPE_CHUNKS);
         let stopping = self.mirror.stopping.clone();
         let receive = async move {
             loop {
@@ -272,6 +342,8 @@ impl Beginning<'_> {
             }
         };
         let write = async {
+            // Dropped where writing ends, so that receiving ends too.
+            let mut from_network = from_network;
             let mut position = start;
             let mut chunks = Vec::new();
             while from_network.recv_many(&mut chunks, PIPE_CHUNKS).await > 0 {
@@ -313,6 +385,10 @@ impl Beginning<'_> {
         if new.is_empty() {
             return Ok(());
         }
+        // Without a known size, space is asked for as the blob grows: it may have no end.
+        if self.size_bytes.is_none() && *position > self.reserved {
+            self.reserve(*position + UNKNOWN_SIZE_STEP).await?;
+        }
         self.ingest.append(new).await?;
         self.announce();
         self.maybe_checkpoint();
@@ -338,8 +414,13 @@ impl Beginning<'_> {
         }
     }
 
-    /// Every endpoint that took part is left alone for this digest. Another one, if there is any, is asked next.
+    /// Every endpoint that took part is left alone for this digest. Another one, if there is any, is asked next. Bytes of
+    /// an earlier process may be what is wrong: then nobody is blamed before one try from zero.
     fn lied(&self) -> Stop {
+        if self.left > 0 {
+            tracing::warn!(digest = %self.fill.digest, "a resumed download has a wrong digest; it starts anew");
+            return Stop::StartAnew;
+        }
         let (name, digest) = (self.member.name(), self.fill.digest);
         self.mirror.metrics.digest_mismatches.get_or_create(&ByAuthority::of(name)).inc();
         for endpoint in &self.endpoints {
@@ -352,24 +433,18 @@ impl Beginning<'_> {
     }
 
     /// Proof, release of the tail, commit, record.
-    async fn finish(mut self, was_resumed: bool) -> Result<(), Stop> {
+    async fn finish(mut self) -> Result<(), Stop> {
         let digest = self.fill.digest;
-        match self.ingest.prove(self.size_bytes) {
-            Ok(()) => {}
-            Err(CommitError::Mismatch { .. } | CommitError::WrongSize { .. }) => {
-                // The bytes of an earlier process may be what is wrong: nobody is blamed before one try from zero.
-                let stop = if was_resumed { Stop::StartAnew } else { self.lied() };
-                self.ingest.discard().await?;
-                return Err(stop);
-            }
-            Err(err) => {
-                self.ingest.discard().await?;
-                return Err(err.into());
-            }
+        if let Err(err) = self.ingest.prove(self.size_bytes) {
+            let stop = match err {
+                CommitError::Mismatch { .. } | CommitError::WrongSize { .. } => self.lied(),
+                CommitError::NoSpace(_) | CommitError::Io(_) => err.into(),
+            };
+            self.put_away(&stop).await;
+            return Err(stop);
         }
         let size_bytes = self.ingest.written();
         if self.size_bytes.is_none() {
-            self.ingest.reserve(size_bytes).await?;
             self.fill.opened(self.ingest.file(), Some(size_bytes));
         }
         self.fill.proven(size_bytes);

@@ -124,6 +124,12 @@ impl Mirror {
         if !member.policy.allows(&place.repository) {
             return Err(PullError::RefusedByRule { authority: authority.clone() });
         }
+        let member = match &place.via {
+            None => member,
+            Some(hops) => {
+                Arc::new(Member { upstream: member.upstream.on_behalf_of(hops), policy: member.policy.clone() })
+            }
+        };
         let scope = Scope { domain: 0, authority: authority.clone(), repository: place.repository.clone() };
         Ok((member, scope))
     }

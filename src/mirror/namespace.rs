@@ -43,6 +43,8 @@ pub struct Claims<'a> {
 pub struct Place {
     pub authority: Authority,
     pub repository: Repository,
+    /// `Via` as received: the proxies that the request came through, so that a loop over several shows.
+    pub via: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,7 +126,7 @@ impl Namespaces {
     pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, NamespaceError> {
         let ns = self.read_ns(&claims.ns)?.map(|(_, authority)| authority);
         let (authority, repository) = self.decide(claims, ns, default)?;
-        Ok(Place { authority, repository })
+        Ok(Place { authority, repository, via: None })
     }
 
     /// `ns` alone, as received and normalised: the value of `OCI-Namespace`. `None` if there is none.

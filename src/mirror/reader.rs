@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::index::Scope;
+use crate::metrics::{ByAuthority, Metrics};
 use crate::oci::{Digest, Hasher};
 use crate::store::{BlobFile, READ_CHUNK};
-use crate::upstream::{Deadline, OpenedBlob};
+use crate::upstream::{Deadline, Failure, OpenedBlob};
 
 use super::Member;
 use super::fill::{Follower, WITHHELD_BYTES};
@@ -22,7 +23,7 @@ pub enum BlobSource {
     Memory(Bytes),
     Stored(BlobFile),
     Filling(FillSource),
-    Uncached(UncachedSource),
+    Uncached(Box<UncachedSource>),
 }
 
 /// A running fill and its file.
@@ -37,6 +38,7 @@ pub struct UncachedSource {
     pub(super) scope: Scope,
     pub(super) digest: Digest,
     pub(super) size_bytes: u64,
+    pub(super) metrics: Metrics,
 }
 
 /// Gives the bytes of one range. Dropping it changes nothing for others.
@@ -55,7 +57,7 @@ enum Kind {
 
 /// A body passing through: hashed where it is read whole, its tail held back until the digest is right.
 struct Passing {
-    source: UncachedSource,
+    source: Box<UncachedSource>,
     opened: Option<OpenedBlob>,
     hasher: Option<Hasher>,
     /// Of the bytes received.
@@ -116,7 +118,7 @@ fn to_usize(bytes: u64) -> usize {
 }
 
 impl Passing {
-    fn new(source: UncachedSource) -> Self {
+    fn new(source: Box<UncachedSource>) -> Self {
         Self { source, opened: None, hasher: None, position: 0, held: VecDeque::new(), held_bytes: 0, complete: false }
     }
 
@@ -148,9 +150,13 @@ impl Passing {
     }
 
     async fn open(&mut self, from: u64, hashed: bool) -> Result<(), PullError> {
-        let UncachedSource { member, scope, digest, .. } = &self.source;
+        let UncachedSource { member, scope, digest, size_bytes, .. } = &*self.source;
         let deadline: Deadline = member.upstream.patience();
         let opened = member.upstream.open_blob(&scope.repository, *digest, from, None, deadline).await?;
+        if opened.size_bytes.is_some_and(|told| told != *size_bytes) {
+            let why = format!("it has {size_bytes} bytes to HEAD, and another number to GET");
+            return Err(member.upstream.error_at(opened.endpoint, Failure::Refused(why)).into());
+        }
         self.position = opened.start;
         self.hasher = hashed.then(|| Hasher::new(digest.algorithm()));
         self.opened = Some(opened);
@@ -158,31 +164,47 @@ impl Passing {
     }
 
     async fn receive(&mut self, hashed: bool) -> Result<(), PullError> {
-        let UncachedSource { member, digest, size_bytes, .. } = &self.source;
+        let UncachedSource { member, size_bytes, .. } = &*self.source;
         let Some(opened) = &mut self.opened else { return Err(PullError::Internal("not opened".to_owned())) };
-        let fail = |failure| PullError::Upstream(member.upstream.error_at(opened.endpoint, failure));
+        let endpoint = opened.endpoint;
+        let fail = |failure| PullError::Upstream(member.upstream.error_at(endpoint, failure));
         match opened.body.chunk().await.map_err(fail)? {
             Some(chunk) => {
+                self.position += chunk.len() as u64;
+                // What is held back must not grow without end.
+                if self.position > *size_bytes {
+                    return Err(self.lied(endpoint));
+                }
                 if let Some(hasher) = &mut self.hasher {
                     hasher.update(&chunk);
                 }
-                self.position += chunk.len() as u64;
                 self.held_bytes += chunk.len() as u64;
                 self.held.push_back(chunk);
                 Ok(())
             }
-            None if self.complete || !hashed => {
-                Err(fail(crate::upstream::Failure::Broken("its body ended early".to_owned())))
+            None if self.complete || !hashed || self.position < *size_bytes => {
+                Err(fail(Failure::Broken("its body ended early".to_owned())))
             }
             None => {
-                let right = self.hasher.take().is_some_and(|hasher| hasher.finish() == *digest);
-                if !right || self.position != *size_bytes {
-                    return Err(fail(crate::upstream::Failure::BadDigest));
+                let right = self.hasher.take().is_some_and(|hasher| hasher.finish() == self.source.digest);
+                if !right {
+                    return Err(self.lied(endpoint));
                 }
                 self.complete = true;
                 Ok(())
             }
         }
+    }
+
+    /// As for a fill: counted, logged, and the endpoint left alone for this digest.
+    fn lied(&self, endpoint: usize) -> PullError {
+        let UncachedSource { member, scope, digest, metrics, .. } = &*self.source;
+        let error = member.upstream.error_at(endpoint, Failure::BadDigest);
+        metrics.digest_mismatches.get_or_create(&ByAuthority::of(member.name())).inc();
+        tracing::warn!(authority = member.name(), repository = %scope.repository, %digest, endpoint = %error.endpoint,
+            "upstream sent bytes that are not the blob");
+        member.upstream.distrust(endpoint, *digest);
+        error.into()
     }
 
     fn drop_before(&mut self, at: u64) {
@@ -210,7 +232,7 @@ impl Passing {
 }
 
 /// Reads a small blob through, whole, and proves it: for one that cannot be kept.
-pub(super) async fn read_whole(source: UncachedSource) -> Result<Bytes, PullError> {
+pub(super) async fn read_whole(source: Box<UncachedSource>) -> Result<Bytes, PullError> {
     let size = source.size_bytes;
     let mut reader = BlobSource::Uncached(source).reader(0..size);
     let mut bytes = BytesMut::new();

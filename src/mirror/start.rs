@@ -162,22 +162,25 @@ impl Mirror {
             }
         }
         walk.await.map_err(io::Error::other)??;
-        if count > 0 {
-            tracing::warn!(
-                blobs = count,
-                "the index was rebuilt from the stored blobs; tags and grants are asked for again"
-            );
+        if count == 0 {
+            return Ok(());
         }
+        tracing::warn!(
+            blobs = count,
+            "the index was rebuilt from the stored blobs; tags and grants are asked for again"
+        );
         Ok(self.index.apply_durably(Vec::new()).await?)
     }
 
-    /// Sweeps unused grants once a day, for ever.
+    /// Sweeps unused grants some time after the start and once a day, for ever.
     pub async fn keep_house(self: Arc<Self>) {
+        let mut pause = Duration::from_mins(10);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_hours(24)) => self.sweep_grants().await,
+                () = tokio::time::sleep(pause) => self.sweep_grants().await,
                 () = self.stopping.cancelled() => return,
             }
+            pause = Duration::from_hours(24);
         }
     }
 

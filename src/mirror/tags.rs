@@ -43,7 +43,7 @@ enum Known {
 }
 
 impl Checked {
-    fn as_seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
+    fn seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
         let (outcome, age) = (self.outcome.seen_by(role), Some(now.since(self.at)));
         self.manifest.answer(Provenance { outcome, age, stale_because: self.stale_because })
     }
@@ -57,7 +57,7 @@ impl Mirror {
         tag: &Tag,
     ) -> Result<ManifestAnswer, PullError> {
         if let Known::Answer(answer) = self.without_asking(member, scope, tag).await? {
-            return Ok(answer.as_seen_by(Role::Led, self.clock.now()));
+            return Ok(answer.seen_by(Role::Led, self.clock.now()));
         }
         let check = || {
             let (mirror, member) = (Arc::clone(self), Arc::clone(member));
@@ -65,7 +65,7 @@ impl Mirror {
             async move { mirror.check(&member, &scope, &tag).await }
         };
         let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
-        Ok(checked?.as_seen_by(role, self.clock.now()))
+        Ok(checked?.seen_by(role, self.clock.now()))
     }
 
     /// What can be said of a tag from what is known here, if upstream need not, or must not, be asked.

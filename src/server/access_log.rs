@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::metrics::{ByAuthority, ByOutcome, ByRequest, Metrics};
 use crate::mirror::{Outcome, PullError};
 
-/// The status of a request whose client did not wait for the answer. Nginx's word for it; it is never sent.
+/// Status of a request whose client did not wait for the answer, as nginx writes it.
 pub(super) const CLIENT_LEFT: u16 = 499;
 
 /// What is known of a request as it proceeds.
@@ -40,7 +39,7 @@ pub(super) struct Completion {
     expected_bytes: u64,
     metrics: Metrics,
     /// The request's place among those answered at one time.
-    _slot: Option<OwnedSemaphorePermit>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
@@ -53,13 +52,19 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
 }
 
 impl Completion {
-    pub(super) fn new(line: Line, started: Instant, slot: Option<OwnedSemaphorePermit>, metrics: Metrics) -> Self {
+    /// From a request's beginning: who leaves before the answer has a line too.
+    pub(super) fn new(line: Line, metrics: Metrics) -> Self {
         metrics.requests_in_flight.inc();
-        Self { line, started, first_byte: None, sent_bytes: 0, expected_bytes: 0, metrics, _slot: slot }
+        Self { line, started: Instant::now(), first_byte: None, sent_bytes: 0, expected_bytes: 0, metrics, slot: None }
     }
 
-    pub(super) fn answered(&mut self, status: StatusCode, expected_bytes: u64) {
-        self.line.status = status.as_u16();
+    pub(super) fn hold(&mut self, slot: OwnedSemaphorePermit) {
+        self.slot = Some(slot);
+    }
+
+    /// The answer's header is out; a body of so many bytes follows.
+    pub(super) fn answered(&mut self, status: u16, expected_bytes: u64) {
+        self.line.status = status;
         self.expected_bytes = expected_bytes;
     }
 
@@ -107,7 +112,7 @@ impl Drop for Completion {
         // A client that left before the end; a failure of ours has its own words.
         let left = line.problem.is_none()
             && (line.status == CLIENT_LEFT || (line.method == "GET" && self.sent_bytes < self.expected_bytes));
-        let problem = line.problem.as_deref().unwrap_or(if left { "the client left" } else { "" });
+        let problem = line.problem.as_deref().or(left.then_some("the client left"));
         macro_rules! write_at {
             ($level:ident) => {
                 tracing::$level!(
@@ -121,7 +126,7 @@ impl Drop for Completion {
                     outcome = line.outcome,
                     bytes = self.sent_bytes,
                     ms = millis(self.started.elapsed()),
-                    first_byte_ms = millis(self.first_byte.unwrap_or_default()),
+                    first_byte_ms = self.first_byte.map(millis),
                     request = line.request,
                     problem,
                     "request"

@@ -7,7 +7,6 @@ use http::header::{HOST, VIA};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
@@ -54,7 +53,6 @@ struct Decided {
 impl Connection {
     /// Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let started = Instant::now();
         let line = Line {
             request: request_id(),
             client: self.peer.ip(),
@@ -68,18 +66,36 @@ impl Connection {
             status: CLIENT_LEFT,
             problem: None,
         };
+        let mut completion = Completion::new(line, self.front.metrics.clone());
         let (parts, _body) = request.into_parts();
         let ns = self.admitted_ns(&parts);
-        let slot = Arc::clone(&self.front.slots).try_acquire_owned().ok();
-        let is_busy = slot.is_none();
-        // From here on there will be a line, also if the client leaves before there is an answer.
-        let mut completion = Completion::new(line, started, slot, self.front.metrics.clone());
-        let decided = if is_busy {
-            Decided { answer: Err(WireError::busy()), outcome: None }
-        } else {
-            self.decide(&parts, &mut completion.line).await
+        let decided = match Arc::clone(&self.front.slots).try_acquire_owned() {
+            Ok(slot) => {
+                completion.hold(slot);
+                self.decide(&parts, &mut completion.line).await
+            }
+            Err(_) => Decided { answer: Err(WireError::busy()), outcome: None },
         };
-        finish(decided, ns.as_ref(), &parts.method, completion)
+        Self::finish(decided, ns.as_ref(), &parts.method, completion)
+    }
+
+    fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
+        let line = &mut completion.line;
+        if let Some(outcome) = decided.outcome {
+            line.outcome = outcome;
+        }
+        let response = match decided.answer {
+            Ok(answer) => answer.into_response(method),
+            Err(error) => {
+                line.outcome = if error.remembered { "negative" } else { "error" };
+                line.problem = Some(error.message.clone());
+                respond::error(&error, &line.request, method)
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        respond::common_headers(&mut parts.headers, ns, &line.request);
+        completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
+        Response::from_parts(parts, body.watched(completion))
     }
 
     async fn decide(&self, parts: &http::request::Parts, line: &mut Line) -> Decided {
@@ -116,7 +132,7 @@ impl Connection {
             };
         }
         let place = match self.front.mirror.resolve(&claims, &self.listener.default_authority) {
-            Ok(place) => place,
+            Ok(place) => Place { via: hops(&parts.headers), ..place },
             Err(error) => return failed(WireError::of_namespace(&error, &route.endpoint)),
         };
         line.authority = place.authority.to_string();
@@ -175,29 +191,18 @@ impl Connection {
     }
 
     fn is_looped(&self, headers: &HeaderMap) -> bool {
-        let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|hop| hop.trim() == &*self.front.via)
+        hops(headers).is_some_and(|hops| hops.split(',').any(|hop| hop.trim() == &*self.front.via))
     }
 }
 
-fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
-    let line = &mut completion.line;
-    if let Some(outcome) = decided.outcome {
-        line.outcome = outcome;
-    }
-    let response = match decided.answer {
-        Ok(answer) => answer.into_response(method),
-        Err(error) => {
-            line.outcome = if error.remembered { "negative" } else { "error" };
-            line.problem = Some(error.message.clone());
-            respond::error(&error, &line.request, method)
-        }
-    };
-    let (mut parts, body) = response.into_parts();
-    respond::common_headers(&mut parts.headers, ns, &line.request);
-    let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
-    completion.answered(parts.status, expected);
-    Response::from_parts(parts, body.watched(completion))
+/// All of `Via`. A list longer than any sensible chain is cut from the front, where the oldest hops are.
+fn hops(headers: &HeaderMap) -> Option<String> {
+    const MAX_HOPS: usize = 32;
+    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> =
+        values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
+    let kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
+    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 fn is_read(method: &Method) -> bool {

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{Authority, Digest, Hasher};
 
+use super::claim::Claim;
 use super::space::{Reservation, Space};
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
@@ -25,6 +26,7 @@ pub struct Ingest {
     /// Taken while a blocking job holds it; a job that failed does not bring it back.
     hasher: Option<Hasher>,
     written: u64,
+    claim: Claim,
 }
 
 /// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
@@ -33,6 +35,7 @@ pub struct Committed {
     pub size_bytes: u64,
     pub file: BlobFile,
     partial: PathBuf,
+    _claim: Claim,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,41 +60,31 @@ pub(super) struct Sidecar {
 impl Store {
     /// Starts from nothing; what an earlier fill left is removed, though those who read it keep it.
     pub async fn begin(&self, authority: &Authority, digest: Digest) -> io::Result<Ingest> {
-        self.ingest(authority, digest, false).await
+        let partial = self.layout.partial(authority, digest);
+        let claim = self.claims.take(&partial).await;
+        self.space.take_over(&partial);
+        let path = partial.clone();
+        let file = off_runtime(move || create_anew(&path)).await?;
+        Ok(self.ingest(digest, partial, claim, file))
     }
 
     /// Starts from what an interrupted fill left, if anything. Its bytes count as written only after
     /// [`Ingest::rehash`]. Gives their number, and the blob's size as it was known then.
     pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {
-        let ingest = self.ingest(authority, digest, true).await?;
-        let partial = ingest.partial.clone();
-        let (synced, size_bytes) = off_runtime(move || {
-            let Ok(text) = std::fs::read(layout::sidecar(&partial)) else { return Ok((0, None)) };
-            let Ok(sidecar) = serde_json::from_slice::<Sidecar>(&text) else { return Ok((0, None)) };
-            let length = std::fs::metadata(&partial)?.len();
-            Ok((sidecar.synced_bytes.min(length), sidecar.size_bytes))
-        })
-        .await?;
-        Ok((ingest, synced, size_bytes))
-    }
-
-    async fn ingest(&self, authority: &Authority, digest: Digest, keep: bool) -> io::Result<Ingest> {
         let partial = self.layout.partial(authority, digest);
+        let claim = self.claims.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let file = off_runtime(move || {
-            if let Some(parent) = path.parent() {
-                layout::make_dir(parent)?;
-            }
-            if keep && let Ok(file) = File::options().read(true).write(true).open(&path) {
-                return Ok(file);
-            }
-            layout::remove_if_there(&layout::sidecar(&path))?;
-            layout::remove_if_there(&path)?;
-            layout::create_file(&path)
+        let (file, left, size_bytes) = off_runtime(move || match open_leftover(&path) {
+            Some(leftover) => Ok(leftover),
+            None => Ok((create_anew(&path)?, 0, None)),
         })
         .await?;
-        Ok(Ingest {
+        Ok((self.ingest(digest, partial, claim, file), left, size_bytes))
+    }
+
+    fn ingest(&self, digest: Digest, partial: PathBuf, claim: Claim, file: File) -> Ingest {
+        Ingest {
             digest,
             file: Arc::new(file),
             partial,
@@ -100,8 +93,30 @@ impl Store {
             reservation: None,
             hasher: Some(Hasher::new(digest.algorithm())),
             written: 0,
-        })
+            claim,
+        }
     }
+}
+
+/// The file that an interrupted fill left, how much of it can be trusted to be there, and the blob's size.
+fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
+    let sidecar = std::fs::read(layout::sidecar(partial)).ok()?;
+    let sidecar: Sidecar = serde_json::from_slice(&sidecar).ok()?;
+    let file = File::options().read(true).write(true).open(partial).ok()?;
+    let metadata = file.metadata().ok()?;
+    // A second name means that it is a stored blob already: those bytes are never written again.
+    let is_partial = metadata.is_file() && metadata.nlink() == 1;
+    let left = sidecar.synced_bytes.min(metadata.len());
+    (is_partial && left > 0).then_some((file, left, sidecar.size_bytes))
+}
+
+fn create_anew(partial: &Path) -> io::Result<File> {
+    if let Some(parent) = partial.parent() {
+        layout::make_dir(parent)?;
+    }
+    layout::remove_if_there(&layout::sidecar(partial))?;
+    layout::remove_if_there(partial)?;
+    layout::create_file(partial)
 }
 
 impl Ingest {
@@ -199,38 +214,31 @@ impl Ingest {
         if got == self.digest { Ok(()) } else { Err(CommitError::Mismatch { got }) }
     }
 
-    /// Proves, syncs, links into place, syncs the directory.
+    /// Proves, syncs, links into place, syncs the directory. Without success the partial file is removed.
     pub async fn commit(mut self, size_bytes: Option<u64>) -> Result<Committed, CommitError> {
         self.prove(size_bytes)?;
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
         let size_bytes = self.written;
-        off_runtime(move || {
+        let linked = off_runtime(move || {
             // Gives back what was set aside behind the end.
             file.set_len(size_bytes)?;
             file.sync_all()?;
-            let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
-            if !shard.exists() {
-                layout::make_dir(shard)?;
-                if let Some(parent) = shard.parent() {
-                    layout::sync_dir(parent)?;
-                }
-            }
-            match std::fs::hard_link(&partial, &blob) {
-                Ok(()) => {}
-                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                    if std::fs::metadata(&blob)?.len() != size_bytes {
-                        std::fs::rename(&partial, &blob)?;
-                    }
-                }
-                Err(err) => return Err(err),
-            }
-            layout::sync_dir(shard)
+            link_into_place(&partial, &blob)
         })
-        .await?;
+        .await;
+        let replaced = match linked {
+            Ok(replaced) => replaced,
+            Err(err) => {
+                // What cannot be linked is of no use to a later fill either.
+                let _left_for_the_next_start = self.discard().await;
+                return Err(err.into());
+            }
+        };
         if let Some(reservation) = self.reservation.take() {
             reservation.becomes_stored(size_bytes);
         }
-        Ok(Committed { size_bytes, file: self.file(), partial: self.partial })
+        self.space.forget_stored(replaced);
+        Ok(Committed { size_bytes, file: self.file(), partial: self.partial, _claim: self.claim })
     }
 
     /// Leaves the partial file for a later fill to go on with.
@@ -238,6 +246,11 @@ impl Ingest {
         self.checkpoint(size_bytes).await?;
         self.space.count_leftover(&self.partial, self.written);
         Ok(())
+    }
+
+    /// Leaves what an earlier fill left, `left_bytes` of it, as it is.
+    pub fn leave(self, left_bytes: u64) {
+        self.space.count_leftover(&self.partial, left_bytes);
     }
 
     /// Removes the partial file. Those who read it keep it until they are done.
@@ -253,6 +266,32 @@ impl Ingest {
     fn take_hasher(&mut self) -> io::Result<Hasher> {
         self.hasher.take().ok_or_else(lost_hasher)
     }
+}
+
+/// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
+fn link_into_place(partial: &Path, blob: &Path) -> io::Result<u64> {
+    let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
+    if !shard.exists() {
+        layout::make_dir(shard)?;
+        if let Some(parent) = shard.parent() {
+            layout::sync_dir(parent)?;
+        }
+    }
+    let replaced = match std::fs::hard_link(partial, blob) {
+        Ok(()) => 0,
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+            let replaced = std::fs::metadata(blob).map_or(0, |metadata| metadata.len());
+            // Renamed over in one step; a crash before it leaves a stray name that the next start removes.
+            let second = partial.with_extension("link");
+            layout::remove_if_there(&second)?;
+            std::fs::hard_link(partial, &second)?;
+            std::fs::rename(&second, blob)?;
+            replaced
+        }
+        Err(err) => return Err(err),
+    };
+    layout::sync_dir(shard)?;
+    Ok(replaced)
 }
 
 fn lost_hasher() -> io::Error {

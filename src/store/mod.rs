@@ -11,6 +11,7 @@
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
 //! async runtime.
 
+mod claim;
 mod ingest;
 mod layout;
 mod lock;
@@ -29,8 +30,9 @@ pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
 pub use space::{Reservation, SpaceLimits};
 
-use crate::oci::{Authority, Digest};
+use crate::oci::{Authority, Digest, Hasher};
 
+use claim::Claims;
 use layout::Layout;
 use space::Space;
 
@@ -40,6 +42,7 @@ pub const READ_CHUNK: usize = 256 * 1024;
 pub struct Store {
     layout: Layout,
     space: Arc<Space>,
+    claims: Arc<Claims>,
     _lock: File,
 }
 
@@ -64,7 +67,8 @@ impl Store {
     pub fn open(root: &Path, limits: SpaceLimits) -> Result<Self, OpenError> {
         let lock = lock::acquire(root)?;
         let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
-        Ok(Self { space: Arc::new(Space::new(root.to_owned(), limits)), layout, _lock: lock })
+        let space = Arc::new(Space::new(root.to_owned(), limits));
+        Ok(Self { layout, space, claims: Arc::default(), _lock: lock })
     }
 
     /// The stored file and its size in bytes; `None` if it is not there.
@@ -97,6 +101,20 @@ impl Store {
         Ok(None)
     }
 
+    /// Whether the stored bytes still have their digest. Reads all of them.
+    pub async fn is_intact(&self, digest: Digest) -> io::Result<bool> {
+        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(false) };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut at = 0;
+        while at < size_bytes {
+            let length = usize::try_from(size_bytes - at).unwrap_or(READ_CHUNK).min(READ_CHUNK);
+            let bytes = file.read(at, length).await?;
+            hasher.update(&bytes);
+            at += bytes.len() as u64;
+        }
+        Ok(hasher.finish() == digest)
+    }
+
     /// Stores bytes that are in memory and have been compared with their digest.
     pub async fn put(&self, authority: &Authority, digest: Digest, bytes: Bytes) -> Result<Committed, CommitError> {
         let mut ingest = self.begin(authority, digest).await?;
@@ -119,6 +137,11 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// A blob of so many bytes was counted and is not there any more.
+    pub fn count_missing(&self, size_bytes: u64) {
+        self.space.forget_stored(size_bytes);
     }
 
     /// Bytes of blobs that the index counted at start-up.

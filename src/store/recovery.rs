@@ -1,6 +1,7 @@
 //! What a crash left: start-up reads `partial/` only. Without an index, `blobs/` is walked.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::oci::Digest;
@@ -25,7 +26,8 @@ pub struct Found {
 }
 
 impl Store {
-    /// Looks at every partial file, and removes those that are of no use. Blocking; for start-up.
+    /// Looks at every partial file, and removes those that are of no use. What it cannot make sense of, it leaves alone:
+    /// nothing there is worth a start that fails. Blocking; for start-up.
     pub fn recover(&self) -> io::Result<Vec<Leftover>> {
         let mut leftovers = Vec::new();
         for authority in std::fs::read_dir(self.layout.partials())? {
@@ -33,39 +35,56 @@ impl Store {
             if !authority.is_dir() {
                 continue;
             }
-            for entry in std::fs::read_dir(&authority)? {
-                let path = entry?.path();
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                match layout::digest_of_partial(name) {
-                    Some(digest) => leftovers.extend(self.decide(&path, digest)?),
-                    // A sidecar goes with its file, or stays for it.
-                    None if path.extension().is_some_and(|ext| ext == "json") && path.with_extension("").exists() => {}
-                    None => layout::remove_if_there(&path)?,
+            let entries = match std::fs::read_dir(&authority) {
+                Ok(entries) => entries,
+                Err(err) => {
+                    tracing::warn!(path = %authority.display(), %err, "left alone");
+                    continue;
+                }
+            };
+            for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+                match self.decide(&path) {
+                    Ok(leftover) => leftovers.extend(leftover),
+                    Err(err) => tracing::warn!(path = %path.display(), %err, "left alone"),
                 }
             }
         }
         Ok(leftovers)
     }
 
-    fn decide(&self, partial: &Path, digest: Digest) -> io::Result<Option<Leftover>> {
-        let blob = self.layout.blob(digest);
-        if let Ok(stored) = std::fs::metadata(&blob) {
-            let leftover = Leftover::Committed { digest, size_bytes: stored.len(), partial: partial.to_owned() };
-            return Ok(Some(leftover));
+    fn decide(&self, path: &Path) -> io::Result<Option<Leftover>> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        if metadata.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
         }
-        let sidecar = std::fs::read(layout::sidecar(partial)).ok();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(digest) = layout::digest_of_partial(name) else {
+            // A sidecar goes with its file, or stays for it.
+            let is_sidecar = path.extension().is_some_and(|end| end == "json") && path.with_extension("").exists();
+            if !is_sidecar {
+                layout::remove_if_there(path)?;
+            }
+            return Ok(None);
+        };
+        let stored = std::fs::metadata(self.layout.blob(digest)).ok();
+        // Another file under that digest came from elsewhere, and this one is a download that was not finished.
+        if stored.is_some_and(|stored| (stored.dev(), stored.ino()) == (metadata.dev(), metadata.ino())) {
+            let partial = path.to_owned();
+            return Ok(Some(Leftover::Committed { digest, size_bytes: metadata.len(), partial }));
+        }
+        let sidecar = std::fs::read(layout::sidecar(path)).ok();
         let sidecar: Option<Sidecar> = sidecar.and_then(|text| serde_json::from_slice(&text).ok());
-        let length = std::fs::metadata(partial)?.len();
-        let resumable = sidecar.is_some_and(|sidecar| {
-            sidecar.synced_bytes > 0 && sidecar.size_bytes.is_none_or(|size| sidecar.synced_bytes <= size)
-        });
+        let resumable = metadata.is_file()
+            && sidecar.is_some_and(|sidecar| {
+                sidecar.synced_bytes > 0 && sidecar.size_bytes.is_none_or(|size| sidecar.synced_bytes <= size)
+            });
         if !resumable {
-            layout::remove_if_there(&layout::sidecar(partial))?;
-            layout::remove_if_there(partial)?;
+            layout::remove_if_there(&layout::sidecar(path))?;
+            layout::remove_if_there(path)?;
             return Ok(None);
         }
         // Counted for as long as this process runs, or until a fill takes it over and counts it anew.
-        self.space.count_leftover(partial, length);
+        self.space.count_leftover(path, metadata.len());
         Ok(Some(Leftover::Resumable))
     }
 

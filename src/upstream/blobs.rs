@@ -24,6 +24,14 @@ pub struct OpenedBlob {
     pub endpoint: usize,
 }
 
+/// A part of a blob, as proof.
+pub struct ShownBytes {
+    pub bytes: Bytes,
+    /// Size of the whole blob, where the upstream tells.
+    pub size_bytes: Option<u64>,
+    pub endpoint: usize,
+}
+
 /// Chunks as they come. Holds one of the upstream's download slots.
 pub struct BlobBody {
     response: reqwest::Response,
@@ -68,18 +76,23 @@ impl Upstream {
         self.open_range(repository, digest, range, |at| self.distrusts(at, digest), deadline).await
     }
 
-    /// The bytes of `range`, for the proof that a scope serves what is stored. At most `range.end` bytes are read.
+    /// The bytes of `range`, for the proof that a scope serves what is stored. Where the upstream sends the blob from its
+    /// start, a little is read over; if it would be much, the failure is `RangeNotThere`.
     pub async fn read_blob_range(
         &self,
         repository: &Repository,
         digest: Digest,
         range: Range<u64>,
         deadline: Deadline,
-    ) -> Result<Bytes, UpstreamError> {
+    ) -> Result<ShownBytes, UpstreamError> {
+        const MAX_SKIPPED: u64 = 1024 * 1024;
         let asked = Some((range.start, range.end.checked_sub(1)));
         let read = async {
             let mut opened = self.open_range(repository, digest, asked, |_| false, deadline).await?;
             let fail = |failure| self.error_at(opened.endpoint, failure);
+            if range.start - opened.start > MAX_SKIPPED {
+                return Err(fail(Failure::RangeNotThere));
+            }
             let mut bytes = BytesMut::new();
             let mut at = opened.start;
             while at < range.end {
@@ -92,7 +105,7 @@ impl Upstream {
                 }
                 at += chunk.len() as u64;
             }
-            Ok(bytes.freeze())
+            Ok(ShownBytes { bytes: bytes.freeze(), size_bytes: opened.size_bytes, endpoint: opened.endpoint })
         };
         let late = || self.error_at(0, Failure::Timeout("its body did not come in time"));
         tokio::time::timeout_at(deadline, read).await.unwrap_or_else(|_elapsed| Err(late()))
@@ -145,7 +158,12 @@ impl Upstream {
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
         let question = &question(Method::GET, repository, digest, range);
-        let wait = tokio::time::timeout_at(deadline, std::sync::Arc::clone(&self.downloads).acquire_owned());
+        if let Some(refused) = self.refused_by_breakers(Kind::Blob) {
+            return Err(refused);
+        }
+        // A wait in our own queue must not look like an endpoint that is slow: half of the time is the endpoint's.
+        let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
+        let wait = tokio::time::timeout(patience, std::sync::Arc::clone(&self.downloads).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };

@@ -17,6 +17,7 @@ mod failover;
 mod guard;
 mod link;
 mod lists;
+mod lockout;
 mod manifests;
 mod settings;
 mod tls;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use blobs::{BlobBody, OpenedBlob};
+pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
 pub use challenge::Challenge;
 pub use clients::ClientError;
 pub use error::{BreakerCause, Failure, UpstreamError};
@@ -51,7 +52,8 @@ use endpoint::Endpoint;
 /// When an operation must have its answer.
 pub type Deadline = tokio::time::Instant;
 
-/// The endpoints of one authority.
+/// The endpoints of one authority. Clones share everything that is learnt.
+#[derive(Clone)]
 pub struct Upstream {
     authority: Authority,
     settings: Arc<UpstreamSettings>,
@@ -61,7 +63,7 @@ pub struct Upstream {
     /// Downloads of blobs at one time.
     downloads: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
-    distrusted: Mutex<HashMap<(usize, Digest), Timestamp>>,
+    distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
@@ -117,12 +119,18 @@ impl Upstream {
             clients,
             auth: Arc::new(auth),
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
-            distrusted: Mutex::default(),
+            distrusted: Arc::default(),
             via: Arc::clone(&around.via),
             clock,
             metrics: around.metrics.clone(),
             settings,
         })
+    }
+
+    /// The same, for a request that came through other proxies: each of them must recognise itself in what goes up.
+    #[must_use]
+    pub fn on_behalf_of(&self, hops: &str) -> Self {
+        Self { via: format!("{hops}, {}", self.via).into(), ..self.clone() }
     }
 
     pub fn authority(&self) -> &Authority {

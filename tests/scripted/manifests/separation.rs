@@ -46,7 +46,7 @@ async fn t6_what_one_upstream_granted_is_not_read_through_the_other() {
         }
         assert!(two.requests().len() > two_before, "the other upstream was asked, and its word counts");
     }
-    let listed = client.get(&format!("/v2/org/app/tags/list?ns=two.test")).await.json();
+    let listed = client.get("/v2/org/app/tags/list?ns=two.test").await.json();
     assert_eq!(listed["tags"], serde_json::json!(["other"]));
 }
 

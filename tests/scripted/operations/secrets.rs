@@ -1,5 +1,7 @@
 //! Secrets never show: not in the log, not in metrics, not in an answer (security T10, T11).
 
+use std::fmt::Write as _;
+
 use super::program::Program;
 use crate::support::client::Client;
 use crate::support::image::image;
@@ -35,7 +37,7 @@ async fn t11_secrets_are_in_no_log_line_no_metric_and_no_answer() {
             for part in ["manifests/1".to_owned(), format!("blobs/{layer}"), "tags/list".to_owned()] {
                 let path = format!("/v2/org/app/{part}?token={MARK}-query");
                 if let Ok(answer) = client.try_send(http::Method::GET, &path, &headers).await {
-                    bodies.push_str(&format!("{cause} {:?} {}\n", answer.headers, answer.text()));
+                    writeln!(bodies, "{cause} {:?} {}", answer.headers, answer.text()).unwrap();
                 }
             }
         };

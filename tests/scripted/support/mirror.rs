@@ -15,6 +15,7 @@ use super::client::Client;
 
 /// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
 pub(crate) struct Builder {
+    shutdown_deadline: &'static str,
     listen: String,
     admin_listen: String,
     server: String,
@@ -42,6 +43,7 @@ impl Mirror {
 
     pub(crate) fn builder(toml: impl Into<String>) -> Builder {
         Builder {
+            shutdown_deadline: "5s",
             listen: "127.0.0.1:0".to_owned(),
             admin_listen: "127.0.0.1:0".to_owned(),
             server: String::new(),
@@ -149,6 +151,16 @@ impl Stopped {
 }
 
 impl Builder {
+    /// How long a stop waits for responses and fills; 5 s unless told otherwise.
+    pub(crate) fn shutdown_deadline(self, deadline: &'static str) -> Self {
+        Self { shutdown_deadline: deadline, ..self }
+    }
+
+    /// A storage that is there already: `data` below this directory.
+    pub(crate) fn directory(self, directory: TempDir) -> Self {
+        Self { directory: Some(directory), ..self }
+    }
+
     /// In place of a free port on `127.0.0.1`.
     pub(crate) fn listen(self, address: &str) -> Self {
         Self { listen: address.to_owned(), ..self }
@@ -177,9 +189,10 @@ impl Builder {
         let directory = self.directory.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
         let toml = format!(
-            "[server]\nlisten = \"{}\"\nadmin_listen = \"{}\"\nshutdown_deadline = \"5s\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            "[server]\nlisten = \"{}\"\nadmin_listen = \"{}\"\nshutdown_deadline = \"{}\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
             self.listen,
             self.admin_listen,
+            self.shutdown_deadline,
             self.server,
             path.display(),
             self.storage,
