@@ -149,7 +149,7 @@ fn t6_every_form_of_one_name_is_one_key_and_no_two_names_share_one() {
     let world = world(&[]);
     let authorities = ["docker.io", "quay.io", "registry.corp:5000", "plain"];
     let repositories = ["app", "org/app", "org", "a/b/c", "library/app", "x/quay", "docker/io", "org-app", "org/app/x"];
-    let mut keys = std::collections::HashMap::new();
+    let mut keys = HashMap::new();
     for authority in authorities {
         for repository in repositories {
             let upper = authority.to_ascii_uppercase();
