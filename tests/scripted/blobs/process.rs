@@ -41,10 +41,14 @@ impl Process {
         let other = said.clone();
         // Both pipes are emptied to the end, or the program would wait for them.
         std::thread::spawn(move || {
-            err.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| other.send(at)))
+            for at in err.map_while(Result::ok).filter_map(|line| listen(&line)) {
+                let _nobody_waits_any_more = other.send(at);
+            }
         });
         std::thread::spawn(move || {
-            out.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| said.send(at)))
+            for at in out.map_while(Result::ok).filter_map(|line| listen(&line)) {
+                let _nobody_waits_any_more = said.send(at);
+            }
         });
         let address = address.recv_timeout(crate::support::upstream::PATIENCE).expect("the program listens");
         Self { child, address }
