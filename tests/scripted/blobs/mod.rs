@@ -16,6 +16,7 @@ mod resume;
 mod sizes;
 mod storage;
 mod tail;
+mod waits;
 
 use std::time::Duration;
 
