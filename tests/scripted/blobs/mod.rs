@@ -6,6 +6,7 @@ mod heads;
 mod index_loss;
 mod kill;
 mod leftovers;
+mod memory;
 mod no_room;
 mod process;
 mod proofs;

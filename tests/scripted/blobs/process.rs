@@ -58,6 +58,17 @@ impl Process {
         Client::new(self.address)
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Memory that is the program's own, files it reads left out.
+    pub(super) fn private_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// SIGKILL.
     pub(super) fn kill(mut self) {
         self.child.kill().unwrap();
