@@ -14,14 +14,14 @@ use crate::store::SpaceLimits;
 use crate::telemetry::Format;
 
 use super::raw::{Collected, Section};
-use super::{Config, LogSettings, Problems, StorageSettings, upstreams};
+use super::{Config, LogSettings, Problem, Problems, StorageSettings, upstreams};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
 const DEFAULT_PATH: &str = "./roadstead-data";
 
-pub(super) fn check(values: &Dict) -> Result<Config, Problems> {
-    let problems = Collected::default();
+pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Problems> {
+    let problems = Collected::new(found);
     let config = {
         let root = Section::root(values, &problems);
         let upstreams = upstreams::check(&root);

@@ -45,7 +45,7 @@ pub struct LogSettings {
 impl Config {
     /// Reads `text` as TOML (`None`: embedded defaults) and `ROADSTEAD__SECTION__KEY` among `environment`.
     pub fn read(text: Option<&str>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        let values = raw::read(text, environment)?;
-        check::check(&values)
+        let (values, problems) = raw::read(text, environment)?;
+        check::check(&values, problems)
     }
 }

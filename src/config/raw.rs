@@ -35,10 +35,11 @@ const ENVIRONMENT_PREFIX: &str = "ROADSTEAD__";
 /// An upstream's name may hold a dot or a port, which no variable's name can: those are set in the file.
 const ENVIRONMENT_SECTIONS: [&str; 3] = ["server", "storage", "defaults"];
 
+/// The values, and what is wrong already; the rest is still to be checked, so that all problems are told at once.
 pub(super) fn read(
     text: Option<&str>,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Dict, Problems> {
+) -> Result<(Dict, Vec<Problem>), Problems> {
     let mut problems = Vec::new();
     let mut figment = Figment::new();
     if let Some(text) = text {
@@ -60,8 +61,7 @@ pub(super) fn read(
         }
     }
     match figment.extract::<Dict>() {
-        Ok(values) if problems.is_empty() => Ok(values),
-        Ok(_) => Err(Problems(problems)),
+        Ok(values) => Ok((values, problems)),
         Err(err) => {
             problems.extend(err.into_iter().map(|err| {
                 let text = err.to_string();
@@ -93,10 +93,19 @@ pub(super) struct Collected(RefCell<Vec<Problem>>);
 
 impl Collected {
     pub(super) fn add(&self, key: String, message: impl Into<String>) {
-        self.0.borrow_mut().push(Problem { key, message: message.into() });
+        let problem = Problem { key, message: message.into() };
+        let mut problems = self.0.borrow_mut();
+        // `[defaults]` is read once for each upstream.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
     }
 
     /// The value, if there was nothing to complain of.
+    pub(super) fn new(found: Vec<Problem>) -> Self {
+        Self(RefCell::new(found))
+    }
+
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
         let problems = self.0.into_inner();
         if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use crate::mirror::{FreshnessRule, MemberKey, MemberSettings, Namespaces, OnDenied, Policy, Ttl, Wildcard};
-use crate::oci::{Authority, Repository, RepositoryPattern};
+use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
 use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
 use crate::upstream::{
@@ -52,9 +52,20 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
     let problems = Collected::default();
     let empty = figment::value::Dict::new();
     for preset in PRESETS.iter().filter(|preset| with_presets && !named.contains(&preset.name.to_owned())) {
+        // As an alias, its name was given to another.
+        if preset.name.parse().is_ok_and(|name| upstreams.namespaces.configured(&name).is_some()) {
+            continue;
+        }
         let section = Section::root(&empty, &problems);
         upstreams.add(root, preset.name, &section, &defaults);
         section.finish();
+    }
+    if upstreams.members.is_empty() {
+        // Nobody uses the defaults; their keys are known all the same.
+        let nobody = Section::root(&empty, &problems);
+        let layers = Layered([&nobody, &defaults]);
+        settings("", false, None, &layers, policy(&layers).offline);
+        nobody.finish();
     }
     if named.is_empty() && root.has("upstreams") && !with_presets {
         root.problem("upstreams", "names no registry that can be served; leave it out to serve the presets");
@@ -67,20 +78,16 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
 impl Upstreams {
     /// Adds one upstream; gives its canonical name.
     fn add(&mut self, root: &Section<'_>, name: &str, section: &Section<'_>, defaults: &Section<'_>) -> Option<String> {
-        let key = if name.starts_with('*') {
-            let Some(wildcard) = Wildcard::parse(name) else {
-                root.problem("upstreams", format!("\"{name}\": a wildcard is \"*\" or \"*.example.com\""));
+        let layers = Layered([section, defaults]);
+        let policy = policy(&layers);
+        let key = match read_name(name) {
+            Ok(key) => key,
+            Err(message) => {
+                root.problem("upstreams", format!("\"{name}\": {message}"));
+                // Read all the same, so that its other problems are told, and its keys are not taken for unknown ones.
+                self.name(section, None, None);
+                settings(name, false, None, &layers, policy.offline);
                 return None;
-            };
-            self.namespaces.add_wildcard(wildcard.clone());
-            MemberKey::Wildcard(wildcard.name())
-        } else {
-            match name.parse::<Authority>() {
-                Ok(authority) => MemberKey::Authority(authority),
-                Err(err) => {
-                    root.problem("upstreams", format!("\"{name}\": {err}"));
-                    return None;
-                }
             }
         };
         let (canonical, preset) = match &key {
@@ -89,25 +96,32 @@ impl Upstreams {
             }
             MemberKey::Wildcard(name) => (name.clone(), None),
         };
-        if let MemberKey::Authority(authority) = &key {
-            self.name(section, authority, preset);
+        match &key {
+            MemberKey::Authority(authority) => self.name(section, Some(authority), preset),
+            MemberKey::Wildcard(_) => self.namespaces.add_wildcard(Wildcard::parse(name)?),
         }
-        let layers = Layered([section, defaults]);
-        let policy = policy(&layers);
-        let upstream = Arc::new(settings(&canonical, &key, preset, &layers, policy.offline));
+        let is_wildcard = matches!(key, MemberKey::Wildcard(_));
+        let upstream = Arc::new(settings(&canonical, is_wildcard, preset, &layers, policy.offline));
+        if self.served.contains(&canonical) {
+            root.problem("upstreams", format!("\"{name}\": {canonical} is there under another spelling too"));
+            return None;
+        }
         self.members.push(MemberSettings { key, upstream, policy });
         self.served.push(canonical.clone());
         Some(canonical)
     }
 
-    fn name(&mut self, section: &Section<'_>, authority: &Authority, preset: Option<&Preset>) {
-        if !self.namespaces.add(authority) {
+    /// The names of an upstream; of one whose own name is wrong, they are only checked.
+    fn name(&mut self, section: &Section<'_>, authority: Option<&Authority>, preset: Option<&Preset>) {
+        if let Some(authority) = authority
+            && !self.namespaces.add(authority)
+        {
             section.problem("aliases", format!("{authority} is an alias of another upstream"));
         }
         let preset_aliases =
             || preset.map(|preset| preset.aliases.iter().filter_map(|alias| alias.parse().ok()).collect());
         for alias in section.parsed_list::<Authority>("aliases").or_else(preset_aliases).unwrap_or_default() {
-            if !self.namespaces.add_alias(alias.clone(), authority) {
+            if authority.is_some_and(|authority| !self.namespaces.add_alias(alias.clone(), authority)) {
                 section.problem("aliases", format!("{alias} belongs to another upstream"));
             }
         }
@@ -116,11 +130,20 @@ impl Upstreams {
                 prefix.parse::<Repository>().is_ok() && !prefix.contains('/') && !Authority::looks_like_a_host(&prefix);
             if !valid {
                 section.problem("prefix", "must be one short lower-case word, as in \"hub\"");
-            } else if !self.namespaces.add_prefix(prefix, authority) {
+            } else if authority.is_some_and(|authority| !self.namespaces.add_prefix(prefix, authority)) {
                 section.problem("prefix", "belongs to another upstream");
             }
         }
     }
+}
+
+/// An authority, or a wildcard.
+fn read_name(name: &str) -> Result<MemberKey, String> {
+    if name.starts_with('*') {
+        let wildcard = Wildcard::parse(name).ok_or("a wildcard is \"*\" or \"*.example.com\"")?;
+        return Ok(MemberKey::Wildcard(wildcard.name()));
+    }
+    name.parse().map(MemberKey::Authority).map_err(|err: InvalidAuthority| err.to_string())
 }
 
 fn policy(layers: &Layered<'_, '_>) -> Policy {
@@ -184,13 +207,12 @@ fn freshness(section: &Section<'_>) -> Vec<FreshnessRule> {
 
 fn settings(
     name: &str,
-    key: &MemberKey,
+    is_wildcard: bool,
     preset: Option<&Preset>,
     layers: &Layered<'_, '_>,
     offline: bool,
 ) -> UpstreamSettings {
     let Layered([section, _]) = layers;
-    let is_wildcard = matches!(key, MemberKey::Wildcard(_));
     let endpoints = endpoints(section, preset, is_wildcard);
     let texts = |key: &'static str| section.texts(key);
     let seconds =
@@ -199,7 +221,7 @@ fn settings(
     UpstreamSettings {
         name: name.to_owned(),
         endpoints,
-        credentials: credentials(section),
+        credentials: credentials(section, name == "*"),
         token_hosts: texts("token_hosts")
             .or_else(|| preset.map(|preset| preset.token_hosts.iter().map(|host| (*host).to_owned()).collect()))
             .unwrap_or_default(),
@@ -290,8 +312,13 @@ fn endpoint_url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
     Some(url)
 }
 
-fn credentials(section: &Section<'_>) -> Vec<CredentialRule> {
+fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
     let mut rules = Vec::new();
+    if admits_all && (section.has("password_file") || section.has("credentials")) {
+        let message = "\"*\" would give them to any registry that a request names; `docker_config` and \
+                       `credential_helper` tell registries apart";
+        section.problem(if section.has("credentials") { "credentials" } else { "password_file" }, message);
+    }
     rules.extend(credential_source(section).map(|source| CredentialRule { pattern: None, source }));
     for rule in section.sections("credentials") {
         let pattern = rule.text("match").and_then(|text| pattern(&rule, "match", &text));

@@ -37,6 +37,11 @@ pub enum Change {
         digest: Digest,
         day: u64,
     },
+    /// Lists whose names begin with `family`: upstream no longer has them, or refuses them.
+    DropLists {
+        scope: Scope,
+        family: String,
+    },
     /// Upstream no longer lets us in: nothing may be read in this scope without asking.
     DropGrants {
         scope: Scope,
@@ -91,7 +96,9 @@ impl Change {
                 let key = Key::digest(scope, *digest, *whole_authority);
                 to.open_table(BLOB_GRANTS)?.insert(key.as_tuple(), json(&row)?.as_slice())?;
             }
+            Self::DropLists { scope, family } => drop_lists(to, scope, family)?,
             Self::DropGrants { scope } => {
+                drop_lists(to, scope, "")?;
                 for grants in [MANIFEST_GRANTS, BLOB_GRANTS] {
                     let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
                     let first = (scope.domain, authority, repository, "");
@@ -136,6 +143,13 @@ impl Change {
         }
         Ok(())
     }
+}
+
+fn drop_lists(to: &WriteTransaction, scope: &Scope, family: &str) -> Result<(), IndexError> {
+    let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+    let last = format!("{family}{LAST}");
+    let range = (scope.domain, authority, repository, family)..=(scope.domain, authority, repository, last.as_str());
+    Ok(to.open_table(LISTS)?.retain_in(range, |_, _| false)?)
 }
 
 fn json<T: Serialize>(row: &T) -> Result<Vec<u8>, IndexError> {

@@ -68,8 +68,8 @@ impl Index {
         self.read(move |from| get(from, LISTS, &key)).await
     }
 
-    /// Every tag of a repository that points somewhere, in ASCII order.
-    pub async fn tags_of(&self, scope: &Scope) -> Result<Vec<String>, IndexError> {
+    /// Every tag of a repository that points to what this scope may read, in ASCII order.
+    pub async fn tags_of(&self, scope: &Scope, whole_authority: bool) -> Result<Vec<String>, IndexError> {
         let scope = scope.clone();
         self.read(move |from| {
             let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
@@ -77,7 +77,9 @@ impl Index {
             let mut tags = Vec::new();
             for entry in from.open_table(TAGS)?.range(range)? {
                 let (key, row) = entry?;
-                if parse::<TagRow>(row.value())?.digest.is_some() {
+                let Some(digest) = parse::<TagRow>(row.value())?.digest else { continue };
+                let grant = Key::digest(&scope, digest, whole_authority);
+                if get::<GrantRow>(from, MANIFEST_GRANTS, &grant)?.is_some() {
                     tags.push(key.value().3.to_owned());
                 }
             }

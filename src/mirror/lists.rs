@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::coalesce::Role;
+use crate::clock::Timestamp;
 use crate::index::{Change, ListRow, Scope};
 use crate::metrics::ByResult;
 
@@ -22,11 +22,15 @@ pub(super) type FetchedList = Result<String, PullError>;
 
 impl Mirror {
     /// The list `name` of `scope`: from the index while it is fresh, else by `fetch`, else what the index still has.
+    ///
+    /// When upstream says that there is no such list any more, or refuses it, all lists whose names begin with `family`
+    /// are forgotten, so that they are not served stale later.
     pub(super) async fn cached_list<T, W, F>(
         self: &Arc<Self>,
         member: &Arc<Member>,
         scope: &Scope,
         name: &str,
+        family: &str,
         fetch: W,
     ) -> Result<(T, Provenance), PullError>
     where
@@ -63,48 +67,38 @@ impl Mirror {
             return Err(member.not_found(true));
         }
         let work = || {
+            let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
+            let (name, family) = (name.to_owned(), family.to_owned());
             let fetching = fetch();
             async move {
-                let list = fetching.await?;
-                serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string()))
+                // Another fetch may have ended between this request's look and its turn.
+                let row = mirror.index.list(&scope, &name).await.ok().flatten();
+                let now = mirror.clock.now();
+                if let Some(row) = &row
+                    && row.checked <= now
+                    && now.since(row.checked) < member.policy.tag_ttl
+                {
+                    return Ok(row.content.clone());
+                }
+                let fetched = fetching
+                    .await
+                    .and_then(|list| serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string())));
+                // Here and not in the request, whose client may leave.
+                mirror.record_list(&member, &scope, &name, &family, row, &fetched).await;
+                fetched
             }
         };
         let (fetched, role) = self.lists.run((scope.clone(), name.to_owned()), work).await?;
-        let counted = |result| {
-            if role == Role::Led && row.is_some() {
-                let labels = ByResult { authority: member.name().to_owned(), result };
-                self.metrics.revalidations.get_or_create(&labels).inc();
-            }
-        };
         match fetched {
             Ok(content) => {
-                counted("changed");
                 let list = serde_json::from_str(&content).map_err(|err| PullError::Internal(err.to_string()))?;
-                if role == Role::Led {
-                    let row = ListRow { content, checked: now, hold_until: crate::clock::Timestamp::default() };
-                    self.put_list(scope, name, row).await;
-                }
                 Ok((list, Provenance { age: Some(Duration::ZERO), ..Provenance::of(Outcome::Fill.seen_by(role)) }))
             }
             Err(error) => {
-                counted("failed");
                 let (Some(held), Some(row)) = (held, row) else { return Err(error) };
                 let age = now.since(row.checked);
-                let kept = if error.is_not_found() {
-                    member.policy.keep_deleted
-                } else if error.is_denied() {
-                    member.policy.on_denied == OnDenied::Stale
-                } else {
-                    member.within_max_stale(age)
-                };
-                if !kept {
+                if !member.serves_despite(&error, age) {
                     return Err(error);
-                }
-                let hold_for = member.policy.tag_ttl.max(MIN_HOLD).max(error.retry_after().unwrap_or_default());
-                if role == Role::Led {
-                    tracing::warn!(authority = member.name(), repository = %scope.repository, list = name, %error,
-                        "a list could not be checked; the one held is served");
-                    self.put_list(scope, name, ListRow { hold_until: now.plus(hold_for), ..row }).await;
                 }
                 let stale_because = Some(error.to_string());
                 Ok((held, Provenance { outcome: Outcome::Stale, age: Some(age), stale_because }))
@@ -112,7 +106,57 @@ impl Mirror {
         }
     }
 
-    async fn put_list(&self, scope: &Scope, list: &str, row: ListRow) {
+    /// Writes down how a fetch ended: the list, that it is held for a while, or that it is gone.
+    async fn record_list(
+        &self,
+        member: &Member,
+        scope: &Scope,
+        name: &str,
+        family: &str,
+        row: Option<ListRow>,
+        fetched: &FetchedList,
+    ) {
+        let now = self.clock.now();
+        let counted = |result| {
+            let labels = ByResult { authority: member.name().to_owned(), result };
+            self.metrics.revalidations.get_or_create(&labels).inc();
+        };
+        match (fetched, row) {
+            (Ok(content), row) => {
+                if let Some(row) = &row {
+                    counted(if row.content == *content { "unchanged" } else { "changed" });
+                }
+                self.put_list(scope, name, content.clone()).await;
+            }
+            (Err(error), Some(row)) if member.serves_despite(error, now.since(row.checked)) => {
+                counted("failed");
+                tracing::warn!(authority = member.name(), repository = %scope.repository, list = name, %error,
+                    "a list could not be checked; the one held is served");
+                let hold_for = member.policy.tag_ttl.max(MIN_HOLD).max(error.retry_after().unwrap_or_default());
+                self.write_list(scope, name, ListRow { hold_until: now.plus(hold_for), ..row }).await;
+            }
+            (Err(error), row) => {
+                if row.is_some() {
+                    counted("failed");
+                }
+                let kept = (error.is_not_found() && member.policy.keep_deleted)
+                    || (error.is_denied() && member.policy.on_denied == OnDenied::Stale);
+                if (error.is_not_found() || error.is_denied()) && !kept {
+                    let change = Change::DropLists { scope: scope.clone(), family: family.to_owned() };
+                    // The writer has logged a failure; upstream is asked again before the list is served.
+                    let _lost = self.index.apply(vec![change]).await;
+                }
+            }
+        }
+    }
+
+    /// Records a list that upstream has sent just now.
+    pub(super) async fn put_list(&self, scope: &Scope, list: &str, content: String) {
+        let row = ListRow { content, checked: self.clock.now(), hold_until: Timestamp::default() };
+        self.write_list(scope, list, row).await;
+    }
+
+    async fn write_list(&self, scope: &Scope, list: &str, row: ListRow) {
         let change = Change::PutList { scope: scope.clone(), list: list.to_owned(), row };
         // The writer has logged a failure; the list is fetched again next time.
         let _lost = self.index.apply(vec![change]).await;

@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 pub use blobs::Intent;
 pub use fill::WITHHELD_BYTES;
 pub use grants::UNUSED_DAYS;
-pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Refusal, Wildcard};
+pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
 pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
 pub use reader::{BlobReader, BlobSource, FillSource, UncachedSource};
@@ -92,11 +92,11 @@ pub struct Member {
 
 impl Mirror {
     /// Where a request leads. `default` is the listener's own.
-    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, Refusal> {
+    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, NamespaceError> {
         self.namespaces.resolve(claims, default)
     }
 
-    /// The `ns` to echo where a request names nothing else, as for `/v2/`.
+    /// The `ns` to echo, whatever else the request says.
     pub fn admitted_ns(&self, claims: &Claims<'_>) -> Result<Option<Authority>, NamespaceError> {
         self.namespaces.admitted_ns(claims)
     }
@@ -146,6 +146,18 @@ impl Member {
 
     fn not_found(&self, remembered: bool) -> PullError {
         PullError::NotFound { authority: self.upstream.authority().clone(), remembered }
+    }
+
+    /// Whether what was checked `age` ago may be served although the check ended with `error` (design §4).
+    fn serves_despite(&self, error: &PullError, age: Duration) -> bool {
+        let by_cause = if error.is_not_found() {
+            self.policy.keep_deleted
+        } else if error.is_denied() {
+            self.policy.on_denied == OnDenied::Stale
+        } else {
+            !error.is_upstreams_word()
+        };
+        by_cause && self.within_max_stale(age)
     }
 
     fn within_max_stale(&self, age: Duration) -> bool {

@@ -43,8 +43,6 @@ pub struct Claims<'a> {
 pub struct Place {
     pub authority: Authority,
     pub repository: Repository,
-    /// `ns` as received, normalised: for `OCI-Namespace`.
-    pub ns: Option<Authority>,
     /// `Via` as received: the proxies that the request came through, so that a loop over several shows.
     pub via: Option<String>,
 }
@@ -56,9 +54,6 @@ pub enum NamespaceError {
     #[error("{0} is not mirrored here")]
     Unknown(String),
 }
-
-/// An error, and the `ns` to echo with it where that was admitted.
-pub type Refusal = (NamespaceError, Option<Authority>);
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, NamespaceError> {
     Err(NamespaceError::Invalid(message.into()))
@@ -128,15 +123,13 @@ impl Namespaces {
     }
 
     /// Decides; the first that speaks of `ns`, `oci-ref-name`, Host, path prefix and `default`.
-    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, Refusal> {
-        let ns = self.read_ns(&claims.ns).map_err(|error| (error, None))?;
-        let echo = ns.as_ref().map(|(received, _)| received.clone());
-        self.decide(claims, ns.map(|(_, authority)| authority), default)
-            .map(|(authority, repository)| Place { authority, repository, ns: echo.clone(), via: None })
-            .map_err(|error| (error, echo))
+    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, NamespaceError> {
+        let ns = self.read_ns(&claims.ns)?.map(|(_, authority)| authority);
+        let (authority, repository) = self.decide(claims, ns, default)?;
+        Ok(Place { authority, repository, via: None })
     }
 
-    /// `ns` alone, as for `/v2/`: the value to echo.
+    /// `ns` alone, as received and normalised: the value of `OCI-Namespace`. `None` if there is none.
     pub fn admitted_ns(&self, claims: &Claims<'_>) -> Result<Option<Authority>, NamespaceError> {
         Ok(self.read_ns(&claims.ns)?.map(|(received, _)| received))
     }

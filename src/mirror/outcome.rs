@@ -129,6 +129,11 @@ impl PullError {
         matches!(self.failure(), Some(Failure::DeniedAnonymous | Failure::DeniedCredentials))
     }
 
+    /// Upstream is there and has said no, in words that are not the spec's: no reason to serve what it said before.
+    pub(super) fn is_upstreams_word(&self) -> bool {
+        matches!(self.failure(), Some(Failure::UnexpectedStatus(_)))
+    }
+
     /// Upstream is there, and has had enough of us.
     pub(super) fn is_rationed(&self) -> bool {
         matches!(

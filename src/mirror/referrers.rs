@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::index::Scope;
 use crate::oci::{Digest, Inspected, MediaType, Reference, Shape};
-use crate::upstream::Failure;
+use crate::upstream::{Deadline, Failure};
 
 use super::outcome::{Outcome, Provenance, PullError, ReferrersAnswer};
 use super::{Member, Mirror, Place};
@@ -22,7 +22,7 @@ impl Mirror {
             async move { fetch(&member, &scope, subject).await }
         };
         let name = format!("referrers:{subject}");
-        match self.cached_list(&member, &scope, &name, fetch).await {
+        match self.cached_list(&member, &scope, &name, &name, fetch).await {
             Ok((descriptors, provenance)) => Ok(ReferrersAnswer { descriptors, provenance }),
             Err(error) if member.policy.offline && error.is_not_found() => self.held_referrers(&scope, subject).await,
             Err(error) => Err(error),
@@ -47,7 +47,13 @@ async fn fetch(member: &Member, scope: &Scope, subject: Digest) -> Result<Vec<se
     let mut query = String::new();
     for _page in 0..MAX_PAGES {
         let page = upstream.list_referrers(&scope.repository, subject, &query, deadline).await?;
-        let Some(page) = page else { return by_tag_schema(member, scope, subject).await };
+        let Some(page) = page else {
+            if found.is_empty() {
+                return by_tag_schema(member, scope, subject, deadline).await;
+            }
+            let failure = Failure::Refused("its list of referrers breaks off".to_owned());
+            return Err(upstream.error_at(0, failure).into());
+        };
         found.extend(page.descriptors);
         let size: usize = found.iter().map(|descriptor| descriptor.to_string().len()).sum();
         let limit = upstream.settings().max_list_size;
@@ -64,11 +70,16 @@ async fn fetch(member: &Member, scope: &Scope, subject: Digest) -> Result<Vec<se
     Err(upstream.error_at(0, failure).into())
 }
 
-async fn by_tag_schema(member: &Member, scope: &Scope, subject: Digest) -> Result<Vec<serde_json::Value>, PullError> {
+async fn by_tag_schema(
+    member: &Member,
+    scope: &Scope,
+    subject: Digest,
+    deadline: Deadline,
+) -> Result<Vec<serde_json::Value>, PullError> {
     let upstream = &member.upstream;
     let Ok(tag) = subject.referrers_tag().parse() else { return Ok(Vec::new()) };
     let reference = Reference::Tag(tag);
-    let fetched = match upstream.get_manifest(&scope.repository, &reference, upstream.patience()).await {
+    let fetched = match upstream.get_manifest(&scope.repository, &reference, deadline).await {
         Ok(fetched) => fetched,
         Err(error) if error.failure == Failure::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),

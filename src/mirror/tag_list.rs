@@ -32,6 +32,13 @@ impl TagsQuery {
         query.finish()
     }
 
+    /// Whether `page`, which is the answer to this, has all tags. A page that is full may go on: `Link` is optional.
+    fn is_whole_list(&self, page: &TagsPage, max_page: u32) -> bool {
+        let limit = self.n.map(|n| n.clamp(1, max_page));
+        let is_full = limit.is_some_and(|limit| page.tags.len() as u64 >= u64::from(limit));
+        self.is_first_page() && page.next.is_none() && !is_full
+    }
+
     fn is_first_page(&self) -> bool {
         self.last.is_none() && self.cursors.is_empty()
     }
@@ -53,42 +60,51 @@ impl Mirror {
         scope: &Scope,
         query: &TagsQuery,
     ) -> Result<TagsAnswer, PullError> {
-        let up = query.upstream_query(member.upstream.settings().max_page);
+        let max_page = member.upstream.settings().max_page;
+        let up = query.upstream_query(max_page);
         let name = format!("tags?{up}");
-        if !member.policy.offline && self.is_known_missing(scope, Asked::Tags) {
+        // A cursor that upstream does not know says nothing about the list: only its beginning does.
+        let family = if query.is_first_page() { ALL } else { name.as_str() };
+        if !member.policy.offline && query.is_first_page() && self.is_known_missing(scope, Asked::Tags) {
             return Err(member.not_found(true));
         }
         let fetch = || {
-            let (member, scope, up) = (Arc::clone(member), scope.clone(), up.clone());
+            let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
+            let (query, up) = (query.clone(), up.clone());
             async move {
                 let deadline = member.upstream.patience();
-                Ok(member.upstream.list_tags(&scope.repository, &up, deadline).await?)
+                let page = member.upstream.list_tags(&scope.repository, &up, deadline).await?;
+                if query.is_whole_list(&page, max_page)
+                    && let Ok(content) = serde_json::to_string(&page)
+                {
+                    mirror.put_list(&scope, COMPLETE, content).await;
+                }
+                Ok(page)
             }
         };
-        match self.cached_list::<TagsPage, _, _>(member, scope, &name, fetch).await {
-            Ok((page, provenance)) => {
-                self.remember_if_complete(scope, query, &name, &page).await;
-                Ok(TagsAnswer { tags: page.tags, next: page.next, provenance })
-            }
+        match self.cached_list::<TagsPage, _, _>(member, scope, &name, family, fetch).await {
+            Ok((page, provenance)) => Ok(TagsAnswer { tags: page.tags, next: page.next, provenance }),
             Err(error) => {
-                let gone = error.is_denied() || (error.is_not_found() && !member.policy.offline);
-                if gone {
-                    if error.is_not_found() {
-                        self.remember_missing(member, scope, Asked::Tags);
-                    }
+                let is_gone = error.is_not_found() && !member.policy.offline;
+                if is_gone && query.is_first_page() {
+                    self.remember_missing(member, scope, Asked::Tags);
+                }
+                if is_gone || error.is_denied() || error.is_upstreams_word() {
                     return Err(error);
                 }
-                self.held_tags(scope, query).await.ok_or(error)
+                self.held_tags(member, scope, query).await.ok_or(error)
             }
         }
     }
 
     /// The last complete list and the tags held since, cut to the page asked for; `None` if nothing is held.
-    async fn held_tags(&self, scope: &Scope, query: &TagsQuery) -> Option<TagsAnswer> {
+    async fn held_tags(&self, member: &Member, scope: &Scope, query: &TagsQuery) -> Option<TagsAnswer> {
+        let now = self.clock.now();
         let complete = self.index.list(scope, COMPLETE).await.ok().flatten();
+        let complete = complete.filter(|row| member.within_max_stale(now.since(row.checked)));
         let listed: Option<TagsPage> = complete.as_ref().and_then(|row| serde_json::from_str(&row.content).ok());
         let mut tags = listed.map(|page| page.tags).unwrap_or_default();
-        tags.extend(self.index.tags_of(scope).await.unwrap_or_default());
+        tags.extend(self.index.tags_of(scope, member.policy.public).await.unwrap_or_default());
         tags.sort_unstable();
         tags.dedup();
         if tags.is_empty() {
@@ -105,23 +121,13 @@ impl Mirror {
             next.append_pair("n", &limit.to_string()).append_pair("last", last);
             next.finish()
         });
-        let age = complete.map(|row| self.clock.now().since(row.checked));
+        let age = complete.map(|row| now.since(row.checked));
         let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
         Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
-    }
-
-    /// A first page without a next one is the whole list.
-    async fn remember_if_complete(&self, scope: &Scope, query: &TagsQuery, name: &str, page: &TagsPage) {
-        if name == COMPLETE || !query.is_first_page() || page.next.is_some() {
-            return;
-        }
-        let Ok(content) = serde_json::to_string(page) else { return };
-        let now = self.clock.now();
-        let row = crate::index::ListRow { content, checked: now, hold_until: crate::clock::Timestamp::default() };
-        let change = crate::index::Change::PutList { scope: scope.clone(), list: COMPLETE.to_owned(), row };
-        let _lost = self.index.apply(vec![change]).await;
     }
 }
 
 /// The list under which a complete answer is found: that of a request without paging.
 const COMPLETE: &str = "tags?";
+/// How the names of all tag lists begin.
+const ALL: &str = "tags?";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::coalesce::Role;
 use crate::index::{Change, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
@@ -35,6 +36,19 @@ pub(super) struct Checked {
     stale_because: Option<String>,
 }
 
+enum Known {
+    Answer(Checked),
+    /// Upstream has to be asked; the copy that is held, if any.
+    Ask(Option<Copy>),
+}
+
+impl Checked {
+    fn seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
+        let (outcome, age) = (self.outcome.seen_by(role), Some(now.since(self.at)));
+        self.manifest.answer(Provenance { outcome, age, stale_because: self.stale_because })
+    }
+}
+
 impl Mirror {
     pub(super) async fn manifest_by_tag(
         self: &Arc<Self>,
@@ -42,6 +56,25 @@ impl Mirror {
         scope: &Scope,
         tag: &Tag,
     ) -> Result<ManifestAnswer, PullError> {
+        if let Known::Answer(answer) = self.without_asking(member, scope, tag).await? {
+            return Ok(answer.seen_by(Role::Led, self.clock.now()));
+        }
+        let check = || {
+            let (mirror, member) = (Arc::clone(self), Arc::clone(member));
+            let (scope, tag) = (scope.clone(), tag.clone());
+            async move { mirror.check(&member, &scope, &tag).await }
+        };
+        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
+        Ok(checked?.seen_by(role, self.clock.now()))
+    }
+
+    /// What can be said of a tag from what is known here, if upstream need not, or must not, be asked.
+    async fn without_asking(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        tag: &Tag,
+    ) -> Result<Known, PullError> {
         let row = self.tag_row(member, scope, tag).await;
         let copy = self.held_copy(member, scope, row.clone()).await;
         let now = self.clock.now();
@@ -50,8 +83,12 @@ impl Mirror {
             let age = now.since(copy.row.checked);
             // A check that lies ahead is one from before the clock was set back.
             let fresh = copy.row.checked <= now && matches!(ttl, Ttl::For(ttl) if age < ttl);
+            let answer = |outcome, stale_because| {
+                let manifest = copy.manifest.clone();
+                Ok(Known::Answer(Checked { manifest, outcome, at: copy.row.checked, stale_because }))
+            };
             if fresh || ttl == Ttl::Immutable {
-                return Ok(copy.manifest.clone().answer(Provenance { age: Some(age), ..Provenance::of(Outcome::Hit) }));
+                return answer(Outcome::Hit, None);
             }
             let because = if member.policy.offline {
                 Some("this upstream is offline by configuration".to_owned())
@@ -59,8 +96,7 @@ impl Mirror {
                 (now < copy.row.hold_until).then(|| "the last check failed a moment ago".to_owned())
             };
             if because.is_some() && member.within_max_stale(age) {
-                let provenance = Provenance { outcome: Outcome::Stale, age: Some(age), stale_because: because };
-                return Ok(copy.manifest.clone().answer(provenance));
+                return answer(Outcome::Stale, because);
             }
         }
         let is_tombstone =
@@ -69,17 +105,7 @@ impl Mirror {
         if member.policy.offline || (copy.is_none() && missing) {
             return Err(member.not_found(true));
         }
-        let check = || {
-            let (mirror, member) = (Arc::clone(self), Arc::clone(member));
-            let (scope, tag, copy) = (scope.clone(), tag.clone(), copy.clone());
-            async move { mirror.check(&member, &scope, &tag, copy).await }
-        };
-        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
-        let checked = checked?;
-        let outcome = checked.outcome.seen_by(role);
-        let age = self.clock.now().since(checked.at);
-        let provenance = Provenance { outcome, age: Some(age), stale_because: checked.stale_because };
-        Ok(checked.manifest.answer(provenance))
+        Ok(Known::Ask(copy))
     }
 
     async fn tag_row(&self, member: &Member, scope: &Scope, tag: &Tag) -> Option<TagRow> {
@@ -99,13 +125,12 @@ impl Mirror {
     }
 
     /// Asks upstream what the tag points to, records it, and says what to serve.
-    async fn check(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        scope: &Scope,
-        tag: &Tag,
-        copy: Option<Copy>,
-    ) -> Result<Checked, PullError> {
+    async fn check(self: &Arc<Self>, member: &Arc<Member>, scope: &Scope, tag: &Tag) -> Result<Checked, PullError> {
+        // Another check may have ended between this request's look and its turn.
+        let copy = match self.without_asking(member, scope, tag).await? {
+            Known::Answer(answer) => return Ok(answer),
+            Known::Ask(copy) => copy,
+        };
         let found = self.ask_for_tag(member, scope, tag, copy.as_ref()).await;
         let counted = |result| {
             if copy.is_some() {
@@ -115,9 +140,11 @@ impl Mirror {
         };
         match found {
             Ok((manifest, outcome)) => {
-                counted(if outcome == Outcome::Revalidated { "unchanged" } else { "changed" });
+                let is_same = copy.as_ref().is_some_and(|copy| copy.manifest.digest == manifest.digest);
+                counted(if is_same { "unchanged" } else { "changed" });
                 let now = self.clock.now();
-                let row = TagRow::moved_to(copy.map(|copy| copy.row), manifest.digest, now);
+                // The history outlives a copy that was evicted and a tag that was gone for a while.
+                let row = TagRow::moved_to(self.tag_row(member, scope, tag).await, manifest.digest, now);
                 self.put_tag(scope, tag, row).await;
                 Ok(Checked { manifest, outcome, at: now, stale_because: None })
             }
@@ -137,19 +164,20 @@ impl Mirror {
         copy: Option<&Copy>,
     ) -> Result<(Manifest, Outcome), PullError> {
         let upstream = &member.upstream;
-        let deadline = || match copy {
+        // One for all that has to be asked, so that nobody waits two or three times as long.
+        let deadline = match copy {
             Some(_) => Deadline::now() + member.policy.check_timeout,
             None => upstream.patience(),
         };
         let by_tag = Reference::Tag(tag.clone());
-        let head = upstream.head_manifest(&scope.repository, &by_tag, deadline()).await;
+        let head = upstream.head_manifest(&scope.repository, &by_tag, deadline).await;
         let head_refused = match head {
             Ok(head) => {
                 if let Some(digest) = head.digest {
                     if let Some(copy) = copy.filter(|copy| copy.manifest.digest == digest) {
                         return Ok((copy.manifest.clone(), Outcome::Revalidated));
                     }
-                    match self.obtain_named(member, scope, digest, deadline()).await {
+                    match self.obtain_named(member, scope, digest, deadline).await {
                         Err(error) if error.is_not_found() => {}
                         answer => return answer,
                     }
@@ -159,7 +187,7 @@ impl Mirror {
             Err(error) if error.failure == Failure::HeadRefused => true,
             Err(error) => return Err(error.into()),
         };
-        let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline()).await?;
+        let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
         if head_refused {
             upstream.remember_head_is_refused(fetched.endpoint);
         }
@@ -195,21 +223,16 @@ impl Mirror {
         error: PullError,
     ) -> Result<Checked, PullError> {
         let now = self.clock.now();
-        let kept = if error.is_not_found() {
-            member.policy.keep_deleted
-        } else if error.is_denied() {
-            if member.policy.on_denied == OnDenied::Refuse {
-                self.revoke(scope).await;
+        if error.is_denied() && member.policy.on_denied == OnDenied::Refuse {
+            self.revoke(scope).await;
+        }
+        let kept = match &copy {
+            Some(copy) => {
+                member.serves_despite(&error, now.since(copy.row.checked))
+                    // Of a deleted tag upstream may have the blobs still.
+                    && (error.is_not_found() || self.may_serve_stale(member, scope, &copy.manifest, &error).await)
             }
-            member.policy.on_denied == OnDenied::Stale
-        } else {
-            match &copy {
-                Some(copy) => {
-                    member.within_max_stale(now.since(copy.row.checked))
-                        && self.may_serve_stale(member, scope, &copy.manifest, &error).await
-                }
-                None => false,
-            }
+            None => false,
         };
         let Some(copy) = copy.filter(|_| kept) else {
             if error.is_not_found() {

@@ -185,7 +185,7 @@ async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, watch
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(connection.answer(request).await) }
     });
-    let io = TokioIo::new(StallGuard::new(stream, stall));
+    let io = TokioIo::new(StallGuard::new(stream, stall, HEADER_TIMEOUT));
     let serving = watcher.watch(builder.serve_connection(io, service).into_owned());
     // What ends a connection is the client's business; what went wrong in a response is in its line.
     let _ended = serving.await;

@@ -44,10 +44,9 @@ impl Front {
     }
 }
 
-/// An answer, or an error, with the `ns` to echo.
+/// An answer, or an error.
 struct Decided {
     answer: Result<Answer, WireError>,
-    ns: Option<Authority>,
     outcome: Option<&'static str>,
 }
 
@@ -69,17 +68,18 @@ impl Connection {
         };
         let mut completion = Completion::new(line, self.front.metrics.clone());
         let (parts, _body) = request.into_parts();
+        let ns = self.admitted_ns(&parts);
         let decided = match Arc::clone(&self.front.slots).try_acquire_owned() {
             Ok(slot) => {
                 completion.hold(slot);
                 self.decide(&parts, &mut completion.line).await
             }
-            Err(_) => Decided { answer: Err(WireError::busy()), ns: None, outcome: None },
+            Err(_) => Decided { answer: Err(WireError::busy()), outcome: None },
         };
-        Self::finish(decided, &parts.method, completion)
+        Self::finish(decided, ns.as_ref(), &parts.method, completion)
     }
 
-    fn finish(decided: Decided, method: &Method, mut completion: Completion) -> Response<Body> {
+    fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
         let line = &mut completion.line;
         if let Some(outcome) = decided.outcome {
             line.outcome = outcome;
@@ -93,27 +93,30 @@ impl Connection {
             }
         };
         let (mut parts, body) = response.into_parts();
-        respond::common_headers(&mut parts.headers, decided.ns.as_ref(), &line.request);
+        respond::common_headers(&mut parts.headers, ns, &line.request);
         completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
         Response::from_parts(parts, body.watched(completion))
     }
 
     async fn decide(&self, parts: &http::request::Parts, line: &mut Line) -> Decided {
-        let failed = |error, ns| Decided { answer: Err(error), ns, outcome: None };
+        let failed = |error| Decided { answer: Err(error), outcome: None };
         if self.is_looped(&parts.headers) {
-            return failed(WireError::looped(), None);
+            return failed(WireError::looped());
         }
-        let route = match Route::parse(&self.listener.mount, parts.uri.path(), parts.uri.query()) {
+        let (mount, path) = (self.listener.mount.as_str(), parts.uri.path());
+        let route = match Route::parse(mount, path, parts.uri.query()) {
             Ok(route) => route,
-            Err(error) => {
-                // Writing is refused by method, wherever under /v2/ it is tried.
-                let writes = !is_read(&parts.method) && error != super::RouteError::NotHere;
-                let error = if writes { WireError::method_not_allowed() } else { WireError::of_route(&error) };
-                return failed(error, None);
+            // Writing is refused by method, wherever under /v2/ it is tried.
+            Err(_) if !is_read(&parts.method) && Route::is_under(mount, path) => {
+                return failed(WireError::method_not_allowed());
             }
+            Err(error) => return failed(WireError::of_route(&error)),
         };
         line.kind = route.endpoint.kind();
         line.reference = route.endpoint.reference();
+        if !is_read(&parts.method) {
+            return failed(WireError::method_not_allowed());
+        }
         let host = parts.uri.authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
         let claims = Claims {
@@ -124,24 +127,27 @@ impl Connection {
         };
         if route.endpoint == Endpoint::Ping {
             return match self.front.mirror.admitted_ns(&claims) {
-                Ok(ns) if is_read(&parts.method) => Decided { answer: Ok(Answer::ping()), ns, outcome: Some("hit") },
-                Ok(ns) => failed(WireError::method_not_allowed(), ns),
-                Err(error) => failed(WireError::of_namespace(&error, &route.endpoint), None),
+                Ok(_) => Decided { answer: Ok(Answer::ping()), outcome: Some("hit") },
+                Err(error) => failed(WireError::of_namespace(&error, &route.endpoint)),
             };
-        }
-        if !is_read(&parts.method) {
-            return failed(WireError::method_not_allowed(), None);
         }
         let place = match self.front.mirror.resolve(&claims, &self.listener.default_authority) {
             Ok(place) => Place { via: hops(&parts.headers), ..place },
-            Err((error, ns)) => return failed(WireError::of_namespace(&error, &route.endpoint), ns),
+            Err(error) => return failed(WireError::of_namespace(&error, &route.endpoint)),
         };
         line.authority = place.authority.to_string();
         line.label = self.front.mirror.label(&place.authority);
         line.repository = place.repository.to_string();
         let answer = self.ask(&place, &route, parts).await;
         let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
-        Decided { answer, ns: place.ns, outcome }
+        Decided { answer, outcome }
+    }
+
+    /// The `ns` to echo, whatever the answer will be: only one that was admitted.
+    fn admitted_ns(&self, parts: &http::request::Parts) -> Option<Authority> {
+        let query = Route::pairs(parts.uri.query());
+        let ns = query.iter().filter(|(key, _)| key == "ns").map(|(_, value)| value.as_str()).collect();
+        self.front.mirror.admitted_ns(&Claims { ns, ..Claims::default() }).ok().flatten()
     }
 
     async fn ask(&self, place: &Place, route: &Route, parts: &http::request::Parts) -> Result<Answer, WireError> {
@@ -209,11 +215,13 @@ fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
         match key.as_str() {
             "ns" | "oci-ref-name" => {}
             "n" => {
-                let n = value.parse().map_err(|_not_a_number| {
+                if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
                     let message = "`n` is a number of tags";
-                    WireError::new(http::StatusCode::BAD_REQUEST, crate::oci::ErrorCode::Unsupported, message)
-                })?;
-                query.n = Some(n);
+                    let code = crate::oci::ErrorCode::Unsupported;
+                    return Err(WireError::new(http::StatusCode::BAD_REQUEST, code, message));
+                }
+                // What is too large for a number is clamped like any other that is too large.
+                query.n = Some(value.parse().unwrap_or(u32::MAX));
             }
             "last" => query.last = Some(value.clone()),
             _ => query.cursors.push((key.clone(), value.clone())),

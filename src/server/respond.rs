@@ -144,6 +144,8 @@ fn ranged(
                 }
                 Err(_unsatisfiable) => {
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                    // The content is there for ever, this refusal is not: a cache in between must not keep it.
+                    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                     let body = error_body(&WireError::range_not_satisfiable(), "");
                     (StatusCode::RANGE_NOT_SATISFIABLE, Payload::Bytes(body), format!("bytes */{size_bytes}"))
                 }

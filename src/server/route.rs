@@ -62,10 +62,21 @@ fn malformed<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, RouteE
 }
 
 impl Route {
+    /// Whether `path` is this registry's at all, whatever is there.
+    pub fn is_under(mount: &str, path: &str) -> bool {
+        let rest = path.strip_prefix(mount).and_then(|path| path.strip_prefix("/v2"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Decoded pairs of a query.
+    pub fn pairs(query: Option<&str>) -> Vec<(String, String)> {
+        url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect()
+    }
+
     /// Reads `path` from the right, since a repository may be named like an endpoint. It is decoded once; an encoded slash
     /// could mean two repositories and is refused.
     pub fn parse(mount: &str, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
-        let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+        let query = Self::pairs(query);
         let rest = path.strip_prefix(mount).and_then(|path| path.strip_prefix("/v2")).ok_or(RouteError::NotHere)?;
         if matches!(rest, "" | "/") {
             return Ok(Self { endpoint: Endpoint::Ping, name: String::new(), query });
@@ -81,7 +92,7 @@ impl Route {
             return Err(RouteError::Unsupported("catalog"));
         }
         let (before, last) = decoded.rsplit_once('/').ok_or(RouteError::NotHere)?;
-        if last.is_empty() && before.ends_with("/blobs/uploads") || before.ends_with("/blobs/uploads") {
+        if before.ends_with("/blobs/uploads") {
             return Err(RouteError::Unsupported("uploads"));
         }
         let (name, kind) = before.rsplit_once('/').ok_or(RouteError::NotHere)?;

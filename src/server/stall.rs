@@ -1,4 +1,5 @@
-//! A deadline for writes: a client that takes nothing is cut, so that it holds nothing for ever.
+//! Deadlines on a connection: a client that takes nothing, or never says anything, is cut, so that it holds nothing for
+//! ever.
 
 use std::io;
 use std::pin::Pin;
@@ -8,17 +9,29 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Wraps a connection; fails a write that has been pending for longer than `limit`.
+/// What every HTTP/2 client begins with. Until it is read, or something else is, no timeout of hyper's runs.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Wraps a connection; fails a write that has been pending for longer than `limit`, and a read if the client has not
+/// shown which version of HTTP it speaks by the end of `greeting`.
 pub(super) struct StallGuard<T> {
     inner: T,
     limit: Duration,
     /// Armed while a write is pending.
     pending: Option<Pin<Box<Sleep>>>,
+    greeting: Option<Greeting>,
+}
+
+struct Greeting {
+    deadline: Pin<Box<Sleep>>,
+    /// Bytes of the preface that have come.
+    seen: usize,
 }
 
 impl<T> StallGuard<T> {
-    pub(super) fn new(inner: T, limit: Duration) -> Self {
-        Self { inner, limit, pending: None }
+    pub(super) fn new(inner: T, limit: Duration, greeting: Duration) -> Self {
+        let greeting = Greeting { deadline: Box::pin(tokio::time::sleep(greeting)), seen: 0 };
+        Self { inner, limit, pending: None, greeting: Some(greeting) }
     }
 
     fn watch<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -37,7 +50,22 @@ impl<T> StallGuard<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let Some(greeting) = &mut self.greeting else { return polled };
+        if polled.is_pending() {
+            return match greeting.deadline.as_mut().poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client says nothing"))),
+            };
+        }
+        let new = buf.filled().get(before..).unwrap_or_default();
+        let awaited = PREFACE.get(greeting.seen..).unwrap_or_default();
+        greeting.seen += new.len();
+        if !awaited.starts_with(new) || greeting.seen == PREFACE.len() {
+            self.greeting = None;
+        }
+        polled
     }
 }
 
@@ -68,5 +96,45 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
         self.watch(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    fn guarded() -> (StallGuard<DuplexStream>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(64);
+        (StallGuard::new(near, Duration::from_mins(1), Duration::ZERO), far)
+    }
+
+    async fn read(guarded: &mut StallGuard<DuplexStream>) -> io::Result<usize> {
+        guarded.read(&mut [0; 64]).await
+    }
+
+    #[tokio::test]
+    async fn t34_a_client_that_says_nothing_is_cut() {
+        for said in ["", "P", "PRI * HTTP/2.0\r\n"] {
+            let (mut near, mut far) = guarded();
+            far.write_all(said.as_bytes()).await.unwrap();
+            if !said.is_empty() {
+                assert_eq!(read(&mut near).await.unwrap(), said.len());
+            }
+            assert_eq!(read(&mut near).await.unwrap_err().kind(), io::ErrorKind::TimedOut, "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_said_something_may_pause() {
+        for said in ["G", "PO", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and more"] {
+            let (mut near, mut far) = guarded();
+            far.write_all(said.as_bytes()).await.unwrap();
+            assert_eq!(read(&mut near).await.unwrap(), said.len());
+            let mut rest = [0; 64];
+            let paused = std::pin::pin!(near.read(&mut rest));
+            assert!(futures_util::poll!(paused).is_pending(), "{said}");
+        }
     }
 }

@@ -136,6 +136,7 @@ impl WireError {
             Failure::Timeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, message),
             Failure::Unreachable(_)
             | Failure::ServerError(_)
+            | Failure::UnexpectedStatus(_)
             | Failure::Broken(_)
             | Failure::Refused(_)
             | Failure::TooLarge { .. }

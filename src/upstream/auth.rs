@@ -3,9 +3,7 @@
 //! Tokens are kept per realm, service, scope and credential until shortly before they expire; one request at a time
 //! renews each. A login that was refused is not repeated for a while, unless the credentials have changed.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -24,14 +22,15 @@ use super::clients::Clients;
 use super::credentials::Login;
 use super::endpoint::{Endpoint, same_origin};
 use super::error::Failure;
-use super::settings::UpstreamSettings;
+use super::lockout::{Fingerprint, Lockout, Turn};
+use super::settings::{CredentialSource, UpstreamSettings};
 
 /// Token answers are small; what is larger is refused.
 const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
-/// After a refused login, the same credentials are left alone for so long.
-const LOCK_OUT_WINDOW: Duration = Duration::from_mins(1);
 const MIN_LIFE: Duration = Duration::from_mins(1);
 const MAX_TOKENS: u64 = 10_000;
+/// How long a helper's answer is used before the helper is run again, unless it is refused.
+const HELPER_ANSWER_LIFE: Duration = Duration::from_mins(1);
 
 pub(super) struct Auth {
     settings: Arc<UpstreamSettings>,
@@ -41,8 +40,9 @@ pub(super) struct Auth {
     metrics: Metrics,
     tokens: moka::sync::Cache<TokenKey, Token>,
     renewals: Coalesce<TokenKey, Result<Token, Failure>>,
-    /// Fingerprints of refused logins, and until when they stay refused.
-    refused: Mutex<HashMap<u64, Timestamp>>,
+    /// Answers of helpers, which are programs to be run, by credential and host.
+    helped: moka::sync::Cache<(usize, String), (Login, Timestamp)>,
+    pub(super) lockout: Lockout,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,6 +52,21 @@ pub(super) struct TokenKey {
     scope: String,
     /// `None` is anonymous.
     credential: Option<usize>,
+}
+
+/// A login to be sent with one request. Held until that is answered.
+#[derive(Debug)]
+pub(super) struct Basic {
+    pub(super) header: Secret,
+    pub(super) login: Fingerprint,
+    _turn: Turn,
+}
+
+impl TokenKey {
+    /// Whether the token was got with credentials.
+    pub(super) const fn is_login(&self) -> bool {
+        self.credential.is_some()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -95,11 +110,12 @@ impl Auth {
             settings,
             authority,
             clients,
-            clock,
             metrics,
             tokens: moka::sync::Cache::new(MAX_TOKENS),
             renewals: Coalesce::new(tasks),
-            refused: Mutex::default(),
+            helped: moka::sync::Cache::new(1000),
+            lockout: Lockout::new(clock.clone()),
+            clock,
         }
     }
 
@@ -115,21 +131,14 @@ impl Auth {
     }
 
     /// The `Authorization` for a Basic challenge of the endpoint.
-    pub(super) async fn basic(
-        &self,
-        endpoint: &Endpoint,
-        credential: Option<usize>,
-    ) -> Result<Option<Secret>, Failure> {
-        let Some(login) = self.login(endpoint, credential).await? else { return Ok(None) };
-        self.check_not_refused(&login)?;
-        Ok(login.basic())
-    }
-
-    /// A Basic login that the endpoint answered with 401.
-    pub(super) async fn basic_was_refused(&self, endpoint: &Endpoint, credential: Option<usize>) {
-        if let Ok(Some(login)) = self.login(endpoint, credential).await {
-            self.remember_refusal(&login);
-        }
+    pub(super) async fn basic(&self, endpoint: &Endpoint, repository: &Repository) -> Result<Option<Basic>, Failure> {
+        let Some(login) = self.login(endpoint, self.credential_for(repository), repository.as_str()).await? else {
+            return Ok(None);
+        };
+        let Some(header) = login.basic() else { return Ok(None) };
+        let login = Fingerprint::of(&login);
+        let turn = self.lockout.turn(login, repository.as_str()).await?;
+        Ok(Some(Basic { header, login, _turn: turn }))
     }
 
     /// The `Authorization` for a Bearer challenge, from memory or from the realm.
@@ -165,7 +174,10 @@ impl Auth {
         let renew = || {
             let (auth, key, party) = (Arc::clone(self), key.clone(), party.clone());
             async move {
-                let token = auth.fetch(&party, &key).await?;
+                // A token server that drips its answer must not hold all who come later.
+                let fetch = tokio::time::timeout(auth.settings.response_timeout, auth.fetch(&party, &key));
+                let late = |_elapsed| Failure::Timeout("its token server did not answer");
+                let token = fetch.await.map_err(late)??;
                 auth.tokens.insert(key, token.clone());
                 Ok(token)
             }
@@ -175,9 +187,11 @@ impl Auth {
         Ok((token?.header, key))
     }
 
-    /// Forgets a token that was answered with 401.
-    pub(super) fn drop_token(&self, key: &TokenKey) {
-        self.tokens.invalidate(key);
+    /// Forgets a token that was answered with 401, unless another request has renewed it since.
+    pub(super) fn drop_token(&self, key: &TokenKey, header: &Secret) {
+        if self.tokens.get(key).is_some_and(|token| token.header == *header) {
+            self.tokens.invalidate(key);
+        }
     }
 
     /// An upstream may name any URL as its realm; credentials go only where the operator lets them (security T2).
@@ -200,10 +214,12 @@ impl Auth {
 
     async fn fetch(&self, party: &Party, key: &TokenKey) -> Result<Token, Failure> {
         let endpoint = party.endpoint();
-        let login = self.login(endpoint, key.credential).await?;
-        if let Some(login) = &login {
-            self.check_not_refused(login)?;
-        }
+        let login = self.login(endpoint, key.credential, &key.scope).await?;
+        let fingerprint = login.as_ref().map(Fingerprint::of);
+        let _turn = match fingerprint {
+            Some(login) => Some(self.lockout.turn(login, &key.scope).await?),
+            None => None,
+        };
         let own = matches!(party, Party::Endpoint(_)) && same_origin(endpoint.origin(), &key.realm);
         let client = if own {
             self.clients.own(Lane::Manifests)
@@ -243,29 +259,35 @@ impl Auth {
                 client.get(url)
             }
         };
-        let sent = tokio::time::timeout(self.settings.response_timeout, request.send()).await;
-        let response =
-            sent.map_err(|_elapsed| Failure::Timeout("its token server did not answer"))?.map_err(Failure::of_reqwest);
-        self.count(&response);
+        let method = if matches!(login, Some(Login::IdentityToken(_))) { "POST" } else { "GET" };
+        let response = request.send().await.map_err(Failure::of_reqwest);
+        self.count(method, &response);
         let response = response?;
         let status = response.status().as_u16();
-        match status {
-            200 => {}
-            401 | 403 | 400 if login.is_some() => {
-                if let Some(login) = &login {
-                    self.remember_refusal(login);
-                }
+        match (status, fingerprint) {
+            (200, Some(login)) => self.lockout.worked(login),
+            (200, None) => {}
+            (400 | 401, Some(login)) => {
+                self.lockout.refused(login);
                 return Err(Failure::DeniedCredentials);
             }
-            401 | 403 => return Err(Failure::DeniedAnonymous),
-            429 => {
+            // gitlab.com and ghcr.io say this of a repository, too.
+            (403, Some(login)) => {
+                self.lockout.refused_here(login, &key.scope);
+                return Err(Failure::DeniedCredentials);
+            }
+            (401 | 403, None) => return Err(Failure::DeniedAnonymous),
+            (429, _) => {
                 return Err(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) });
             }
-            500.. => return Err(Failure::ServerError(status)),
+            (500.., _) => return Err(Failure::ServerError(status)),
             _ => return Err(Failure::Refused(format!("its token server answered with status {status}"))),
         }
-        let bytes = body::read_capped(response, MAX_TOKEN_BYTES, "the token", self.settings.idle_timeout).await?;
-        self.read_token(&bytes)
+        let read = body::read_capped(response, MAX_TOKEN_BYTES, "", self.settings.idle_timeout).await;
+        if let Err(Failure::TooLarge { .. }) = read {
+            return Err(Failure::Refused("its token server sent more than 1 MiB".to_owned()));
+        }
+        self.read_token(&read?)
     }
 
     fn read_token(&self, bytes: &[u8]) -> Result<Token, Failure> {
@@ -273,43 +295,48 @@ impl Auth {
         let answer: TokenAnswer = serde_json::from_slice(bytes)
             .map_err(|_syntax| Failure::Refused("its token server sent no token that can be read".to_owned()))?;
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| Failure::Refused("its token server sent no token".to_owned()))?;
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(0)).max(MIN_LIFE);
+        let fits = |token: &String| http::HeaderValue::from_str(token).is_ok();
+        let token =
+            token.filter(fits).ok_or_else(|| Failure::Refused("its token server sent no usable token".to_owned()))?;
+        let seconds = answer.expires_in.as_ref().and_then(serde_json::Value::as_u64);
+        let life = Duration::from_secs(seconds.unwrap_or(0)).max(MIN_LIFE);
         let margin = (life / 10).min(Duration::from_secs(30));
         let expires = self.clock.now().plus(life.saturating_sub(margin));
         Ok(Token { header: Secret::new(format!("Bearer {token}")), expires })
     }
 
-    async fn login(&self, endpoint: &Endpoint, credential: Option<usize>) -> Result<Option<Login>, Failure> {
-        let Some(rule) = credential.and_then(|at| self.settings.credentials.get(at)) else { return Ok(None) };
+    /// Files are read each time. A helper's answer is used for a while, until it is refused in this scope.
+    async fn login(
+        &self,
+        endpoint: &Endpoint,
+        credential: Option<usize>,
+        scope: &str,
+    ) -> Result<Option<Login>, Failure> {
+        let Some((at, rule)) = credential.and_then(|at| Some((at, self.settings.credentials.get(at)?))) else {
+            return Ok(None);
+        };
         let host = host_port(endpoint.origin());
-        rule.source
-            .login(&[&host, self.authority.as_str()])
-            .await
-            .map_err(|err| Failure::Refused(format!("cannot be signed in to: {err}")))
-    }
-
-    fn check_not_refused(&self, login: &Login) -> Result<(), Failure> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        match refused.get(&fingerprint(login)) {
-            Some(until) if self.clock.now() < *until => Err(Failure::DeniedCredentials),
-            _ => Ok(()),
+        let key = (at, host.clone());
+        if let Some((login, since)) = self.helped.get(&key)
+            && self.clock.now().since(since) < HELPER_ANSWER_LIFE
+            && self.lockout.check(Fingerprint::of(&login), scope).is_ok()
+        {
+            return Ok(Some(login));
         }
+        let login = rule.source.login(&[&host, self.authority.as_str()]).await;
+        let login = login.map_err(|err| Failure::Refused(format!("cannot be signed in to: {err}")))?;
+        if let (Some(login), CredentialSource::Helper(_) | CredentialSource::DockerConfig(_)) = (&login, &rule.source) {
+            self.helped.insert(key, (login.clone(), self.clock.now()));
+        }
+        Ok(login)
     }
 
-    fn remember_refusal(&self, login: &Login) {
-        let now = self.clock.now();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.retain(|_, until| now < *until);
-        refused.insert(fingerprint(login), now.plus(LOCK_OUT_WINDOW));
-    }
-
-    fn count(&self, response: &Result<reqwest::Response, Failure>) {
+    fn count(&self, method: &str, response: &Result<reqwest::Response, Failure>) {
         let status = response.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
         let labels = ByUpstreamRequest {
             authority: self.settings.name.clone(),
             kind: "token",
-            method: "GET".to_owned(),
+            method: method.to_owned(),
             status,
         };
         self.metrics.upstream_requests.get_or_create(&labels).inc();
@@ -320,14 +347,8 @@ impl Auth {
 struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
-}
-
-/// Tells whether credentials are still those that were refused, without keeping them.
-fn fingerprint(login: &Login) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    login.hash(&mut hasher);
-    hasher.finish()
+    /// Not worth failing for where it is no number.
+    expires_in: Option<serde_json::Value>,
 }
 
 fn host_port(url: &Url) -> String {

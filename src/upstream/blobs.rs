@@ -158,7 +158,12 @@ impl Upstream {
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
         let question = &question(Method::GET, repository, digest, range);
-        let wait = tokio::time::timeout_at(deadline, std::sync::Arc::clone(&self.downloads).acquire_owned());
+        if let Some(refused) = self.refused_by_breakers(Kind::Blob) {
+            return Err(refused);
+        }
+        // A wait in our own queue must not look like an endpoint that is slow: half of the time is the endpoint's.
+        let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
+        let wait = tokio::time::timeout(patience, std::sync::Arc::clone(&self.downloads).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };

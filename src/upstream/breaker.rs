@@ -47,6 +47,18 @@ enum State {
     },
 }
 
+impl State {
+    fn refusal(self, now: Timestamp) -> Option<Failure> {
+        match self {
+            Self::Open { until, cause } | Self::Probing { until, cause } if now < until => {
+                let retry_after = until.since(now).max(Duration::from_secs(1));
+                Some(Failure::BreakerOpen { cause, retry_after })
+            }
+            Self::Closed | Self::Open { .. } | Self::Probing { .. } => None,
+        }
+    }
+}
+
 /// Leave to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
 #[derive(Debug)]
 pub(super) struct Leave<'a> {
@@ -71,15 +83,30 @@ impl Breaker {
         *self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// A window that is open is never cut short: a ration of an hour outlasts a timeout.
+    fn open(&self, lane: Lane, until: Timestamp, cause: BreakerCause) {
+        let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            State::Open { until: known, .. } if known > until => {}
+            State::Closed | State::Open { .. } | State::Probing { .. } => *state = State::Open { until, cause },
+        }
+    }
+
+    /// Whether [`Self::admit`] would refuse now, without taking a probe's place.
+    pub(super) fn refuses(&self, lane: Lane) -> Option<Failure> {
+        let now = self.clock.now();
+        let state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        state.refusal(now)
+    }
+
     pub(super) fn admit(&self, lane: Lane) -> Result<Leave<'_>, Failure> {
         let now = self.clock.now();
         let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = state.refusal(now) {
+            return Err(refusal);
+        }
         match *state {
             State::Closed => Ok(Leave { breaker: self, lane, probing: None }),
-            State::Open { until, cause } | State::Probing { until, cause } if now < until => {
-                let retry_after = until.since(now).max(Duration::from_secs(1));
-                Err(Failure::BreakerOpen { cause, retry_after })
-            }
             State::Open { cause, .. } | State::Probing { cause, .. } => {
                 *state = State::Probing { until: now.plus(PROBE_LIMIT), cause };
                 Ok(Leave { breaker: self, lane, probing: Some(cause) })
@@ -93,22 +120,25 @@ impl Breaker {
 }
 
 impl Leave<'_> {
-    /// The endpoint answered, whatever it said.
+    /// The endpoint answered, whatever it said. Of those who asked before the breaker opened, nobody closes it.
     pub(super) fn answered(mut self) {
-        self.probing = None;
-        self.breaker.set(self.lane, State::Closed);
+        if self.probing.take().is_some() {
+            self.breaker.set(self.lane, State::Closed);
+        }
     }
 
     /// The endpoint is not to be asked for `window`. What keeps it from being reached holds for both lanes,
     /// unless a redirect had already led elsewhere.
     pub(super) fn failed(mut self, cause: BreakerCause, window: Duration, lane_only: bool) {
         self.probing = None;
-        let state = State::Open { until: self.breaker.clock.now().plus(window), cause };
-        if cause == BreakerCause::RateLimited || lane_only {
-            self.breaker.set(self.lane, state);
-        } else {
-            self.breaker.set(Lane::Manifests, state);
-            self.breaker.set(Lane::Blobs, state);
+        let until = self.breaker.clock.now().plus(window);
+        self.breaker.open(self.lane, until, cause);
+        if cause != BreakerCause::RateLimited && !lane_only {
+            let other = match self.lane {
+                Lane::Manifests => Lane::Blobs,
+                Lane::Blobs => Lane::Manifests,
+            };
+            self.breaker.open(other, until, cause);
         }
     }
 }
@@ -147,5 +177,19 @@ mod tests {
         breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::RateLimited, WINDOW, false);
         assert!(breaker.admit(Lane::Manifests).is_err());
         assert!(breaker.admit(Lane::Blobs).is_ok());
+    }
+
+    #[test]
+    fn t28_an_answer_to_an_older_request_does_not_close_an_open_breaker() {
+        let clock = Clock::default();
+        let breaker = Breaker::new(clock.clone());
+        let older = breaker.admit(Lane::Manifests).unwrap();
+        breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::RateLimited, 6 * WINDOW, false);
+        older.answered();
+        assert!(breaker.admit(Lane::Manifests).is_err());
+        // Nor does a failure of the other lane cut the ration short.
+        breaker.admit(Lane::Blobs).unwrap().failed(BreakerCause::Unreachable, WINDOW, false);
+        clock.advance(2 * WINDOW);
+        assert!(breaker.admit(Lane::Manifests).is_err() && breaker.admit(Lane::Blobs).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Lane;
-use super::guard::Reach;
+use super::guard::{Reach, Resolver};
 use super::settings::UpstreamSettings;
 use super::tls;
 
@@ -18,6 +18,9 @@ pub(super) struct Clients {
     foreign_public: ByLane,
     foreign_private: ByLane,
 }
+
+/// Bytes. Signed URLs in redirects are long.
+const MAX_HEADERS: u32 = 256 * 1024;
 
 #[derive(Debug)]
 struct ByLane {
@@ -77,9 +80,10 @@ fn build(settings: &UpstreamSettings, reach: Reach, own: bool, lane: Lane) -> Re
     let tls = tls::client_config(&settings.ca, identity, own && settings.skip_verify, http2)?;
     // With several endpoints, one that swallows packets must leave time for the next.
     let endpoints = u32::try_from(settings.endpoints.len().max(1)).unwrap_or(u32::MAX);
+    let proxy = settings.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Arc::new(reach))
+        .dns_resolver(Arc::new(Resolver { reach, proxy }))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout((settings.connect_timeout / endpoints).max(Duration::from_millis(500)))
@@ -87,7 +91,14 @@ fn build(settings: &UpstreamSettings, reach: Reach, own: bool, lane: Lane) -> Re
         .pool_max_idle_per_host(32)
         .tcp_keepalive(Duration::from_secs(30))
         .no_proxy();
-    if !http2 {
+    if http2 {
+        builder = builder
+            .http2_max_header_list_size(MAX_HEADERS)
+            // A connection whose peer has vanished would hold every later request until TCP gives up.
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_timeout(Duration::from_secs(5))
+            .http2_keep_alive_while_idle(true);
+    } else {
         builder = builder.http1_only();
     }
     if let Some(proxy) = &settings.proxy {
@@ -98,4 +109,25 @@ fn build(settings: &UpstreamSettings, reach: Reach, own: bool, lane: Lane) -> Re
         builder = builder.proxy(to);
     }
     Ok(builder.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::upstream::Failure;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn t4_a_target_whose_name_leads_home_is_refused_and_not_dialled() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let resolver = Resolver { reach: Reach::PublicOnly, proxy: None };
+        let tls = tls::client_config(&[], None, false, false).unwrap();
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
+        let client = client.dns_resolver(Arc::new(resolver)).build().unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let failure = Failure::of_reqwest(client.get(url).send().await.unwrap_err());
+        assert!(matches!(failure, Failure::Refused(_)), "{failure}");
+        assert!(listener.accept().is_err(), "somebody connected");
+    }
 }

@@ -73,7 +73,7 @@ impl CredentialSource {
             Self::DockerConfig(file) => from_docker_config(file, names).await,
             Self::Helper(program) => {
                 let name = names.first().copied().unwrap_or_default();
-                from_helper(program, name).await.map(Some)
+                from_helper(program, name).await
             }
         }
     }
@@ -127,16 +127,17 @@ async fn from_docker_config(file: &Path, names: &[&str]) -> Result<Option<Login>
     let config: DockerConfig =
         serde_json::from_str(&text).map_err(|_syntax| CredentialError::NotDockerConfig(file.display().to_string()))?;
     for name in names {
-        if let Some(helper) = config.cred_helpers.get(*name) {
-            return from_helper(helper, name).await.map(Some);
+        let helper = config.cred_helpers.iter().find(|(key, _)| docker_key_host(key) == docker_key_host(name));
+        if let Some((_, helper)) = helper {
+            return from_helper(helper, name).await;
         }
     }
-    let filed = |name: &&str| config.auths.iter().find(|(key, _)| docker_key_host(key) == *name);
+    let filed = |name: &&str| config.auths.iter().find(|(key, _)| docker_key_host(key) == docker_key_host(name));
     if let Some(login) = names.iter().find_map(filed).and_then(|(_, auth)| auth.login()) {
         return Ok(Some(login));
     }
     match (&config.creds_store, names.first()) {
-        (Some(store), Some(name)) => from_helper(store, name).await.map(Some),
+        (Some(store), Some(name)) => from_helper(store, name).await,
         _ => Ok(None),
     }
 }
@@ -157,7 +158,8 @@ struct HelperAnswer {
     secret: String,
 }
 
-async fn from_helper(program: &str, name: &str) -> Result<Login, CredentialError> {
+/// `None` where the helper knows no credentials for that registry, which then is asked anonymously.
+async fn from_helper(program: &str, name: &str) -> Result<Option<Login>, CredentialError> {
     let program = if program.contains('/') { program.to_owned() } else { format!("docker-credential-{program}") };
     let failed = || CredentialError::Helper(program.clone());
     let run = async {
@@ -170,16 +172,23 @@ async fn from_helper(program: &str, name: &str) -> Result<Login, CredentialError
             .spawn()
             .ok()?;
         // `docker login` files Docker Hub under this name.
-        let name = if name == "docker.io" { "https://index.docker.io/v1/" } else { name };
-        child.stdin.take()?.write_all(name.as_bytes()).await.ok()?;
+        let name = if docker_key_host(name) == "docker.io" { "https://index.docker.io/v1/" } else { name };
+        // A helper for one registry may not read its name.
+        let _not_read = child.stdin.take()?.write_all(name.as_bytes()).await;
         let mut answer = Vec::new();
         child.stdout.take()?.take(MAX_BYTES).read_to_end(&mut answer).await.ok()?;
         let status = child.wait().await.ok()?;
-        status.success().then_some(answer)
+        Some((status.success(), answer))
     };
-    let answer = tokio::time::timeout(HELPER_TIMEOUT, run).await.ok().flatten().ok_or_else(failed)?;
+    let answer = tokio::time::timeout(HELPER_TIMEOUT, run).await.ok().flatten();
+    let (succeeded, answer) = answer.ok_or_else(failed)?;
+    if !succeeded {
+        // These words are the protocol (docker-credential-helpers, `credentials.NewErrCredentialsNotFound`).
+        let unknown = String::from_utf8_lossy(&answer).contains("credentials not found");
+        return if unknown { Ok(None) } else { Err(failed()) };
+    }
     let answer: HelperAnswer = serde_json::from_slice(&answer).map_err(|_syntax| failed())?;
-    Ok(Login::new(answer.username, answer.secret))
+    Ok(Some(Login::new(answer.username, answer.secret)))
 }
 
 #[cfg(test)]

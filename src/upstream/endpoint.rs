@@ -20,7 +20,7 @@ pub(super) struct Endpoint {
     url: Url,
     forward_ns: bool,
     pub(super) breaker: Breaker,
-    /// The first challenge it sent: some registries send none, or another realm, once a token has expired.
+    /// The last challenge that was met: some registries send none, or another realm, once a token has expired.
     challenge: Mutex<Option<Challenge>>,
     /// HEAD of a manifest is refused, or names no digest: do not try again.
     pub(super) head_is_useless: AtomicBool,
@@ -86,8 +86,9 @@ impl Endpoint {
         self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn remember(&self, challenge: &Challenge) {
-        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| challenge.clone());
+    /// For a challenge that was met: one that cannot be must not stand in the way of the next.
+    pub(super) fn remember(&self, challenge: Challenge) {
+        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge);
     }
 
     pub(super) fn forget_challenge(&self) {

@@ -26,6 +26,9 @@ pub enum Failure {
     Timeout(&'static str),
     #[error("failed with status {0}")]
     ServerError(u16),
+    /// A 4xx that means nothing to a pull: 400, 402, 451. Another endpoint is not asked.
+    #[error("refused the request with status {0}")]
+    UnexpectedStatus(u16),
     #[error("broke the connection ({0})")]
     Broken(String),
     /// An answer that breaks the protocol or a rule of ours. Another endpoint is not asked.
@@ -71,6 +74,7 @@ impl Failure {
             Self::NotFound
             | Self::DeniedAnonymous
             | Self::DeniedCredentials
+            | Self::UnexpectedStatus(_)
             | Self::Refused(_)
             | Self::TooLarge { .. }
             | Self::RangeNotThere
@@ -89,6 +93,7 @@ impl Failure {
             | Self::DeniedAnonymous
             | Self::DeniedCredentials
             | Self::ServerError(_)
+            | Self::UnexpectedStatus(_)
             | Self::Broken(_)
             | Self::Refused(_)
             | Self::TooLarge { .. }

@@ -11,7 +11,7 @@ use crate::oci::{ACCEPT_MANIFESTS, Repository};
 use crate::secret::Secret;
 
 use super::Upstream;
-use super::auth::{Party, TokenKey};
+use super::auth::{Basic, Party, TokenKey};
 use super::body;
 use super::breaker::Lane;
 use super::challenge::Challenge;
@@ -81,11 +81,43 @@ impl From<Failure> for Fault {
     }
 }
 
-/// How a request was signed, so that a 401 can be told apart.
-enum Signed {
-    Not,
-    Basic,
-    Bearer(TokenKey),
+/// What a request carries to prove who asks, and what to do when it is refused.
+enum Signature {
+    None,
+    Basic(Basic),
+    Bearer { header: Secret, key: TokenKey },
+}
+
+impl Signature {
+    const fn header(&self) -> Option<&Secret> {
+        match self {
+            Self::None => None,
+            Self::Basic(basic) => Some(&basic.header),
+            Self::Bearer { header, .. } => Some(header),
+        }
+    }
+
+    const fn is_login(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Basic(_) => true,
+            Self::Bearer { key, .. } => key.is_login(),
+        }
+    }
+}
+
+/// An answer, and who was asked as whom.
+struct Answered {
+    response: reqwest::Response,
+    by: By,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The endpoint itself.
+    Endpoint { signed_in: bool },
+    /// Where a redirect led. A registry, if it asked for a token, else a store of files.
+    Target { is_registry: bool },
 }
 
 impl Upstream {
@@ -96,58 +128,65 @@ impl Upstream {
         question: &Question,
     ) -> Result<reqwest::Response, Fault> {
         let url = endpoint.url(&self.authority, &question.repository, &question.tail, question.query.as_deref());
-        let response = self.ask_endpoint(endpoint, question, url.clone()).await?;
-        let (response, redirected) = self.follow(endpoint, question, response, url).await?;
-        match self.verdict(endpoint, question, &response) {
+        let answered = self.ask_endpoint(endpoint, question, url.clone()).await?;
+        let Answered { response, by } = self.follow(endpoint, question, answered, url).await?;
+        match self.verdict(question, &response, by) {
             None => Ok(response),
-            Some(failure) => Err(Fault { failure, redirected }),
+            Some(failure) => Err(Fault { failure, redirected: matches!(by, By::Target { .. }) }),
         }
     }
 
-    /// The endpoint's own answer, signed in if it asks for that.
-    async fn ask_endpoint(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        question: &Question,
-        url: Url,
-    ) -> Result<reqwest::Response, Failure> {
+    /// The endpoint's own answer, signed in if it asks for that: by what it asked for the last time, and once more by
+    /// what it asks for now.
+    async fn ask_endpoint(&self, endpoint: &Arc<Endpoint>, question: &Question, url: Url) -> Result<Answered, Failure> {
         let client = self.clients.own(question.kind.lane());
         let known = endpoint.challenge();
-        let (header, signed) = self.sign(endpoint, question, known.as_ref()).await?;
-        let response = self.send(client, question, url.clone(), header.as_ref()).await?;
-        endpoint.saw_address(&response);
+        let first = self.sign(endpoint, question, known.as_ref()).await;
+        if let Err(failure) = &first
+            && !matches!(failure, Failure::DeniedCredentials | Failure::DeniedAnonymous | Failure::RateLimited { .. })
+        {
+            // It may ask for something else by now.
+            endpoint.forget_challenge();
+        }
+        let first = first?;
+        let response = self.send(client, question, url.clone(), first.header()).await?;
+        self.saw(endpoint, &response);
         if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+            self.worked(&first);
+            return Ok(Answered { response, by: By::Endpoint { signed_in: first.is_login() } });
         }
-        if let Signed::Bearer(key) = &signed {
-            self.auth.drop_token(key);
-        }
-        if matches!(signed, Signed::Basic) {
-            self.auth.basic_was_refused(endpoint, self.auth.credential_for(&question.repository)).await;
-            return Ok(response);
-        }
-        // Some registries answer an expired token without a challenge, or with another realm: the first one stands.
         let offered = challenge_in(response.headers());
-        let Some(challenge) = known.or(offered) else { return Ok(response) };
-        endpoint.remember(&challenge);
-        let (header, signed) = self.sign(endpoint, question, Some(&challenge)).await?;
-        if header.is_none() {
-            return Ok(response);
+        let refused = Answered { response, by: By::Endpoint { signed_in: first.is_login() } };
+        let challenge = match &first {
+            // Some registries answer an expired token without a challenge, or with another realm: the first one stands.
+            Signature::Bearer { .. } => known,
+            // After a refused login, another kind of it may help, or credentials that have changed since.
+            Signature::None | Signature::Basic(_) => offered.or(known),
+        };
+        let before = match &first {
+            Signature::Basic(basic) => Some(basic.login),
+            Signature::None | Signature::Bearer { .. } => None,
+        };
+        self.was_refused(question, first);
+        let Some(challenge) = challenge else { return Ok(refused) };
+        let second = match self.sign(endpoint, question, Some(&challenge)).await {
+            // The login that was refused just now.
+            Err(Failure::DeniedCredentials) if before.is_some() => return Ok(refused),
+            second => second?,
+        };
+        if matches!(second, Signature::None) {
+            return Ok(refused);
         }
-        let response = self.send(client, question, url, header.as_ref()).await?;
+        let response = self.send(client, question, url, second.header()).await?;
+        let by = By::Endpoint { signed_in: second.is_login() };
         if response.status() == StatusCode::UNAUTHORIZED {
-            match signed {
-                Signed::Bearer(key) => {
-                    self.auth.drop_token(&key);
-                    endpoint.forget_challenge();
-                }
-                Signed::Basic => {
-                    self.auth.basic_was_refused(endpoint, self.auth.credential_for(&question.repository)).await;
-                }
-                Signed::Not => {}
-            }
+            endpoint.forget_challenge();
+            self.was_refused(question, second);
+        } else {
+            endpoint.remember(challenge);
+            self.worked(&second);
         }
-        Ok(response)
+        Ok(Answered { response, by })
     }
 
     async fn sign(
@@ -155,20 +194,42 @@ impl Upstream {
         endpoint: &Arc<Endpoint>,
         question: &Question,
         challenge: Option<&Challenge>,
-    ) -> Result<(Option<Secret>, Signed), Failure> {
+    ) -> Result<Signature, Failure> {
         match challenge {
-            None => Ok((None, Signed::Not)),
+            None => Ok(Signature::None),
             Some(Challenge::Basic) => {
-                let credential = self.auth.credential_for(&question.repository);
-                let header = self.auth.basic(endpoint, credential).await?;
-                let signed = if header.is_some() { Signed::Basic } else { Signed::Not };
-                Ok((header, signed))
+                let basic = self.auth.basic(endpoint, &question.repository).await?;
+                Ok(basic.map_or(Signature::None, Signature::Basic))
             }
             Some(Challenge::Bearer { realm, service }) => {
                 let party = Party::Endpoint(Arc::clone(endpoint));
                 let (header, key) = self.auth.bearer(&party, realm, service.as_deref(), &question.repository).await?;
-                Ok((Some(header), Signed::Bearer(key)))
+                Ok(Signature::Bearer { header, key })
             }
+        }
+    }
+
+    fn worked(&self, signature: &Signature) {
+        if let Signature::Basic(basic) = signature {
+            self.auth.lockout.worked(basic.login);
+        }
+    }
+
+    fn was_refused(&self, question: &Question, signature: Signature) {
+        match signature {
+            Signature::None => {}
+            Signature::Basic(basic) => self.auth.lockout.refused_here(basic.login, question.repository.as_str()),
+            Signature::Bearer { header, key } => self.auth.drop_token(&key, &header),
+        }
+    }
+
+    fn saw(&self, endpoint: &Endpoint, response: &reqwest::Response) {
+        // Behind a proxy, its address is the one that is seen.
+        if self.settings.proxy.is_none() {
+            endpoint.saw_address(response);
+        }
+        if let Some(remaining) = rate_limit_remaining(response.headers()) {
+            self.metrics.rate_limit_remaining.get_or_create(&ByAuthority::of(&self.settings.name)).set(remaining);
         }
     }
 
@@ -178,45 +239,53 @@ impl Upstream {
         &self,
         endpoint: &Arc<Endpoint>,
         question: &Question,
-        mut response: reqwest::Response,
+        mut answered: Answered,
         mut from: Url,
-    ) -> Result<(reqwest::Response, bool), Fault> {
-        let lane = question.kind.lane();
-        let mut away = false;
+    ) -> Result<Answered, Fault> {
         for _hop in 0..MAX_REDIRECTS {
-            if !is_redirect(response.status()) {
-                return Ok((response, away));
+            if !is_redirect(answered.response.status()) {
+                return Ok(answered);
             }
-            let to = target(&from, response.headers())?;
-            if same_origin(&to, endpoint.origin()) && !away {
-                response = self.ask_endpoint(endpoint, question, to.clone()).await?;
+            let to = target(&from, answered.response.headers())?;
+            let is_away = matches!(answered.by, By::Target { .. });
+            answered = if same_origin(&to, endpoint.origin()) && !is_away {
+                self.ask_endpoint(endpoint, question, to.clone()).await?
             } else {
                 if question.kind == Kind::Referrers {
                     // ghcr.io leads to a web page instead of saying that it has no such API.
                     return Err(Failure::Refused("referrers are redirected".to_owned()).into());
                 }
-                away = true;
-                let fault = |failure| Fault { failure, redirected: true };
-                let listed = to.host_str().is_some_and(|host| self.settings.private_hosts.iter().any(|h| h == host));
-                let reach = endpoint.foreign_reach(self.settings.public_only, listed);
-                reach.check_literal(&to).map_err(|blocked| fault(Failure::Refused(blocked.to_string())))?;
-                let client = self.clients.foreign(lane, reach);
-                response = self.send(client, question, to.clone(), None).await.map_err(fault)?;
-                if response.status() == StatusCode::UNAUTHORIZED
-                    && let Some(Challenge::Bearer { realm, service }) = challenge_in(response.headers())
-                {
-                    let party = Party::Target { of: Arc::clone(endpoint), url: to.clone() };
-                    let token = self.auth.bearer(&party, &realm, service.as_deref(), &question.repository).await;
-                    let (header, _) = token.map_err(fault)?;
-                    response = self.send(client, question, to.clone(), Some(&header)).await.map_err(fault)?;
-                }
-            }
+                let asked = self.ask_target(endpoint, question, &to).await;
+                asked.map_err(|failure| Fault { failure, redirected: true })?
+            };
             from = to;
         }
-        if is_redirect(response.status()) {
+        if is_redirect(answered.response.status()) {
             return Err(Failure::Refused(format!("more than {MAX_REDIRECTS} redirects")).into());
         }
-        Ok((response, away))
+        Ok(answered)
+    }
+
+    /// A place that a redirect named. It may ask for a token; that is an anonymous one.
+    async fn ask_target(&self, endpoint: &Arc<Endpoint>, question: &Question, to: &Url) -> Result<Answered, Failure> {
+        let listed = to.host_str().is_some_and(|host| self.settings.private_hosts.iter().any(|h| h == host));
+        let reach = endpoint.foreign_reach(self.settings.public_only, listed);
+        reach.check_literal(to).map_err(|blocked| Failure::Refused(blocked.to_string()))?;
+        let client = self.clients.foreign(question.kind.lane(), reach);
+        let response = self.send(client, question, to.clone(), None).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(Answered { response, by: By::Target { is_registry: false } });
+        }
+        let Some(Challenge::Bearer { realm, service }) = challenge_in(response.headers()) else {
+            return Ok(Answered { response, by: By::Target { is_registry: false } });
+        };
+        let party = Party::Target { of: Arc::clone(endpoint), url: to.clone() };
+        let (header, key) = self.auth.bearer(&party, &realm, service.as_deref(), &question.repository).await?;
+        let response = self.send(client, question, to.clone(), Some(&header)).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.auth.drop_token(&key, &header);
+        }
+        Ok(Answered { response, by: By::Target { is_registry: true } })
     }
 
     async fn send(
@@ -251,33 +320,29 @@ impl Upstream {
             status,
         };
         self.metrics.upstream_requests.get_or_create(&labels).inc();
-        if let Ok(response) = &result
-            && let Some(remaining) = rate_limit_remaining(response.headers())
-        {
-            self.metrics.rate_limit_remaining.get_or_create(&ByAuthority::of(&self.settings.name)).set(remaining);
-        }
         result
     }
 
-    fn verdict(&self, endpoint: &Endpoint, question: &Question, response: &reqwest::Response) -> Option<Failure> {
+    fn verdict(&self, question: &Question, response: &reqwest::Response, by: By) -> Option<Failure> {
         let status = response.status().as_u16();
-        match status {
-            200 | 206 => body::require_identity(response.headers()).err(),
-            401 | 403 | 405 | 501 if question.method == Method::HEAD => Some(Failure::HeadRefused),
-            401 | 403 => {
-                let signed_in = match self.auth.credential_for(&question.repository) {
-                    None => false,
-                    // Credentials that the endpoint never asked for were never sent.
-                    Some(_) => {
-                        status == 403 || endpoint.challenge().is_some() || challenge_in(response.headers()).is_some()
-                    }
-                };
-                Some(if signed_in { Failure::DeniedCredentials } else { Failure::DeniedAnonymous })
+        match (status, by) {
+            // A part that nobody asked for must not pass for the whole. Blobs compare the range.
+            (206, _) if question.kind != Kind::Blob => Some(Failure::Refused("it sent a part of the whole".to_owned())),
+            (200 | 206, _) => body::require_identity(response.headers()).err(),
+            (401 | 403 | 405 | 501, _) if question.method == Method::HEAD => Some(Failure::HeadRefused),
+            (401 | 403, By::Endpoint { signed_in: true }) => Some(Failure::DeniedCredentials),
+            (401 | 403, By::Endpoint { signed_in: false } | By::Target { is_registry: true }) => {
+                Some(Failure::DeniedAnonymous)
             }
-            404 => Some(Failure::NotFound),
-            416 => Some(Failure::RangeNotThere),
-            429 => Some(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) }),
-            500.. => Some(Failure::ServerError(status)),
+            // A signed URL that is refused says nothing of the repository: the registry gives out another.
+            (401 | 403, By::Target { is_registry: false }) => {
+                Some(Failure::Broken(format!("where it redirects to answers with status {status}")))
+            }
+            (404 | 410, _) => Some(Failure::NotFound),
+            (416, _) => Some(Failure::RangeNotThere),
+            (429, _) => Some(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) }),
+            (408 | 500.., _) => Some(Failure::ServerError(status)),
+            (400..=499, _) => Some(Failure::UnexpectedStatus(status)),
             _ => Some(Failure::Refused(format!("unexpected status {status}"))),
         }
     }
@@ -296,6 +361,9 @@ fn target(from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
     let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let to = location.and_then(|location| from.join(location).ok());
     let to = to.ok_or_else(|| Failure::Refused("a redirect without a usable Location".to_owned()))?;
+    if !to.username().is_empty() || to.password().is_some() {
+        return Err(Failure::Refused("a redirect to a URL with a user name".to_owned()));
+    }
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
         (_, scheme) => Err(Failure::Refused(format!("a redirect from {} to {scheme}", from.scheme()))),

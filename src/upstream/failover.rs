@@ -75,7 +75,18 @@ impl Upstream {
         Err(worst.unwrap_or_else(none_left))
     }
 
+    /// The failure, if no endpoint may be asked now.
+    pub(super) fn refused_by_breakers(&self, kind: Kind) -> Option<UpstreamError> {
+        let refusals: Vec<_> =
+            self.endpoints.iter().map_while(|e| Some(e.error(e.breaker.refuses(kind.lane())?))).collect();
+        if refusals.len() == self.endpoints.len() { refusals.into_iter().next() } else { None }
+    }
+
     fn show_breaker(&self, endpoint: &Endpoint, kind: Kind) {
+        if self.settings.endpoints.is_empty() {
+            // Clients choose the registries under a wildcard: a line for each would never end.
+            return;
+        }
         let labels = ByEndpoint {
             authority: self.settings.name.clone(),
             endpoint: endpoint.label.to_string(),

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 /// How far a client's connections may reach.
@@ -46,11 +47,30 @@ impl Reach {
     }
 }
 
-impl Resolve for Reach {
+/// Resolves names to those of their addresses that are within reach.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub(super) reach: Reach,
+    /// The egress proxy's host: the operator named it, wherever it is.
+    pub(super) proxy: Option<String>,
+}
+
+/// Look-ups block a thread each, and threads are also what reads the disk: a name server that hangs must not take all.
+static LOOKUPS: Semaphore = Semaphore::const_new(64);
+
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = *self;
+        let reach = if self.proxy.as_deref() == Some(name.as_str()) { Reach::Anywhere } else { self.reach };
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let host = name.as_str().to_owned();
+            let permit = LOOKUPS.acquire().await?;
+            // A task of its own: whoever stops waiting does not stop the thread, which keeps its permit.
+            let lookup = tokio::spawn(async move {
+                let found = tokio::net::lookup_host((host, 0)).await.map(Iterator::collect::<Vec<SocketAddr>>);
+                drop(permit);
+                found
+            });
+            let found = lookup.await??;
             let allowed: Vec<SocketAddr> = found.iter().copied().filter(|found| reach.allows(found.ip())).collect();
             if allowed.is_empty() && !found.is_empty() {
                 return Err(Blocked(format!("the address of {}", name.as_str())).into());
@@ -76,10 +96,12 @@ fn unmapped(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Where clouds hand credentials to whoever asks. AWS has a unique local address for it, too.
 fn is_link_local(address: IpAddr) -> bool {
+    const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     match unmapped(address) {
         IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6 == AWS_METADATA,
     }
 }
 
@@ -107,9 +129,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Global unicast is 2000::/3; inside it, 2001::/23 is for protocols and 2001:db8::/32 for documents.
+    // Global unicast is 2000::/3; inside it, 2001::/23 is for protocols, 2001:db8::/32 and 3fff::/20 for documents.
     let [first, second, ..] = address.segments();
-    first & 0xe000 == 0x2000 && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
+    let special = (first == 0x2001 && (second < 0x200 || second == 0xdb8)) || (first == 0x3fff && second < 0x1000);
+    first & 0xe000 == 0x2000 && !special
 }
 
 #[cfg(test)]
@@ -142,12 +165,14 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
             "2001:db8::1",
+            "3fff::1",
             "::ffff:169.254.169.254",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
         assert!(!Reach::NotLinkLocal.allows("169.254.169.254".parse().unwrap()));
         assert!(!Reach::NotLinkLocal.allows("::ffff:169.254.1.1".parse().unwrap()));
+        assert!(!Reach::NotLinkLocal.allows("fd00:ec2::254".parse().unwrap()));
         assert!(Reach::NotLinkLocal.allows("10.0.0.1".parse().unwrap()));
     }
 
@@ -157,5 +182,14 @@ mod tests {
             assert!(Reach::PublicOnly.check_literal(&url.parse().unwrap()).is_err(), "{url}");
         }
         assert!(Reach::PublicOnly.check_literal(&"https://quay.io/".parse().unwrap()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn t4_a_name_that_leads_to_a_private_address_is_not_dialled() {
+        let resolver = Resolver { reach: Reach::PublicOnly, proxy: None };
+        let refused = resolver.resolve("localhost".parse().unwrap()).await.err().unwrap();
+        assert!(refused.downcast_ref::<Blocked>().is_some(), "{refused}");
+        let resolver = Resolver { reach: Reach::PublicOnly, proxy: Some("localhost".to_owned()) };
+        assert!(resolver.resolve("localhost".parse().unwrap()).await.is_ok());
     }
 }

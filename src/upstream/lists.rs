@@ -78,7 +78,10 @@ impl Upstream {
             |_, endpoint| async move {
                 let response = match self.exchange(&endpoint, question).await {
                     Ok(response) => response,
-                    Err(Fault { failure: Failure::NotFound | Failure::Refused(_), .. }) => return Ok(None),
+                    Err(Fault {
+                        failure: Failure::NotFound | Failure::UnexpectedStatus(_) | Failure::Refused(_),
+                        ..
+                    }) => return Ok(None),
                     Err(fault) => return Err(fault),
                 };
                 let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());

@@ -17,6 +17,7 @@ mod failover;
 mod guard;
 mod link;
 mod lists;
+mod lockout;
 mod manifests;
 mod settings;
 mod tls;

@@ -3,5 +3,6 @@
 pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod image;
+pub(crate) mod log;
 pub(crate) mod mirror;
 pub(crate) mod upstream;

@@ -132,6 +132,9 @@ where
             })
         }
     });
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    // Signed URLs are long.
+    http.http2().max_header_list_size(1024 * 1024);
     // How a connection ends is the client's business or the script's; either way it is gone.
-    let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(wire), service).await;
+    let _ended = http.serve_connection(TokioIo::new(wire), service).await;
 }

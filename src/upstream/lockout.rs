@@ -1,0 +1,158 @@
+//! Which logins are not to be tried: a refused one is not repeated for a while, so that nobody's account is locked
+//! upstream (security T12).
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::clock::{Clock, Timestamp};
+
+use super::credentials::Login;
+use super::error::Failure;
+
+/// After a refused login, the same credentials are left alone for so long.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Scopes refused in one window before the login itself is taken for bad.
+const MAX_REFUSED_SCOPES: usize = 10;
+const MAX_GOOD: usize = 1000;
+
+/// Tells whether credentials are still those that were refused, without keeping them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub(super) fn of(login: &Login) -> Self {
+        let mut hasher = DefaultHasher::new();
+        login.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Lockout {
+    clock: Clock,
+    state: Mutex<State>,
+    /// Held by the one login under way that is not known to be good.
+    trial: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    good: HashSet<Fingerprint>,
+    /// Until when; for one scope, or for all of them.
+    refused: HashMap<(Fingerprint, Option<String>), Timestamp>,
+}
+
+/// Leave to log in. Others that would try the same wait while it is held.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _trial: Option<OwnedMutexGuard<()>>,
+}
+
+impl Lockout {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default(), trial: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logins that have worked go at once; others one after the other, so that a bad one is tried once, not once for
+    /// each of those who ask at the same time.
+    pub(super) async fn turn(&self, login: Fingerprint, scope: &str) -> Result<Turn, Failure> {
+        self.check(login, scope)?;
+        if self.state().good.contains(&login) {
+            return Ok(Turn { _trial: None });
+        }
+        let trial = Arc::clone(&self.trial).lock_owned().await;
+        self.check(login, scope)?;
+        Ok(Turn { _trial: Some(trial).filter(|_| !self.state().good.contains(&login)) })
+    }
+
+    pub(super) fn check(&self, login: Fingerprint, scope: &str) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.refused.retain(|_, until| now < *until);
+        let everywhere = state.refused.contains_key(&(login, None));
+        let here = state.refused.contains_key(&(login, Some(scope.to_owned())));
+        let scopes = state.refused.keys().filter(|(refused, _)| *refused == login).count();
+        if everywhere || here || scopes >= MAX_REFUSED_SCOPES { Err(Failure::DeniedCredentials) } else { Ok(()) }
+    }
+
+    pub(super) fn worked(&self, login: Fingerprint) {
+        let mut state = self.state();
+        if state.good.len() >= MAX_GOOD {
+            state.good.clear();
+        }
+        state.good.insert(login);
+    }
+
+    /// The login itself is wrong.
+    pub(super) fn refused(&self, login: Fingerprint) {
+        let until = self.clock.now().plus(WINDOW);
+        let mut state = self.state();
+        state.good.remove(&login);
+        state.refused.insert((login, None), until);
+    }
+
+    /// The login may be right and only this scope closed to it: a name that a client made up must not lock the others
+    /// out. One that never worked is taken for wrong.
+    pub(super) fn refused_here(&self, login: Fingerprint, scope: &str) {
+        let until = self.clock.now().plus(WINDOW);
+        let mut state = self.state();
+        let scope = state.good.contains(&login).then(|| scope.to_owned());
+        state.refused.insert((login, scope), until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn login(password: &str) -> Fingerprint {
+        Fingerprint::of(&Login::Password { username: "robot".to_owned(), password: Secret::new(password) })
+    }
+
+    #[tokio::test]
+    async fn t12_a_refused_login_is_left_alone_for_a_window_and_another_password_is_not() {
+        let clock = Clock::default();
+        let lockout = Lockout::new(clock.clone());
+        drop(lockout.turn(login("wrong"), "a").await.unwrap());
+        lockout.refused(login("wrong"));
+        assert!(lockout.turn(login("wrong"), "b").await.is_err());
+        assert!(lockout.turn(login("right"), "b").await.is_ok());
+        clock.advance(WINDOW);
+        assert!(lockout.turn(login("wrong"), "a").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn t12_a_scope_that_is_closed_to_a_good_login_leaves_the_others_open() {
+        let lockout = Lockout::new(Clock::default());
+        let robot = login("right");
+        lockout.worked(robot);
+        lockout.refused_here(robot, "closed");
+        assert!(lockout.check(robot, "closed").is_err() && lockout.check(robot, "open").is_ok());
+        for n in 1..MAX_REFUSED_SCOPES {
+            lockout.refused_here(robot, &format!("closed/{n}"));
+        }
+        assert!(lockout.check(robot, "open").is_err(), "no more guesses in this window");
+    }
+
+    #[tokio::test]
+    async fn t12_a_login_that_never_worked_is_tried_by_one_at_a_time() {
+        let lockout = Arc::new(Lockout::new(Clock::default()));
+        let first = lockout.turn(login("x"), "a").await.unwrap();
+        let second = tokio::spawn({
+            let lockout = Arc::clone(&lockout);
+            async move { lockout.turn(login("x"), "b").await.map(drop) }
+        });
+        lockout.refused(login("x"));
+        drop(first);
+        assert_eq!(second.await.unwrap(), Err(Failure::DeniedCredentials));
+    }
+}

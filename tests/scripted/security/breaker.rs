@@ -1,0 +1,166 @@
+//! A dead or rationing upstream costs one wait, or one request, per window.
+
+use std::time::Duration;
+
+use super::{APP, blob_path, hub, publish_app};
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
+
+const OPEN: &str = "is not asked for now";
+
+fn gauge(mirror: &Mirror, upstream: &Upstream, lane: &str) -> f64 {
+    let host = upstream.host();
+    mirror.metric(&format!("roadstead_breaker_open{{authority=\"docker.io\",endpoint=\"{host}\",lane=\"{lane}\"}}"))
+}
+
+#[tokio::test]
+async fn a_connection_failure_opens_the_breaker_and_a_probe_closes_it() {
+    let upstream = Upstream::start().await;
+    let app = publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    upstream.stop().await;
+    let first = mirror.client().get(APP).await;
+    assert_eq!(first.status, 502);
+    assert!(first.text().contains("cannot be reached"), "{}", first.text());
+    let layer = blob_path("library/app", &app.layers()[0].digest);
+    upstream.restart().await;
+    for path in [APP, &layer] {
+        let at_once = mirror.client().get(path).await;
+        assert_eq!(at_once.status, 502, "both lanes are shut");
+        assert!(at_once.text().contains(OPEN), "{}", at_once.text());
+        assert_eq!(
+            at_once.header("retry-after").parse::<u64>().unwrap().clamp(1, 10).to_string(),
+            at_once.header("retry-after")
+        );
+    }
+    assert_eq!((upstream.requests().len(), gauge(&mirror, &upstream, "manifests")), (0, 1.0));
+    mirror.advance(Duration::from_secs(10));
+    for path in [APP, &layer] {
+        assert_eq!(mirror.client().get(path).await.status, 200);
+    }
+    assert_eq!((gauge(&mirror, &upstream, "manifests"), gauge(&mirror, &upstream, "blobs")), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn one_request_probes_and_the_others_are_answered_at_once() {
+    let upstream = Upstream::start().await;
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let digest = upstream.blob("org/app", blob(1000, 1));
+    let path = blob_path("org/app", &digest);
+    upstream.stop().await;
+    assert_eq!(mirror.client().head(&path).await.status, 502);
+    upstream.restart().await;
+    mirror.advance(Duration::from_secs(10));
+    let gate = Gate::closed();
+    upstream.script(blobs().head().once().stall_before_headers(&gate));
+    let (client, probing) = (mirror.client(), path.clone());
+    let probe = tokio::spawn(async move { client.head(&probing).await.status });
+    gate.arrived().await;
+    assert_eq!(mirror.client().head(&path).await.status, 502);
+    assert_eq!(upstream.requests().len(), 1);
+    gate.open();
+    assert_eq!(probe.await.unwrap(), 200);
+    assert_eq!(mirror.client().head(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_opens_the_breaker_again() {
+    let upstream = Upstream::start().await;
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    publish_app(&upstream);
+    upstream.stop().await;
+    assert_eq!(mirror.client().get(APP).await.status, 502);
+    mirror.advance(Duration::from_secs(10));
+    assert!(mirror.client().get(APP).await.text().contains("cannot be reached"));
+    assert!(mirror.client().get(APP).await.text().contains(OPEN));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_probe_lets_the_next_request_probe() {
+    let upstream = Upstream::start().await;
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let digest = upstream.blob("org/app", blob(1000, 1));
+    let path = blob_path("org/app", &digest);
+    upstream.stop().await;
+    assert_eq!(mirror.client().head(&path).await.status, 502);
+    upstream.restart().await;
+    mirror.advance(Duration::from_secs(10));
+    let gate = Gate::closed();
+    upstream.script(blobs().head().once().stall_before_headers(&gate));
+    let (client, probing) = (mirror.client(), path.clone());
+    let probe = tokio::spawn(async move { client.head(&probing).await.status });
+    gate.arrived().await;
+    probe.abort();
+    // The connection that the probe was on ends with it.
+    upstream.wait_for_open_connections(0).await;
+    assert_eq!(mirror.client().head(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn t28_a_hundred_clients_of_a_rationing_upstream_cost_one_request_per_window() {
+    let upstream = Upstream::start().await;
+    let app = publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    upstream.script(manifests().always().too_many_requests("60"));
+    let client = mirror.client();
+    for window in 1..=2 {
+        let pulls: Vec<_> = (0..100)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.get(APP).await })
+            })
+            .collect();
+        for pull in pulls {
+            let answer = pull.await.unwrap();
+            assert_eq!((answer.status, answer.code().as_str()), (429, "TOOMANYREQUESTS"));
+            assert!((1..=60).contains(&answer.header("retry-after").parse::<u64>().unwrap()));
+        }
+        assert_eq!(upstream.requests_of(&manifests()).len(), window);
+        let layer = blob_path("library/app", &app.layers()[0].digest);
+        assert_eq!(mirror.client().get(&layer).await.status, 200, "blobs are not rationed");
+        mirror.advance(Duration::from_mins(1));
+    }
+}
+
+#[tokio::test]
+async fn t28_a_copy_that_is_held_is_served_stale_while_upstream_rations() {
+    let upstream = Upstream::start().await;
+    publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+    upstream.forget_requests();
+    upstream.script(manifests().always().too_many_requests("3600"));
+    mirror.advance(Duration::from_mins(2));
+    for _ in 0..3 {
+        let answer = mirror.client().get(APP).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.header("warning").starts_with("299"), "{:?}", answer.headers);
+        mirror.advance(Duration::from_secs(1000));
+    }
+    assert_eq!(upstream.requests().len(), 1, "not before Retry-After has passed");
+}
+
+#[tokio::test]
+async fn retry_after_may_be_a_date() {
+    let upstream = Upstream::start().await;
+    publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let date = std::time::UNIX_EPOCH + Duration::from_millis(mirror.clock.now().as_millis()) + Duration::from_mins(30);
+    upstream.script(manifests().always().too_many_requests(&httpdate::fmt_http_date(date)));
+    let answer = mirror.client().get(APP).await;
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((1700..=1800).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn answers_of_whatever_kind_keep_the_breaker_closed() {
+    for status in [401, 403, 404, 500, 502, 503] {
+        let upstream = Upstream::start().await;
+        let digest = upstream.blob("org/app", blob(1000, 1));
+        let mirror = Mirror::start(hub(upstream.url(), "negative_ttl = \"0s\"")).await;
+        let step = upstream.script(blobs().always().status(status));
+        assert!(mirror.client().get(&blob_path("org/app", &digest)).await.status >= 400);
+        step.revoke();
+        assert_eq!(mirror.client().get(&blob_path("org/app", &digest)).await.status, 200, "{status}");
+    }
+}
