@@ -2,7 +2,7 @@ use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, MediaType, Repository};
+use crate::oci::{Digest, MediaType, Repository, read_object};
 
 use super::error::{Failure, UpstreamError};
 use super::exchange::{Fault, Kind, Question};
@@ -37,7 +37,7 @@ struct IndexBody {
 impl TagsPage {
     /// From a body, and the query that its `Link` named.
     pub fn read(body: &[u8], next: Option<String>) -> Option<Self> {
-        let listed: TagsBody = serde_json::from_slice(body).ok()?;
+        let listed: TagsBody = read_object(body)?;
         Some(Self { tags: listed.tags.unwrap_or_default(), next })
     }
 }
@@ -102,7 +102,7 @@ impl Upstream {
                 let limit = self.settings.max_list_size;
                 let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
                 self.count_received(bytes.len());
-                let Ok(index) = serde_json::from_slice::<IndexBody>(&bytes) else { return Ok(None) };
+                let Some(index) = read_object::<IndexBody>(&bytes) else { return Ok(None) };
                 Ok(Some(ReferrersPage { descriptors: index.manifests.unwrap_or_default(), next }))
             },
         )

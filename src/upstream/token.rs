@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::oci::read_object;
 use crate::secret::Secret;
 
 /// Where none is told, and where a shorter one is.
@@ -27,7 +28,7 @@ struct Raw {
 impl TokenAnswer {
     /// `None` says nothing of the reason: a parser's message may quote the token.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let raw: Raw = serde_json::from_slice(body).ok()?;
+        let raw: Raw = read_object(body)?;
         let token = raw.token.filter(|token| !token.is_empty()).or(raw.access_token)?;
         if token.is_empty() || http::HeaderValue::from_str(&token).is_err() {
             return None;
@@ -53,5 +54,6 @@ mod tests {
         assert_eq!(read(r#"{"token":"t","expires_in":"soon"}"#), token(60));
         assert_eq!(read(r#"{"token":"a\r\nb"}"#), None);
         assert_eq!(read("{}"), None);
+        assert_eq!(read(r#"["t",null,300]"#), None);
     }
 }
