@@ -174,7 +174,7 @@ mod tests {
     fn what_cannot_be_verified_or_read_is_no_manifest() {
         assert_eq!(read("<html>", "text/html"), Err(NotAManifest::NotJson));
         assert_eq!(read("[]", ""), Err(NotAManifest::NotJson));
-        let listed = r#"[2,null,null,[],null,null,null,null,null]"#;
+        let listed = "[2,null,null,[],null,null,null,null,null]";
         assert_eq!(read(listed, ""), Err(NotAManifest::NotJson), "fields by position");
         assert_eq!(read(r#"{"schemaVersion":1}"#, ""), Err(NotAManifest::Schema1));
         assert_eq!(read("{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"), Err(NotAManifest::Schema1));

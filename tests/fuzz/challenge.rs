@@ -35,7 +35,7 @@ fn any_challenge_is_read_to_its_end_and_one_with_a_realm_is_found() {
         let lower = header.to_ascii_lowercase();
         match parsed {
             Some(Challenge::Bearer { .. }) => {
-                assert!(lower.contains("bearer") && lower.contains("realm"), "{header:?}")
+                assert!(lower.contains("bearer") && lower.contains("realm"), "{header:?}");
             }
             Some(Challenge::Basic) => assert!(lower.contains("basic"), "{header:?}"),
             None => {}

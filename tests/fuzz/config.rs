@@ -108,7 +108,7 @@ fn toml(u: &mut Unstructured<'_>) -> Result<String> {
         toml.push_str(one(u, SECTIONS)?);
         toml.push('\n');
         for _ in 0..u.int_in_range(0..=5)? {
-            toml.push_str(&format!("{} = {}\n", one(u, KEYS)?, one(u, VALUES)?));
+            toml.extend([one(u, KEYS)?, " = ", one(u, VALUES)?, "\n"]);
         }
         if u.ratio(1, 10)? {
             toml.push_str(&text(u, &["=", "[", "]", "\"", "\n", "a", "SECRETS"], 4)?);

@@ -63,7 +63,7 @@ fn t1_an_authority_is_canonical_and_means_one_host_to_a_url() {
         // What is dialled is what was named: no second reading by the URL parser.
         if let Ok(url) = Url::parse(&format!("https://{written}/v2/")) {
             // Two ways to write one IPv6 address are one address.
-            let host = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().map_err(|_| text.to_owned());
+            let host = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().map_err(|_a_name| text.to_owned());
             assert_eq!(host(url.host_str().unwrap()), host(authority.host()), "{given:?}");
             assert_eq!((url.path(), url.username(), url.query()), ("/v2/", "", None), "{given:?}");
             assert_ne!(url.port(), Some(443));

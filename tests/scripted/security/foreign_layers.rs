@@ -10,7 +10,7 @@ async fn t5_urls_in_a_manifest_are_served_as_they_are_and_never_followed() {
     let (upstream, canary) = (Upstream::start().await, Canary::listen());
     let content = blob(10_000, 1);
     let url = format!("{}/layer", canary.url());
-    let app = Builder::new().layer_from(content.clone(), &[url.clone()]).build();
+    let app = Builder::new().layer_from(content.clone(), std::slice::from_ref(&url)).build();
     upstream.publish("library/app", "v1", &app);
     let layer = app.layers()[0].digest.clone();
     upstream.remove_blob("library/app", &layer);
