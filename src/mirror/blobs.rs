@@ -128,7 +128,9 @@ impl Mirror {
                 Ok(None)
             }
             Ok(None) => {
+                self.store.count_missing(row.size_bytes);
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                self.show_stored();
                 Ok(None)
             }
             Err(err) => {
@@ -166,6 +168,9 @@ impl Mirror {
         intent: Intent,
         why: &str,
     ) -> Result<BlobAnswer, PullError> {
+        if !member.upstream.trusts_any(digest) {
+            return Err(member.upstream.error_at(0, Failure::BadDigest).into());
+        }
         let answer = self.head_only(member, scope, digest).await?;
         if intent == Intent::Head {
             return Ok(answer);

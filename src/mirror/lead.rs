@@ -321,7 +321,7 @@ impl Beginning<'_> {
     /// Receives, writes and announces until the body ends; the failure if it broke.
     async fn stream(&mut self, opened: OpenedBlob) -> Result<Option<Failure>, Stop> {
         let OpenedBlob { start, mut body, .. } = opened;
-        let (to_disk, mut from_network) = mpsc::channel::<Bytes>(PIPE_CHUNKS);
+        let (to_disk, from_network) = mpsc::channel::<Bytes>(PIPE_CHUNKS);
         let stopping = self.mirror.stopping.clone();
         let receive = async move {
             loop {
@@ -342,6 +342,8 @@ impl Beginning<'_> {
             }
         };
         let write = async {
+            // Dropped where writing ends, so that receiving ends too.
+            let mut from_network = from_network;
             let mut position = start;
             let mut chunks = Vec::new();
             while from_network.recv_many(&mut chunks, PIPE_CHUNKS).await > 0 {

@@ -69,8 +69,17 @@ impl Mirror {
         let work = || {
             let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
             let (name, family) = (name.to_owned(), family.to_owned());
-            let (fetching, row) = (fetch(), row.clone());
+            let fetching = fetch();
             async move {
+                // Another fetch may have ended between this request's look and its turn.
+                let row = mirror.index.list(&scope, &name).await.ok().flatten();
+                let now = mirror.clock.now();
+                if let Some(row) = &row
+                    && row.checked <= now
+                    && now.since(row.checked) < member.policy.tag_ttl
+                {
+                    return Ok(row.content.clone());
+                }
                 let fetched = fetching
                     .await
                     .and_then(|list| serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string())));

@@ -49,6 +49,10 @@ impl Mirror {
         let fetch = || {
             let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
             async move {
+                // Another fetch may have ended between this request's look and its turn.
+                if let Some(held) = mirror.granted_manifest(&member, &scope, digest).await {
+                    return Ok((held, Outcome::Hit));
+                }
                 let deadline = member.upstream.patience();
                 let fetched = mirror.obtain(&member, &scope, digest, deadline).await;
                 match &fetched {
@@ -135,6 +139,11 @@ impl Mirror {
         }
         let fetched = upstream.get_manifest(&scope.repository, &reference, deadline).await?;
         if Digest::of(digest.algorithm(), &fetched.bytes) != digest {
+            // The digest of a signed schema 1 manifest is that of a part of it.
+            let inspected = Inspected::read(&fetched.bytes, fetched.content_type.as_ref());
+            if matches!(inspected, Err(NotAManifest::Schema1)) {
+                return Err(schema_1(member, scope));
+            }
             self.blame(member, scope, &reference, fetched.endpoint);
             upstream.distrust(fetched.endpoint, digest);
             return Err(upstream.error_at(fetched.endpoint, Failure::BadDigest).into());
@@ -182,11 +191,7 @@ impl Mirror {
         let upstream = &member.upstream;
         let inspected =
             Inspected::read(&fetched.bytes, fetched.content_type.as_ref()).map_err(|problem| match problem {
-                NotAManifest::Schema1 => {
-                    tracing::warn!(authority = member.name(), repository = %scope.repository,
-                    "upstream has only a schema 1 manifest, which cannot be verified: answered as missing");
-                    member.not_found(false)
-                }
+                NotAManifest::Schema1 => schema_1(member, scope),
                 NotAManifest::NotJson | NotAManifest::Ambiguous | NotAManifest::Untyped => {
                     let why = format!("what it sent is no manifest: {problem}");
                     upstream.error_at(fetched.endpoint, Failure::Refused(why)).into()
@@ -244,4 +249,10 @@ impl Mirror {
         tracing::warn!(authority = member.name(), repository = %scope.repository, %reference, endpoint = %error.endpoint,
             "upstream sent a manifest that is not the one asked for; nothing of it was kept");
     }
+}
+
+fn schema_1(member: &Member, scope: &Scope) -> PullError {
+    tracing::warn!(authority = member.name(), repository = %scope.repository,
+        "upstream has only a schema 1 manifest, which cannot be verified: answered as missing");
+    member.not_found(false)
 }

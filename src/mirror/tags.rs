@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::coalesce::Role;
 use crate::index::{Change, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
@@ -35,6 +36,19 @@ pub(super) struct Checked {
     stale_because: Option<String>,
 }
 
+enum Known {
+    Answer(Checked),
+    /// Upstream has to be asked; the copy that is held, if any.
+    Ask(Option<Copy>),
+}
+
+impl Checked {
+    fn seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
+        let (outcome, age) = (self.outcome.seen_by(role), Some(now.since(self.at)));
+        self.manifest.answer(Provenance { outcome, age, stale_because: self.stale_because })
+    }
+}
+
 impl Mirror {
     pub(super) async fn manifest_by_tag(
         self: &Arc<Self>,
@@ -42,6 +56,25 @@ impl Mirror {
         scope: &Scope,
         tag: &Tag,
     ) -> Result<ManifestAnswer, PullError> {
+        if let Known::Answer(answer) = self.without_asking(member, scope, tag).await? {
+            return Ok(answer.seen_by(Role::Led, self.clock.now()));
+        }
+        let check = || {
+            let (mirror, member) = (Arc::clone(self), Arc::clone(member));
+            let (scope, tag) = (scope.clone(), tag.clone());
+            async move { mirror.check(&member, &scope, &tag).await }
+        };
+        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
+        Ok(checked?.seen_by(role, self.clock.now()))
+    }
+
+    /// What can be said of a tag from what is known here, if upstream need not, or must not, be asked.
+    async fn without_asking(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        tag: &Tag,
+    ) -> Result<Known, PullError> {
         let row = self.tag_row(member, scope, tag).await;
         let copy = self.held_copy(member, scope, row.clone()).await;
         let now = self.clock.now();
@@ -50,8 +83,12 @@ impl Mirror {
             let age = now.since(copy.row.checked);
             // A check that lies ahead is one from before the clock was set back.
             let fresh = copy.row.checked <= now && matches!(ttl, Ttl::For(ttl) if age < ttl);
+            let answer = |outcome, stale_because| {
+                let manifest = copy.manifest.clone();
+                Ok(Known::Answer(Checked { manifest, outcome, at: copy.row.checked, stale_because }))
+            };
             if fresh || ttl == Ttl::Immutable {
-                return Ok(copy.manifest.clone().answer(Provenance { age: Some(age), ..Provenance::of(Outcome::Hit) }));
+                return answer(Outcome::Hit, None);
             }
             let because = if member.policy.offline {
                 Some("this upstream is offline by configuration".to_owned())
@@ -59,8 +96,7 @@ impl Mirror {
                 (now < copy.row.hold_until).then(|| "the last check failed a moment ago".to_owned())
             };
             if because.is_some() && member.within_max_stale(age) {
-                let provenance = Provenance { outcome: Outcome::Stale, age: Some(age), stale_because: because };
-                return Ok(copy.manifest.clone().answer(provenance));
+                return answer(Outcome::Stale, because);
             }
         }
         let is_tombstone =
@@ -69,17 +105,7 @@ impl Mirror {
         if member.policy.offline || (copy.is_none() && missing) {
             return Err(member.not_found(true));
         }
-        let check = || {
-            let (mirror, member) = (Arc::clone(self), Arc::clone(member));
-            let (scope, tag, copy) = (scope.clone(), tag.clone(), copy.clone());
-            async move { mirror.check(&member, &scope, &tag, copy).await }
-        };
-        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
-        let checked = checked?;
-        let outcome = checked.outcome.seen_by(role);
-        let age = self.clock.now().since(checked.at);
-        let provenance = Provenance { outcome, age: Some(age), stale_because: checked.stale_because };
-        Ok(checked.manifest.answer(provenance))
+        Ok(Known::Ask(copy))
     }
 
     async fn tag_row(&self, member: &Member, scope: &Scope, tag: &Tag) -> Option<TagRow> {
@@ -99,13 +125,12 @@ impl Mirror {
     }
 
     /// Asks upstream what the tag points to, records it, and says what to serve.
-    async fn check(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        scope: &Scope,
-        tag: &Tag,
-        copy: Option<Copy>,
-    ) -> Result<Checked, PullError> {
+    async fn check(self: &Arc<Self>, member: &Arc<Member>, scope: &Scope, tag: &Tag) -> Result<Checked, PullError> {
+        // Another check may have ended between this request's look and its turn.
+        let copy = match self.without_asking(member, scope, tag).await? {
+            Known::Answer(answer) => return Ok(answer),
+            Known::Ask(copy) => copy,
+        };
         let found = self.ask_for_tag(member, scope, tag, copy.as_ref()).await;
         let counted = |result| {
             if copy.is_some() {

@@ -30,7 +30,7 @@ pub(super) struct Line {
     pub(super) problem: Option<String>,
 }
 
-/// Follows a response to its end and reports it when dropped.
+/// Follows a request to the end of its answer and reports it when dropped.
 pub(super) struct Completion {
     pub(super) line: Line,
     started: Instant,
@@ -110,7 +110,8 @@ impl Drop for Completion {
         // Microseconds are as far as these figures can be trusted.
         let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         // A client that left before the end; a failure of ours has its own words.
-        let left = line.status == CLIENT_LEFT || (line.method == "GET" && self.sent_bytes < self.expected_bytes);
+        let left = line.problem.is_none()
+            && (line.status == CLIENT_LEFT || (line.method == "GET" && self.sent_bytes < self.expected_bytes));
         let problem = line.problem.as_deref().or(left.then_some("the client left"));
         macro_rules! write_at {
             ($level:ident) => {

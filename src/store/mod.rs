@@ -139,6 +139,11 @@ impl Store {
         .await
     }
 
+    /// A blob of so many bytes was counted and is not there any more.
+    pub fn count_missing(&self, size_bytes: u64) {
+        self.space.forget_stored(size_bytes);
+    }
+
     /// Bytes of blobs that the index counted at start-up.
     pub fn set_stored(&self, size_bytes: u64) {
         self.space.set_stored(size_bytes);

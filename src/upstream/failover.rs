@@ -105,6 +105,11 @@ impl Upstream {
         distrusted.insert((endpoint, digest), now.plus(WINDOW));
     }
 
+    /// Whether there is an endpoint that may be asked for this digest.
+    pub fn trusts_any(&self, digest: crate::oci::Digest) -> bool {
+        (0..self.endpoints.len()).any(|endpoint| !self.distrusts(endpoint, digest))
+    }
+
     pub(super) fn distrusts(&self, endpoint: usize, digest: crate::oci::Digest) -> bool {
         let distrusted = self.distrusted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         distrusted.get(&(endpoint, digest)).is_some_and(|until| self.clock.now() < *until)

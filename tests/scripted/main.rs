@@ -9,6 +9,9 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::float_cmp,
+    clippy::unused_self,
+    clippy::type_complexity,
     reason = "a test crate"
 )]
 

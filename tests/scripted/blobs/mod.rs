@@ -1,8 +1,20 @@
 //! Fills, readers, ranges, resume, grants: what is promised about a blob.
 
 mod coalescing;
+mod grants;
+mod heads;
+mod index_loss;
+mod kill;
+mod leftovers;
+mod no_room;
+mod process;
+mod proofs;
+mod ranges;
 mod readers;
+mod restart;
 mod resume;
+mod sizes;
+mod storage;
 mod tail;
 
 use std::time::Duration;

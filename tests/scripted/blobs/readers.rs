@@ -39,7 +39,7 @@ async fn a_range_that_is_there_is_whole_while_the_fill_runs() {
     upstream.script(blobs().get().once().stall_after(300_000, &gate));
     let range = mirror.client().range(&path_of(&digest), "100000-199999").await;
     assert_eq!((range.status, range.header("content-range")), (206, "bytes 100000-199999/1000000"));
-    assert_eq!(range.body, content.slice(100_000, 200_000));
+    assert!(range.body == content.slice(100_000, 200_000));
     assert_eq!(gate.arrivals(), 1, "the fill has not gone on meanwhile");
     gate.open();
 }

@@ -22,7 +22,7 @@ async fn a_download_goes_on_where_its_connection_broke() {
     upstream.script(blobs().get().once().cut_after(100));
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     let answer = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(answer.body, content.to_bytes());
+    assert!(answer.body == content.to_bytes());
     assert_eq!(starts(&upstream), [None, Some(BREAK), Some(BREAK + 100)]);
     assert_eq!((upstream.bytes_sent_of(&digest), mismatches(&mirror)), (SIZE, 0));
 }
@@ -35,7 +35,7 @@ async fn a_body_that_stops_coming_is_resumed_on_a_new_connection() {
     upstream.script(blobs().get().once().hang_after(BREAK));
     let mirror = Mirror::start(one(&upstream, "idle_timeout = \"300ms\"")).await;
     let answer = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(answer.body, content.to_bytes());
+    assert!(answer.body == content.to_bytes());
     assert_eq!(starts(&upstream), [None, Some(BREAK)]);
 }
 
@@ -49,7 +49,7 @@ async fn the_next_endpoint_sends_the_rest_and_the_hash_carries_on() {
     let toml = format!("[upstreams.\"docker.io\"]\nendpoints = [\"{}\", \"{}\"]\n", first.url(), second.url());
     let mirror = Mirror::start(toml).await;
     let answer = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(answer.body, content.to_bytes());
+    assert!(answer.body == content.to_bytes());
     assert_eq!((starts(&first), starts(&second)), (vec![None], vec![Some(BREAK)]));
 }
 
@@ -66,7 +66,7 @@ async fn a_resumed_download_asks_the_registry_for_its_redirect_anew() {
     cdn.script(files().get().once().cut_after(BREAK));
     let mirror = Mirror::of("docker.io", registry.url()).await;
     let answer = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(answer.body, content.to_bytes());
+    assert!(answer.body == content.to_bytes());
     let asked: Vec<_> =
         cdn.requests().into_iter().map(|request| (request.path.clone(), request.range_start())).collect();
     assert_eq!(asked, [("/cdn/first".to_owned(), None), ("/cdn/second".to_owned(), Some(BREAK))]);
@@ -81,7 +81,7 @@ async fn an_upstream_that_ignores_range_is_read_again_and_compared() {
     upstream.script(blobs().get().ranged().once().ignore_range());
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     let answer = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(answer.body, content.to_bytes());
+    assert!(answer.body == content.to_bytes());
     assert_eq!(upstream.gets_of(&digest), 2);
 }
 
@@ -89,7 +89,9 @@ async fn an_upstream_that_ignores_range_is_read_again_and_compared() {
 #[tokio::test]
 async fn a_restart_that_differs_from_what_was_announced_cuts_the_readers_and_starts_anew() {
     let upstream = Upstream::start().await;
-    let content = blob(SIZE, 6);
+    // Much more follows than a pipe holds: the download must not wait for someone to take it.
+    let size = 64 * SIZE;
+    let content = blob(size, 6);
     let digest = upstream.blob("library/app", &content);
     // The lie comes first: what follows it differs, and is right.
     upstream.script(blobs().get().unranged().once().wrong_byte_at(1000).cut_after(BREAK));
@@ -102,7 +104,7 @@ async fn a_restart_that_differs_from_what_was_announced_cuts_the_readers_and_sta
     assert_eq!(rest(&mut first).await, (Vec::new(), false));
     assert_eq!(given, content.with_wrong_byte(1000).slice(0, BREAK), "and it is not changed under the reader");
     let second = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(second.body, content.to_bytes());
+    assert!(second.body == content.to_bytes());
     assert_eq!(starts(&upstream), [None, Some(BREAK), None]);
     assert_eq!(mismatches(&mirror), 0, "nobody can tell which answer was the lie");
 }
@@ -125,7 +127,7 @@ async fn a_rest_that_is_not_the_range_asked_for_is_never_spliced() {
         let (given, complete) = rest(&mut first).await;
         assert!(!complete && given == content.slice(0, given.len() as u64));
         let second = mirror.client().get(&path_of(&digest)).await;
-        assert_eq!(second.body, content.to_bytes());
+        assert!(second.body == content.to_bytes());
         assert_eq!(starts(&upstream), [None, Some(BREAK), None]);
     }
 }
@@ -141,7 +143,7 @@ async fn a_size_that_changes_between_two_answers_starts_the_download_anew() {
     assert_eq!(first.content_length(), Some(700_000));
     assert!(!rest(&mut first).await.1);
     let second = mirror.client().get(&path_of(&digest)).await;
-    assert_eq!(second.body, content.to_bytes());
+    assert!(second.body == content.to_bytes());
 }
 
 /// What there is waits for the next request, whoever asks and however the last one failed.
@@ -161,7 +163,7 @@ async fn a_download_that_had_to_give_up_is_taken_up_by_the_next_request() {
     quiet(&mirror).await;
     assert_eq!(partial_files(&mirror).len(), 2, "the bytes and their sidecar");
     let answer = client.get(&path_of(&digest)).await;
-    assert_eq!(answer.body, content.to_bytes());
+    assert!(answer.body == content.to_bytes());
     assert_eq!(starts(&upstream), [None, Some(BREAK), Some(BREAK), Some(BREAK)]);
     assert_eq!(upstream.bytes_sent_of(&digest).saturating_sub(SIZE), error_bytes(&upstream));
 }

@@ -61,7 +61,8 @@ async fn t16_a_lie_about_a_small_blob_is_a_clean_502() {
         let upstream = Upstream::start().await;
         let content = blob(size, 30);
         let digest = upstream.blob("library/app", &content);
-        upstream.script(blobs().get().once().wrong_byte_at(0));
+        let gate = Gate::closed();
+        upstream.script(blobs().get().once().wrong_byte_at(0).stall_after(WITHHELD as u64, &gate));
         let mirror = Mirror::of("docker.io", upstream.url()).await;
         let mut response = open(&mirror.client(), &path_of(&digest)).await;
         if clean {
@@ -71,8 +72,9 @@ async fn t16_a_lie_about_a_small_blob_is_a_clean_502() {
             assert!(complete && body["errors"][0]["message"].as_str().unwrap().contains("digest"), "{body}");
         } else {
             assert_eq!(response.status(), 200, "{size}");
-            let (given, complete) = rest(&mut response).await;
-            assert_eq!((given.len(), complete), (1, false), "all but the tail");
+            assert_eq!(take(&mut response, 1).await.len(), 1, "all but the tail");
+            gate.open();
+            assert_eq!(rest(&mut response).await, (Vec::new(), false));
         }
         quiet(&mirror).await;
         assert_eq!((stored_files(&mirror), partial_files(&mirror)), (Vec::new(), Vec::new()));
@@ -114,7 +116,7 @@ async fn a_lie_of_one_endpoint_is_made_good_by_the_next() {
         assert_eq!((first.status().as_u16(), complete), (200, size == 40_000), "{size}");
         assert!(!complete || given == content.to_bytes());
         let second = mirror.client().get(&path_of(&digest)).await;
-        assert_eq!(second.body, content.to_bytes());
+        assert!(second.body == content.to_bytes());
         assert_eq!((liar.gets_of(&digest), honest.gets_of(&digest)), (1, 1), "{size}");
     }
 }

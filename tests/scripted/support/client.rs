@@ -99,3 +99,14 @@ impl Client {
         request.send().await
     }
 }
+
+/// These bytes on a connection of their own, and all that comes back: for what no HTTP library would send.
+pub(crate) async fn raw(address: SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}

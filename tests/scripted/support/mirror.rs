@@ -16,6 +16,7 @@ use super::client::Client;
 /// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
 pub(crate) struct Builder {
     shutdown_deadline: &'static str,
+    listen: String,
     server: String,
     storage: String,
     toml: String,
@@ -42,6 +43,7 @@ impl Mirror {
     pub(crate) fn builder(toml: impl Into<String>) -> Builder {
         Builder {
             shutdown_deadline: "5s",
+            listen: "127.0.0.1:0".to_owned(),
             server: String::new(),
             storage: String::new(),
             toml: toml.into(),
@@ -77,6 +79,34 @@ impl Mirror {
         let text = self.app.metrics.encode();
         let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
         found.unwrap_or(0.0)
+    }
+
+    /// Resolves when so many requests have come in and are being answered.
+    pub(crate) async fn wait_for_requests_in_flight(&self, n: u32) {
+        let there = async {
+            while self.app.metrics.requests_in_flight.get() < i64::from(n) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), there).await.expect("the requests come in");
+    }
+
+    /// Pulls an image by its tag, with all that it lists, and waits until that is stored.
+    pub(crate) async fn pull_whole(&self, repository: &str, tag: &str) {
+        let manifest = self.client().get(&format!("/v2/{repository}/manifests/{tag}")).await;
+        assert_eq!(manifest.status, 200, "{repository}:{tag}: {}", manifest.text());
+        let listed = manifest.json();
+        let layers = listed["layers"].as_array().cloned().unwrap_or_default();
+        for part in layers.iter().chain(listed.get("config")) {
+            let path = format!("/v2/{repository}/blobs/{}", part["digest"].as_str().unwrap());
+            assert_eq!(self.client().get(&path).await.status, 200, "{path}");
+            let stored = async {
+                while self.client().head(&path).await.header("cache-status") != "roadstead; hit" {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), stored).await.expect("what was pulled is stored");
+        }
     }
 
     /// Stops in order, as after SIGTERM.
@@ -124,6 +154,11 @@ impl Builder {
         Self { directory: Some(directory), ..self }
     }
 
+    /// In place of a free port on `127.0.0.1`.
+    pub(crate) fn listen(self, address: &str) -> Self {
+        Self { listen: address.to_owned(), ..self }
+    }
+
     /// More lines in `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
@@ -142,7 +177,8 @@ impl Builder {
         let directory = self.directory.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"{}\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            "[server]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"{}\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            self.listen,
             self.shutdown_deadline,
             self.server,
             path.display(),

@@ -1,0 +1,63 @@
+//! What a pull costs, measured on the real program. `benches/README.md` says how to repeat it.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "figures on standard output, progress on standard error"
+)]
+
+mod arguments;
+mod client;
+mod measure;
+mod programs;
+mod pull;
+mod report;
+mod support;
+mod usage;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Wanted};
+use measure::Bench;
+use report::Report;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(Wanted::Run(arguments)) => arguments,
+        Ok(Wanted::Text(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let missing =
+        programs::missing(arguments.measurements.iter().flat_map(|measurement| measurement.programs()).copied());
+    if !missing.is_empty() {
+        eprintln!("these programs are missing: {}", missing.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
+    // On this thread, because the programs that it starts are killed when their starter's thread ends.
+    let report = runtime.block_on(run(&arguments));
+    if arguments.quick {
+        println!("A quick run: these figures mean nothing.");
+    }
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, report.json()).expect("the file for the figures is writable");
+    }
+    if report.is_as_promised() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run(arguments: &Arguments) -> Report {
+    let bench = Bench::new(arguments.quick);
+    let mut report = Report::new(arguments.quick);
+    for measurement in &arguments.measurements {
+        eprintln!("{}: {}", measurement.name(), measurement.about());
+        let figures = measurement.run(&bench).await;
+        print!("{}", report.add(measurement.name(), figures));
+    }
+    report
+}

@@ -1,0 +1,105 @@
+//! The measurements. Each starts its own programs in its own folder, and stops them.
+
+mod black_hole;
+mod coalescing;
+mod cold;
+mod hits;
+mod readers;
+mod rows;
+mod start;
+mod tags;
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::report::Figure;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measurement {
+    Coalescing,
+    Tags,
+    Readers,
+    Start,
+    Cold,
+    BlackHole,
+    Hits,
+}
+
+impl Measurement {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Coalescing, Self::Tags, Self::Readers, Self::Start, Self::Cold, Self::BlackHole, Self::Hits];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Coalescing => "coalescing",
+            Self::Tags => "tags",
+            Self::Readers => "readers",
+            Self::Start => "start",
+            Self::Cold => "cold",
+            Self::BlackHole => "black-hole",
+            Self::Hits => "hits",
+        }
+    }
+
+    pub(crate) const fn about(self) -> &'static str {
+        match self {
+            Self::Coalescing => "copies fetched when many clients ask for one cold blob at once",
+            Self::Tags => "upstream requests of image pulls by a tag that is fresh",
+            Self::Readers => "private memory with 100 readers on one running fill",
+            Self::Start => "time to listening: empty, with a million blobs, and after kill -9",
+            Self::Cold => "a cold pull against the same pull straight from upstream",
+            Self::BlackHole => "pulls while upstream swallows packets",
+            Self::Hits => "hits against nginx with the same files",
+        }
+    }
+
+    /// Programs, besides Roadstead, that it needs.
+    pub(crate) const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Coalescing | Self::Tags | Self::Readers | Self::Start => &["setpriv", "sh"],
+            Self::Cold => &["setpriv", "sh", "docker-registry"],
+            Self::BlackHole => &["setpriv", "sh", "docker-registry", "ip", "iptables", "nsenter", "sleep", "unshare"],
+            Self::Hits => &["setpriv", "sh", "nginx"],
+        }
+    }
+
+    pub(crate) async fn run(self, bench: &Bench) -> Vec<Figure> {
+        match self {
+            Self::Coalescing => Box::pin(coalescing::measure(bench)).await,
+            Self::Tags => Box::pin(tags::measure(bench)).await,
+            Self::Readers => Box::pin(readers::measure(bench)).await,
+            Self::Start => Box::pin(start::measure(bench)).await,
+            Self::Cold => Box::pin(cold::measure(bench)).await,
+            Self::BlackHole => Box::pin(black_hole::measure(bench)).await,
+            Self::Hits => Box::pin(hits::measure(bench)).await,
+        }
+    }
+}
+
+/// What the measurements have in common.
+pub(crate) struct Bench {
+    quick: bool,
+    folder: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new(quick: bool) -> Self {
+        // Beside the build and not in /tmp, which may be memory.
+        let folder = tempfile::Builder::new().prefix("pull-").tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+        Self { quick, folder: folder.expect("the build's folder is writable") }
+    }
+
+    /// Where something of this name may make its folder.
+    fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A size or a number, or a small one.
+    fn scale<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+}
+
+/// Bytes.
+const MIB: u64 = 1024 * 1024;

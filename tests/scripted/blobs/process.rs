@@ -1,0 +1,70 @@
+//! The real program as a child process, to be killed.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::client::Client;
+use crate::support::upstream::Upstream;
+
+pub(super) struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Process {
+    /// Serves `docker.io` from this upstream, below this directory.
+    pub(super) async fn start(directory: &Path, upstream: &Upstream) -> Self {
+        let config = directory.join("roadstead.toml");
+        let toml = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n[storage]\npath = \"{}\"\n{}",
+            directory.join("data").display(),
+            super::one(upstream, ""),
+        );
+        std::fs::write(&config, toml).unwrap();
+        let mut serve = Command::new(env!("CARGO_BIN_EXE_roadstead"));
+        serve.arg("serve").arg("--config").arg(config).env_clear();
+        serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        tokio::task::spawn_blocking(move || Self::listening(serve.spawn().unwrap())).await.unwrap()
+    }
+
+    /// Reads what the program says until it has said where it listens.
+    fn listening(mut child: Child) -> Self {
+        let (said, address) = std::sync::mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let err = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listen = move |line: &str| {
+            let address = line.split_once("listening on http://")?.1.split_whitespace().next()?;
+            address.trim_end_matches('/').parse::<SocketAddr>().ok()
+        };
+        let other = said.clone();
+        // Both pipes are emptied to the end, or the program would wait for them.
+        std::thread::spawn(move || {
+            err.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| other.send(at)));
+        });
+        std::thread::spawn(move || {
+            out.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| said.send(at)));
+        });
+        let address = address.recv_timeout(crate::support::upstream::PATIENCE).expect("the program listens");
+        Self { child, address }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail where it was killed already.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}

@@ -1,0 +1,111 @@
+//! HEADs that tell nothing, or something that is over by the time of the GET.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::upstream;
+use crate::support::image::{Image, image};
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
+
+const TAG: &str = "/v2/org/app/manifests/1";
+
+async fn one() -> (Upstream, Mirror, Image, Image) {
+    let registry = Upstream::start().await;
+    let (app, newer) = (image(&[blob(10, 1)]), image(&[blob(10, 2)]));
+    registry.publish("org/app", "1", &app);
+    registry.publish_untagged("org/app", &newer);
+    let mirror = Mirror::start(upstream("docker.io", &registry, "")).await;
+    (registry, mirror, app, newer)
+}
+
+fn counts(registry: &Upstream) -> (usize, usize) {
+    (registry.count(Method::HEAD, Kind::Manifest), registry.count(Method::GET, Kind::Manifest))
+}
+
+#[tokio::test]
+async fn t23_a_tag_that_moves_between_head_and_get_is_bound_to_the_bytes_it_is_served_with() {
+    let (registry, mirror, app, newer) = one().await;
+    registry.move_tag_after_heads("org/app", "1", 1, &newer.digest);
+    let client = mirror.client();
+    let answer = client.get(TAG).await;
+    assert_eq!((answer.header("docker-content-digest"), &answer.body), (app.digest.as_str(), &app.manifest));
+    mirror.advance(Duration::from_mins(1));
+    let answer = client.get(TAG).await;
+    assert_eq!((answer.header("docker-content-digest"), &answer.body), (newer.digest.as_str(), &newer.manifest));
+}
+
+#[tokio::test]
+async fn t23_a_digest_that_head_named_and_get_does_not_have_is_asked_for_by_tag() {
+    let (registry, mirror, app, newer) = one().await;
+    let (old, new) = (app.digest.clone(), newer.digest.clone());
+    registry.script(manifests().head().once().then(move |contents| {
+        contents.tag("org/app", "1", &new);
+        contents.remove_manifest("org/app", &old);
+    }));
+    let answer = mirror.client().get(TAG).await;
+    assert_eq!((answer.status, answer.header("docker-content-digest")), (200, newer.digest.as_str()));
+    assert_eq!(answer.body, newer.manifest);
+    let asked: Vec<_> = registry.requests().iter().map(|r| r.reference.clone().unwrap()).collect();
+    assert_eq!(asked, ["1", &app.digest, "1"]);
+}
+
+#[tokio::test]
+async fn where_head_is_refused_get_is_used_and_head_not_tried_again() {
+    for status in [401, 403, 405] {
+        let (registry, mirror, app, newer) = one().await;
+        registry.refuse_head(Kind::Manifest, status);
+        assert_eq!(mirror.client().get(TAG).await.body, app.manifest, "{status}");
+        assert_eq!(counts(&registry), (1, 1), "{status}");
+        mirror.advance(Duration::from_mins(1));
+        assert_eq!(mirror.client().get(TAG).await.body, app.manifest);
+        registry.tag("org/app", "1", &newer.digest);
+        mirror.advance(Duration::from_mins(1));
+        assert_eq!(mirror.client().get(TAG).await.body, newer.manifest);
+        assert_eq!(counts(&registry), (1, 3), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn where_head_names_no_digest_the_body_is_hashed_and_head_not_tried_again() {
+    let (registry, mirror, app, newer) = one().await;
+    registry.script(manifests().always().without_digest_header());
+    let answer = mirror.client().get(TAG).await;
+    assert_eq!((answer.header("docker-content-digest"), &answer.body), (app.digest.as_str(), &app.manifest));
+    assert_eq!(counts(&registry), (1, 1));
+    registry.tag("org/app", "1", &newer.digest);
+    mirror.advance(Duration::from_mins(1));
+    let answer = mirror.client().get(TAG).await;
+    assert_eq!((answer.header("docker-content-digest"), &answer.body), (newer.digest.as_str(), &newer.manifest));
+    assert_eq!(counts(&registry), (1, 2));
+}
+
+#[tokio::test]
+async fn a_digest_header_that_is_not_that_of_the_body_is_never_trusted() {
+    let (registry, mirror, app, newer) = one().await;
+    // HEAD is refused, and the GET by tag carries another manifest's digest.
+    registry.refuse_head(Kind::Manifest, 405);
+    registry.script(manifests().get().always().digest_header(&newer.digest));
+    let answer = mirror.client().get(TAG).await;
+    assert_eq!((answer.header("docker-content-digest"), &answer.body), (app.digest.as_str(), &app.manifest));
+    registry.clear_script();
+    let answer = mirror.client().get(&format!("/v2/org/app/manifests/{}", newer.digest)).await;
+    assert_eq!(answer.body, newer.manifest, "nothing was kept under the digest of the lie");
+}
+
+#[tokio::test]
+async fn one_check_has_one_deadline_for_all_that_it_asks() {
+    let (registry, mirror, app, newer) = one().await;
+    let lines = "check_timeout = \"2s\"\nresponse_timeout = \"1h\"\nbreaker_window = \"0s\"";
+    let mirror = mirror.stop().await.start_with(upstream("docker.io", &registry, lines)).await;
+    mirror.pull_whole("org/app", "1").await;
+    registry.tag("org/app", "1", &newer.digest);
+    mirror.advance(Duration::from_mins(1));
+    // Each in time by itself, and both together are not.
+    registry.script(manifests().head().once().delay(Duration::from_millis(1500)));
+    registry.script(manifests().get().up_to(1).delay(Duration::from_millis(1500)));
+    let answer = mirror.client().get(TAG).await;
+    assert_eq!((answer.status, &answer.body), (200, &app.manifest));
+    assert!(answer.header("warning").starts_with("299 - "), "the GET was given a deadline of its own");
+}

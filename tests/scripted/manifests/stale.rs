@@ -1,0 +1,151 @@
+//! A copy is held and its check fails: stale by cause (design §4).
+
+use std::time::Duration;
+
+use super::upstream;
+use crate::support::image::{Builder, Image, image, index};
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
+
+const QUICK: &str = "check_timeout = \"300ms\"\nresponse_timeout = \"1s\"\nbreaker_window = \"0s\"";
+
+/// `1` is an image that was pulled whole, `part` one whose layer was not, `index` an index without its images.
+async fn three() -> (Upstream, Mirror, [(&'static str, Image); 3]) {
+    let registry = Upstream::start().await;
+    let (whole, part) = (image(&[blob(10, 1)]), image(&[blob(10, 2)]));
+    let list = index(&[&Builder::new().layer(blob(10, 3)).build()]);
+    let images = [("1", whole), ("part", part), ("index", list)];
+    for (tag, image) in &images {
+        registry.publish("org/app", tag, image);
+    }
+    let mirror = Mirror::start(upstream("docker.io", &registry, QUICK)).await;
+    mirror.pull_whole("org/app", "1").await;
+    for tag in ["part", "index"] {
+        assert_eq!(mirror.client().get(&format!("/v2/org/app/manifests/{tag}")).await.status, 200);
+    }
+    let config = images[1].1.config().digest.clone();
+    assert_eq!(mirror.client().get(&format!("/v2/org/app/blobs/{config}")).await.status, 200);
+    mirror.advance(Duration::from_mins(2));
+    registry.forget_requests();
+    (registry, mirror, images)
+}
+
+async fn assert_stale(mirror: &Mirror, (tag, image): &(&str, Image), cause: &str) {
+    let answer = mirror.client().get(&format!("/v2/org/app/manifests/{tag}")).await;
+    assert_eq!((answer.status, &answer.body), (200, &image.manifest), "{cause}: {tag}");
+    let warning = answer.header("warning");
+    assert!(warning.starts_with("299 - \"served stale: ") && warning.ends_with('"'), "{cause}: {warning}");
+    assert!(answer.header("cache-status").contains("stale"), "{cause}");
+    assert!(answer.header("age").parse::<u64>().unwrap() >= 120, "{cause}: its age is that of the last good check");
+}
+
+#[tokio::test]
+async fn after_a_network_failure_an_index_and_a_whole_image_are_served_and_a_part_is_not() {
+    for (cause, step, status) in [
+        ("cut", every_request().always().cut_before_headers(), 502),
+        ("5xx", every_request().always().status(503), 502),
+        ("timeout", every_request().always().hang_before_headers(), 504),
+        ("nonsense", every_request().always().says("HTTP/9 what\r\n\r\n"), 502),
+    ] {
+        let (registry, mirror, [whole, part, list]) = three().await;
+        registry.script(step);
+        assert_stale(&mirror, &whole, cause).await;
+        assert_stale(&mirror, &list, cause).await;
+        let answer = mirror.client().get(&format!("/v2/org/app/manifests/{}", part.0)).await;
+        assert_eq!(answer.status, status, "{cause}: its layer is not held, so the client may go to its next host");
+    }
+}
+
+#[tokio::test]
+async fn with_upstream_gone_the_same() {
+    let (registry, mirror, [whole, part, list]) = three().await;
+    registry.stop().await;
+    assert_stale(&mirror, &whole, "refused").await;
+    assert_stale(&mirror, &list, "refused").await;
+    assert_eq!(mirror.client().get(&format!("/v2/org/app/manifests/{}", part.0)).await.status, 502);
+    let served = mirror.metric("roadstead_stale_serves_total{authority=\"docker.io\"}");
+    assert_eq!(served, 2.0, "t24 stale answers are counted");
+}
+
+#[tokio::test]
+async fn a_ration_is_no_reason_to_refuse_anything_held() {
+    let (registry, mirror, all) = three().await;
+    registry.script(every_request().always().too_many_requests("60"));
+    for each in &all {
+        assert_stale(&mirror, each, "429").await;
+    }
+    assert_eq!(registry.requests().len(), 1, "t28 the breaker knows for the others");
+}
+
+#[tokio::test]
+async fn t13_words_of_upstreams_own_are_no_reason_to_serve_stale() {
+    for status in [400, 402, 451] {
+        let (registry, mirror, [whole, ..]) = three().await;
+        registry.script(every_request().always().status(status));
+        let answer = mirror.client().get(&format!("/v2/org/app/manifests/{}", whole.0)).await;
+        assert_eq!(answer.status, 502, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_for_people_in_place_of_a_manifest_is_a_failure() {
+    let (registry, mirror, [whole, part, _]) = three().await;
+    registry.script(manifests().always().html().without_digest_header());
+    assert_stale(&mirror, &whole, "html").await;
+    assert_eq!(mirror.client().get(&format!("/v2/org/app/manifests/{}", part.0)).await.status, 502);
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/unseen").await.status, 502, "and nothing of it is served");
+}
+
+#[tokio::test]
+async fn a_held_tag_is_not_checked_again_for_the_longer_of_its_ttl_and_ten_seconds_and_retry_after() {
+    for (ttl, step, hold) in [
+        ("1s", manifests().always().status(500), 10),
+        ("30s", manifests().always().status(500), 30),
+        ("1s", manifests().always().too_many_requests("45"), 45),
+        ("50s", manifests().always().too_many_requests("45"), 50),
+    ] {
+        let registry = Upstream::start().await;
+        registry.publish("org/app", "1", &index(&[]));
+        let toml = upstream("docker.io", &registry, &format!("tag_ttl = \"{ttl}\"\n{QUICK}"));
+        let mirror = Mirror::start(toml).await;
+        let pull = async || mirror.client().get("/v2/org/app/manifests/1").await;
+        assert_eq!(pull().await.status, 200);
+        mirror.advance(Duration::from_mins(2));
+        registry.forget_requests();
+        registry.script(step);
+        for seconds in [0, 0, hold - 2] {
+            mirror.advance(Duration::from_secs(seconds));
+            assert!(pull().await.header("warning").starts_with("299 "));
+            assert_eq!(registry.requests().len(), 1, "{ttl}, held for {hold} s");
+        }
+        mirror.advance(Duration::from_secs(3));
+        assert!(pull().await.header("warning").starts_with("299 "));
+        assert_eq!(registry.requests().len(), 2, "{ttl}, held for {hold} s");
+        registry.clear_script();
+        mirror.advance(Duration::from_mins(2));
+        let answer = pull().await;
+        assert!(answer.headers.get("warning").is_none(), "upstream is back");
+        assert_eq!(answer.header("age"), "0");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_upstream_costs_one_wait_for_all_tags() {
+    let registry = Upstream::start().await;
+    for tag in ["1", "2", "3"] {
+        registry.publish("org/app", tag, &index(&[]));
+    }
+    let toml = upstream("docker.io", &registry, "check_timeout = \"300ms\"\nbreaker_window = \"1h\"");
+    let mirror = Mirror::start(toml).await;
+    for tag in ["1", "2", "3"] {
+        assert_eq!(mirror.client().get(&format!("/v2/org/app/manifests/{tag}")).await.status, 200);
+    }
+    mirror.advance(Duration::from_mins(2));
+    registry.forget_requests();
+    registry.script(every_request().always().hang_before_headers());
+    for tag in ["1", "2", "3", "1"] {
+        let answer = mirror.client().get(&format!("/v2/org/app/manifests/{tag}")).await;
+        assert!(answer.status == 200 && answer.header("warning").starts_with("299 "), "{tag}");
+    }
+    assert_eq!(registry.requests().len(), 1, "t32 a timeout opens the breaker");
+}
