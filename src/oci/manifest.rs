@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::{Digest, MediaType};
+use super::{Digest, MediaType, read_object};
 
 /// What a manifest says about itself, read from its exact bytes; the bytes are never written again.
 #[derive(Debug, Clone)]
@@ -101,7 +101,7 @@ impl Inspected {
         if content_type.is_some_and(MediaType::is_schema_1) {
             return Err(NotAManifest::Schema1);
         }
-        let raw: Raw = serde_json::from_slice(body).map_err(|_syntax| NotAManifest::NotJson)?;
+        let raw: Raw = read_object(body).ok_or(NotAManifest::NotJson)?;
         let body_type = raw.media_type.as_deref().and_then(MediaType::parse);
         if raw.schema_version.as_ref().and_then(serde_json::Value::as_u64) == Some(1)
             || body_type.as_ref().is_some_and(MediaType::is_schema_1)
@@ -204,6 +204,8 @@ mod tests {
     fn what_cannot_be_verified_or_read_is_no_manifest() {
         assert_eq!(read("<html>", "text/html"), Err(NotAManifest::NotJson));
         assert_eq!(read("[]", ""), Err(NotAManifest::NotJson));
+        let listed = "[2,null,null,[],null,null,null,null,null]";
+        assert_eq!(read(listed, ""), Err(NotAManifest::NotJson), "fields by position");
         assert_eq!(read(r#"{"schemaVersion":1}"#, ""), Err(NotAManifest::Schema1));
         assert_eq!(read("{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"), Err(NotAManifest::Schema1));
         assert_eq!(read("{}", "text/plain"), Err(NotAManifest::Untyped));
