@@ -92,6 +92,10 @@ impl Upstreams {
         };
         let (canonical, preset) = match &key {
             MemberKey::Authority(authority) => {
+                if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&authority.as_str())) {
+                    let known = preset.name;
+                    root.problem("upstreams", format!("\"{name}\": is another name of {known}; configure that"));
+                }
                 (authority.to_string(), PRESETS.iter().find(|preset| preset.name == authority.as_str()))
             }
             MemberKey::Wildcard(name) => (name.clone(), None),

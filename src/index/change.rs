@@ -10,6 +10,38 @@ use super::table::{
 };
 use super::{IndexError, Scope};
 
+/// Tables whose rows are dropped when nobody has used them for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aging {
+    ManifestGrants,
+    BlobGrants,
+    Lists,
+}
+
+/// A key of one of them: domain, authority, repository, what.
+pub type OwnedKey = (u32, String, String, String);
+
+impl Aging {
+    pub const ALL: [Self; 3] = [Self::ManifestGrants, Self::BlobGrants, Self::Lists];
+
+    pub(super) const fn definition(self) -> redb::TableDefinition<'static, table::ScopedKey, &'static [u8]> {
+        match self {
+            Self::ManifestGrants => MANIFEST_GRANTS,
+            Self::BlobGrants => BLOB_GRANTS,
+            Self::Lists => LISTS,
+        }
+    }
+
+    /// Whether the row was last used, or checked, before that day. One that cannot be read is of no use.
+    pub(super) fn is_unused(self, row: &[u8], before_day: u64) -> bool {
+        let day = match self {
+            Self::ManifestGrants | Self::BlobGrants => serde_json::from_slice::<GrantRow>(row).map(|row| row.used_day),
+            Self::Lists => serde_json::from_slice::<ListRow>(row).map(|row| row.checked.day()),
+        };
+        day.map_or(true, |day| day < before_day)
+    }
+}
+
 /// One fact to write down. Those of one batch become visible together.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -46,11 +78,19 @@ pub enum Change {
     DropGrants {
         scope: Scope,
     },
-    /// A key as [`super::Index::expired_grants`] found it, to be dropped if it is still unused.
+    /// A key as [`super::Index::expired`] found it, to be dropped if it is still unused.
     DropExpired {
-        table: &'static str,
-        key: (u32, String, String, String),
+        table: Aging,
+        key: OwnedKey,
         before_day: u64,
+    },
+    /// A grant was used on this day. One that has been dropped since stays so.
+    UseGrant {
+        scope: Scope,
+        whole_authority: bool,
+        digest: Digest,
+        table: Aging,
+        day: u64,
     },
     PutBlob {
         digest: Digest,
@@ -107,17 +147,20 @@ impl Change {
                 }
             }
             Self::DropExpired { table, key: (domain, authority, repository, what), before_day } => {
-                let grants = if *table == "blob_grants" { BLOB_GRANTS } else { MANIFEST_GRANTS };
-                let mut grants = to.open_table(grants)?;
+                let mut rows = to.open_table(table.definition())?;
                 let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());
-                let unused = match grants.get(key)? {
-                    Some(row) => {
-                        serde_json::from_slice::<GrantRow>(row.value()).map_or(true, |r| r.used_day < *before_day)
-                    }
-                    None => false,
-                };
+                let unused = rows.get(key)?.is_some_and(|row| table.is_unused(row.value(), *before_day));
                 if unused {
-                    grants.remove(key)?;
+                    rows.remove(key)?;
+                }
+            }
+            Self::UseGrant { scope, whole_authority, digest, table, day } => {
+                let mut grants = to.open_table(table.definition())?;
+                let key = Key::digest(scope, *digest, *whole_authority);
+                let row: Option<GrantRow> =
+                    grants.get(key.as_tuple())?.and_then(|row| serde_json::from_slice(row.value()).ok());
+                if let Some(row) = row {
+                    grants.insert(key.as_tuple(), json(&GrantRow { used_day: *day, ..row })?.as_slice())?;
                 }
             }
             Self::PutBlob { digest, row } => {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase as _};
 
-pub use change::Change;
+pub use change::{Aging, Change, OwnedKey};
 pub use read::{HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
 

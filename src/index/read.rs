@@ -3,6 +3,7 @@ use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
+use super::change::{Aging, Change, OwnedKey};
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
@@ -124,29 +125,29 @@ impl Index {
         self.read(|from| Ok(from.open_table(SUMS)?.get(STORED_BYTES)?.map_or(0, |sum| sum.value()))).await
     }
 
-    /// Up to `limit` grants behind `after` that were not used since `before_day`, and where to go on; `None` at the end.
-    pub async fn expired_grants(
+    /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day`, and where to go on; `None`
+    /// at the end.
+    pub async fn expired(
         &self,
-        table: &'static str,
-        after: Option<(u32, String, String, String)>,
+        table: Aging,
+        after: Option<OwnedKey>,
         before_day: u64,
         limit: usize,
-    ) -> Result<(Vec<super::Change>, Option<(u32, String, String, String)>), IndexError> {
+    ) -> Result<(Vec<Change>, Option<OwnedKey>), IndexError> {
         self.read(move |from| {
-            let grants = if table == "blob_grants" { BLOB_GRANTS } else { MANIFEST_GRANTS };
-            let grants = from.open_table(grants)?;
+            let rows = from.open_table(table.definition())?;
             let start = after.unwrap_or_default();
             let start = (start.0, start.1.as_str(), start.2.as_str(), start.3.as_str());
             let mut expired = Vec::new();
-            for (seen, entry) in grants.range(start..)?.enumerate() {
+            for (seen, entry) in rows.range(start..)?.enumerate() {
                 let (key, row) = entry?;
                 let (domain, authority, repository, what) = key.value();
                 let key = (domain, authority.to_owned(), repository.to_owned(), what.to_owned());
                 if seen > limit {
                     return Ok((expired, Some(key)));
                 }
-                if parse::<GrantRow>(row.value())?.used_day < before_day {
-                    expired.push(super::Change::DropExpired { table, key, before_day });
+                if table.is_unused(row.value(), before_day) {
+                    expired.push(Change::DropExpired { table, key, before_day });
                 }
             }
             Ok((expired, None))

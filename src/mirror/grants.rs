@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::index::{BlobRow, Change, GrantRow, Scope};
+use crate::index::{Aging, BlobRow, Change, GrantRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::BlobFile;
@@ -100,11 +100,9 @@ impl Mirror {
         if grant.used_day >= day {
             return;
         }
+        let table = if grant.media_type.is_some() { Aging::ManifestGrants } else { Aging::BlobGrants };
         let (scope, whole_authority) = (scope.clone(), member.policy.public);
-        let change = match grant.media_type.clone() {
-            Some(media_type) => Change::GrantManifest { scope, whole_authority, digest, media_type, day },
-            None => Change::GrantBlob { scope, whole_authority, digest, day },
-        };
+        let change = Change::UseGrant { scope, whole_authority, digest, table, day };
         let mirror = Arc::clone(self);
         self.tasks.spawn(async move { drop(mirror.index.apply(vec![change]).await) });
     }
@@ -113,17 +111,18 @@ impl Mirror {
     pub(super) async fn revoke(&self, scope: &Scope) {
         tracing::warn!(authority = %scope.authority, repository = %scope.repository,
             "upstream refuses access; what it granted in this repository is forgotten");
-        let _lost = self.index.apply(vec![Change::DropGrants { scope: scope.clone() }]).await;
+        // Durably: a crash must not bring them back.
+        let _lost = self.index.apply_durably(vec![Change::DropGrants { scope: scope.clone() }]).await;
     }
 
-    /// Drops grants that were not used for [`UNUSED_DAYS`], in small steps.
-    pub async fn sweep_grants(&self) {
+    /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps.
+    pub async fn sweep(&self) {
         const STEP: usize = 1000;
         let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
-        for table in ["manifest_grants", "blob_grants"] {
+        for table in Aging::ALL {
             let mut after = None;
             loop {
-                let Ok((expired, next)) = self.index.expired_grants(table, after, before_day, STEP).await else {
+                let Ok((expired, next)) = self.index.expired(table, after, before_day, STEP).await else {
                     break;
                 };
                 if !expired.is_empty() && self.index.apply(expired).await.is_err() {

@@ -177,7 +177,7 @@ impl Mirror {
         let mut pause = Duration::from_mins(10);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause) => self.sweep_grants().await,
+                () = tokio::time::sleep(pause) => self.sweep().await,
                 () = self.stopping.cancelled() => return,
             }
             pause = Duration::from_hours(24);
