@@ -309,3 +309,6 @@ impl Committed {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;
