@@ -311,4 +311,5 @@ impl Committed {
 }
 
 #[cfg(test)]
+#[path = "ingest/tests.rs"]
 mod tests;
