@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
-use crate::server::{ListenerSettings, ServerSettings, TlsSettings, load_identity};
+use crate::server::{CertificateError, ListenerSettings, ServerSettings, TlsSettings, load_identity};
 use crate::store::SpaceLimits;
 use crate::telemetry::Format;
 
@@ -175,7 +175,7 @@ fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
     let settings =
         certificate.zip(key).map(|(certificate, key)| TlsSettings { certificate: certificate.into(), key: key.into() });
     if let Some(Err(err)) = settings.as_ref().map(load_identity) {
-        tls.problem("certificate", err.to_string());
+        tls.problem("certificate", without_paths(&err));
     }
     tls.finish();
     settings
@@ -190,8 +190,17 @@ fn check_storage(storage: Section<'_>) -> StorageSettings {
     settings
 }
 
+/// A key or a password may have been put where its file's name belongs: no problem repeats a value.
+pub(super) fn without_paths(err: &CertificateError) -> String {
+    match err {
+        CertificateError::Unreadable { err, .. } => format!("it or its key cannot be read: {err}"),
+        CertificateError::Empty(_) => "its file holds no certificate".to_owned(),
+        CertificateError::Unusable { err, .. } => format!("it and its key do not belong together: {err}"),
+    }
+}
+
 pub(super) fn require_file(section: &Section<'_>, key: &str, file: &Path) {
     if let Err(err) = std::fs::File::open(file) {
-        section.problem(key, format!("{} cannot be read: {err}", file.display()));
+        section.problem(key, format!("its file cannot be read: {err}"));
     }
 }

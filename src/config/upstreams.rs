@@ -17,7 +17,7 @@ use crate::upstream::{
     ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
 };
 
-use super::check::require_file;
+use super::check::{require_file, without_paths};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
 use super::raw::{Collected, Section};
 
@@ -86,7 +86,7 @@ impl Upstreams {
                 root.problem("upstreams", format!("\"{name}\": {message}"));
                 // Read all the same, so that its other problems are told, and its keys are not taken for unknown ones.
                 self.name(section, None, None);
-                settings(name, false, None, &layers, policy.offline);
+                settings(name, name.starts_with('*'), None, &layers, policy.offline);
                 return None;
             }
         };
@@ -372,8 +372,8 @@ fn certificates(section: &Section<'_>, file: &Path) -> Vec<CertificateDer<'stati
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
         Ok(certificates) if !certificates.is_empty() => return certificates,
-        Ok(_) => section.problem("ca", format!("{} holds no certificate", file.display())),
-        Err(err) => section.problem("ca", format!("{} cannot be read: {err}", file.display())),
+        Ok(_) => section.problem("ca", "its file holds no certificate"),
+        Err(err) => section.problem("ca", format!("its file cannot be read: {err}")),
     }
     Vec::new()
 }
@@ -387,7 +387,7 @@ fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
     match load_identity(&TlsSettings { certificate: certificate.into(), key: key.into() }) {
         Ok((chain, key)) => Some(ClientIdentity { chain, key }),
         Err(err) => {
-            section.problem("client_certificate", err.to_string());
+            section.problem("client_certificate", without_paths(&err));
             None
         }
     }
@@ -411,7 +411,7 @@ fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
         (Some(username), Some(file)) => match std::fs::read_to_string(&file) {
             Ok(password) => Some((username, Secret::new(password.trim_end_matches(['\r', '\n'])))),
             Err(err) => {
-                section.problem("proxy_password_file", format!("{} cannot be read: {err}", file.display()));
+                section.problem("proxy_password_file", format!("its file cannot be read: {err}"));
                 None
             }
         },

@@ -1,15 +1,17 @@
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::{Digest, MediaType};
+use super::{Digest, MediaType, read_object};
 
 /// What a manifest says about itself, read from its exact bytes; the bytes are never written again.
 #[derive(Debug, Clone)]
 pub struct Inspected {
     pub media_type: MediaType,
     pub shape: Shape,
-    /// What it needs: config and layers, or the manifests of an index.
+    /// What it needs: config and layers, or the manifests of an index. Without what clients have anyway.
     pub children: Vec<Child>,
     pub subject: Option<Digest>,
     /// `artifactType`, else the config's media type: what referrers are filtered by (distribution-spec).
@@ -69,11 +71,24 @@ struct RawDescriptor {
     #[serde(default)]
     size: serde_json::Value,
     media_type: Option<String>,
+    /// The content itself, in base64 (image-spec, descriptor.md).
+    data: Option<String>,
 }
 
 impl RawDescriptor {
     fn child(&self, kind: Shape) -> Option<Child> {
-        Some(Child { digest: self.digest.parse().ok()?, size_bytes: self.size.as_u64()?, kind })
+        let digest = self.digest.parse().ok()?;
+        if self.is_known_to_all(digest) {
+            return None;
+        }
+        Some(Child { digest, size_bytes: self.size.as_u64()?, kind })
+    }
+
+    /// Content that clients have without asking: inlined, or the empty descriptor's `{}`, as in artifacts without a config.
+    fn is_known_to_all(&self, digest: Digest) -> bool {
+        let is_content = |content: &[u8]| Digest::of(digest.algorithm(), content) == digest;
+        let inlined = self.data.as_ref().and_then(|data| STANDARD.decode(data).ok());
+        inlined.is_some_and(|data| is_content(&data)) || is_content(b"{}")
     }
 }
 
@@ -86,7 +101,7 @@ impl Inspected {
         if content_type.is_some_and(MediaType::is_schema_1) {
             return Err(NotAManifest::Schema1);
         }
-        let raw: Raw = serde_json::from_slice(body).map_err(|_syntax| NotAManifest::NotJson)?;
+        let raw: Raw = read_object(body).ok_or(NotAManifest::NotJson)?;
         let body_type = raw.media_type.as_deref().and_then(MediaType::parse);
         if raw.schema_version.as_ref().and_then(serde_json::Value::as_u64) == Some(1)
             || body_type.as_ref().is_some_and(MediaType::is_schema_1)
@@ -171,9 +186,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_has_without_asking_is_not_needed() {
+        let needed = |config: &str| {
+            let layer = format!("sha256:{}", "0".repeat(64));
+            let body = format!(r#"{{"config":{config},"layers":[{{"digest":"{layer}","size":1}}]}}"#);
+            Inspected::read(body.as_bytes(), None).unwrap().children.len()
+        };
+        let (empty, other) =
+            (Digest::of(crate::oci::Algorithm::Sha256, b"{}"), Digest::of(crate::oci::Algorithm::Sha256, b"abc"));
+        assert_eq!(needed(&format!(r#"{{"digest":"{empty}","size":2}}"#)), 1);
+        assert_eq!(needed(&format!(r#"{{"digest":"{other}","size":3,"data":"YWJj"}}"#)), 1);
+        assert_eq!(needed(&format!(r#"{{"digest":"{other}","size":3,"data":"bGll"}}"#)), 2, "a lie is not content");
+        assert_eq!(needed(&format!(r#"{{"digest":"{other}","size":3}}"#)), 2);
+    }
+
+    #[test]
     fn what_cannot_be_verified_or_read_is_no_manifest() {
         assert_eq!(read("<html>", "text/html"), Err(NotAManifest::NotJson));
         assert_eq!(read("[]", ""), Err(NotAManifest::NotJson));
+        let listed = "[2,null,null,[],null,null,null,null,null]";
+        assert_eq!(read(listed, ""), Err(NotAManifest::NotJson), "fields by position");
         assert_eq!(read(r#"{"schemaVersion":1}"#, ""), Err(NotAManifest::Schema1));
         assert_eq!(read("{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"), Err(NotAManifest::Schema1));
         assert_eq!(read("{}", "text/plain"), Err(NotAManifest::Untyped));

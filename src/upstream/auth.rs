@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -24,10 +23,10 @@ use super::endpoint::{Endpoint, same_origin};
 use super::error::Failure;
 use super::lockout::{Fingerprint, Lockout, Turn};
 use super::settings::{CredentialSource, UpstreamSettings};
+use super::token::TokenAnswer;
 
 /// Token answers are small; what is larger is refused.
 const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
-const MIN_LIFE: Duration = Duration::from_mins(1);
 const MAX_TOKENS: u64 = 10_000;
 /// How long a helper's answer is used before the helper is run again, unless it is refused.
 const HELPER_ANSWER_LIFE: Duration = Duration::from_mins(1);
@@ -287,22 +286,11 @@ impl Auth {
         if let Err(Failure::TooLarge { .. }) = read {
             return Err(Failure::Refused("its token server sent more than 1 MiB".to_owned()));
         }
-        self.read_token(&read?)
-    }
-
-    fn read_token(&self, bytes: &[u8]) -> Result<Token, Failure> {
-        // The parser's message may quote the token, so it is not passed on.
-        let answer: TokenAnswer = serde_json::from_slice(bytes)
-            .map_err(|_syntax| Failure::Refused("its token server sent no token that can be read".to_owned()))?;
-        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-        let fits = |token: &String| http::HeaderValue::from_str(token).is_ok();
-        let token =
-            token.filter(fits).ok_or_else(|| Failure::Refused("its token server sent no usable token".to_owned()))?;
-        let seconds = answer.expires_in.as_ref().and_then(serde_json::Value::as_u64);
-        let life = Duration::from_secs(seconds.unwrap_or(0)).max(MIN_LIFE);
-        let margin = (life / 10).min(Duration::from_secs(30));
-        let expires = self.clock.now().plus(life.saturating_sub(margin));
-        Ok(Token { header: Secret::new(format!("Bearer {token}")), expires })
+        let answer = TokenAnswer::read(&read?);
+        let answer = answer.ok_or_else(|| Failure::Refused("its token server sent no usable token".to_owned()))?;
+        let margin = (answer.life / 10).min(Duration::from_secs(30));
+        let expires = self.clock.now().plus(answer.life.saturating_sub(margin));
+        Ok(Token { header: Secret::new(format!("Bearer {}", answer.token.expose())), expires })
     }
 
     /// Files are read each time. A helper's answer is used for a while, until it is refused in this scope.
@@ -341,14 +329,6 @@ impl Auth {
         };
         self.metrics.upstream_requests.get_or_create(&labels).inc();
     }
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    /// Not worth failing for where it is no number.
-    expires_in: Option<serde_json::Value>,
 }
 
 fn host_port(url: &Url) -> String {

@@ -2,7 +2,7 @@ use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, MediaType, Repository};
+use crate::oci::{Digest, MediaType, Repository, read_object};
 
 use super::error::{Failure, UpstreamError};
 use super::exchange::{Fault, Kind, Question};
@@ -34,6 +34,14 @@ struct IndexBody {
     manifests: Option<Vec<serde_json::Value>>,
 }
 
+impl TagsPage {
+    /// From a body, and the query that its `Link` named.
+    pub fn read(body: &[u8], next: Option<String>) -> Option<Self> {
+        let listed: TagsBody = read_object(body)?;
+        Some(Self { tags: listed.tags.unwrap_or_default(), next })
+    }
+}
+
 impl Upstream {
     /// `query` goes up as it is; `n` in it has been clamped.
     pub async fn list_tags(
@@ -53,9 +61,9 @@ impl Upstream {
                 let limit = self.settings.max_list_size;
                 let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
                 self.count_received(bytes.len());
-                let listed: TagsBody = serde_json::from_slice(&bytes)
-                    .map_err(|_syntax| Failure::Refused("its tag list is not the spec's JSON".to_owned()))?;
-                Ok::<_, Fault>(TagsPage { tags: listed.tags.unwrap_or_default(), next })
+                let page = TagsPage::read(&bytes, next)
+                    .ok_or_else(|| Failure::Refused("its tag list is not the spec's JSON".to_owned()))?;
+                Ok::<_, Fault>(page)
             },
         )
         .await
@@ -94,7 +102,7 @@ impl Upstream {
                 let limit = self.settings.max_list_size;
                 let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
                 self.count_received(bytes.len());
-                let Ok(index) = serde_json::from_slice::<IndexBody>(&bytes) else { return Ok(None) };
+                let Some(index) = read_object::<IndexBody>(&bytes) else { return Ok(None) };
                 Ok(Some(ReferrersPage { descriptors: index.manifests.unwrap_or_default(), next }))
             },
         )

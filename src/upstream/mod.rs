@@ -21,6 +21,7 @@ mod lockout;
 mod manifests;
 mod settings;
 mod tls;
+mod token;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,6 +41,8 @@ pub use manifests::{FetchedManifest, ManifestHead};
 pub use settings::{
     ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
 };
+
+pub use token::TokenAnswer;
 
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;

@@ -28,7 +28,8 @@ async fn the_path_of_an_endpoint_is_a_prefix_of_repositories_and_of_scopes() {
 
 #[tokio::test]
 async fn the_next_endpoint_is_asked_when_one_cannot_answer() {
-    let failures: [(&str, fn(Step) -> Step); 5] = [
+    type Failure = fn(Step) -> Step;
+    let failures: [(&str, Failure); 5] = [
         ("500", |step| step.status(500)),
         ("503", |step| step.status(503)),
         ("429", |step| step.too_many_requests("30")),

@@ -148,3 +148,28 @@ async fn t3_a_redirect_target_that_wants_a_password_gets_none_and_blames_nobodys
     assert_eq!(answer.status, 502, "{}", answer.text());
     assert!(authorized(&b).iter().all(|sent| !sent));
 }
+
+#[tokio::test]
+async fn t4_of_a_link_to_another_host_only_the_query_is_used() {
+    let (upstream, canary) = (Upstream::start().await, Canary::listen());
+    publish_app(&upstream);
+    let link = format!("<{}/v2/library/app/tags/list?next_page=abc&n=1>; rel=\"next\"", canary.url());
+    upstream.script(tag_lists().once().body(r#"{"name":"library/app","tags":["a"]}"#).header("link", &link));
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let answer = mirror.client().get("/v2/library/app/tags/list?n=1").await;
+    let next = answer.header("link").to_owned();
+    assert!(next.starts_with("</v2/library/app/tags/list?") && next.contains("next_page=abc"), "{next}");
+    assert!(!next.contains(&canary.address().to_string()), "{next}");
+    let path = next.trim_start_matches('<').split('>').next().unwrap();
+    assert_eq!(mirror.client().get(path).await.status, 200);
+    assert!(upstream.requests()[1].query.contains("next_page=abc"));
+    let subject = sha256(b"subject");
+    let link = format!("<{}/v2/x?page=2>; rel=\"next\"", canary.url());
+    let empty = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let page = || referrers().once().body(empty).header("content-type", "application/vnd.oci.image.index.v1+json");
+    upstream.script(page().header("link", &link));
+    upstream.script(page());
+    assert_eq!(mirror.client().get(&format!("/v2/library/app/referrers/{subject}")).await.status, 200);
+    assert_eq!(upstream.requests_of(&referrers())[1].query, "page=2");
+    canary.assert_untouched();
+}

@@ -169,6 +169,13 @@ fn t11_a_secret_in_the_wrong_place_of_the_configuration_is_not_repeated() {
         "[storage]\nmax_size = \"MARKER\"",
         "[server]\nlisten = \"MARKER",
         "[server]\nadmin_token = MARKER",
+        "[upstreams.\"docker.io\"]\nusername = \"ro\"\npassword_file = \"MARKER\"",
+        "[upstreams.\"docker.io\"]\ndocker_config = \"MARKER\"",
+        "[upstreams.\"docker.io\"]\nca = \"MARKER\"",
+        "[upstreams.\"docker.io\"]\nclient_certificate = \"MARKER\"\nclient_key = \"MARKER\"",
+        "[upstreams.\"docker.io\"]\nproxy = \"http://p\"\nproxy_username = \"ro\"\nproxy_password_file = \"MARKER\"",
+        "[server]\nadmin_token_file = \"MARKER\"",
+        "[server]\ntls = { certificate = \"MARKER\", key = \"MARKER\" }",
     ] {
         let problems = roadstead::config::Config::read(Some(toml), Vec::new()).err().unwrap().to_string();
         assert!(!problems.contains("MARKER"), "{toml}: {problems}");

@@ -18,7 +18,10 @@ thread_local! {
 }
 
 /// The log of this thread from its beginning on, at every level, as JSON lines.
-pub(crate) struct Log;
+pub(crate) struct Log {
+    /// It belongs to the thread it began on.
+    lines: &'static std::thread::LocalKey<RefCell<Option<Vec<u8>>>>,
+}
 
 impl Log {
     pub(crate) fn begin() -> Self {
@@ -30,11 +33,11 @@ impl Log {
                 .expect("nobody else listens in this process");
         });
         LINES.set(Some(Vec::new()));
-        Self
+        Self { lines: &LINES }
     }
 
     pub(crate) fn text(&self) -> String {
-        LINES.with_borrow(|lines| String::from_utf8_lossy(lines.as_deref().unwrap_or_default()).into_owned())
+        self.lines.with_borrow(|lines| String::from_utf8_lossy(lines.as_deref().unwrap_or_default()).into_owned())
     }
 }
 

@@ -1,0 +1,59 @@
+//! What a token server answers (distribution, `docs/content/spec/auth/token.md`).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::oci::read_object;
+use crate::secret::Secret;
+
+/// Where none is told, and where a shorter one is.
+const MIN_LIFE: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenAnswer {
+    /// Fit for a header.
+    pub token: Secret,
+    pub life: Duration,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    token: Option<String>,
+    access_token: Option<String>,
+    /// Not worth failing for where it is no number.
+    expires_in: Option<serde_json::Value>,
+}
+
+impl TokenAnswer {
+    /// `None` says nothing of the reason: a parser's message may quote the token.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let raw: Raw = read_object(body)?;
+        let token = raw.token.filter(|token| !token.is_empty()).or(raw.access_token)?;
+        if token.is_empty() || http::HeaderValue::from_str(&token).is_err() {
+            return None;
+        }
+        let seconds = raw.expires_in.as_ref().and_then(serde_json::Value::as_u64).unwrap_or(0);
+        Some(Self { token: Secret::new(token), life: Duration::from_secs(seconds).max(MIN_LIFE) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_real_token_servers_are_read() {
+        let read = |body: &str| {
+            TokenAnswer::read(body.as_bytes()).map(|answer| (answer.token.expose().to_owned(), answer.life.as_secs()))
+        };
+        let token = |life| Some(("t".to_owned(), life));
+        assert_eq!(read(r#"{"token":"t","expires_in":300,"issued_at":"2026-11-22T17:48:46Z"}"#), token(300));
+        assert_eq!(read(r#"{"access_token":"t","token":""}"#), token(60));
+        assert_eq!(read(r#"{"token":"t","expires_in":5}"#), token(60));
+        assert_eq!(read(r#"{"token":"t","expires_in":"soon"}"#), token(60));
+        assert_eq!(read(r#"{"token":"a\r\nb"}"#), None);
+        assert_eq!(read("{}"), None);
+        assert_eq!(read(r#"["t",null,300]"#), None);
+    }
+}
