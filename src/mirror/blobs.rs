@@ -122,8 +122,9 @@ impl Mirror {
     pub(super) async fn open_stored(&self, digest: Digest, row: &BlobRow) -> Result<Option<BlobFile>, PullError> {
         match self.store.open_blob(digest).await {
             Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
-            Ok(Some(_)) => {
+            Ok(Some((_, size_bytes))) => {
                 tracing::warn!(%digest, "a stored blob has lost its size; it is dropped and fetched again");
+                self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
                 self.forget_blob(digest).await;
                 Ok(None)
             }

@@ -235,7 +235,9 @@ impl Mirror {
             Ok(committed) => {
                 if self.index.apply(facts).await.is_ok() {
                     self.show_stored();
-                    self.forget_partial_when_durable(committed).await;
+                    if let Some(committed) = committed {
+                        self.forget_partial_when_durable(committed).await;
+                    }
                 }
             }
             Err(err) => tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now"),

@@ -309,3 +309,7 @@ impl Committed {
         .await
     }
 }
+
+#[cfg(test)]
+#[path = "ingest/tests.rs"]
+mod tests;

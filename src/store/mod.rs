@@ -115,13 +115,29 @@ impl Store {
         Ok(hasher.finish() == digest)
     }
 
-    /// Stores bytes that are in memory and have been compared with their digest.
-    pub async fn put(&self, authority: &Authority, digest: Digest, bytes: Bytes) -> Result<Committed, CommitError> {
-        let mut ingest = self.begin(authority, digest).await?;
-        ingest.reserve(bytes.len() as u64).await?;
+    /// Stores bytes that are in memory and have been compared with their digest. `None` if they are there already: many may
+    /// bring the same at one time, and each writes only if nobody has.
+    pub async fn put(
+        &self,
+        authority: &Authority,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Option<Committed>, CommitError> {
         let size_bytes = bytes.len() as u64;
-        ingest.append(vec![bytes]).await?;
-        ingest.commit(Some(size_bytes)).await
+        let mut ingest = self.begin(authority, digest).await?;
+        if self.read_verified(digest, size_bytes).await?.is_some() {
+            ingest.discard().await?;
+            return Ok(None);
+        }
+        let written = match ingest.reserve(size_bytes).await {
+            Ok(()) => ingest.append(vec![bytes]).await.map_err(CommitError::from),
+            Err(err) => Err(err),
+        };
+        if let Err(err) = written {
+            let _left_for_the_next_start = ingest.discard().await;
+            return Err(err);
+        }
+        ingest.commit(Some(size_bytes)).await.map(Some)
     }
 
     pub async fn remove(&self, digest: Digest) -> io::Result<()> {

@@ -67,7 +67,7 @@ async fn one_layer_in_ten_repositories_costs_one_download_and_a_head_each() {
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     for _round in 0..2 {
         for repository in &repositories {
-            assert_eq!(mirror.client().get(&path_in(repository, &digest)).await.body, content.to_bytes());
+            assert!(mirror.client().get(&path_in(repository, &digest)).await.body == content.to_bytes());
             quiet(&mirror).await;
         }
     }
@@ -139,7 +139,7 @@ async fn one_grant_of_a_public_upstream_opens_the_whole_authority() {
     client.get(&path_of(&digest)).await;
     quiet(&mirror).await;
     upstream.forget_requests();
-    assert_eq!(client.get(&path_in("library/other", &digest)).await.body, content.to_bytes());
+    assert!(client.get(&path_in("library/other", &digest)).await.body == content.to_bytes());
     assert!(upstream.requests().is_empty());
     assert_eq!(client.get(&path_in("corp/app", &digest)).await.status, 403, "rules come first");
 }

@@ -107,3 +107,34 @@ async fn t18_a_manifest_that_rotted_on_disk_is_dropped_and_fetched_again() {
     }
     super::eventually("it is whole again", || std::fs::read(&stored).is_ok_and(|bytes| bytes == image.manifest)).await;
 }
+
+/// The same bytes reach one place from many requests at once, and none may see another's half.
+#[tokio::test]
+async fn t17_one_manifest_written_many_times_at_once_is_whole() {
+    let upstream = Upstream::start().await;
+    let image = crate::support::image::Builder::new().padding(2_000_000).build();
+    for nth in 0..20 {
+        upstream.publish_untagged(&format!("library/app{nth}"), &image);
+    }
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let gate = Gate::closed();
+    upstream.script(manifests().get().always().stall_before_headers(&gate));
+    let pulls: Vec<_> = (0..20)
+        .map(|nth| {
+            let (client, path) = (mirror.client(), format!("/v2/library/app{nth}/manifests/{}", image.digest));
+            tokio::spawn(async move { client.get(&path).await.body })
+        })
+        .collect();
+    gate.arrived_times(20).await;
+    gate.open();
+    for pull in pulls {
+        assert!(pull.await.unwrap() == image.manifest);
+    }
+    let stopped = mirror.stop().await;
+    let stored = files_below(&stopped.storage().join("blobs"));
+    assert_eq!(stored.len(), 1);
+    assert_eq!(sha256(&std::fs::read(&stored[0]).unwrap()), image.digest);
+    let mirror = stopped.start().await;
+    assert!(super::partial_files(&mirror).is_empty());
+    assert_eq!(super::counted(&mirror, "roadstead_stored_bytes"), image.manifest.len() as u64);
+}
