@@ -27,6 +27,8 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
 /// Connections that broke in a row without bringing a byte.
 const MAX_FRUITLESS: u32 = 5;
+/// Longest wait of readers for an endpoint that is being left alone.
+const MAX_BREAKER_WAIT: Duration = Duration::from_secs(15);
 /// Beginnings of one fill: a resumed one, one from zero, and one per endpoint that lied.
 const MAX_BEGINNINGS: u32 = 4;
 
@@ -172,6 +174,10 @@ impl Mirror {
     }
 }
 
+fn backoff(fruitless: u32) -> Duration {
+    Duration::from_millis(100) * 2_u32.saturating_pow(fruitless).min(32)
+}
+
 impl Beginning<'_> {
     /// What there is of a blob that did not become whole: kept where only the way to it failed, removed where the bytes, or
     /// the disk, are wrong.
@@ -227,7 +233,12 @@ impl Beginning<'_> {
                         return Err(error.into());
                     }
                     fruitless += 1;
-                    self.pause(fruitless).await?;
+                    // A breaker that this very outage opened is waited for, or it would outlast all tries.
+                    let wait = match error.failure {
+                        Failure::BreakerOpen { retry_after, .. } => retry_after.min(MAX_BREAKER_WAIT),
+                        _ => backoff(fruitless),
+                    };
+                    self.pause(wait).await?;
                     continue;
                 }
             };
@@ -255,7 +266,7 @@ impl Beginning<'_> {
                     }
                     avoid = Some(endpoint);
                     if fruitless > 0 {
-                        self.pause(fruitless).await?;
+                        self.pause(backoff(fruitless)).await?;
                     }
                 }
             }
@@ -271,10 +282,9 @@ impl Beginning<'_> {
         upstream.open_blob(&self.scope.repository, self.fill.digest, from, avoid, upstream.patience()).await
     }
 
-    async fn pause(&self, fruitless: u32) -> Result<(), Stop> {
-        let pause = Duration::from_millis(100) * 2_u32.saturating_pow(fruitless).min(32);
+    async fn pause(&self, wait: Duration) -> Result<(), Stop> {
         tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(()),
+            () = tokio::time::sleep(wait) => Ok(()),
             () = self.mirror.stopping.cancelled() => Err(self.stopped()),
         }
     }
