@@ -86,7 +86,7 @@ impl Upstreams {
                 root.problem("upstreams", format!("\"{name}\": {message}"));
                 // Read all the same, so that its other problems are told, and its keys are not taken for unknown ones.
                 self.name(section, None, None);
-                settings(name, false, None, &layers, policy.offline);
+                settings(name, name.starts_with('*'), None, &layers, policy.offline);
                 return None;
             }
         };

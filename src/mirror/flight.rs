@@ -69,3 +69,31 @@ impl Drop for Entry {
         self.fill.fail(PullError::Internal("the download's task ended".to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Scope;
+    use crate::oci::Algorithm;
+
+    #[tokio::test]
+    async fn t31_a_fill_whose_task_dies_frees_its_place_and_cuts_its_readers() {
+        let flights = Flights::default();
+        let authority: Authority = "a.test".parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let scope = Scope { domain: 0, authority: authority.clone(), repository: "x".parse().unwrap() };
+        let new = || Fill::new(digest, scope.clone());
+        let (fill, is_new) = flights.join_or_lead(&authority, digest, new);
+        assert!(is_new && !flights.join_or_lead(&authority, digest, new).1);
+        let mut reader = fill.follow();
+        let entry = Entry::new(&flights, &authority, fill);
+        let task = tokio::spawn(async move {
+            let _entry = entry;
+            panic!("as a bug would have it");
+        });
+        assert!(reader.readable_from(0).await.is_err());
+        assert!(task.await.unwrap_err().is_panic());
+        assert!(flights.running(&authority, digest).is_none());
+        assert!(flights.join_or_lead(&authority, digest, new).1, "the next request leads");
+    }
+}

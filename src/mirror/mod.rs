@@ -5,13 +5,15 @@
 //!    served this digest in this scope. Without one, upstream is asked ([`grants`]).
 //! 3. *Do I have it?* The index says what is stored, the store opens it.
 //! 4. *Is it fresh?* A tag is believed for its `tag_ttl`, then checked once for all who ask ([`tags`]); digests never age.
-//! 5. *Join or start a fill.* One per authority and digest ([`flight`]), led by a task that no client owns ([`lead`]).
+//! 5. *Join or start a fill.* One per authority and digest ([`flight`]), led by a task that no client owns ([`lead`],
+//!    [`download`]).
 //! 6. *Answer*: content and how it came about ([`outcome`]). The server makes HTTP of it.
 //!
 //! A hit by digest touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
 mod blobs;
+mod download;
 mod fill;
 mod flight;
 mod grants;

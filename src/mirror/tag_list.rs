@@ -44,6 +44,38 @@ impl TagsQuery {
     }
 }
 
+impl TagsQuery {
+    /// The page asked for, out of all tags.
+    fn cut_from(&self, mut tags: Vec<String>) -> TagsPage {
+        tags.sort_unstable();
+        tags.dedup();
+        if let Some(last) = &self.last {
+            tags.retain(|tag| tag > last);
+        }
+        let limit = self.n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let more = tags.len() > limit;
+        tags.truncate(limit);
+        let next = tags.last().filter(|_| more).map(|last| {
+            let mut next = url::form_urlencoded::Serializer::new(String::new());
+            next.append_pair("n", &limit.to_string()).append_pair("last", last);
+            next.finish()
+        });
+        TagsPage { tags, next }
+    }
+
+    /// Some registries ignore `n` and `last`, and the order: distribution before 3 does. Such an answer is the whole list,
+    /// from which the page can be cut.
+    fn mend(&self, page: TagsPage) -> TagsPage {
+        if page.next.is_some() || !self.cursors.is_empty() {
+            return page;
+        }
+        let is_longer = self.n.is_some_and(|n| n > 0 && page.tags.len() as u64 > u64::from(n));
+        let is_from_the_start = self.last.as_ref().is_some_and(|last| page.tags.contains(last));
+        let is_unordered = !page.tags.is_sorted() && !page.tags.is_sorted_by_key(|tag| tag.to_lowercase());
+        if is_longer || is_from_the_start || is_unordered { self.cut_from(page.tags) } else { page }
+    }
+}
+
 impl Mirror {
     pub async fn tags(self: &Arc<Self>, place: &Place, query: &TagsQuery) -> Result<TagsAnswer, PullError> {
         let (member, scope) = self.enter(place)?;
@@ -73,7 +105,7 @@ impl Mirror {
             let (query, up) = (query.clone(), up.clone());
             async move {
                 let deadline = member.upstream.patience();
-                let page = member.upstream.list_tags(&scope.repository, &up, deadline).await?;
+                let page = query.mend(member.upstream.list_tags(&scope.repository, &up, deadline).await?);
                 if query.is_whole_list(&page, max_page)
                     && let Ok(content) = serde_json::to_string(&page)
                 {
@@ -105,22 +137,10 @@ impl Mirror {
         let listed: Option<TagsPage> = complete.as_ref().and_then(|row| serde_json::from_str(&row.content).ok());
         let mut tags = listed.map(|page| page.tags).unwrap_or_default();
         tags.extend(self.index.tags_of(scope, member.policy.public).await.unwrap_or_default());
-        tags.sort_unstable();
-        tags.dedup();
         if tags.is_empty() {
             return None;
         }
-        if let Some(last) = &query.last {
-            tags.retain(|tag| tag > last);
-        }
-        let limit = query.n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let more = tags.len() > limit;
-        tags.truncate(limit);
-        let next = tags.last().filter(|_| more).map(|last| {
-            let mut next = url::form_urlencoded::Serializer::new(String::new());
-            next.append_pair("n", &limit.to_string()).append_pair("last", last);
-            next.finish()
-        });
+        let TagsPage { tags, next } = query.cut_from(tags);
         let age = complete.map(|row| now.since(row.checked));
         let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
         Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
@@ -131,3 +151,33 @@ impl Mirror {
 const COMPLETE: &str = "tags?";
 /// How the names of all tag lists begin.
 const ALL: &str = "tags?";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mend(n: Option<u32>, last: Option<&str>, tags: &[&str]) -> (Vec<String>, Option<String>) {
+        let query = TagsQuery { n, last: last.map(str::to_owned), cursors: Vec::new() };
+        let page = TagsPage { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), next: None };
+        let TagsPage { tags, next } = query.mend(page);
+        (tags, next)
+    }
+
+    #[test]
+    fn a_page_is_cut_from_a_list_that_ignores_the_query() {
+        assert_eq!(mend(Some(2), None, &["c", "a", "b"]), (vec!["a".into(), "b".into()], Some("n=2&last=b".into())));
+        assert_eq!(mend(Some(2), Some("b"), &["c", "a", "b"]), (vec!["c".into()], None));
+        assert_eq!(mend(None, Some("a"), &["a", "b"]), (vec!["b".into()], None));
+        assert_eq!(mend(None, None, &["b", "a"]), (vec!["a".into(), "b".into()], None));
+    }
+
+    #[test]
+    fn a_page_that_keeps_to_the_query_stays_as_it_is() {
+        assert_eq!(
+            mend(Some(2), Some("a"), &["b", "C"]),
+            (vec!["b".into(), "C".into()], None),
+            "case-insensitive order"
+        );
+        assert_eq!(mend(Some(0), None, &["a"]), (vec!["a".into()], None));
+    }
+}

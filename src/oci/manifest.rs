@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::{Digest, MediaType, read_object};
@@ -9,7 +11,7 @@ use super::{Digest, MediaType, read_object};
 pub struct Inspected {
     pub media_type: MediaType,
     pub shape: Shape,
-    /// What it needs: config and layers, or the manifests of an index.
+    /// What it needs: config and layers, or the manifests of an index. Without what clients have anyway.
     pub children: Vec<Child>,
     pub subject: Option<Digest>,
     /// `artifactType`, else the config's media type: what referrers are filtered by (distribution-spec).
@@ -69,11 +71,24 @@ struct RawDescriptor {
     #[serde(default)]
     size: serde_json::Value,
     media_type: Option<String>,
+    /// The content itself, in base64 (image-spec, descriptor.md).
+    data: Option<String>,
 }
 
 impl RawDescriptor {
     fn child(&self, kind: Shape) -> Option<Child> {
-        Some(Child { digest: self.digest.parse().ok()?, size_bytes: self.size.as_u64()?, kind })
+        let digest = self.digest.parse().ok()?;
+        if self.is_known_to_all(digest) {
+            return None;
+        }
+        Some(Child { digest, size_bytes: self.size.as_u64()?, kind })
+    }
+
+    /// Content that clients have without asking: inlined, or the empty descriptor's `{}`, as in artifacts without a config.
+    fn is_known_to_all(&self, digest: Digest) -> bool {
+        let is_content = |content: &[u8]| Digest::of(digest.algorithm(), content) == digest;
+        let inlined = self.data.as_ref().and_then(|data| STANDARD.decode(data).ok());
+        inlined.is_some_and(|data| is_content(&data)) || is_content(b"{}")
     }
 }
 
@@ -168,6 +183,21 @@ mod tests {
         assert_eq!(read(r#"{"manifests":[],"layers":[]}"#, ""), Err(NotAManifest::Ambiguous));
         let lie = format!(r#"{{"mediaType":"{}","layers":[]}}"#, MediaType::OCI_INDEX);
         assert_eq!(read(&lie, ""), Err(NotAManifest::Ambiguous));
+    }
+
+    #[test]
+    fn what_a_client_has_without_asking_is_not_needed() {
+        let needed = |config: &str| {
+            let layer = format!("sha256:{}", "0".repeat(64));
+            let body = format!(r#"{{"config":{config},"layers":[{{"digest":"{layer}","size":1}}]}}"#);
+            Inspected::read(body.as_bytes(), None).unwrap().children.len()
+        };
+        let (empty, other) =
+            (Digest::of(crate::oci::Algorithm::Sha256, b"{}"), Digest::of(crate::oci::Algorithm::Sha256, b"abc"));
+        assert_eq!(needed(&format!(r#"{{"digest":"{empty}","size":2}}"#)), 1);
+        assert_eq!(needed(&format!(r#"{{"digest":"{other}","size":3,"data":"YWJj"}}"#)), 1);
+        assert_eq!(needed(&format!(r#"{{"digest":"{other}","size":3,"data":"bGll"}}"#)), 2, "a lie is not content");
+        assert_eq!(needed(&format!(r#"{{"digest":"{other}","size":3}}"#)), 2);
     }
 
     #[test]

@@ -104,6 +104,8 @@ impl Connection {
             return failed(WireError::looped());
         }
         let (mount, path) = (self.listener.mount.as_str(), parts.uri.path());
+        // Until it is understood, the path itself is what an operator needs to see.
+        line.reference = parts.uri.path().chars().take(256).collect();
         let route = match Route::parse(mount, path, parts.uri.query()) {
             Ok(route) => route,
             // Writing is refused by method, wherever under /v2/ it is tried.

@@ -38,6 +38,10 @@ impl Upstream {
         reference: &Reference,
         deadline: Deadline,
     ) -> Result<ManifestHead, UpstreamError> {
+        // Not over the endpoints: nothing is asked, so that no breaker may take it for an answer.
+        if self.endpoints.iter().all(|endpoint| endpoint.head_is_useless.load(Ordering::Relaxed)) {
+            return Err(self.error_at(0, Failure::HeadRefused));
+        }
         let question = &question(Method::HEAD, repository, reference);
         self.over_endpoints(
             Kind::Manifest,

@@ -143,3 +143,34 @@ fn t8_only_an_admitted_ns_is_echoed() {
     assert_eq!(echo("evil.test", "nginx"), None);
     assert_eq!(echo("a\r\nb: c", "nginx"), None);
 }
+
+#[test]
+fn t6_every_form_of_one_name_is_one_key_and_no_two_names_share_one() {
+    let world = world(&[]);
+    let authorities = ["docker.io", "quay.io", "registry.corp:5000", "plain"];
+    let repositories = ["app", "org/app", "org", "a/b/c", "library/app", "x/quay", "docker/io", "org-app", "org/app/x"];
+    let mut keys = HashMap::new();
+    for authority in authorities {
+        for repository in repositories {
+            let upper = authority.to_ascii_uppercase();
+            let forms = [
+                format!("{authority}|||{repository}"),
+                format!("{upper}|||{repository}"),
+                format!("{authority}|||{authority}/{repository}"),
+                format!("|{authority}/{repository}:tag||{repository}"),
+                format!("|{upper}/{repository}@sha256:0||{authority}/{repository}"),
+                format!("|{authority}||{repository}"),
+                format!("||{authority}|{repository}"),
+                format!("|||{authority}/{repository}"),
+                format!("{authority}|{authority}/{repository}|quay.io|{repository}"),
+            ];
+            let found: std::collections::HashSet<_> = forms.iter().map(|form| resolve(&world, form)).collect();
+            assert_eq!(found.len(), 1, "{authority}/{repository}: {found:?}");
+            let key = found.into_iter().next().unwrap();
+            let is_hub = authority == "docker.io" && !repository.contains('/');
+            let filed = if is_hub { format!("library/{repository}") } else { repository.to_owned() };
+            let owner = format!("{authority}/{filed}");
+            assert_eq!(keys.entry(key).or_insert_with(|| owner.clone()), &owner);
+        }
+    }
+}

@@ -79,7 +79,7 @@ async fn t9_a_manifest_that_lists_a_blob_is_no_proof_of_it() {
     let upstream = Upstream::start().await;
     let secret = blob(SIZE, 4);
     let digest = upstream.blob("corp/secret", &secret);
-    let thief = image(&[secret.clone()]);
+    let thief = image(std::slice::from_ref(&secret));
     upstream.publish("evil/thief", "latest", &thief);
     upstream.remove_blob("evil/thief", &digest);
     let mirror = Mirror::of("docker.io", upstream.url()).await;

@@ -70,7 +70,8 @@ async fn an_empty_index_is_made_anew() {
 
 #[tokio::test]
 async fn a_damaged_index_is_set_aside_and_made_anew() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("garbage", |bytes| *bytes = b"This is no database. ".repeat(1000)),
         ("cut to its first page", |bytes| bytes.truncate(4096)),
         ("cut in the middle", |bytes| bytes.truncate(bytes.len() / 2)),

@@ -6,6 +6,7 @@ mod heads;
 mod index_loss;
 mod kill;
 mod leftovers;
+mod memory;
 mod no_room;
 mod process;
 mod proofs;
@@ -16,6 +17,7 @@ mod resume;
 mod sizes;
 mod storage;
 mod tail;
+mod waits;
 
 use std::time::Duration;
 

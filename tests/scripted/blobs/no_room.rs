@@ -1,11 +1,14 @@
 //! A full or failing disk never fails a pull: what cannot be kept is passed through, its tail held all the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{counted, mismatches, one, open, open_range, partial_files, path_of, quiet, rest, stored_files, take};
+use super::{
+    counted, mismatches, one, open, open_range, partial_files, path_in, path_of, quiet, rest, stored_files, take,
+};
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -119,7 +122,7 @@ async fn room_that_is_there_again_is_used_after_half_a_minute() {
     client.get(&path_of(&first_digest)).await;
     client.get(&path_of(&digest)).await;
     assert_eq!(passed_through(&mirror), 2, "not tried again at once");
-    mirror.advance(std::time::Duration::from_secs(31));
+    mirror.advance(Duration::from_secs(31));
     client.get(&path_of(&digest)).await;
     quiet(&mirror).await;
     assert_eq!(client.get(&path_of(&digest)).await.header("cache-status"), "roadstead; hit");
@@ -185,21 +188,38 @@ async fn a_full_disk_fails_no_pull() {
     assert!(partial_files(&mirror).len() <= 2, "nothing is left of what did not fit");
 }
 
+fn fill_up(disk: &Tmpfs) -> PathBuf {
+    let path = disk.path().join("ballast");
+    let mut ballast = std::fs::File::create(&path).unwrap();
+    while std::io::Write::write(&mut ballast, &[1; 4096]).is_ok_and(|written| written > 0) {}
+    path
+}
+
 /// Not even the index has room for a row.
 #[tokio::test]
-async fn a_disk_without_a_single_free_byte_fails_no_pull() {
+async fn a_disk_without_a_single_free_byte_fails_no_pull_and_heals_when_it_has_some() {
     let disk = Tmpfs::mount("24m");
     let upstream = Upstream::start().await;
     let contents: Vec<_> = (0..5).map(|seed| blob(100_000, 200 + seed)).collect();
     let digests: Vec<_> = contents.iter().map(|content| upstream.blob("library/app", content)).collect();
     let storage = tempfile::tempdir_in(disk.path()).unwrap();
     let mirror = Mirror::builder(one(&upstream, "")).directory(storage).start().await;
-    let mut ballast = std::fs::File::create(disk.path().join("ballast")).unwrap();
-    while std::io::Write::write(&mut ballast, &[1; 4096]).is_ok_and(|written| written > 0) {}
+    let client = mirror.client();
+    client.get(&path_of(&digests[0])).await;
+    quiet(&mirror).await;
+    let ballast = fill_up(&disk);
     for _round in 0..3 {
         for (content, digest) in contents.iter().zip(&digests) {
-            assert!(mirror.client().get(&path_of(digest)).await.body == content.to_bytes());
+            assert!(client.get(&path_of(digest)).await.body == content.to_bytes());
         }
+    }
+    quiet(&mirror).await;
+    std::fs::remove_file(ballast).unwrap();
+    mirror.advance(Duration::from_secs(31));
+    for digest in &digests {
+        assert_eq!(sha256(&client.get(&path_of(digest)).await.body), *digest);
+        quiet(&mirror).await;
+        assert_eq!(client.get(&path_of(digest)).await.header("cache-status"), "roadstead; hit");
     }
 }
 
@@ -219,11 +239,47 @@ async fn a_disk_that_fills_up_in_mid_fill_fails_no_pull() {
     let (client, path) = (mirror.client(), path_of(&digest));
     let pull = tokio::spawn(async move { client.get(&path).await.body });
     gate.arrived().await;
-    let mut ballast = std::fs::File::create(disk.path().join("ballast")).unwrap();
-    while std::io::Write::write(&mut ballast, &[1; 4096]).is_ok_and(|written| written > 0) {}
+    fill_up(&disk);
     gate.open();
     assert_eq!(pull.await.unwrap(), content.to_bytes(), "nothing had begun, so nothing was cut");
     let mut resumed = open_range(&mirror.client(), &path_of(&digest), "1000000-").await;
     let given = take(&mut resumed, 1000).await;
     assert!(given == content.slice(1_000_000, 1_000_000 + given.len() as u64));
+}
+
+/// Who may read what cannot be noted: upstream is asked each time, until there is room again.
+#[tokio::test]
+async fn an_index_that_cannot_grow_fails_no_pull_and_heals() {
+    let disk = Tmpfs::mount("24m");
+    let upstream = Upstream::start().await;
+    let content = blob(100, 400);
+    let digest = content.sha256();
+    let storage = tempfile::tempdir_in(disk.path()).unwrap();
+    let mirror = Mirror::builder(one(&upstream, "")).directory(storage).start().await;
+    let client = mirror.client();
+    let ballast = fill_up(&disk);
+    let long = "a-name-that-takes-some-room-in-the-index-so-that-it-has-to-grow/".repeat(3);
+    let mut nth = 0;
+    let forgotten = loop {
+        nth += 1;
+        assert!(nth < 20_000, "the index has grown on a full disk");
+        let repository = format!("{long}{nth}");
+        upstream.blob(&repository, &content);
+        let path = path_in(&repository, &digest);
+        assert_eq!(client.get(&path).await.status, 200);
+        upstream.forget_requests();
+        assert_eq!(client.get(&path).await.status, 200);
+        if !upstream.requests().is_empty() {
+            break path;
+        }
+    };
+    std::fs::remove_file(ballast).unwrap();
+    mirror.advance(Duration::from_secs(31));
+    client.get(&forgotten).await;
+    quiet(&mirror).await;
+    upstream.forget_requests();
+    assert_eq!(client.get(&forgotten).await.header("cache-status"), "roadstead; hit");
+    assert!(upstream.requests().is_empty());
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.client().get(&forgotten).await.header("cache-status"), "roadstead; hit", "durably");
 }

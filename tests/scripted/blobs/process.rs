@@ -41,10 +41,14 @@ impl Process {
         let other = said.clone();
         // Both pipes are emptied to the end, or the program would wait for them.
         std::thread::spawn(move || {
-            err.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| other.send(at)));
+            for at in err.map_while(Result::ok).filter_map(|line| listen(&line)) {
+                let _nobody_waits_any_more = other.send(at);
+            }
         });
         std::thread::spawn(move || {
-            out.map_while(Result::ok).for_each(|line| _ = listen(&line).map(|at| said.send(at)));
+            for at in out.map_while(Result::ok).filter_map(|line| listen(&line)) {
+                let _nobody_waits_any_more = said.send(at);
+            }
         });
         let address = address.recv_timeout(crate::support::upstream::PATIENCE).expect("the program listens");
         Self { child, address }
@@ -52,6 +56,17 @@ impl Process {
 
     pub(super) fn client(&self) -> Client {
         Client::new(self.address)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Memory that is the program's own, files it reads left out.
+    pub(super) fn private_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL.

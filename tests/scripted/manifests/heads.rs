@@ -109,3 +109,36 @@ async fn one_check_has_one_deadline_for_all_that_it_asks() {
     assert_eq!((answer.status, &answer.body), (200, &app.manifest));
     assert!(answer.header("warning").starts_with("299 - "), "the GET was given a deadline of its own");
 }
+
+#[tokio::test]
+async fn t28_a_head_that_is_not_sent_is_no_sign_of_life() {
+    let registry = Upstream::start().await;
+    for tag in ["1", "2", "3"] {
+        registry.publish("org/app", tag, &crate::support::image::index(&[]));
+    }
+    registry.refuse_head(Kind::Manifest, 405);
+    let mirror = Mirror::start(upstream("docker.io", &registry, "check_timeout = \"1h\"")).await;
+    let client = mirror.client();
+    let pull = |tag: &str| {
+        let (client, path) = (client.clone(), format!("/v2/org/app/manifests/{tag}"));
+        tokio::spawn(async move { client.get(&path).await })
+    };
+    for tag in ["1", "2", "3"] {
+        assert_eq!(pull(tag).await.unwrap().status, 200);
+    }
+    mirror.advance(Duration::from_mins(2));
+    registry.script(manifests().get().once().too_many_requests("1"));
+    assert!(pull("1").await.unwrap().header("warning").starts_with("299 - "));
+    mirror.advance(Duration::from_mins(2));
+    let gate = Gate::closed();
+    registry.script(manifests().get().once().stall_before_headers(&gate));
+    let probe = pull("1");
+    gate.arrived().await;
+    registry.forget_requests();
+    for tag in ["2", "3"] {
+        assert!(pull(tag).await.unwrap().header("warning").starts_with("299 - "), "{tag}");
+    }
+    assert!(registry.requests().is_empty(), "while one request probes, nobody else asks");
+    gate.open();
+    assert_eq!(probe.await.unwrap().header("warning"), "");
+}

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
+use super::upstream::TestCa;
+
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -50,6 +52,14 @@ impl Client {
         let http = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
         let http = http.redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { http, base: format!("http://{address}") }
+    }
+
+    /// Over TLS, to a server with a certificate of `ca`.
+    pub(crate) fn tls(address: SocketAddr, ca: &TestCa) -> Self {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let config = rustls::ClientConfig::builder().with_root_certificates(ca.roots()).with_no_client_auth();
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        Self { http: http.use_preconfigured_tls(config).build().unwrap(), base: format!("https://{address}") }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -17,6 +17,7 @@ use super::client::Client;
 pub(crate) struct Builder {
     shutdown_deadline: &'static str,
     listen: String,
+    admin_listen: String,
     server: String,
     storage: String,
     toml: String,
@@ -44,6 +45,7 @@ impl Mirror {
         Builder {
             shutdown_deadline: "5s",
             listen: "127.0.0.1:0".to_owned(),
+            admin_listen: "127.0.0.1:0".to_owned(),
             server: String::new(),
             storage: String::new(),
             toml: toml.into(),
@@ -55,6 +57,11 @@ impl Mirror {
     /// One upstream under this authority, and nothing else.
     pub(crate) async fn of(authority: &str, url: impl std::fmt::Display) -> Self {
         Self::start(format!("[upstreams.\"{authority}\"]\nurl = \"{url}\"\n")).await
+    }
+
+    /// Of every listener, in the order of the configuration.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.app.addresses.iter().map(|(_, address, _)| *address).collect()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -159,6 +166,11 @@ impl Builder {
         Self { listen: address.to_owned(), ..self }
     }
 
+    /// The same for the admin side.
+    pub(crate) fn admin_listen(self, address: &str) -> Self {
+        Self { admin_listen: address.to_owned(), ..self }
+    }
+
     /// More lines in `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
@@ -177,8 +189,9 @@ impl Builder {
         let directory = self.directory.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
         let toml = format!(
-            "[server]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\nshutdown_deadline = \"{}\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
+            "[server]\nlisten = \"{}\"\nadmin_listen = \"{}\"\nshutdown_deadline = \"{}\"\n{}\n[storage]\npath = \"{}\"\n{}\n{}",
             self.listen,
+            self.admin_listen,
             self.shutdown_deadline,
             self.server,
             path.display(),
