@@ -141,6 +141,28 @@ async fn t28_a_copy_that_is_held_is_served_stale_while_upstream_rations() {
 }
 
 #[tokio::test]
+async fn a_download_outlives_an_outage_and_the_breaker_that_it_opened() {
+    let upstream = Upstream::start().await;
+    let content = blob(1_000_000, 1);
+    let digest = upstream.blob("org/app", &content);
+    // Longer than all of a download's own pauses together.
+    let mirror = Mirror::start(hub(upstream.url(), "breaker_window = \"7s\"")).await;
+    let gate = Gate::closed();
+    upstream.script(blobs().get().once().stall_after(300_000, &gate));
+    let (client, path) = (mirror.client(), blob_path("org/app", &digest));
+    let pull = tokio::spawn(async move { client.try_get(&path).await });
+    gate.arrived().await;
+    upstream.stop().await;
+    while gauge(&mirror, &upstream, "blobs") < 1.0 {
+        assert!(!pull.is_finished(), "cut at once");
+        tokio::task::yield_now().await;
+    }
+    upstream.restart().await;
+    let answer = pull.await.unwrap().expect("the download goes on");
+    assert_eq!((answer.status, sha256(&answer.body)), (200, content.sha256()));
+}
+
+#[tokio::test]
 async fn retry_after_may_be_a_date() {
     let upstream = Upstream::start().await;
     publish_app(&upstream);

@@ -71,6 +71,29 @@ async fn a_token_is_renewed_once_for_all_who_find_it_expired() {
 }
 
 #[tokio::test]
+async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
+    let upstream = Upstream::start().await;
+    let auth = TokenAuth::new();
+    upstream.token_auth(&auth);
+    let digest = upstream.blob("a/one", blob(10, 1));
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let (client, path) = (mirror.client(), blob_path("a/one", &digest));
+    assert_eq!(client.head(&path).await.status, 200);
+    auth.expire_all();
+    let gate = Gate::closed();
+    upstream.script(blobs().head().unauthorized_too().once().stall_before_headers(&gate));
+    let late = tokio::spawn({
+        let (client, path) = (client.clone(), path.clone());
+        async move { client.head(&path).await.status }
+    });
+    gate.arrived().await;
+    assert_eq!(client.head(&path).await.status, 200);
+    gate.open();
+    assert_eq!(late.await.unwrap(), 200);
+    assert_eq!(auth.issued().len(), 2);
+}
+
+#[tokio::test]
 async fn a_token_is_used_until_shortly_before_its_end() {
     for (auth, good, over) in
         [(TokenAuth::new().expires_in(300), 260, 280), (TokenAuth::new().without_expires_in(), 50, 60)]
