@@ -1,6 +1,8 @@
 //! The configuration: TOML and environment, read raw, then checked whole. Every problem is reported at once, with its key.
 
 mod check;
+mod endpoints;
+mod identity;
 mod presets;
 mod raw;
 mod upstreams;

@@ -1,23 +1,17 @@
 //! `[defaults]` and `[upstreams]`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use regex_lite::Regex;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use url::Url;
 
 use crate::mirror::{FreshnessRule, MemberKey, MemberSettings, Namespaces, OnDenied, Policy, Ttl, Wildcard};
 use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
-use crate::secret::Secret;
-use crate::server::{TlsSettings, load_identity};
-use crate::upstream::{
-    ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
-};
+use crate::upstream::UpstreamSettings;
 
-use super::check::{require_file, without_paths};
+use super::endpoints::endpoints;
+use super::identity::{certificates, client_identity, credentials, proxy};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
 use super::raw::{Collected, Section};
 
@@ -181,7 +175,7 @@ fn patterns(section: &Section<'_>, key: &'static str) -> Option<Vec<RepositoryPa
     Some(section.texts(key)?.iter().filter_map(|text| pattern(section, key, text)).collect())
 }
 
-fn pattern(section: &Section<'_>, key: &str, text: &str) -> Option<RepositoryPattern> {
+pub(super) fn pattern(section: &Section<'_>, key: &str, text: &str) -> Option<RepositoryPattern> {
     RepositoryPattern::parse(text).map_err(|err| section.problem(key, err.to_string())).ok()
 }
 
@@ -245,185 +239,4 @@ fn settings(
         max_manifest_size: layers.first(|s| s.size("max_manifest_size")).unwrap_or(4 * 1024 * 1024),
         max_list_size: layers.first(|s| s.size("max_list_size")).unwrap_or(4 * 1024 * 1024),
     }
-}
-
-fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildcard: bool) -> Vec<EndpointSettings> {
-    let forward_ns = section.flag("forward_ns").unwrap_or(false);
-    let mut endpoints = Vec::new();
-    if let Some(url) = section.text("url") {
-        endpoints.extend(endpoint_url(section, "url", &url).map(|url| EndpointSettings { url, forward_ns }));
-    }
-    let listed = section.texts_or_sections("endpoints");
-    if section.has("url") && section.has("endpoints") {
-        section.problem("endpoints", "give either `url` or `endpoints`");
-    }
-    for endpoint in listed {
-        match endpoint {
-            Ok(url) => {
-                endpoints
-                    .extend(endpoint_url(section, "endpoints", &url).map(|url| EndpointSettings { url, forward_ns }));
-            }
-            Err(table) => {
-                let url = table.text("url").and_then(|url| endpoint_url(&table, "url", &url));
-                if !table.has("url") {
-                    table.problem("url", "is missing");
-                }
-                let forward_ns = table.flag("forward_ns").unwrap_or(forward_ns);
-                endpoints.extend(url.map(|url| EndpointSettings { url, forward_ns }));
-                table.finish();
-            }
-        }
-    }
-    let given = section.has("url") || section.has("endpoints");
-    match (is_wildcard, given, preset) {
-        (true, true, _) => {
-            section.problem("url", "a wildcard has no endpoint: each registry that it admits is its own");
-        }
-        (false, false, Some(preset)) => {
-            let url = Url::parse(preset.url).expect("a preset's URL is valid");
-            endpoints.push(EndpointSettings { url, forward_ns });
-        }
-        (false, false, None) => {
-            section.problem("url", "is missing: where this registry is reached, as in \"https://registry.corp\"");
-        }
-        _ => {}
-    }
-    endpoints
-}
-
-fn endpoint_url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
-    let problem = |message: &str| {
-        section.problem(key, message);
-        None
-    };
-    let Ok(url) = Url::parse(text) else { return problem("must be a URL, as in \"https://registry.corp\"") };
-    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
-        return problem("must begin with https:// (or http://) and a host");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return problem("must not hold credentials: use `username` and `password_file`");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return problem("must have neither a query nor a fragment");
-    }
-    let path = url.path().trim_matches('/');
-    if path == "v2" || path.starts_with("v2/") {
-        return problem("must not hold /v2: a path is a repository prefix, put behind /v2/");
-    }
-    if !path.is_empty() && path.parse::<Repository>().is_err() {
-        return problem("its path must be a repository prefix, as in https://harbor.corp/hub-proxy");
-    }
-    Some(url)
-}
-
-fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
-    let mut rules = Vec::new();
-    if admits_all && (section.has("password_file") || section.has("credentials")) {
-        let message = "\"*\" would give them to any registry that a request names; `docker_config` and \
-                       `credential_helper` tell registries apart";
-        section.problem(if section.has("credentials") { "credentials" } else { "password_file" }, message);
-    }
-    rules.extend(credential_source(section).map(|source| CredentialRule { pattern: None, source }));
-    for rule in section.sections("credentials") {
-        let pattern = rule.text("match").and_then(|text| pattern(&rule, "match", &text));
-        if !rule.has("match") {
-            rule.problem("match", "is missing: the repositories that these credentials are for");
-        }
-        let source = credential_source(&rule);
-        if source.is_none() && !["username", "docker_config", "credential_helper"].iter().any(|key| rule.has(key)) {
-            rule.problem("username", "is missing; or use `docker_config` or `credential_helper`");
-        }
-        if let (Some(pattern), Some(source)) = (pattern, source) {
-            rules.push(CredentialRule { pattern: Some(pattern), source });
-        }
-        rule.finish();
-    }
-    rules
-}
-
-fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
-    let (username, file) = (section.text("username"), section.text("password_file").map(PathBuf::from));
-    let docker_config = section.text("docker_config").map(PathBuf::from);
-    let helper = section.text("credential_helper");
-    let ways = usize::from(username.is_some() || file.is_some())
-        + usize::from(docker_config.is_some())
-        + usize::from(helper.is_some());
-    if ways > 1 {
-        section.problem(
-            "username",
-            "give one of `username` with `password_file`, `docker_config`, and `credential_helper`",
-        );
-    }
-    match (username, file) {
-        (Some(username), Some(file)) => {
-            require_file(section, "password_file", &file);
-            return Some(CredentialSource::PasswordFile { username, file });
-        }
-        (Some(_), None) => {
-            section.problem("password_file", "is missing: the file that holds the password of `username`");
-        }
-        (None, Some(_)) => section.problem("username", "is missing beside `password_file`"),
-        (None, None) => {}
-    }
-    if let Some(file) = docker_config {
-        require_file(section, "docker_config", &file);
-        return Some(CredentialSource::DockerConfig(file));
-    }
-    helper.map(CredentialSource::Helper)
-}
-
-fn certificates(section: &Section<'_>, file: &Path) -> Vec<CertificateDer<'static>> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if !certificates.is_empty() => return certificates,
-        Ok(_) => section.problem("ca", "its file holds no certificate"),
-        Err(err) => section.problem("ca", format!("its file cannot be read: {err}")),
-    }
-    Vec::new()
-}
-
-fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
-    let (certificate, key) = (section.text("client_certificate"), section.text("client_key"));
-    if certificate.is_some() != key.is_some() {
-        section.problem("client_certificate", "goes with `client_key`");
-    }
-    let (certificate, key) = certificate.zip(key)?;
-    match load_identity(&TlsSettings { certificate: certificate.into(), key: key.into() }) {
-        Ok((chain, key)) => Some(ClientIdentity { chain, key }),
-        Err(err) => {
-            section.problem("client_certificate", without_paths(&err));
-            None
-        }
-    }
-}
-
-fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
-    let (username, file) = (section.text("proxy_username"), section.text("proxy_password_file").map(PathBuf::from));
-    let text = section.text("proxy")?;
-    let url = match Url::parse(&text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host() => url,
-        _ => {
-            section.problem("proxy", "must be a URL that begins with http://, https://, socks5:// or socks5h://");
-            return None;
-        }
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        section.problem("proxy", "must not hold credentials: use `proxy_username` and `proxy_password_file`");
-        return None;
-    }
-    let login = match (username, file) {
-        (Some(username), Some(file)) => match std::fs::read_to_string(&file) {
-            Ok(password) => Some((username, Secret::new(password.trim_end_matches(['\r', '\n'])))),
-            Err(err) => {
-                section.problem("proxy_password_file", format!("its file cannot be read: {err}"));
-                None
-            }
-        },
-        (None, None) => None,
-        _ => {
-            section.problem("proxy_username", "goes with `proxy_password_file`");
-            None
-        }
-    };
-    Some(ProxySettings { url, login })
 }

@@ -77,8 +77,8 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         ["text", "texts", "flag", "number", "duration", "size", "parsed", "parsed_list", "section", "sections"];
     let example = file("config/roadstead.toml");
     let mut keys = 0;
-    for source in ["src/config/check.rs", "src/config/upstreams.rs"] {
-        let text = file(source);
+    for source in ["check", "endpoints", "identity", "upstreams"].map(|name| format!("src/config/{name}.rs")) {
+        let text = file(&source);
         for piece in text.split('.').skip(1) {
             let Some((reader, rest)) = piece.split_once(['(', ':']) else { continue };
             let Some((_, quoted)) =

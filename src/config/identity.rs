@@ -1,0 +1,127 @@
+//! As whom an upstream is asked, whom to trust, and through what.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use url::Url;
+
+use crate::secret::Secret;
+use crate::server::{TlsSettings, load_identity};
+use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings};
+
+use super::check::{require_file, without_paths};
+use super::raw::Section;
+use super::upstreams::pattern;
+
+pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
+    let mut rules = Vec::new();
+    if admits_all && (section.has("password_file") || section.has("credentials")) {
+        let message = "\"*\" would give them to any registry that a request names; `docker_config` and \
+                       `credential_helper` tell registries apart";
+        section.problem(if section.has("credentials") { "credentials" } else { "password_file" }, message);
+    }
+    rules.extend(credential_source(section).map(|source| CredentialRule { pattern: None, source }));
+    for rule in section.sections("credentials") {
+        let pattern = rule.text("match").and_then(|text| pattern(&rule, "match", &text));
+        if !rule.has("match") {
+            rule.problem("match", "is missing: the repositories that these credentials are for");
+        }
+        let source = credential_source(&rule);
+        if source.is_none() && !["username", "docker_config", "credential_helper"].iter().any(|key| rule.has(key)) {
+            rule.problem("username", "is missing; or use `docker_config` or `credential_helper`");
+        }
+        if let (Some(pattern), Some(source)) = (pattern, source) {
+            rules.push(CredentialRule { pattern: Some(pattern), source });
+        }
+        rule.finish();
+    }
+    rules
+}
+
+fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
+    let (username, file) = (section.text("username"), section.text("password_file").map(PathBuf::from));
+    let docker_config = section.text("docker_config").map(PathBuf::from);
+    let helper = section.text("credential_helper");
+    let ways = usize::from(username.is_some() || file.is_some())
+        + usize::from(docker_config.is_some())
+        + usize::from(helper.is_some());
+    if ways > 1 {
+        section.problem(
+            "username",
+            "give one of `username` with `password_file`, `docker_config`, and `credential_helper`",
+        );
+    }
+    match (username, file) {
+        (Some(username), Some(file)) => {
+            require_file(section, "password_file", &file);
+            return Some(CredentialSource::PasswordFile { username, file });
+        }
+        (Some(_), None) => {
+            section.problem("password_file", "is missing: the file that holds the password of `username`");
+        }
+        (None, Some(_)) => section.problem("username", "is missing beside `password_file`"),
+        (None, None) => {}
+    }
+    if let Some(file) = docker_config {
+        require_file(section, "docker_config", &file);
+        return Some(CredentialSource::DockerConfig(file));
+    }
+    helper.map(CredentialSource::Helper)
+}
+
+pub(super) fn certificates(section: &Section<'_>, file: &Path) -> Vec<CertificateDer<'static>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if !certificates.is_empty() => return certificates,
+        Ok(_) => section.problem("ca", "its file holds no certificate"),
+        Err(err) => section.problem("ca", format!("its file cannot be read: {err}")),
+    }
+    Vec::new()
+}
+
+pub(super) fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
+    let (certificate, key) = (section.text("client_certificate"), section.text("client_key"));
+    if certificate.is_some() != key.is_some() {
+        section.problem("client_certificate", "goes with `client_key`");
+    }
+    let (certificate, key) = certificate.zip(key)?;
+    match load_identity(&TlsSettings { certificate: certificate.into(), key: key.into() }) {
+        Ok((chain, key)) => Some(ClientIdentity { chain, key }),
+        Err(err) => {
+            section.problem("client_certificate", without_paths(&err));
+            None
+        }
+    }
+}
+
+pub(super) fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
+    let (username, file) = (section.text("proxy_username"), section.text("proxy_password_file").map(PathBuf::from));
+    let text = section.text("proxy")?;
+    let url = match Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host() => url,
+        _ => {
+            section.problem("proxy", "must be a URL that begins with http://, https://, socks5:// or socks5h://");
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        section.problem("proxy", "must not hold credentials: use `proxy_username` and `proxy_password_file`");
+        return None;
+    }
+    let login = match (username, file) {
+        (Some(username), Some(file)) => match std::fs::read_to_string(&file) {
+            Ok(password) => Some((username, Secret::new(password.trim_end_matches(['\r', '\n'])))),
+            Err(err) => {
+                section.problem("proxy_password_file", format!("its file cannot be read: {err}"));
+                None
+            }
+        },
+        (None, None) => None,
+        _ => {
+            section.problem("proxy_username", "goes with `proxy_password_file`");
+            None
+        }
+    };
+    Some(ProxySettings { url, login })
+}
