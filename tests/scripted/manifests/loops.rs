@@ -27,6 +27,20 @@ async fn a_mirror_that_is_its_own_upstream_says_so_at_once() {
 }
 
 #[tokio::test]
+async fn two_mirrors_that_are_each_others_upstream_say_so_at_once() {
+    let port = Upstream::start().await;
+    let address = port.address();
+    port.stop().await;
+    let second = Mirror::of("docker.io", format!("http://{address}")).await;
+    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\n", second.url(""));
+    let first = Mirror::builder(toml).listen(&address.to_string()).start().await;
+    let answer = first.client().get("/v2/org/app/manifests/1").await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    // Neither waited for the other until a deadline ended it.
+    assert!(!answer.text().contains("in time"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn a_request_with_our_own_via_is_a_loop_and_any_other_is_not() {
     let registry = Upstream::start().await;
     registry.publish("org/app", "1", &image(&[blob(10, 1)]));
