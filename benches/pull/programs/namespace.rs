@@ -5,12 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{self, Command};
+use std::thread;
 
-use super::{Program, command, find, run};
+use super::{LOOK_EVERY, Program, command, find, run};
 
 /// RFC 2544 sets 198.18.0.0/15 aside for benchmarks.
 const HERE: &str = "198.18.77.1/30";
 const THERE: &str = "198.18.77.2/30";
+const LOOKS: usize = 2000;
 
 pub(crate) struct Namespace {
     /// Does nothing, in the namespace.
@@ -38,13 +40,11 @@ impl Namespace {
     fn is_made(&self) {
         let net_of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
         let own = net_of("self").expect("Linux has network namespaces");
-        for _look in 0..5000 {
-            if net_of(&self.holder.pid().to_string()).is_ok_and(|net| net != own) {
-                return;
-            }
-            std::thread::park_timeout(std::time::Duration::from_millis(1));
-        }
-        assert_eq!("no network namespace", "", "this needs root; it said:\n{}", self.holder.said());
+        let made = (0..LOOKS).any(|_| {
+            thread::park_timeout(LOOK_EVERY);
+            net_of(&self.holder.pid().to_string()).is_ok_and(|net| net != own)
+        });
+        assert!(made, "there is no network namespace; making one needs root. It said:\n{}", self.holder.said());
     }
 
     /// Its address, seen from here.
