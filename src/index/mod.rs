@@ -122,7 +122,12 @@ impl Index {
 
     /// The same, and waits until they would survive a power cut.
     pub async fn apply_durably(&self, changes: Vec<Change>) -> Result<(), IndexError> {
-        self.writer.apply(changes, writer::Until::Durable).await
+        self.writer.apply(changes, writer::Until::DurableNow).await
+    }
+
+    /// Waits until all that is visible now has become durable by itself.
+    pub async fn settled(&self) -> Result<(), IndexError> {
+        self.writer.apply(Vec::new(), writer::Until::DurableSoon).await
     }
 
     /// Writes down what is pending and stops the writer.

@@ -17,7 +17,10 @@ const QUEUE: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
     Visible,
-    Durable,
+    /// Durable with the next commit: nobody's answer waits for it.
+    DurableSoon,
+    /// Durable at once: someone has been promised it.
+    DurableNow,
 }
 
 struct Job {
@@ -67,8 +70,10 @@ async fn run(database: Arc<Database>, mut queue: mpsc::Receiver<Job>) {
                 if received == 0 {
                     break;
                 }
+                let is_urgent = jobs.iter().any(|job| job.until == Until::DurableNow);
                 apply(&database, jobs, &mut waiting).await;
-                flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
+                let soon = Instant::now() + FLUSH_AFTER;
+                flush_at = Some(if is_urgent { Instant::now() } else { flush_at.unwrap_or(soon) });
             }
             () = tokio::time::sleep_until(due), if flush_at.is_some() => {}
         }
@@ -88,7 +93,7 @@ async fn apply(database: &Arc<Database>, jobs: Vec<Job>, waiting: &mut Vec<onesh
     }
     for (until, done) in dones {
         match (&result, until) {
-            (Ok(()), Until::Durable) => waiting.push(done),
+            (Ok(()), Until::DurableSoon | Until::DurableNow) => waiting.push(done),
             // Whoever no longer waits does not need to know.
             (Ok(()), Until::Visible) => drop(done.send(Ok(()))),
             (Err(_), _) => drop(done.send(Err(IndexError::Closed))),

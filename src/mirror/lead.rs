@@ -258,7 +258,7 @@ impl Mirror {
     }
 
     pub(super) async fn forget_partial_when_durable(&self, committed: Committed) {
-        if self.index.apply_durably(Vec::new()).await.is_ok()
+        if self.index.settled().await.is_ok()
             && let Err(err) = committed.unlink_partial().await
         {
             tracing::debug!(%err, "a partial file's name could not be removed; the next start does it");

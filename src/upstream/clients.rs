@@ -89,6 +89,8 @@ fn build(settings: &UpstreamSettings, reach: Reach, own: bool, lane: Lane) -> Re
         .connect_timeout((settings.connect_timeout / endpoints).max(Duration::from_millis(500)))
         .pool_idle_timeout(Duration::from_secs(90))
         .pool_max_idle_per_host(32)
+        // A kept-alive connection that is dead without knowing it fails like one that cannot be made.
+        .tcp_user_timeout(settings.connect_timeout)
         .tcp_keepalive(Duration::from_secs(30))
         .no_proxy();
     if http2 {

@@ -119,6 +119,9 @@ impl Failure {
         let mut text = String::new();
         let mut source: Option<&dyn std::error::Error> = Some(&err);
         while let Some(error) = source {
+            if error.downcast_ref::<std::io::Error>().is_some_and(|err| err.kind() == std::io::ErrorKind::TimedOut) {
+                return Self::Unreachable("the connection is dead".to_owned());
+            }
             if let Some(blocked) = error.downcast_ref::<super::guard::Blocked>() {
                 return Self::Refused(blocked.to_string());
             }
