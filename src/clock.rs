@@ -1,8 +1,8 @@
 //! The time, as everything that compares times sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Milliseconds since the Unix epoch. Kept on disk, so it must survive restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -37,6 +37,8 @@ impl Timestamp {
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     ahead_millis: Arc<AtomicU64>,
+    /// The latest time told, and when: a clock that is set back must not make seconds of waiting into days.
+    last: Arc<Mutex<Option<(u64, Instant)>>>,
 }
 
 impl Clock {
@@ -44,6 +46,12 @@ impl Clock {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let running =
+            last.map_or(0, |(told, at)| told.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(0)));
+        let millis = if millis >= running || running - millis < 1000 { millis } else { running };
+        *last = Some((millis, Instant::now()));
+        drop(last);
         Timestamp(millis.saturating_add(self.ahead_millis.load(Ordering::Relaxed)))
     }
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use roadstead::app::App;
 use roadstead::clock::Clock;
@@ -14,6 +14,7 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::start(config.log.format, config.log.level);
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => {
@@ -29,10 +30,36 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
     }
 }
 
+/// Connections and files need descriptors; the soft limit is often far below what the system would allow.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        tracing::debug!("the limit on file descriptors stays as it is");
+    }
+}
+
 async fn serve(config: Config) -> ExitCode {
+    let settings = &config.server;
+    if settings.admin_token_file.is_none() && settings.admin_listen.is_some_and(|address| !address.ip().is_loopback()) {
+        tracing::warn!("`admin_listen` is not on loopback and there is no `admin_token_file`: /metrics is refused");
+    }
     let (served, deadline) = (config.served.join(", "), config.shutdown_deadline);
     let storage = config.storage.path.display().to_string();
-    let app = match App::start(config, Clock::default()).await {
+    // Before anything is bound: whoever finds the server up may stop it.
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(err) => {
+            super::say(&format!("roadstead: cannot wait for signals: {err}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let started = tokio::select! {
+        started = App::start(config, Clock::default()) => started,
+        () = signals.next() => return ExitCode::SUCCESS,
+    };
+    let app = match started {
         Ok(app) => app,
         Err(err) => {
             super::say(&format!("roadstead: {err}"));
@@ -46,29 +73,31 @@ async fn serve(config: Config) -> ExitCode {
         tracing::info!("health and metrics on http://{address}");
     }
     tracing::info!(storage, "serving {served}");
-    stopped().await;
+    signals.next().await;
     tracing::info!("stopping; responses and downloads have {} s to end", deadline.as_secs());
     tokio::select! {
         () = app.stop() => {}
-        () = stopped() => tracing::warn!("stopping at once"),
+        () = signals.next() => tracing::warn!("stopping at once"),
     }
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
 
-/// SIGTERM or SIGINT.
-async fn stopped() {
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    match signals {
-        Ok((mut term, mut int)) => {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-        }
-        Err(err) => {
-            tracing::error!(%err, "cannot wait for signals; only SIGKILL ends this process");
-            std::future::pending::<()>().await;
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
     }
 }

@@ -106,6 +106,13 @@ fn check_server(server: &Section<'_>, namespaces: &Namespaces) -> ServerSettings
         Some("" | "off") => None,
         Some(address) => address_of(server, "admin_listen", address),
     };
+    let mut taken: Vec<SocketAddr> = admin_listen.into_iter().collect();
+    for listener in &listeners {
+        if listener.address.port() != 0 && taken.contains(&listener.address) {
+            server.problem("listen", format!("{} is used twice, by listeners or `admin_listen`", listener.address));
+        }
+        taken.push(listener.address);
+    }
     let admin_token_file = server.text("admin_token_file").map(PathBuf::from);
     if let Some(file) = &admin_token_file {
         require_file(server, "admin_token_file", file);
@@ -182,6 +189,9 @@ fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
 }
 
 fn check_storage(storage: Section<'_>) -> StorageSettings {
+    if storage.text("path").is_some_and(|path| path.is_empty()) {
+        storage.problem("path", "must not be empty");
+    }
     let settings = StorageSettings {
         path: storage.text("path").unwrap_or_else(|| DEFAULT_PATH.to_owned()).into(),
         limits: SpaceLimits { max_size: storage.size("max_size"), min_free: storage.size("min_free").unwrap_or(0) },

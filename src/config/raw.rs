@@ -66,7 +66,11 @@ pub(super) fn read(
             problems.extend(err.into_iter().map(|err| {
                 let text = err.to_string();
                 // Between its first and last line the parser quotes the file.
-                let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+                let lines: Vec<&str> = text
+                    .lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty() && !line.starts_with("in TOML"))
+                    .collect();
                 let message = match lines.as_slice() {
                     [] => "cannot be read".to_owned(),
                     [only] => (*only).to_owned(),

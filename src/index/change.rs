@@ -10,6 +10,9 @@ use super::table::{
 };
 use super::{IndexError, Scope};
 
+/// Lists kept of one repository: pages of tags, and referrers by subject.
+const MAX_LISTS: usize = 200;
+
 /// Tables whose rows are dropped when nobody has used them for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aging {
@@ -118,7 +121,23 @@ impl Change {
                 to.open_table(TAGS)?.insert(Key::tag(scope, tag).as_tuple(), json(row)?.as_slice())?;
             }
             Self::PutList { scope, list, row } => {
-                to.open_table(LISTS)?.insert(Key::list(scope, list).as_tuple(), json(row)?.as_slice())?;
+                let mut lists = to.open_table(LISTS)?;
+                lists.insert(Key::list(scope, list).as_tuple(), json(row)?.as_slice())?;
+                // Clients choose cursors and subjects: one repository's lists must not fill the disk.
+                let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+                let first = (scope.domain, authority, repository, "");
+                let last = (scope.domain, authority, repository, LAST);
+                let mut surplus = Vec::new();
+                for (nth, entry) in lists.range(first..=last)?.enumerate() {
+                    let name = entry?.0.value().3.to_owned();
+                    // The first tag list in order is the complete one, which is worth most.
+                    if nth >= MAX_LISTS && name != *list {
+                        surplus.push(name);
+                    }
+                }
+                for name in &surplus {
+                    lists.remove(Key::list(scope, name).as_tuple())?;
+                }
             }
             Self::GrantManifest { scope, whole_authority, digest, media_type, day } => {
                 let name = digest.to_string();

@@ -92,7 +92,14 @@ impl Mirror {
         }
         if let Some(fill) = self.flights.running(&scope.authority, digest) {
             if grant.is_none() && !fill.is_granted(scope) {
-                member.upstream.probe_blob(&scope.repository, digest, member.upstream.patience()).await?;
+                let told = member.upstream.probe_blob(&scope.repository, digest, member.upstream.patience()).await?;
+                if told.is_none() || told != fill.size_bytes() {
+                    // No proof. The bytes are, once they are stored: they can be compared then.
+                    let mut follower = fill.follow();
+                    drop(fill);
+                    follower.ended(deadline).await;
+                    return Err(PullError::Restarted);
+                }
                 fill.grant(scope.clone());
                 self.grant_blob(member, scope, digest).await;
             }

@@ -55,6 +55,10 @@ impl Fill {
         Self { digest, state, scopes: Mutex::new(HashSet::from([scope])) }
     }
 
+    pub(super) fn size_bytes(&self) -> Option<u64> {
+        self.state.borrow().size_bytes
+    }
+
     pub(super) fn is_granted(&self, scope: &Scope) -> bool {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).contains(scope)
     }
@@ -103,6 +107,11 @@ impl Fill {
 }
 
 impl Follower {
+    /// Waits until the fill has left the map, whose entry is the last to hold the sender.
+    pub(super) async fn ended(&mut self, deadline: Deadline) {
+        while let Ok(Ok(())) = tokio::time::timeout_at(deadline, self.state.changed()).await {}
+    }
+
     /// The size and the file, when an answer may begin; `None` if that is not before `deadline`. A blob of unknown size is
     /// answered once it is whole, however long that takes: there the deadline moves on as long as bytes come.
     pub(super) async fn begun(

@@ -49,7 +49,7 @@ impl Mirror {
         let told = if is_origin { upstream.probe_blob(&scope.repository, digest, deadline).await? } else { None };
         // An authority that the bytes did not come from may say yes to anything: it has to show some of them. So has one that
         // says yes to something of another size, as a front door does that answers everything with its own page.
-        if !is_origin || told.is_some_and(|told| told != row.size_bytes) {
+        if row.size_bytes > 0 && told != Some(row.size_bytes) {
             let range = random_range(row.size_bytes);
             let shown = upstream.read_blob_range(&scope.repository, digest, range.clone(), deadline).await?;
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);

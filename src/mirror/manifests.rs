@@ -129,10 +129,12 @@ impl Mirror {
         let upstream = &member.upstream;
         if let Some(held) = self.held_in_authority(member, scope, digest).await {
             match upstream.head_manifest(&scope.repository, &reference, deadline).await {
-                Ok(_) => {
+                // A front door says yes to everything with a page of its own: only who names the digest has it.
+                Ok(head) if head.digest == Some(digest) => {
                     self.grant_manifest(member, scope, &held).await;
                     return Ok((held, Outcome::Revalidated));
                 }
+                Ok(_) => {}
                 Err(error) if error.failure == Failure::HeadRefused => {}
                 Err(error) => return Err(error.into()),
             }

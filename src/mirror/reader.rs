@@ -234,6 +234,9 @@ impl Passing {
 /// Reads a small blob through, whole, and proves it: for one that cannot be kept.
 pub(super) async fn read_whole(source: Box<UncachedSource>) -> Result<Bytes, PullError> {
     let size = source.size_bytes;
+    if size == 0 && Hasher::new(source.digest.algorithm()).finish() != source.digest {
+        return Err(source.member.upstream.error_at(0, Failure::BadDigest).into());
+    }
     let mut reader = BlobSource::Uncached(source).reader(0..size);
     let mut bytes = BytesMut::new();
     while let Some(chunk) = reader.next().await? {

@@ -170,15 +170,10 @@ async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<B
 }
 
 async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, watcher: Watcher) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Not HTTP/2: a stream whose window stays closed is no pending write, so that a client that takes nothing could not
+    // be told from one that waits, and would hold its request for ever.
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(256)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024)
-        .keep_alive_interval(Duration::from_secs(30));
     let stall = connection.front.settings.stall_timeout;
     let connection = Arc::new(connection);
     let service = service_fn(move |request| {

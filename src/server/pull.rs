@@ -200,10 +200,15 @@ impl Connection {
 /// All of `Via`. A list longer than any sensible chain is cut from the front, where the oldest hops are.
 fn hops(headers: &HeaderMap) -> Option<String> {
     const MAX_HOPS: usize = 32;
+    const MAX_HOPS_BYTES: usize = 1024;
     let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
     let hops: Vec<&str> =
         values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
-    let kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
+    let mut kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
+    // Others share what is asked upstream: a client must not make that request one that is refused.
+    while kept.iter().map(|hop| hop.len() + 2).sum::<usize>() > MAX_HOPS_BYTES {
+        kept = kept.get(1..).unwrap_or_default();
+    }
     (!kept.is_empty()).then(|| kept.join(", "))
 }
 

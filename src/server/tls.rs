@@ -101,8 +101,7 @@ impl Current {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        // A cut HTTP/2 stream is a reset, which Go clients do not resume: HTTP/1.1 comes first.
-        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 }

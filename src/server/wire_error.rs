@@ -110,7 +110,7 @@ impl WireError {
                 let message = format!("{message}; configure credentials for it if it is private");
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }
-            Failure::DeniedCredentials => {
+            Failure::DeniedCredentials | Failure::LockedOut => {
                 let message = format!("{message}; check them, they are read again at the next login");
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }

@@ -244,6 +244,9 @@ impl Ingest {
     /// Leaves the partial file for a later fill to go on with.
     pub async fn keep(self, size_bytes: Option<u64>) -> io::Result<()> {
         self.checkpoint(size_bytes).await?;
+        // Gives back what was set aside behind the end: only what is written is counted from here.
+        let (file, written) = (Arc::clone(&self.file), self.written);
+        off_runtime(move || file.set_len(written)).await?;
         self.space.count_leftover(&self.partial, self.written);
         Ok(())
     }
@@ -258,7 +261,10 @@ impl Ingest {
         let partial = self.partial;
         off_runtime(move || {
             layout::remove_if_there(&layout::sidecar(&partial))?;
-            layout::remove_if_there(&partial)
+            layout::remove_if_there(&partial)?;
+            // Of an authority that a client made up, nothing stays. One that is not empty is not removed.
+            let _in_use = partial.parent().map(std::fs::remove_dir);
+            Ok(())
         })
         .await
     }

@@ -264,7 +264,7 @@ impl Auth {
         let response = response?;
         let status = response.status().as_u16();
         match (status, fingerprint) {
-            (200, Some(login)) => self.lockout.worked(login),
+            (200, Some(login)) => self.lockout.worked(login, &key.scope),
             (200, None) => {}
             (400 | 401, Some(login)) => {
                 self.lockout.refused(login);

@@ -18,6 +18,9 @@ pub enum Failure {
     DeniedAnonymous,
     #[error("refused the configured credentials")]
     DeniedCredentials,
+    /// Not asked: it refused these credentials a moment ago. Says nothing about the repository.
+    #[error("is not signed in to for now, because it refused the configured credentials a moment ago")]
+    LockedOut,
     #[error("has rationed this mirror (429)")]
     RateLimited { retry_after: Option<Duration> },
     #[error("cannot be reached ({0})")]
@@ -74,6 +77,7 @@ impl Failure {
             Self::NotFound
             | Self::DeniedAnonymous
             | Self::DeniedCredentials
+            | Self::LockedOut
             | Self::UnexpectedStatus(_)
             | Self::Refused(_)
             | Self::TooLarge { .. }
@@ -92,6 +96,7 @@ impl Failure {
             Self::NotFound
             | Self::DeniedAnonymous
             | Self::DeniedCredentials
+            | Self::LockedOut
             | Self::ServerError(_)
             | Self::UnexpectedStatus(_)
             | Self::Broken(_)

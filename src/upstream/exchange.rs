@@ -143,7 +143,13 @@ impl Upstream {
         let known = endpoint.challenge();
         let first = self.sign(endpoint, question, known.as_ref()).await;
         if let Err(failure) = &first
-            && !matches!(failure, Failure::DeniedCredentials | Failure::DeniedAnonymous | Failure::RateLimited { .. })
+            && !matches!(
+                failure,
+                Failure::DeniedCredentials
+                    | Failure::DeniedAnonymous
+                    | Failure::LockedOut
+                    | Failure::RateLimited { .. }
+            )
         {
             // It may ask for something else by now.
             endpoint.forget_challenge();
@@ -152,7 +158,7 @@ impl Upstream {
         let response = self.send(client, question, url.clone(), first.header()).await?;
         self.saw(endpoint, &response);
         if response.status() != StatusCode::UNAUTHORIZED {
-            self.worked(&first);
+            self.worked(question, &first);
             return Ok(Answered { response, by: By::Endpoint { signed_in: first.is_login() } });
         }
         let offered = challenge_in(response.headers());
@@ -167,11 +173,14 @@ impl Upstream {
             Signature::Basic(basic) => Some(basic.login),
             Signature::None | Signature::Bearer { .. } => None,
         };
-        self.was_refused(question, first);
+        // Another kind of login is asked for: this one's refusal says nothing of the password.
+        if !matches!((&first, &challenge), (Signature::Basic(_), Some(Challenge::Bearer { .. }))) {
+            self.was_refused(question, first);
+        }
         let Some(challenge) = challenge else { return Ok(refused) };
         let second = match self.sign(endpoint, question, Some(&challenge)).await {
             // The login that was refused just now.
-            Err(Failure::DeniedCredentials) if before.is_some() => return Ok(refused),
+            Err(Failure::LockedOut) if before.is_some() => return Ok(refused),
             second => second?,
         };
         if matches!(second, Signature::None) {
@@ -184,7 +193,7 @@ impl Upstream {
             self.was_refused(question, second);
         } else {
             endpoint.remember(challenge);
-            self.worked(&second);
+            self.worked(question, &second);
         }
         Ok(Answered { response, by })
     }
@@ -209,9 +218,9 @@ impl Upstream {
         }
     }
 
-    fn worked(&self, signature: &Signature) {
+    fn worked(&self, question: &Question, signature: &Signature) {
         if let Signature::Basic(basic) = signature {
-            self.auth.lockout.worked(basic.login);
+            self.auth.lockout.worked(basic.login, question.repository.as_str());
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::metrics::ByEndpoint;
 
+use super::breaker::Lane;
 use super::endpoint::Endpoint;
 use super::error::{Failure, UpstreamError};
 use super::exchange::{Fault, Kind};
@@ -27,6 +28,14 @@ impl Upstream {
     {
         if self.settings.offline {
             return Err(UpstreamError { endpoint: self.authority.as_str().into(), failure: Failure::Offline });
+        }
+        // Blobs have slots of their own, which last as long as their bodies.
+        let slot = match kind.lane() {
+            Lane::Manifests => Some(tokio::time::timeout_at(deadline, self.questions.acquire()).await),
+            Lane::Blobs => None,
+        };
+        if let Some(Err(_elapsed)) = slot {
+            return Err(self.error_at(0, Failure::Timeout("too many other questions are waiting for it")));
         }
         let mut worst: Option<UpstreamError> = None;
         let usable: Vec<_> = self.endpoints.iter().enumerate().filter(|(at, _)| !skip(*at)).collect();

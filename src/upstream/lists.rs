@@ -102,7 +102,9 @@ impl Upstream {
                 let limit = self.settings.max_list_size;
                 let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
                 self.count_received(bytes.len());
-                let Some(index) = read_object::<IndexBody>(&bytes) else { return Ok(None) };
+                // It has the API, and failed: that is not the same as having no referrers.
+                let index: IndexBody = read_object(&bytes)
+                    .ok_or_else(|| Failure::Refused("its list of referrers is not the spec's JSON".to_owned()))?;
                 Ok(Some(ReferrersPage { descriptors: index.manifests.unwrap_or_default(), next }))
             },
         )

@@ -41,9 +41,16 @@ pub(super) struct Lockout {
 
 #[derive(Debug, Default)]
 struct State {
-    good: HashSet<Fingerprint>,
+    /// Where each has worked; without a scope: that it has worked somewhere.
+    good: HashSet<(Fingerprint, Option<String>)>,
     /// Until when; for one scope, or for all of them.
     refused: HashMap<(Fingerprint, Option<String>), Timestamp>,
+}
+
+impl State {
+    fn is_good(&self, login: Fingerprint) -> bool {
+        self.good.contains(&(login, None))
+    }
 }
 
 /// Leave to log in. Others that would try the same wait while it is held.
@@ -65,47 +72,57 @@ impl Lockout {
     /// each of those who ask at the same time.
     pub(super) async fn turn(&self, login: Fingerprint, scope: &str) -> Result<Turn, Failure> {
         self.check(login, scope)?;
-        if self.state().good.contains(&login) {
+        if self.state().is_good(login) {
             return Ok(Turn { _trial: None });
         }
         let trial = Arc::clone(&self.trial).lock_owned().await;
         self.check(login, scope)?;
-        Ok(Turn { _trial: Some(trial).filter(|_| !self.state().good.contains(&login)) })
+        Ok(Turn { _trial: Some(trial).filter(|_| !self.state().is_good(login)) })
     }
 
     pub(super) fn check(&self, login: Fingerprint, scope: &str) -> Result<(), Failure> {
         let now = self.clock.now();
         let mut state = self.state();
         state.refused.retain(|_, until| now < *until);
-        let everywhere = state.refused.contains_key(&(login, None));
-        let here = state.refused.contains_key(&(login, Some(scope.to_owned())));
-        let scopes = state.refused.keys().filter(|(refused, _)| *refused == login).count();
-        if everywhere || here || scopes >= MAX_REFUSED_SCOPES { Err(Failure::DeniedCredentials) } else { Ok(()) }
+        let scope = Some(scope.to_owned());
+        if state.refused.contains_key(&(login, None)) || state.refused.contains_key(&(login, scope.clone())) {
+            return Err(Failure::LockedOut);
+        }
+        // Names that a client makes up must not cost a login each; where it has worked, it goes on working.
+        let guesses = state.refused.keys().filter(|(refused, _)| *refused == login).count();
+        if guesses >= MAX_REFUSED_SCOPES && !state.good.contains(&(login, scope)) {
+            return Err(Failure::LockedOut);
+        }
+        Ok(())
     }
 
-    pub(super) fn worked(&self, login: Fingerprint) {
+    pub(super) fn worked(&self, login: Fingerprint, scope: &str) {
         let mut state = self.state();
         if state.good.len() >= MAX_GOOD {
             state.good.clear();
         }
-        state.good.insert(login);
+        state.good.extend([(login, None), (login, Some(scope.to_owned()))]);
     }
 
     /// The login itself is wrong.
     pub(super) fn refused(&self, login: Fingerprint) {
         let until = self.clock.now().plus(WINDOW);
         let mut state = self.state();
-        state.good.remove(&login);
+        state.good.retain(|(good, _)| *good != login);
         state.refused.insert((login, None), until);
     }
 
     /// The login may be right and only this scope closed to it: a name that a client made up must not lock the others
-    /// out. One that never worked is taken for wrong.
+    /// out. One that never worked is taken for wrong, and so is one that has worked in this very scope.
     pub(super) fn refused_here(&self, login: Fingerprint, scope: &str) {
         let until = self.clock.now().plus(WINDOW);
         let mut state = self.state();
-        let scope = state.good.contains(&login).then(|| scope.to_owned());
-        state.refused.insert((login, scope), until);
+        let here = Some(scope.to_owned());
+        let is_right = state.is_good(login) && !state.good.contains(&(login, here.clone()));
+        if !is_right {
+            state.good.retain(|(good, _)| *good != login);
+        }
+        state.refused.insert((login, here.filter(|_| is_right)), until);
     }
 }
 
@@ -134,13 +151,16 @@ mod tests {
     async fn t12_a_scope_that_is_closed_to_a_good_login_leaves_the_others_open() {
         let lockout = Lockout::new(Clock::default());
         let robot = login("right");
-        lockout.worked(robot);
+        lockout.worked(robot, "known");
         lockout.refused_here(robot, "closed");
         assert!(lockout.check(robot, "closed").is_err() && lockout.check(robot, "open").is_ok());
         for n in 1..MAX_REFUSED_SCOPES {
             lockout.refused_here(robot, &format!("closed/{n}"));
         }
         assert!(lockout.check(robot, "open").is_err(), "no more guesses in this window");
+        assert!(lockout.check(robot, "known").is_ok(), "nobody's guesses lock out what has worked");
+        lockout.refused_here(robot, "known");
+        assert!(lockout.check(robot, "known").is_err(), "the password has changed");
     }
 
     #[tokio::test]
@@ -153,6 +173,6 @@ mod tests {
         });
         lockout.refused(login("x"));
         drop(first);
-        assert_eq!(second.await.unwrap(), Err(Failure::DeniedCredentials));
+        assert_eq!(second.await.unwrap(), Err(Failure::LockedOut));
     }
 }

@@ -52,6 +52,9 @@ use auth::Auth;
 use clients::Clients;
 use endpoint::Endpoint;
 
+/// Manifests and lists asked for at one time, whatever `max_connections` is.
+const MIN_QUESTIONS: usize = 64;
+
 /// When an operation must have its answer.
 pub type Deadline = tokio::time::Instant;
 
@@ -65,6 +68,8 @@ pub struct Upstream {
     auth: Arc<Auth>,
     /// Downloads of blobs at one time.
     downloads: Arc<Semaphore>,
+    /// Other questions at one time: work outlives the clients that asked for it, so their number is no bound.
+    questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
     distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
     via: Arc<str>,
@@ -122,6 +127,7 @@ impl Upstream {
             clients,
             auth: Arc::new(auth),
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
+            questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             distrusted: Arc::default(),
             via: Arc::clone(&around.via),
             clock,
