@@ -1,11 +1,13 @@
 //! What an attacker may try, from either side. Rows of the threat table carry their number: `t2_…`.
 
+mod bounds;
 mod breaker;
 mod credentials;
 mod deadlines;
 mod egress;
 mod endpoints;
 mod foreign_layers;
+mod front_door;
 mod headers;
 mod lanes;
 mod lockout;

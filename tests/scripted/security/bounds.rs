@@ -1,0 +1,61 @@
+//! T29: what a client may choose freely costs nobody else anything that lasts.
+
+use super::hub;
+use super::secrets::Secrets;
+use crate::support::image::image;
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
+
+#[tokio::test]
+async fn t12_names_that_a_client_makes_up_lock_nobody_out_where_the_login_works() {
+    let secrets = Secrets::new();
+    let upstream = Upstream::start().await;
+    let app = image(&[blob(10, 1)]);
+    upstream.publish("team/app", "1", &app);
+    upstream.publish("closed/app", "1", &app);
+    upstream.basic_auth(BasicAuth::new().user_of("robot", "right", &["team/"]));
+    let settings = format!("{}tag_ttl = \"0s\"\n", secrets.login("robot", "right"));
+    let mirror = Mirror::start(hub(upstream.url(), &settings)).await;
+    let client = mirror.client();
+    assert_eq!(client.get("/v2/team/app/manifests/1").await.status, 200);
+    for n in 0..20 {
+        assert_ne!(client.get(&format!("/v2/made/up{n}/manifests/1")).await.status, 200);
+    }
+    for _ in 0..2 {
+        let answer = client.get("/v2/team/app/manifests/1").await;
+        assert_eq!((answer.status, answer.header("warning")), (200, ""), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn t10_what_a_client_says_in_via_goes_up_within_limits() {
+    let upstream = Upstream::start().await;
+    upstream.publish("org/app", "1", &image(&[blob(10, 1)]));
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let long = vec!["1.1 hop-that-is-long-enough-to-matter-0123456789"; 300].join(", ");
+    let answer = mirror.client().send(http::Method::GET, "/v2/org/app/manifests/1", &[("via", &long)]).await;
+    assert_eq!(answer.status, 200);
+    let sent = upstream.requests()[0].header("via").unwrap().len();
+    assert!(sent < 2048, "{sent} bytes of Via went up");
+}
+
+#[tokio::test]
+async fn t29_lists_that_clients_make_up_do_not_pile_up() {
+    let upstream = Upstream::start().await;
+    upstream.publish("org/app", "1", &image(&[blob(10, 1)]));
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let client = mirror.client();
+    assert_eq!(client.get("/v2/org/app/tags/list").await.status, 200);
+    for n in 0..300 {
+        assert_eq!(client.get(&format!("/v2/org/app/tags/list?made={n}")).await.status, 200);
+    }
+    upstream.forget_requests();
+    let first = client.get("/v2/org/app/tags/list").await;
+    assert_eq!(first.header("cache-status"), "roadstead; hit", "the list that counts is kept");
+    let again = (0..300).map(|n| format!("/v2/org/app/tags/list?made={n}"));
+    let mut asked = 0;
+    for path in again {
+        asked += usize::from(client.get(&path).await.header("cache-status") != "roadstead; hit");
+    }
+    assert!(asked >= 50, "only {asked} of 300 were forgotten");
+}
