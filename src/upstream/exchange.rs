@@ -179,8 +179,8 @@ impl Upstream {
         }
         let Some(challenge) = challenge else { return Ok(refused) };
         let second = match self.sign(endpoint, question, Some(&challenge)).await {
-            // The login that was refused just now.
-            Err(Failure::LockedOut) if before.is_some() => return Ok(refused),
+            // It was this login that was refused just now: the endpoint's word, whatever the method.
+            Err(Failure::LockedOut) if before.is_some() => return Err(Failure::DeniedCredentials),
             second => second?,
         };
         if matches!(second, Signature::None) {
