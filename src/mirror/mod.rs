@@ -44,7 +44,7 @@ pub use grants::UNUSED_DAYS;
 pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
 pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
-pub use reader::{BlobReader, BlobSource, FillSource, UncachedSource};
+pub use reader::{BlobReader, BlobSource, FillSource, Piece, UncachedSource, unreadable};
 pub use referrers::has_artifact_type;
 pub use start::{MemberKey, MemberSettings, RecoveryError};
 pub use tag_list::TagsQuery;

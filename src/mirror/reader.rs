@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::index::Scope;
 use crate::metrics::{ByAuthority, Metrics};
 use crate::oci::{Digest, Hasher};
-use crate::store::{BlobFile, READ_CHUNK};
+use crate::store::{BlobFile, READ_CHUNK, SEND_WINDOW};
 use crate::upstream::{Deadline, Failure, OpenedBlob};
 
 use super::Member;
@@ -39,6 +39,17 @@ pub struct UncachedSource {
     pub(super) digest: Digest,
     pub(super) size_bytes: u64,
     pub(super) metrics: Metrics,
+}
+
+/// The next part of a range: bytes, or where they lie.
+pub enum Piece {
+    Bytes(Bytes),
+    /// At most [`SEND_WINDOW`] bytes of a file, in memory when the piece was made.
+    File {
+        file: BlobFile,
+        offset: u64,
+        length: usize,
+    },
 }
 
 /// Gives the bytes of one range. Dropping it changes nothing for others.
@@ -106,11 +117,35 @@ impl BlobReader {
         self.at += bytes.len() as u64;
         Ok(Some(bytes))
     }
+
+    /// As [`Self::next`], without reading what lies in a file.
+    pub async fn next_piece(&mut self) -> Result<Option<Piece>, PullError> {
+        let (file, end) = match &mut self.kind {
+            Kind::File(file) => (&*file, self.end),
+            Kind::Filling(source) if self.at < self.end => {
+                let readable = source.follower.readable_from(self.at).await?;
+                (&source.file, readable.min(self.end))
+            }
+            Kind::Memory(_) | Kind::Filling(_) | Kind::Uncached(_) => return Ok(self.next().await?.map(Piece::Bytes)),
+        };
+        if self.at >= end {
+            return Ok(None);
+        }
+        let (offset, length) = (self.at, to_usize(end - self.at).min(SEND_WINDOW));
+        self.at += length as u64;
+        file.resident(offset..self.at).await.map_err(|err| unreadable(&err))?;
+        Ok(Some(Piece::File { file: file.clone(), offset, length }))
+    }
+}
+
+/// What a stored file that cannot be read means for the answer.
+pub fn unreadable(err: &std::io::Error) -> PullError {
+    PullError::Internal(format!("a stored blob cannot be read: {err}"))
 }
 
 async fn read(file: &BlobFile, at: u64, end: u64) -> Result<Bytes, PullError> {
     let length = to_usize(end - at).min(READ_CHUNK);
-    file.read(at, length).await.map_err(|err| PullError::Internal(format!("a stored blob cannot be read: {err}")))
+    file.read(at, length).await.map_err(|err| unreadable(&err))
 }
 
 fn to_usize(bytes: u64) -> usize {

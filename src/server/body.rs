@@ -1,68 +1,120 @@
 //! Response bodies.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::Stream;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body::{Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 
-use crate::mirror::{BlobReader, PullError};
+use crate::mirror::{BlobReader, Piece, PullError};
 
 use super::access_log::Completion;
+use super::outbox::{Chunk, Outbox, Shared};
 
 /// A body in the making, of known length.
 pub(super) struct Body {
-    inner: UnsyncBoxBody<Bytes, PullError>,
+    content: Content,
     length: u64,
-    completion: Option<Completion>,
+    completion: Option<Shared>,
+    outbox: Option<Outbox>,
+}
+
+enum Content {
+    /// At once, or nothing.
+    Bytes(Option<Bytes>),
+    Reader(BlobReader),
+    Pieces(BoxStream<'static, Result<Piece, PullError>>),
 }
 
 impl Body {
-    pub(super) fn empty() -> Self {
-        Self { inner: Empty::new().map_err(|never| match never {}).boxed_unsync(), length: 0, completion: None }
+    pub(super) const fn empty() -> Self {
+        Self::of(Content::Bytes(None), 0)
     }
 
-    pub(super) fn bytes(bytes: Bytes) -> Self {
+    pub(super) const fn bytes(bytes: Bytes) -> Self {
         let length = bytes.len() as u64;
-        Self { inner: Full::new(bytes).map_err(|never| match never {}).boxed_unsync(), length, completion: None }
+        Self::of(Content::Bytes(Some(bytes)), length)
     }
 
     /// The rest of a blob's range. An error cuts the connection short of `Content-Length`.
-    pub(super) fn reader(reader: BlobReader, length: u64) -> Self {
-        let chunks = stream::try_unfold(reader, |mut reader| async move {
-            Ok::<_, PullError>(reader.next().await?.map(|bytes| (Frame::data(bytes), reader)))
-        });
-        Self { inner: StreamBody::new(chunks).boxed_unsync(), length, completion: None }
+    pub(super) const fn reader(reader: BlobReader, length: u64) -> Self {
+        Self::of(Content::Reader(reader), length)
+    }
+
+    const fn of(content: Content, length: u64) -> Self {
+        Self { content, length, completion: None, outbox: None }
     }
 
     /// Tells `completion` how it went.
     pub(super) fn watched(mut self, completion: Completion) -> Self {
-        self.completion = Some(completion);
+        self.completion = Some(Arc::new(Mutex::new(completion)));
         self
+    }
+
+    /// For a connection that sends files by itself: their bytes go there, not through here.
+    pub(super) fn through(mut self, outbox: &Outbox) -> Self {
+        self.outbox = Some(outbox.clone());
+        self
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Completion)) {
+        if let Some(completion) = &self.completion {
+            tell(&mut completion.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, PullError>>> {
+        match &mut self.content {
+            Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Piece::Bytes(bytes)))),
+            Content::Pieces(pieces) => pieces.poll_next_unpin(cx),
+            Content::Reader(_) => {
+                if let Content::Reader(reader) = std::mem::replace(&mut self.content, Content::Bytes(None)) {
+                    let sends_files = self.outbox.is_some();
+                    self.content = Content::Pieces(pieces(reader, sends_files).boxed());
+                }
+                self.poll_piece(cx)
+            }
+        }
     }
 }
 
+fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<Piece, PullError>> + Send {
+    stream::try_unfold(reader, move |mut reader| async move {
+        let piece = if sends_files { reader.next_piece().await? } else { reader.next().await?.map(Piece::Bytes) };
+        Ok(piece.map(|piece| (piece, reader)))
+    })
+}
+
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = PullError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, PullError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if let (Poll::Ready(frame), Some(completion)) = (&polled, &mut self.completion) {
-            match frame {
-                Some(Ok(frame)) => completion.sent(frame.data_ref().map_or(0, Bytes::len)),
-                Some(Err(error)) => completion.failed(error),
-                None => {}
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, PullError>>> {
+        Poll::Ready(match ready!(self.poll_piece(cx)) {
+            None => None,
+            Some(Err(error)) => {
+                self.tell(|completion| completion.failed(&error));
+                Some(Err(error))
             }
-        }
-        polled
+            Some(Ok(Piece::Bytes(bytes))) => {
+                self.tell(|completion| completion.sent(bytes.len()));
+                Some(Ok(Frame::data(Chunk::Bytes(bytes))))
+            }
+            Some(Ok(Piece::File { file, offset, length })) => {
+                let Some(outbox) = &self.outbox else {
+                    let error = "a piece of a file on a connection that sends none".to_owned();
+                    return Poll::Ready(Some(Err(PullError::Internal(error))));
+                };
+                Some(Ok(Frame::data(outbox.push(file, offset, length, self.completion.clone()))))
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        matches!(self.content, Content::Bytes(None))
     }
 
     fn size_hint(&self) -> SizeHint {

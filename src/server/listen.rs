@@ -6,16 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::file_sender::FileSender;
+use super::outbox::Outbox;
 use super::pull::Connection;
 use super::stall::StallGuard;
 use super::tls::Current;
@@ -24,6 +27,8 @@ use super::{Admin, CertificateError, Front, ListenerSettings};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Also ends idle keep-alive connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Of a request's head. Also what may wait to be written before a body is asked for more.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// Bound addresses, not yet served.
 pub struct Listeners {
@@ -129,16 +134,21 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken)
         let connection = Connection { front: Arc::clone(&front), listener: Arc::clone(&settings), local, peer };
         let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
         let (watcher, stop) = (graceful.watcher(), stop.clone());
+        // Small answers must not wait for an acknowledgement. Without it they are only slower.
+        let _slower = stream.set_nodelay(true);
+        let Some(acceptor) = acceptor else {
+            connections.spawn(serve_plain(stream, connection, watcher));
+            continue;
+        };
         connections.spawn(async move {
-            tokio::select! {
+            let stream = tokio::select! {
                 // A handshake must not outlive the listener.
-                () = stop.cancelled(), if acceptor.is_some() => {}
-                stream = handshake(stream, acceptor.clone()) => {
-                    if let Some(stream) = stream {
-                        serve_connection(stream, connection, watcher).await;
-                    }
-                }
-            }
+                () = stop.cancelled() => return,
+                stream = handshake(stream, acceptor) => stream,
+            };
+            let Some(stream) = stream else { return };
+            let io = StallGuard::new(stream, connection.front.settings.stall_timeout);
+            serve_http1(io, connection, None, watcher).await;
         });
     }
     drop(listener);
@@ -151,16 +161,9 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken)
     connections.wait().await;
 }
 
-/// Either kind of stream.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
-    // Small answers must not wait for an acknowledgement. Without it they are only slower.
-    let _slower = stream.set_nodelay(true);
-    let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStream<TcpStream>> {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Ok(stream)) => Some(stream),
         Ok(Err(err)) => {
             tracing::debug!(%err, "a TLS handshake failed");
             None
@@ -169,21 +172,32 @@ async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<B
     }
 }
 
-async fn serve_connection(stream: Box<dyn Stream>, connection: Connection, watcher: Watcher) {
-    // Not HTTP/2: a stream whose window stays closed is no pending write, so that a client that takes nothing could not
-    // be told from one that waits, and would hold its request for ever.
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+async fn serve_plain(stream: TcpStream, connection: Connection, watcher: Watcher) {
+    let outbox = Outbox::default();
     let stall = connection.front.settings.stall_timeout;
+    let io = StallGuard::new(FileSender::new(stream, outbox.clone()), stall);
+    serve_http1(io, connection, Some(outbox), watcher).await;
+}
+
+async fn serve_http1<T>(io: StallGuard<T>, connection: Connection, outbox: Option<Outbox>, watcher: Watcher)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let connection = Arc::new(connection);
     let service = service_fn(move |request| {
-        let connection = Arc::clone(&connection);
-        async move { Ok::<_, Infallible>(connection.answer(request).await) }
+        let (connection, outbox) = (Arc::clone(&connection), outbox.clone());
+        async move {
+            let response = connection.answer(request).await;
+            Ok::<_, Infallible>(match &outbox {
+                Some(outbox) => response.map(|body| body.through(outbox)),
+                None => response,
+            })
+        }
     });
-    let io = TokioIo::new(StallGuard::new(stream, stall, HEADER_TIMEOUT));
-    let serving = watcher.watch(builder.serve_connection(io, service).into_owned());
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     // What ends a connection is the client's business; what went wrong in a response is in its line.
-    let _ended = serving.await;
+    let _ended = watcher.watch(builder.serve_connection(TokioIo::new(io), service)).await;
 }
 
 async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
@@ -201,7 +215,7 @@ async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: Cancellatio
                 let admin = Arc::clone(&admin);
                 async move { Ok::<_, Infallible>(admin.answer(&request).await) }
             });
-            let mut builder = hyper::server::conn::http1::Builder::new();
+            let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
             let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
         });

@@ -1,13 +1,16 @@
 //! HTTP in: what clients ask, and what they are told. The mirror decides; this maps.
 //!
 //! `listen` accepts and times out, `route` reads the path (pure), `pull` asks the mirror, `respond` makes headers of its
-//! answers, `wire_error` of its failures, `body` streams, `access_log` writes one line per request.
+//! answers, `wire_error` of its failures, `body` streams, `outbox` and `file_sender` let files go out unread, `access_log`
+//! writes one line per request.
 
 mod access_log;
 mod admin;
 mod body;
 mod conditional;
+mod file_sender;
 mod listen;
+mod outbox;
 mod own_names;
 mod pull;
 mod respond;

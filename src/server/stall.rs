@@ -29,9 +29,14 @@ struct Greeting {
 }
 
 impl<T> StallGuard<T> {
-    pub(super) fn new(inner: T, limit: Duration, greeting: Duration) -> Self {
-        let greeting = Greeting { deadline: Box::pin(tokio::time::sleep(greeting)), seen: 0 };
-        Self { inner, limit, pending: None, greeting: Some(greeting) }
+    pub(super) const fn new(inner: T, limit: Duration) -> Self {
+        Self { inner, limit, pending: None, greeting: None }
+    }
+
+    /// Cuts a client that has not said by then that it speaks HTTP/2.
+    pub(super) fn greeted_within(mut self, limit: Duration) -> Self {
+        self.greeting = Some(Greeting { deadline: Box::pin(tokio::time::sleep(limit)), seen: 0 });
+        self
     }
 
     fn watch<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -107,7 +112,7 @@ mod tests {
 
     fn guarded() -> (StallGuard<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
-        (StallGuard::new(near, Duration::from_mins(1), Duration::ZERO), far)
+        (StallGuard::new(near, Duration::from_mins(1)).greeted_within(Duration::ZERO), far)
     }
 
     async fn read(guarded: &mut StallGuard<DuplexStream>) -> io::Result<usize> {

@@ -16,6 +16,7 @@ mod ingest;
 mod layout;
 mod lock;
 mod recovery;
+mod send;
 mod space;
 
 use std::fs::File;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 
 pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
+pub use send::SEND_WINDOW;
 pub use space::{Reservation, SpaceLimits};
 
 use crate::oci::{Authority, Digest, Hasher};

@@ -1,0 +1,190 @@
+//! Pieces of files on their way through hyper, which knows bytes only.
+//!
+//! hyper queues the buffers of a body and hands them to the connection in that order, as slices. A piece of a file is
+//! such a buffer: its slices lie in [`STAND_IN`], which nobody reads, and its file waits in the connection's [`Outbox`].
+//! The connection knows the slices by their address and sends the file instead. See `file_sender`.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, Bytes};
+
+use crate::mirror::unreadable;
+use crate::store::BlobFile;
+
+use super::access_log::Completion;
+
+/// A response's end: it comes when the last that holds it is dropped.
+pub(super) type Shared = Arc<Mutex<Completion>>;
+
+/// Neighbours in a queue have different marks, by which a piece that is not the one meant is noticed.
+const MARKS: usize = 64;
+
+const SLICE: usize = 64 * 1024;
+
+/// Stands in for the bytes of files. A piece's slices begin at its mark.
+static STAND_IN: [u8; SLICE + MARKS] = [0; SLICE + MARKS];
+
+/// What one connection has to send from files, in the order of its responses.
+#[derive(Clone, Default)]
+pub(super) struct Outbox(Arc<Mutex<Queue>>);
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    pushed: usize,
+    /// Bytes of files that the socket has taken.
+    sent: u64,
+    /// The same, as hyper knows it.
+    advanced: u64,
+}
+
+struct Waiting {
+    file: BlobFile,
+    offset: u64,
+    length: usize,
+    mark: usize,
+    completion: Option<Shared>,
+}
+
+/// The buffers of response bodies.
+pub(super) enum Chunk {
+    Bytes(Bytes),
+    File(FileChunk),
+}
+
+/// Stands for a piece of a file.
+pub(super) struct FileChunk {
+    outbox: Outbox,
+    remaining: usize,
+    mark: usize,
+}
+
+/// Whether a slice is one that stands in for a file's bytes.
+pub(super) fn is_stand_in(slice: &[u8]) -> bool {
+    STAND_IN.as_ptr_range().contains(&slice.as_ptr())
+}
+
+impl Outbox {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a piece; what it gives must be the body's next frame. `completion` hears what was sent of it.
+    pub(super) fn push(&self, file: BlobFile, offset: u64, length: usize, completion: Option<Shared>) -> Chunk {
+        let mut queue = self.queue();
+        let mark = queue.pushed % MARKS;
+        queue.pushed = queue.pushed.wrapping_add(1);
+        queue.waiting.push_back(Waiting { file, offset, length, mark, completion });
+        Chunk::File(FileChunk { outbox: self.clone(), remaining: length, mark })
+    }
+
+    /// Sends from the first piece, for which these slices stand in. The socket must not block.
+    pub(super) fn send(&self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // Only one task sends: nobody else can find the queue without its first.
+        let mut first = self.queue().waiting.pop_front().ok_or_else(out_of_order)?;
+        let sent = first.send(socket, slices);
+        if let Ok(sent) = sent {
+            first.offset += sent as u64;
+            first.length -= sent;
+            self.queue().sent += sent as u64;
+        }
+        // The end of its last piece may be that of a response, which then writes its line.
+        if first.length > 0 {
+            self.queue().waiting.push_front(first);
+        }
+        sent
+    }
+
+    /// Fails if what stands in for a file was taken for bytes: such bytes must not be written.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let queue = self.queue();
+        if queue.advanced > queue.sent { Err(out_of_order()) } else { Ok(()) }
+    }
+}
+
+impl Waiting {
+    fn send(&self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let meant = STAND_IN.as_ptr().wrapping_add(self.mark);
+        // Behind its own may come those of the next piece.
+        let asked: usize = slices.iter().take_while(|slice| slice.as_ptr() == meant).map(|slice| slice.len()).sum();
+        if asked == 0 {
+            return Err(out_of_order());
+        }
+        let sent = self.file.send(socket, self.offset, asked.min(self.length));
+        if let Some(completion) = &self.completion {
+            let mut completion = completion.lock().unwrap_or_else(PoisonError::into_inner);
+            match &sent {
+                Ok(sent) => completion.sent(*sent),
+                Err(err) if is_of_the_file(err) => completion.failed(&unreadable(err)),
+                Err(_) => {}
+            }
+        }
+        sent
+    }
+}
+
+fn out_of_order() -> io::Error {
+    io::Error::other("pieces of files are out of order")
+}
+
+/// Rather than of the client's connection.
+fn is_of_the_file(err: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, WouldBlock};
+    let connection = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, WouldBlock];
+    !connection.contains(&err.kind())
+}
+
+impl FileChunk {
+    fn slice(&self, length: usize) -> &'static [u8] {
+        STAND_IN.get(self.mark..self.mark + length.min(SLICE)).unwrap_or_default()
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.remaining(),
+            Self::File(file) => file.remaining,
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.chunk(),
+            Self::File(file) => file.slice(file.remaining),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::File(file) => {
+                file.remaining = file.remaining.saturating_sub(count);
+                file.outbox.queue().advanced += count as u64;
+            }
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.chunks_vectored(slices),
+            Self::File(file) => {
+                let mut left = file.remaining;
+                let mut filled = 0;
+                for slice in slices {
+                    if left == 0 {
+                        break;
+                    }
+                    let part = file.slice(left);
+                    *slice = IoSlice::new(part);
+                    left -= part.len();
+                    filled += 1;
+                }
+                filled
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Stored bytes on their way out, without passing through this process.
+//!
+//! `sendfile` waits for pages that are not in memory, and with it every connection of the same thread. So bytes are
+//! looked for first, and read ahead off the runtime where they are missing.
+
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::sync::Semaphore;
+
+use super::{BlobFile, off_runtime};
+
+/// Bytes that are looked for, read ahead and sent at a time.
+pub const SEND_WINDOW: usize = 1024 * 1024;
+
+/// One page is asked after for each so many bytes. The kernel reads files ahead in pieces of this size or more.
+const STRIDE: u64 = 128 * 1024;
+
+/// Read-aheads at one time, over all files: more only makes a disk seek.
+static READ_AHEADS: Semaphore = Semaphore::const_new(16);
+
+impl BlobFile {
+    #[cfg(test)]
+    pub(crate) fn of(file: std::fs::File) -> Self {
+        Self { file: Arc::new(file) }
+    }
+
+    /// Gives the socket, which must not block, up to `length` bytes from `offset` on; how many it took. A file that ends
+    /// before them is `UnexpectedEof`.
+    pub fn send(&self, socket: impl AsFd, offset: u64, length: usize) -> io::Result<usize> {
+        let mut from = offset;
+        match rustix::fs::sendfile(socket, &self.file, Some(&mut from), length) {
+            Ok(0) if length > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored file is too short")),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// Resolves when the bytes of `range`, at most [`SEND_WINDOW`], are in memory: at once where they are.
+    pub async fn resident(&self, range: Range<u64>) -> io::Result<()> {
+        if self.is_resident(&range) {
+            return Ok(());
+        }
+        let permit = READ_AHEADS.acquire().await.map_err(io::Error::other)?;
+        let file = Arc::clone(&self.file);
+        off_runtime(move || {
+            let _permit = permit;
+            let mut at = range.start;
+            let mut scratch = vec![0; 64 * 1024];
+            while at < range.end {
+                let wanted = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(scratch.len());
+                let (wanted, _) = scratch.split_at_mut(wanted);
+                match file.read_at(wanted, at)? {
+                    // Whoever sends it will find that it is too short.
+                    0 => break,
+                    read => at += read as u64,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether samples of the range are in memory. What the kernel dropped between two of them costs one wait.
+    fn is_resident(&self, range: &Range<u64>) -> bool {
+        let last = range.end.saturating_sub(1);
+        let samples = (range.start..last).step_by(usize::try_from(STRIDE).unwrap_or(usize::MAX));
+        samples.chain([last]).all(|at| {
+            let mut byte = [0];
+            let read = preadv2(&self.file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+            !matches!(read, Err(Errno::AGAIN | Errno::OPNOTSUPP))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+
+    use rustix::fs::{Advice, fadvise};
+
+    use super::*;
+
+    const SIZE: u64 = SEND_WINDOW as u64;
+
+    /// A synced file of one window.
+    fn stored() -> (BlobFile, tempfile::NamedTempFile) {
+        // Where the tests are built: /tmp may be memory, which is never cold.
+        let program = std::env::current_exe().unwrap();
+        let mut named = tempfile::NamedTempFile::new_in(program.parent().unwrap()).unwrap();
+        named.write_all(&vec![7; SEND_WINDOW]).unwrap();
+        named.as_file().sync_all().unwrap();
+        let file = BlobFile::of(File::open(named.path()).unwrap());
+        (file, named)
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_is_ready_at_once() {
+        let (file, _named) = stored();
+        let ready = std::pin::pin!(file.resident(0..SIZE));
+        assert!(futures_util::poll!(ready).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_cold_file_is_read_ahead_off_the_runtime() {
+        let (file, named) = stored();
+        fadvise(named.as_file(), 0, None, Advice::DontNeed).unwrap();
+        let mut ready = std::pin::pin!(file.resident(0..SIZE));
+        // The one thread of this runtime is free again before the bytes are there.
+        assert!(futures_util::poll!(&mut ready).is_pending());
+        ready.await.unwrap();
+        assert!(file.is_resident(&(0..SIZE)));
+    }
+
+    #[test]
+    fn a_file_that_is_too_short_is_an_error() {
+        let (file, _named) = stored();
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(file.send(&near, SIZE - 10, 20).unwrap(), 10);
+        assert_eq!(file.send(&near, SIZE, 20).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
