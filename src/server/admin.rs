@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use bytes::Bytes;
 
 use crate::metrics::Metrics;
+use crate::telemetry;
 
 pub struct Admin {
     metrics: Metrics,
@@ -41,6 +42,8 @@ impl Admin {
             "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
             "/metrics" if self.may_read(request).await => {
+                let dropped = self.metrics.log_lines_dropped.inner();
+                dropped.fetch_max(telemetry::dropped_lines(), Ordering::Relaxed);
                 let mut response = text(StatusCode::OK, self.metrics.encode());
                 let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, kind);
