@@ -1,7 +1,7 @@
 //! The time, as everything that compares times sees it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Milliseconds since the Unix epoch. Kept on disk, so it must survive restarts.
@@ -34,30 +34,58 @@ impl Timestamp {
 }
 
 /// The system's clock, which a test may move ahead.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Clock {
-    ahead_millis: Arc<AtomicU64>,
-    /// The latest time told, and when: a clock that is set back must not make seconds of waiting into days.
-    last: Arc<Mutex<Option<(u64, Instant)>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ahead_millis: AtomicU64,
+    started: Instant,
+    /// What the system's clock said at `started`, as far as it was believed: one that is set back must not make seconds of
+    /// waiting into days.
+    epoch_millis: AtomicU64,
+}
+
+/// A clock set back by less is followed, as when it is kept in step.
+const BELIEVED_MILLIS: u64 = 1000;
+
+impl Default for Clock {
+    fn default() -> Self {
+        let shared = Shared {
+            ahead_millis: AtomicU64::new(0),
+            started: Instant::now(),
+            epoch_millis: AtomicU64::new(system_millis()),
+        };
+        Self { shared: Arc::new(shared) }
+    }
 }
 
 impl Clock {
     pub fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let running =
-            last.map_or(0, |(told, at)| told.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(0)));
-        let millis = if millis >= running || running - millis < 1000 { millis } else { running };
-        *last = Some((millis, Instant::now()));
-        drop(last);
-        Timestamp(millis.saturating_add(self.ahead_millis.load(Ordering::Relaxed)))
+        let Shared { ahead_millis, started, epoch_millis } = &*self.shared;
+        let told = system_millis();
+        let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
+        let epoch = epoch_millis.load(Ordering::Relaxed);
+        let running = epoch.saturating_add(elapsed);
+        let millis = if told >= running || running - told < BELIEVED_MILLIS { told } else { running };
+        // Two roundings make a millisecond, which is not worth a write that all threads see.
+        if millis.abs_diff(running) > 1 {
+            epoch_millis.store(millis.saturating_sub(elapsed), Ordering::Relaxed);
+        }
+        Timestamp(millis.saturating_add(ahead_millis.load(Ordering::Relaxed)))
     }
 
     /// Moves this clock and all its clones ahead.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.ahead_millis.fetch_add(millis, Ordering::Relaxed);
+        self.shared.ahead_millis.fetch_add(millis, Ordering::Relaxed);
     }
+}
+
+fn system_millis() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

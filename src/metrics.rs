@@ -1,13 +1,14 @@
 //! What operators count. Labels are bounded: an authority is the name of a configured upstream.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,7 +71,7 @@ pub struct Metrics {
     pub upstream_requests: Family<ByUpstreamRequest, Counter>,
     pub upstream_bytes: Family<ByAuthority, Counter>,
     pub served_bytes: Family<ByAuthority, Counter>,
-    pub time_to_first_byte: Family<ByOutcome, Histogram>,
+    pub time_to_first_byte: Family<ByOutcome, Waits>,
     pub requests_in_flight: Gauge,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
@@ -80,6 +81,55 @@ pub struct Metrics {
     pub stored_bytes: Gauge<u64, AtomicU64>,
     /// By part, as `Health` names them.
     pub storage_healthy: Family<[(&'static str, &'static str); 1], Gauge>,
+    pub log_lines_dropped: Counter,
+}
+
+/// A histogram of waits, without a lock: every answer is observed. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Waits(Arc<Observed>);
+
+#[derive(Debug, Default)]
+struct Observed {
+    /// Those of at most 0.1 ms, of at most 0.2 ms, and so on to 26 s; those of more.
+    counts: [AtomicU64; Waits::BOUNDS + 1],
+    sum_nanos: AtomicU64,
+}
+
+impl Waits {
+    const BOUNDS: usize = 19;
+    const FIRST: Duration = Duration::from_micros(100);
+
+    pub fn observe(&self, wait: Duration) {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        let bounds = std::iter::successors(Some(Self::FIRST), |bound| Some(*bound * 2)).take(Self::BOUNDS);
+        let bucket = bounds.take_while(|bound| wait > *bound).count();
+        if let Some(count) = self.0.counts.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for Waits {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        let mut bound = Self::FIRST.as_secs_f64();
+        let mut buckets = Vec::with_capacity(Self::BOUNDS + 1);
+        for (nth, count) in self.0.counts.iter().enumerate() {
+            buckets.push((if nth < Self::BOUNDS { bound } else { f64::MAX }, count.load(Ordering::Relaxed)));
+            bound *= 2.0;
+        }
+        let total = buckets.iter().map(|(_, count)| count).sum();
+        let sum = Duration::from_nanos(self.0.sum_nanos.load(Ordering::Relaxed)).as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl TypedMetric for Waits {
+    const TYPE: MetricType = MetricType::Histogram;
 }
 
 impl Default for Metrics {
@@ -95,8 +145,7 @@ impl Default for Metrics {
             upstream_requests: Family::default(),
             upstream_bytes: Family::default(),
             served_bytes: Family::default(),
-            // 0.1 ms to 26 s.
-            time_to_first_byte: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 19))),
+            time_to_first_byte: Family::default(),
             requests_in_flight: Gauge::default(),
             fills_running: Family::default(),
             breaker_open: Family::default(),
@@ -105,6 +154,7 @@ impl Default for Metrics {
             uncached_streams: Family::default(),
             stored_bytes: Gauge::default(),
             storage_healthy: Family::default(),
+            log_lines_dropped: Counter::default(),
         };
         let mut r = Registry::with_prefix("roadstead");
         r.register("requests", "Requests of clients under /v2", all.requests.clone());
@@ -154,6 +204,11 @@ impl Default for Metrics {
             "storage_healthy",
             "1 while a part of the storage is well, 0 while not",
             all.storage_healthy.clone(),
+        );
+        r.register(
+            "log_lines_dropped",
+            "Log lines that standard error did not take in time",
+            all.log_lines_dropped.clone(),
         );
         all.registry = Arc::new(r);
         all

@@ -21,6 +21,7 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
             let code = runtime.block_on(serve(config));
             // A blocking read that hangs must not hold the process.
             runtime.shutdown_background();
+            telemetry::flush();
             code
         }
         Err(err) => {

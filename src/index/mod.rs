@@ -6,6 +6,7 @@
 mod change;
 mod read;
 mod row;
+mod stamp;
 mod table;
 mod writer;
 
@@ -19,9 +20,11 @@ use redb::{Database, ReadableDatabase as _};
 pub use change::{Aging, Change, OwnedKey};
 pub use read::{HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
+pub use stamp::Stamp;
 
-use crate::oci::{Authority, Repository};
+use crate::oci::{Authority, Digest, Repository, Tag};
 
+use stamp::Stamps;
 use writer::Writer;
 
 /// redb's page cache. Bytes.
@@ -39,6 +42,7 @@ pub struct Scope {
 pub struct Index {
     database: Arc<Database>,
     writer: Writer,
+    stamps: Arc<Stamps>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +115,9 @@ impl Index {
             }
         };
         let database = Arc::new(database);
-        let writer = Writer::start(Arc::clone(&database));
-        Ok((Self { database, writer }, opened))
+        let stamps = Arc::<Stamps>::default();
+        let writer = Writer::start(Arc::clone(&database), Arc::clone(&stamps));
+        Ok((Self { database, writer, stamps }, opened))
     }
 
     /// Makes changes together, and visible to every read that starts later.
@@ -128,6 +133,22 @@ impl Index {
     /// Waits until all that is visible now has become durable by itself.
     pub async fn settled(&self) -> Result<(), IndexError> {
         self.writer.apply(Vec::new(), writer::Until::DurableSoon).await
+    }
+
+    /// Of what is known of a digest in one scope: its grants, its type, its record. Take it before reading them; they stand
+    /// as long as it does.
+    pub fn stamp_of_digest(&self, scope: &Scope, digest: Digest) -> Stamp {
+        self.stamps.of_digest(scope, digest)
+    }
+
+    /// The same of what a tag points to.
+    pub fn stamp_of_tag(&self, scope: &Scope, tag: &Tag) -> Stamp {
+        self.stamps.of_tag(scope, tag)
+    }
+
+    /// What was read of this digest is not to be believed any more, in any scope.
+    pub fn outdate(&self, digest: Digest) {
+        self.stamps.outdate_digest(digest);
     }
 
     /// Writes down what is pending and stops the writer.

@@ -7,6 +7,7 @@ use redb::{Database, Durability};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::stamp::Stamps;
 use super::{Change, IndexError};
 
 /// Longest time between a change and its durable commit.
@@ -35,10 +36,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>) -> Self {
+    pub(super) fn start(database: Arc<Database>, stamps: Arc<Stamps>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
-        let stopped = tokio::spawn(run(database, queue));
+        let stopped = tokio::spawn(run(Written { database, stamps }, queue));
         Self { jobs: Mutex::new(Some(jobs)), stopped: Mutex::new(Some(stopped)) }
     }
 
@@ -59,7 +60,14 @@ impl Writer {
     }
 }
 
-async fn run(database: Arc<Database>, mut queue: mpsc::Receiver<Job>) {
+/// What is written to, and the counters that tell of it.
+#[derive(Clone)]
+struct Written {
+    database: Arc<Database>,
+    stamps: Arc<Stamps>,
+}
+
+async fn run(to: Written, mut queue: mpsc::Receiver<Job>) {
     let mut waiting: Vec<oneshot::Sender<Result<(), IndexError>>> = Vec::new();
     let mut flush_at: Option<Instant> = None;
     loop {
@@ -71,23 +79,23 @@ async fn run(database: Arc<Database>, mut queue: mpsc::Receiver<Job>) {
                     break;
                 }
                 let is_urgent = jobs.iter().any(|job| job.until == Until::DurableNow);
-                apply(&database, jobs, &mut waiting).await;
+                apply(&to, jobs, &mut waiting).await;
                 let soon = Instant::now() + FLUSH_AFTER;
                 flush_at = Some(if is_urgent { Instant::now() } else { flush_at.unwrap_or(soon) });
             }
             () = tokio::time::sleep_until(due), if flush_at.is_some() => {}
         }
         if flush_at.is_some_and(|at| Instant::now() >= at) {
-            flush(&database, &mut waiting).await;
+            flush(&to, &mut waiting).await;
             flush_at = None;
         }
     }
-    flush(&database, &mut waiting).await;
+    flush(&to, &mut waiting).await;
 }
 
-async fn apply(database: &Arc<Database>, jobs: Vec<Job>, waiting: &mut Vec<oneshot::Sender<Result<(), IndexError>>>) {
+async fn apply(to: &Written, jobs: Vec<Job>, waiting: &mut Vec<oneshot::Sender<Result<(), IndexError>>>) {
     let (changes, dones): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
-    let result = transact(database, changes, Durability::None).await;
+    let result = transact(to, changes, Durability::None).await;
     if let Err(err) = &result {
         tracing::warn!(%err, "facts could not be written; they cost one request upstream each");
     }
@@ -101,8 +109,8 @@ async fn apply(database: &Arc<Database>, jobs: Vec<Job>, waiting: &mut Vec<onesh
     }
 }
 
-async fn flush(database: &Arc<Database>, waiting: &mut Vec<oneshot::Sender<Result<(), IndexError>>>) {
-    let result = transact(database, Vec::new(), Durability::Immediate).await;
+async fn flush(to: &Written, waiting: &mut Vec<oneshot::Sender<Result<(), IndexError>>>) {
+    let result = transact(to, Vec::new(), Durability::Immediate).await;
     if let Err(err) = &result {
         tracing::warn!(%err, "the index could not be synced; what was learnt lately may be asked again after a restart");
     }
@@ -111,14 +119,10 @@ async fn flush(database: &Arc<Database>, waiting: &mut Vec<oneshot::Sender<Resul
     }
 }
 
-async fn transact(
-    database: &Arc<Database>,
-    batches: Vec<Vec<Change>>,
-    durability: Durability,
-) -> Result<(), IndexError> {
-    let database = Arc::clone(database);
+async fn transact(to: &Written, batches: Vec<Vec<Change>>, durability: Durability) -> Result<(), IndexError> {
+    let to = to.clone();
     let work = move || {
-        let mut transaction = database.begin_write()?;
+        let mut transaction = to.database.begin_write()?;
         transaction.set_durability(durability)?;
         if matches!(durability, Durability::Immediate) {
             // Without it, opening after a kill -9 would walk the whole file.
@@ -128,6 +132,8 @@ async fn transact(
             change.apply(&transaction)?;
         }
         transaction.commit()?;
+        // Here, where it happens even if nobody waits for the answer any more.
+        batches.iter().flatten().for_each(|change| to.stamps.outdate(change));
         Ok(())
     };
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(IndexError::Closed))

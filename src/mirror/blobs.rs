@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::index::{BlobRow, Change, Scope};
+use crate::index::{BlobRow, Change, Scope, Stamp};
 use crate::oci::Digest;
 use crate::store::BlobFile;
 use crate::upstream::{Deadline, Failure};
 
 use super::fill::{Fill, WITHHELD_BYTES};
+use super::hot::{HotBlob, SMALL_BYTES};
 use super::negative::Asked;
 use super::outcome::{BlobAnswer, Outcome, Provenance, PullError};
 use super::reader::{self, BlobSource, FillSource, UncachedSource};
@@ -65,6 +66,14 @@ impl Mirror {
         intent: Intent,
         deadline: Deadline,
     ) -> Result<BlobAnswer, PullError> {
+        if let Some(held) = self.hot_blob(member, scope, digest) {
+            let (source, size_bytes) = match held {
+                HotBlob::Small(bytes) => (BlobSource::Memory(bytes.clone()), bytes.len() as u64),
+                HotBlob::File(file, size_bytes) => (BlobSource::Stored(file), size_bytes),
+            };
+            return Ok(BlobAnswer { digest, size_bytes, source, provenance: Provenance::of(Outcome::Hit) });
+        }
+        let stamp = self.index.stamp_of_digest(scope, digest);
         let (row, grant) = self.index.blob(scope, digest, member.policy.public).await.unwrap_or_else(|err| {
             tracing::warn!(%err, %digest, "upstream is asked instead");
             (None, None)
@@ -76,6 +85,8 @@ impl Mirror {
         };
         if let (Some(grant), Some((row, file))) = (&grant, &stored) {
             self.touch(member, scope, digest, grant);
+            self.warm(scope, digest, row.size_bytes, file, stamp).await?;
+            self.hot.keep_blob(scope, digest, row.size_bytes, grant.clone(), stamp);
             return Ok(stored_answer(digest, file.clone(), row.size_bytes, Outcome::Hit));
         }
         if member.policy.offline || (grant.is_none() && self.is_known_missing(scope, Asked::Blob(digest))) {
@@ -125,6 +136,34 @@ impl Mirror {
         follow(member, &fill, Outcome::Joined, deadline).await
     }
 
+    /// Brings a stored blob into memory, or keeps its file open, for those who ask next. A small one that is damaged shows
+    /// itself here, and is fetched again.
+    async fn warm(
+        &self,
+        scope: &Scope,
+        digest: Digest,
+        size_bytes: u64,
+        file: &BlobFile,
+        stamp: Stamp,
+    ) -> Result<(), PullError> {
+        if size_bytes > SMALL_BYTES {
+            self.keep_file(scope, digest, file, size_bytes, stamp);
+            return Ok(());
+        }
+        if self.hot.content(digest).is_some() {
+            return Ok(());
+        }
+        let length = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+        let Ok(bytes) = file.read(0, length).await else { return Ok(()) };
+        if Digest::of(digest.algorithm(), &bytes) != digest {
+            tracing::warn!(%digest, "a stored blob is damaged; it is dropped and fetched again");
+            self.forget_blob(digest).await;
+            return Err(PullError::Restarted);
+        }
+        self.hot.keep_content(digest, bytes);
+        Ok(())
+    }
+
     /// The stored file. A row without a file is a miss, and goes; so does a file of another size than was proven.
     pub(super) async fn open_stored(&self, digest: Digest, row: &BlobRow) -> Result<Option<BlobFile>, PullError> {
         match self.store.open_blob(digest).await {
@@ -136,6 +175,7 @@ impl Mirror {
                 Ok(None)
             }
             Ok(None) => {
+                self.forget_hot(digest);
                 self.store.count_missing(row.size_bytes);
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
                 self.show_stored();
@@ -151,6 +191,7 @@ impl Mirror {
 
     /// Drops a stored blob that is damaged: file first, row second.
     pub(super) async fn forget_blob(&self, digest: Digest) {
+        self.forget_hot(digest);
         if let Err(err) = self.store.remove(digest).await {
             tracing::warn!(%digest, %err, "a damaged blob cannot be removed; it is passed through from upstream");
             self.uncacheable.insert(digest, self.clock.now());

@@ -90,8 +90,11 @@ impl Mirror {
 
     /// The grant, unless it was last used so long ago that it counts as dropped.
     pub(super) fn unless_unused(&self, grant: Option<GrantRow>) -> Option<GrantRow> {
-        let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
-        grant.filter(|grant| grant.used_day >= before_day)
+        grant.filter(|grant| !self.is_unused(grant))
+    }
+
+    pub(super) fn is_unused(&self, grant: &GrantRow) -> bool {
+        grant.used_day < self.clock.now().day().saturating_sub(UNUSED_DAYS)
     }
 
     /// Notes that a grant was used, at most once a day and off the request's path.

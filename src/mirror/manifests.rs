@@ -80,6 +80,10 @@ impl Mirror {
         scope: &Scope,
         digest: Digest,
     ) -> Option<Manifest> {
+        if let Some(manifest) = self.hot_manifest(member, scope, digest) {
+            return Some(manifest);
+        }
+        let stamp = self.index.stamp_of_digest(scope, digest);
         let held = match self.index.manifest(scope, digest, member.policy.public).await {
             Ok(held) => held,
             Err(err) => {
@@ -91,18 +95,20 @@ impl Mirror {
         let media_type = held.media_type.or_else(|| grant.media_type.clone())?;
         let bytes = self.manifest_bytes(member, digest).await?;
         self.touch(member, scope, digest, &grant);
-        Some(Manifest { digest, media_type, bytes })
+        let manifest = Manifest { digest, media_type, bytes };
+        self.hot.keep_manifest(scope, &manifest, grant, stamp);
+        Some(manifest)
     }
 
     /// From memory, else from disk. What is damaged there is dropped and fetched again.
     async fn manifest_bytes(&self, member: &Member, digest: Digest) -> Option<Bytes> {
-        if let Some(bytes) = self.hot.get(&digest) {
+        if let Some(bytes) = self.hot.content(digest).filter(|bytes| member.takes_manifest_of(bytes.len())) {
             return Some(bytes);
         }
         let limit = member.upstream.settings().max_manifest_size;
         match self.store.read_verified(digest, limit).await {
             Ok(Some(bytes)) => {
-                self.hot.insert(digest, bytes.clone());
+                self.hot.keep_content(digest, bytes.clone());
                 Some(bytes)
             }
             Ok(None) => {
@@ -204,7 +210,7 @@ impl Mirror {
             self.index.manifest(scope, digest, member.policy.public).await.ok().and_then(|held| held.media_type);
         let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
         let manifest = Manifest { digest, media_type, bytes: fetched.bytes.clone() };
-        self.hot.insert(digest, manifest.bytes.clone());
+        self.hot.keep_content(digest, manifest.bytes.clone());
         self.grant_manifest(member, scope, &manifest).await;
         let facts = self.facts_about(scope, &manifest, &inspected);
         let (mirror, member) = (Arc::clone(self), Arc::clone(member));

@@ -9,7 +9,7 @@
 //!    [`download`]).
 //! 6. *Answer*: content and how it came about ([`outcome`]). The server makes HTTP of it.
 //!
-//! A hit by digest touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
+//! What is asked for often is answered from memory ([`hot`]); any other hit touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
 mod blobs;
@@ -17,6 +17,7 @@ mod download;
 mod fill;
 mod flight;
 mod grants;
+mod hot;
 mod intervals;
 mod lead;
 mod lists;
@@ -34,7 +35,6 @@ mod tags;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -81,8 +81,8 @@ pub struct Mirror {
     manifests: Coalesce<(Scope, Reference), Result<(Manifest, Outcome), PullError>>,
     proofs: Coalesce<(Scope, Digest), Result<(), PullError>>,
     lists: Coalesce<(Scope, String), lists::FetchedList>,
-    /// Manifests lately used, by digest: whether a scope may read one is the index's to say.
-    hot: moka::sync::Cache<Digest, Bytes>,
+    /// What is asked for all the time.
+    hot: hot::Hot,
     negatives: Negatives,
     /// Digests that could not be stored, and since when.
     uncacheable: moka::sync::Cache<Digest, Timestamp>,
@@ -151,6 +151,10 @@ impl Mirror {
 impl Member {
     fn name(&self) -> &str {
         &self.upstream.settings().name
+    }
+
+    fn takes_manifest_of(&self, length: usize) -> bool {
+        length as u64 <= self.upstream.settings().max_manifest_size
     }
 
     fn not_found(&self, remembered: bool) -> PullError {

@@ -17,8 +17,6 @@ use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, Upst
 use super::negative::negatives;
 use super::{Member, Mirror, Namespaces, Policy};
 
-/// Manifests kept in memory. Bytes.
-const HOT_BYTES: u64 = 64 * 1024 * 1024;
 /// Authorities that a wildcard admitted, kept at one time.
 const MAX_ADMITTED: u64 = 1000;
 
@@ -73,7 +71,6 @@ impl Mirror {
         stopping: CancellationToken,
     ) -> Result<Self, RecoveryError> {
         let tasks = around.tasks.clone();
-        let weigh = |_: &_, bytes: &bytes::Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Self {
             namespaces,
             clock: around.clock.clone(),
@@ -89,7 +86,7 @@ impl Mirror {
             proofs: Coalesce::new(tasks.clone()),
             lists: Coalesce::new(tasks.clone()),
             tasks,
-            hot: moka::sync::Cache::builder().max_capacity(HOT_BYTES).weigher(weigh).build(),
+            hot: super::hot::Hot::default(),
             negatives: negatives(),
             uncacheable: moka::sync::Cache::new(10_000),
         })

@@ -22,7 +22,7 @@ const MIN_HOLD: Duration = Duration::from_secs(10);
 /// A tag whose manifest may be served.
 #[derive(Debug, Clone)]
 struct Copy {
-    row: TagRow,
+    row: Arc<TagRow>,
     manifest: Manifest,
 }
 
@@ -108,9 +108,17 @@ impl Mirror {
         Ok(Known::Ask(copy))
     }
 
-    async fn tag_row(&self, member: &Member, scope: &Scope, tag: &Tag) -> Option<TagRow> {
+    async fn tag_row(&self, member: &Member, scope: &Scope, tag: &Tag) -> Option<Arc<TagRow>> {
+        if let Some(row) = self.hot.tag(&self.index, scope, tag) {
+            return Some(row);
+        }
+        let stamp = self.index.stamp_of_tag(scope, tag);
         match self.index.tag(scope, tag, member.policy.public).await {
-            Ok(held) => held.map(|held| held.row),
+            Ok(held) => {
+                let row = Arc::new(held?.row);
+                self.hot.keep_tag(scope, tag, Arc::clone(&row), stamp);
+                Some(row)
+            }
             Err(err) => {
                 tracing::warn!(%err, %tag, "upstream is asked instead");
                 None
@@ -118,7 +126,7 @@ impl Mirror {
         }
     }
 
-    async fn held_copy(self: &Arc<Self>, member: &Member, scope: &Scope, row: Option<TagRow>) -> Option<Copy> {
+    async fn held_copy(self: &Arc<Self>, member: &Member, scope: &Scope, row: Option<Arc<TagRow>>) -> Option<Copy> {
         let row = row?;
         let manifest = self.granted_manifest(member, scope, row.digest?).await?;
         Some(Copy { row, manifest })
@@ -144,7 +152,8 @@ impl Mirror {
                 counted(if is_same { "unchanged" } else { "changed" });
                 let now = self.clock.now();
                 // The history outlives a copy that was evicted and a tag that was gone for a while.
-                let row = TagRow::moved_to(self.tag_row(member, scope, tag).await, manifest.digest, now);
+                let before = self.tag_row(member, scope, tag).await.map(Arc::unwrap_or_clone);
+                let row = TagRow::moved_to(before, manifest.digest, now);
                 self.put_tag(scope, tag, row).await;
                 Ok(Checked { manifest, outcome, at: now, stale_because: None })
             }
@@ -237,7 +246,12 @@ impl Mirror {
         let Some(copy) = copy.filter(|_| kept) else {
             if error.is_not_found() {
                 if let Some(row) = self.tag_row(member, scope, tag).await {
-                    let gone = TagRow { digest: None, checked: now, hold_until: Timestamp::default(), ..row };
+                    let gone = TagRow {
+                        digest: None,
+                        checked: now,
+                        hold_until: Timestamp::default(),
+                        ..Arc::unwrap_or_clone(row)
+                    };
                     self.put_tag(scope, tag, gone).await;
                 }
                 self.remember_missing(member, scope, Asked::Manifest(Reference::Tag(tag.clone())));
@@ -249,7 +263,7 @@ impl Mirror {
             Ttl::Immutable => MIN_HOLD,
         };
         let hold = ttl.max(MIN_HOLD).max(error.retry_after().unwrap_or_default());
-        self.put_tag(scope, tag, TagRow { hold_until: now.plus(hold), ..copy.row.clone() }).await;
+        self.put_tag(scope, tag, TagRow { hold_until: now.plus(hold), ..TagRow::clone(&copy.row) }).await;
         tracing::warn!(authority = member.name(), repository = %scope.repository, %tag, %error,
             "a tag could not be checked; the copy held is served");
         Ok(Checked {

@@ -96,7 +96,7 @@ impl Completion {
             "stale" => metrics.stale_serves.get_or_create(&authority).inc(),
             _ => 0,
         };
-        let waited = self.first_byte.unwrap_or_else(|| self.started.elapsed()).as_secs_f64();
+        let waited = self.first_byte.unwrap_or_else(|| self.started.elapsed());
         let labels = ByOutcome { kind: line.kind, outcome: line.outcome };
         metrics.time_to_first_byte.get_or_create(&labels).observe(waited);
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::telemetry;
 
 pub struct Admin {
     metrics: Metrics,
@@ -43,6 +44,8 @@ impl Admin {
             "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness()),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
             "/metrics" if self.may_read(request).await => {
+                let dropped = self.metrics.log_lines_dropped.inner();
+                dropped.fetch_max(telemetry::dropped_lines(), Ordering::Relaxed);
                 let mut response = text(StatusCode::OK, self.metrics.encode());
                 let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, kind);

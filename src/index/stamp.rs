@@ -1,0 +1,132 @@
+//! Whether a fact that was read earlier may have changed since: so that facts can be kept in memory.
+//!
+//! Every change moves the counters of what it touches, after it has become visible and before anyone is told that it was
+//! made. Who keeps a fact takes the counters *before* reading it, and believes it as long as they stand. A read that began
+//! before a change thus never outlives it, however late it is kept. Counters are few and shared: two facts on one counter
+//! cost each other a read, never a wrong answer.
+
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::oci::{Digest, Tag};
+
+use super::{Change, Scope};
+
+/// A power of two. 32 KiB in all.
+const COUNTERS: usize = 4096;
+
+/// How far the counters behind a fact had moved when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    first: u64,
+    second: u64,
+}
+
+pub(super) struct Stamps {
+    counters: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self { counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
+    }
+}
+
+/// What a counter stands for.
+#[derive(Hash)]
+enum Subject<'a> {
+    Scope(&'a Scope),
+    Digest(Digest),
+    Tag(&'a Scope, &'a Tag),
+}
+
+impl Stamps {
+    pub(super) fn of_digest(&self, scope: &Scope, digest: Digest) -> Stamp {
+        Stamp { first: self.read(&Subject::Scope(scope)), second: self.read(&Subject::Digest(digest)) }
+    }
+
+    pub(super) fn of_tag(&self, scope: &Scope, tag: &Tag) -> Stamp {
+        Stamp { first: self.read(&Subject::Tag(scope, tag)), second: 0 }
+    }
+
+    pub(super) fn outdate_digest(&self, digest: Digest) {
+        self.moved(&Subject::Digest(digest));
+    }
+
+    /// Call it when `change` is visible to new reads.
+    pub(super) fn outdate(&self, change: &Change) {
+        match change {
+            Change::PutTag { scope, tag, .. } => self.moved(&Subject::Tag(scope, tag)),
+            Change::DropGrants { scope } => self.moved(&Subject::Scope(scope)),
+            Change::GrantManifest { digest, .. }
+            | Change::GrantBlob { digest, .. }
+            | Change::UseGrant { digest, .. }
+            | Change::PutBlob { digest, .. }
+            | Change::RemoveBlob { digest } => self.outdate_digest(*digest),
+            Change::DropExpired { key: (_, _, _, what), .. } => {
+                // Lists expire too, and are not kept.
+                if let Ok(digest) = what.parse() {
+                    self.outdate_digest(digest);
+                }
+            }
+            Change::PutList { .. }
+            | Change::DropLists { .. }
+            | Change::PutChildren { .. }
+            | Change::PutReferrer { .. } => {}
+        }
+    }
+
+    fn read(&self, subject: &Subject<'_>) -> u64 {
+        // Who sees a counter moved sees what moved it.
+        self.counter(subject).map_or(0, |counter| counter.load(Ordering::Acquire))
+    }
+
+    fn moved(&self, subject: &Subject<'_>) {
+        if let Some(counter) = self.counter(subject) {
+            counter.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn counter(&self, subject: &impl Hash) -> Option<&AtomicU64> {
+        let slot = usize::try_from(self.hasher.hash_one(subject)).unwrap_or(0) & (COUNTERS - 1);
+        self.counters.get(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(repository: &str) -> Scope {
+        Scope { domain: 0, authority: "docker.io".parse().unwrap(), repository: repository.parse().unwrap() }
+    }
+
+    #[test]
+    fn what_is_revoked_or_removed_outdates_what_was_read_before() {
+        let stamps = Stamps::default();
+        let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a");
+        let (app, tag) = (scope("org/app"), "1".parse().unwrap());
+        for change in [
+            Change::DropGrants { scope: app.clone() },
+            Change::RemoveBlob { digest },
+            Change::UseGrant {
+                scope: app.clone(),
+                whole_authority: false,
+                digest,
+                table: super::super::Aging::BlobGrants,
+                day: 1,
+            },
+            Change::DropExpired {
+                table: super::super::Aging::BlobGrants,
+                key: (0, "docker.io".to_owned(), "org/app".to_owned(), digest.to_string()),
+                before_day: 1,
+            },
+        ] {
+            let (before, of_tag) = (stamps.of_digest(&app, digest), stamps.of_tag(&app, &tag));
+            stamps.outdate(&change);
+            assert_ne!(stamps.of_digest(&app, digest), before, "{change:?}");
+            assert_eq!(stamps.of_tag(&app, &tag), of_tag, "{change:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Logs, on standard error: for people, or as JSON lines. A thread of its own writes them ([`lines`]).
+
+mod lines;
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use lines::{Lines, Pace};
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What standard error has to take at the end. It may be a pipe that nobody reads.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+static LINES: OnceLock<Lines> = OnceLock::new();
+static PLAIN: OnceLock<Plain> = OnceLock::new();
+
+/// Lines that are formatted by who writes them, where there are too many for anything else.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain {
+    pub format: Format,
+    level: LevelFilter,
+}
+
+/// Starts logging for the process. A second call changes nothing.
+pub fn start(format: Format, level: LevelFilter) {
+    let Some(lines) = begin() else { return };
+    // What libraries say below a warning is not for operators.
+    let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("roadstead", level);
+    let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
+    let layer = fmt::layer().with_writer(To(lines)).with_ansi(is_terminal).with_target(false);
+    let layer = match format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    };
+    let started = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
+    // A terminal has colours, and no need of speed.
+    if started.is_ok() && !(is_terminal && format == Format::Text) {
+        let _first = PLAIN.set(Plain { format, level });
+    }
+}
+
+fn begin() -> Option<&'static Lines> {
+    let lines = Lines::start(io::stderr()).ok()?;
+    LINES.set(lines).ok()?;
+    LINES.get()
+}
+
+/// For lines that are formatted by who writes them; `None` where they are `tracing`'s to format.
+pub fn plain() -> Option<&'static Plain> {
+    PLAIN.get()
+}
+
+impl Plain {
+    pub fn takes(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
+    /// Adds one line: what `format` appends, with its line end. It is dropped, and counted, while standard error takes
+    /// nothing and the buffer is full.
+    pub fn write(&self, level: Level, format: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(lines) = LINES.get() {
+            lines.append(if level < Level::INFO { Pace::AtOnce } else { Pace::Gathered }, format);
+        }
+    }
+}
+
+/// Lines that were not written since the start.
+pub fn dropped_lines() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
+}
+
+/// Waits until all lines are written, or standard error takes them no more. Blocking; for the end of the process.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST_WORDS);
+    }
+}
+
+/// `tracing`'s lines: there are few.
+struct To(&'static Lines);
+
+impl<'a> MakeWriter<'a> for To {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(self.0)
+    }
+
+    fn make_writer_for(&'a self, _: &Metadata<'_>) -> Line {
+        Line(self.0)
+    }
+}
+
+struct Line(&'static Lines);
+
+impl io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(Pace::AtOnce, |out| out.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
