@@ -180,9 +180,9 @@ impl Iterator for Trace {
                 return None;
             }
             if self.next_scan <= self.next_pull {
-                self.scan()
+                self.scan();
             } else {
-                self.pull()
+                self.pull();
             }
             self.pending.make_contiguous().sort_by_key(|event| event.at);
             self.last = self.pending.back().map_or(self.last, |last| last.at);
