@@ -2,21 +2,29 @@
 
 use std::path::PathBuf;
 
-use super::measure::Measurement;
+use super::task::Task;
 
 const USAGE: &str = "\
-cargo bench --bench pull -- [NAME…] [--quick] [--json FILE]
+cargo bench --bench pull -- [NAME…] [--quick] [--json FILE] [--minutes N] [--out FILE]
 
   NAME         measure this only
   --quick      small sizes, to see that it works; the figures mean nothing
   --json FILE  write the figures there too
+  --minutes N  how long `soak` takes; 30 unless told
+  --out FILE   where `soak` draws its picture; soak.svg unless told
 
 Names:";
 
 pub(crate) struct Arguments {
-    pub(crate) measurements: Vec<Measurement>,
+    pub(crate) tasks: Vec<Task>,
     pub(crate) quick: bool,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) soak: Soak,
+}
+
+pub(crate) struct Soak {
+    pub(crate) minutes: u64,
+    pub(crate) picture: PathBuf,
 }
 
 pub(crate) enum Wanted {
@@ -26,17 +34,26 @@ pub(crate) enum Wanted {
 
 impl Arguments {
     pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Wanted, String> {
-        let mut arguments = Self { measurements: Vec::new(), quick: false, json: None };
+        let soak = Soak { minutes: 30, picture: "soak.svg".into() };
+        let mut arguments = Self { tasks: Vec::new(), quick: false, json: None, soak };
         let mut by_cargo_bench = false;
         while let Some(argument) = given.next() {
             match argument.as_str() {
                 "--bench" => by_cargo_bench = true,
                 "--quick" => arguments.quick = true,
                 "--json" => arguments.json = Some(given.next().ok_or("--json needs a file")?.into()),
+                "--out" => arguments.soak.picture = given.next().ok_or("--out needs a file")?.into(),
+                "--minutes" => {
+                    let minutes = given.next().and_then(|minutes| minutes.parse().ok());
+                    arguments.soak.minutes = minutes.ok_or("--minutes needs a whole number")?;
+                }
                 "--help" => return Ok(Wanted::Text(usage())),
                 name => {
-                    let found = Measurement::ALL.iter().find(|measurement| measurement.name() == name);
-                    arguments.measurements.push(*found.ok_or_else(|| format!("unknown: {name}\n\n{}", usage()))?);
+                    let named = Task::named(name);
+                    if named.is_empty() {
+                        return Err(format!("unknown: {name}\n\n{}", usage()));
+                    }
+                    arguments.tasks.extend(named);
                 }
             }
         }
@@ -44,14 +61,13 @@ impl Arguments {
             // `cargo test --all-targets` starts benches too.
             return Ok(Wanted::Text("nothing is measured here: use `cargo bench --bench pull`".to_owned()));
         }
-        if arguments.measurements.is_empty() {
-            arguments.measurements = Measurement::ALL.to_vec();
+        if arguments.tasks.is_empty() {
+            arguments.tasks = Task::usual();
         }
         Ok(Wanted::Run(arguments))
     }
 }
 
 fn usage() -> String {
-    let names = Measurement::ALL.iter().map(|known| format!("\n  {:<12} {}", known.name(), known.about()));
-    format!("{USAGE}{}", names.collect::<String>())
+    format!("{USAGE}{}", Task::list())
 }

@@ -8,18 +8,26 @@
 
 mod arguments;
 mod client;
+mod compare;
+mod load;
 mod measure;
 mod programs;
 mod pull;
 mod report;
 mod support;
+mod table;
+mod task;
+#[path = "../trace/mod.rs"]
+mod trace;
 mod usage;
+mod wire;
 
 use std::process::ExitCode;
 
 use arguments::{Arguments, Wanted};
 use measure::Bench;
 use report::Report;
+use task::Task;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
@@ -33,8 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let missing =
-        programs::missing(arguments.measurements.iter().flat_map(|measurement| measurement.programs()).copied());
+    let missing = programs::missing(arguments.tasks.iter().flat_map(|task| task.programs()).copied());
     if !missing.is_empty() {
         eprintln!("these programs are missing: {}", missing.join(", "));
         return ExitCode::FAILURE;
@@ -54,10 +61,16 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Report {
     let bench = Bench::new(arguments.quick);
     let mut report = Report::new(arguments.quick);
-    for measurement in &arguments.measurements {
-        eprintln!("{}: {}", measurement.name(), measurement.about());
-        let figures = measurement.run(&bench).await;
-        print!("{}", report.add(measurement.name(), figures));
+    for task in &arguments.tasks {
+        eprintln!("{}", task.announced());
+        let name = task.name();
+        let shown = match task {
+            Task::Measure(measurement) => report.add(name, measurement.run(&bench).await),
+            Task::Compare(work) => report.compare(name, work.run(&bench).await),
+            Task::Scale | Task::Soak => String::new(),
+        };
+        print!("{shown}");
     }
+    print!("{}", report.summary());
     report
 }

@@ -10,13 +10,6 @@ use super::client::Client;
 /// The repository that everything is in, wherever it is served from.
 pub(crate) const REPOSITORY: &str = "library/app";
 
-/// How long a pull took, from before the connection was made.
-#[derive(Clone, Copy)]
-pub(crate) struct Took {
-    pub(crate) first_byte: Duration,
-    pub(crate) whole: Duration,
-}
-
 pub(crate) fn blob_path(digest: &str) -> String {
     format!("/v2/{REPOSITORY}/blobs/{digest}")
 }
@@ -26,8 +19,7 @@ pub(crate) fn manifest_path(reference: &str) -> String {
 }
 
 /// Pulls on a new connection and compares what came with the digest.
-pub(crate) async fn verified(from: SocketAddr, path: &str, digest: &str) -> Took {
-    let begun = Instant::now();
+pub(crate) async fn verified(from: SocketAddr, path: &str, digest: &str) {
     let mut client = Client::connect(from).await.expect("the server accepts connections");
     let head = client.get(path).await.expect("the server answers");
     if head.status != 200 {
@@ -35,14 +27,10 @@ pub(crate) async fn verified(from: SocketAddr, path: &str, digest: &str) -> Took
         assert_eq!(head.status, 200, "{path} from {from}: {text}");
     }
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut first_byte = None;
     while let Some(piece) = client.piece().await.expect("a body comes to its end") {
-        first_byte.get_or_insert_with(|| begun.elapsed());
         hasher.update(piece);
     }
     assert_eq!(hasher.finish().to_string(), digest, "{path} from {from}");
-    let whole = begun.elapsed();
-    Took { first_byte: first_byte.unwrap_or(whole), whole }
 }
 
 /// Asks once, on a new connection, and says what the status was and how long the whole answer took.

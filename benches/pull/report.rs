@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::table::{self, Row};
+
 /// Columns of the table. Rows are shown as they come, so the widest is not known.
 const NAME_WIDTH: usize = 12;
 const WHAT_WIDTH: usize = 72;
@@ -22,6 +24,7 @@ pub(crate) enum Unit {
     Count,
     Seconds,
     Milliseconds,
+    Microseconds,
     Mebibytes,
     MebibytesPerSecond,
     RequestsPerSecond,
@@ -35,6 +38,7 @@ impl Unit {
             Self::Count => "",
             Self::Seconds => "s",
             Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
             Self::Mebibytes => "MiB",
             Self::MebibytesPerSecond => "MiB/s",
             Self::RequestsPerSecond => "req/s",
@@ -43,9 +47,9 @@ impl Unit {
         }
     }
 
-    const fn decimals(self) -> usize {
+    pub(crate) const fn decimals(self) -> usize {
         match self {
-            Self::RequestsPerSecond | Self::MebibytesPerSecond => 0,
+            Self::RequestsPerSecond | Self::MebibytesPerSecond | Self::Microseconds => 0,
             Self::Milliseconds | Self::Mebibytes => 1,
             Self::Times => 2,
             Self::Count | Self::Seconds | Self::CpuSecondsPerGibibyte => 3,
@@ -89,11 +93,12 @@ impl Figure {
 pub(crate) struct Report {
     quick: bool,
     figures: Vec<(&'static str, Figure)>,
+    rows: Vec<(&'static str, Row)>,
 }
 
 impl Report {
     pub(crate) const fn new(quick: bool) -> Self {
-        Self { quick, figures: Vec::new() }
+        Self { quick, figures: Vec::new(), rows: Vec::new() }
     }
 
     /// Takes the figures of a measurement, and gives their rows of the table.
@@ -106,6 +111,23 @@ impl Report {
             self.figures.push((measurement, figure));
         }
         rows
+    }
+
+    /// Takes the rows of a comparison, and shows them.
+    pub(crate) fn compare(&mut self, measurement: &'static str, rows: Vec<Row>) -> String {
+        let heading = if self.rows.is_empty() { format!("\n{}\n", table::heading()) } else { String::new() };
+        let shown = rows.iter().map(|row| row.shown() + "\n").collect::<String>();
+        self.rows.extend(rows.into_iter().map(|row| (measurement, row)));
+        heading + &shown
+    }
+
+    /// How many bars hold, if there were any.
+    pub(crate) fn summary(&self) -> String {
+        let sum = |of: fn(&Row) -> usize| self.rows.iter().map(|(_, row)| of(row)).sum::<usize>();
+        match (sum(Row::held), sum(Row::bars)) {
+            (_, 0) => String::new(),
+            (held, bars) => format!("{held} of {bars} bars hold\n"),
+        }
     }
 
     pub(crate) fn is_as_promised(&self) -> bool {
@@ -127,6 +149,7 @@ impl Report {
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "quick": self.quick,
             "figures": figures.collect::<Vec<_>>(),
+            "comparison": self.rows.iter().map(|(measurement, row)| row.json(measurement)).collect::<Vec<_>>(),
         });
         format!("{report:#}\n")
     }

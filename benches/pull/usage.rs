@@ -19,10 +19,26 @@ pub(crate) fn private_kib(pid: u32) -> u64 {
 
 /// CPU seconds so far, of a process and its children.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    family(pid).map(|stat| stat.ticks as f64 / TICKS_PER_SECOND).sum()
+}
+
+/// Bytes that a process has written so far, to sockets and files, by whatever call.
+pub(crate) fn written_bytes(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).expect("the process runs");
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("Linux tells wchar");
+    line.parse().expect("wchar is a number of bytes")
+}
+
+/// Open file descriptors.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
+}
+
+/// A process and its children.
+fn family(pid: u32) -> impl Iterator<Item = Stat> {
     let processes = fs::read_dir("/proc").expect("Linux has /proc").flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let family = pids.filter_map(stat).filter(|stat| stat.pid == pid || stat.parent == pid);
-    family.map(|stat| stat.ticks as f64 / TICKS_PER_SECOND).sum()
+    pids.filter_map(stat).filter(move |stat| stat.pid == pid || stat.parent == pid)
 }
 
 struct Stat {
@@ -49,12 +65,15 @@ pub(crate) struct PeakMemory {
 }
 
 impl PeakMemory {
+    /// Of a process and the children that it has now, together.
     pub(crate) fn watch(pid: u32) -> Self {
+        let pids: Vec<u32> = family(pid).map(|stat| stat.pid).collect();
         let (peak_kib, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (peak, stopped) = (Arc::clone(&peak_kib), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                peak.fetch_max(private_kib(pid), Ordering::Relaxed);
+                let now = pids.iter().map(|pid| private_kib(*pid)).sum();
+                peak.fetch_max(now, Ordering::Relaxed);
                 thread::park_timeout(SAMPLE_EVERY);
             }
         });

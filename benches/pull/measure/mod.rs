@@ -2,10 +2,8 @@
 
 mod black_hole;
 mod coalescing;
-mod cold;
-mod hits;
 mod readers;
-mod rows;
+pub(crate) mod rows;
 mod start;
 mod tags;
 
@@ -21,14 +19,11 @@ pub(crate) enum Measurement {
     Tags,
     Readers,
     Start,
-    Cold,
     BlackHole,
-    Hits,
 }
 
 impl Measurement {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Coalescing, Self::Tags, Self::Readers, Self::Start, Self::Cold, Self::BlackHole, Self::Hits];
+    pub(crate) const ALL: [Self; 5] = [Self::Coalescing, Self::Tags, Self::Readers, Self::Start, Self::BlackHole];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -36,9 +31,7 @@ impl Measurement {
             Self::Tags => "tags",
             Self::Readers => "readers",
             Self::Start => "start",
-            Self::Cold => "cold",
             Self::BlackHole => "black-hole",
-            Self::Hits => "hits",
         }
     }
 
@@ -48,9 +41,7 @@ impl Measurement {
             Self::Tags => "upstream requests of image pulls by a tag that is fresh",
             Self::Readers => "private memory with 100 readers on one running fill",
             Self::Start => "time to listening: empty, with a million blobs, and after kill -9",
-            Self::Cold => "a cold pull against the same pull straight from upstream",
             Self::BlackHole => "pulls while upstream swallows packets",
-            Self::Hits => "hits against nginx with the same files",
         }
     }
 
@@ -58,9 +49,7 @@ impl Measurement {
     pub(crate) const fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Coalescing | Self::Tags | Self::Readers | Self::Start => &["setpriv", "sh"],
-            Self::Cold => &["setpriv", "sh", "docker-registry"],
             Self::BlackHole => &["setpriv", "sh", "docker-registry", "ip", "iptables", "nsenter", "sleep", "unshare"],
-            Self::Hits => &["setpriv", "sh", "nginx"],
         }
     }
 
@@ -70,9 +59,7 @@ impl Measurement {
             Self::Tags => Box::pin(tags::measure(bench)).await,
             Self::Readers => Box::pin(readers::measure(bench)).await,
             Self::Start => Box::pin(start::measure(bench)).await,
-            Self::Cold => Box::pin(cold::measure(bench)).await,
             Self::BlackHole => Box::pin(black_hole::measure(bench)).await,
-            Self::Hits => Box::pin(hits::measure(bench)).await,
         }
     }
 }
@@ -91,15 +78,15 @@ impl Bench {
     }
 
     /// Where something of this name may make its folder.
-    fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A size or a number, or a small one.
-    fn scale<T>(&self, full: T, quick: T) -> T {
+    pub(crate) fn scale<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
 }
 
 /// Bytes.
-const MIB: u64 = 1024 * 1024;
+pub(crate) const MIB: u64 = 1024 * 1024;

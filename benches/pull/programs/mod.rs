@@ -4,6 +4,7 @@ mod namespace;
 mod nginx;
 mod registry;
 mod roadstead;
+mod secure;
 
 use std::env;
 use std::fs::File;
@@ -16,6 +17,7 @@ pub(crate) use self::namespace::Namespace;
 pub(crate) use self::nginx::Nginx;
 pub(crate) use self::registry::Registry;
 pub(crate) use self::roadstead::{Roadstead, Settings, Started};
+pub(crate) use self::secure::Secure;
 
 use super::client::Client;
 

@@ -1,4 +1,4 @@
-//! `docker-registry` of Debian's packages: an upstream that nobody here has written.
+//! `docker-registry` of Debian's packages: an upstream, and a rival, that nobody here has written.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -10,27 +10,32 @@ use crate::pull::{REPOSITORY, manifest_path};
 use crate::support::image::{Blob, Image};
 
 pub(crate) struct Registry {
-    /// Ends with the registry.
-    _program: Program,
+    program: Program,
     pub(crate) address: SocketAddr,
 }
 
 impl Registry {
     /// On loopback, with its storage in a new folder.
     pub(crate) async fn start(folder: PathBuf) -> Self {
-        Self::start_at(folder, free_address(), None).await
+        Self::start_at(folder, free_address(), None, "").await
     }
 
     /// On a machine of its own.
     pub(crate) async fn start_in(namespace: &Namespace, ip: IpAddr, folder: PathBuf) -> Self {
-        Self::start_at(folder, SocketAddr::new(ip, 5000), Some(namespace)).await
+        Self::start_at(folder, SocketAddr::new(ip, 5000), Some(namespace), "").await
     }
 
-    async fn start_at(folder: PathBuf, address: SocketAddr, namespace: Option<&Namespace>) -> Self {
+    /// As a pull-through cache of another registry.
+    pub(crate) async fn proxy(folder: PathBuf, upstream: SocketAddr) -> Self {
+        let proxy = format!("proxy: {{remoteurl: 'http://{upstream}'}}\n");
+        Self::start_at(folder, free_address(), None, &proxy).await
+    }
+
+    async fn start_at(folder: PathBuf, address: SocketAddr, namespace: Option<&Namespace>, more: &str) -> Self {
         fs::create_dir(&folder).expect("a registry's folder is new");
         let file = folder.join("registry.yml");
         let yaml = format!(
-            "version: 0.1\nlog: {{level: error}}\n\
+            "version: 0.1\nlog: {{level: error}}\n{more}\
              storage:\n  filesystem: {{rootdirectory: '{}'}}\n\
              http:\n  addr: '{address}'\n  secret: bench\n",
             folder.join("storage").display(),
@@ -43,7 +48,11 @@ impl Registry {
         };
         let mut program = Program::start("docker-registry", &folder, command.arg("serve").arg(&file));
         program.ready(address, "/v2/").await;
-        Self { _program: program, address }
+        Self { program, address }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.pid()
     }
 
     pub(crate) fn url(&self) -> String {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::{Program, answers, command, free_address};
+use super::{Program, Secure, answers, command, free_address};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_roadstead");
 const START_LIMIT: Duration = Duration::from_mins(10);
@@ -23,7 +23,9 @@ pub(crate) struct Settings {
     folder: PathBuf,
     file: PathBuf,
     pub(crate) address: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) secure_address: Option<SocketAddr>,
 }
 
 pub(crate) struct Roadstead {
@@ -43,19 +45,39 @@ pub(crate) struct Started {
 impl Settings {
     /// Docker Hub's name with this upstream behind it, and an empty storage in a new folder.
     pub(crate) fn new(folder: PathBuf, upstream: &str, tag_ttl: &str) -> Self {
+        Self::with(folder, upstream, tag_ttl, None, "")
+    }
+
+    /// The same with a listener for TLS, and with lines for `[storage]`.
+    pub(crate) fn with(
+        folder: PathBuf,
+        upstream: &str,
+        tag_ttl: &str,
+        secure: Option<&Secure>,
+        storage_lines: &str,
+    ) -> Self {
         fs::create_dir(&folder).expect("a mirror's folder is new");
         let file = folder.join("roadstead.toml");
         let (address, admin) = (free_address(), free_address());
+        let secure_address = secure.map(|_| free_address());
+        let listener = secure_address.zip(secure).map(|(at, secure)| {
+            format!(
+                "[[server.listeners]]\nlisten = \"{at}\"\ntls = {{ certificate = \"{}\", key = \"{}\" }}\n\n",
+                secure.certificate.display(),
+                secure.key.display(),
+            )
+        });
         let storage = folder.join("storage");
         let toml = format!(
             "[server]\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\n\n\
-             [storage]\npath = \"{}\"\n\n\
+             {}[storage]\npath = \"{}\"\n{storage_lines}\n\
              [defaults]\ntag_ttl = \"{tag_ttl}\"\n\n\
              [upstreams.\"docker.io\"]\nurl = \"{upstream}\"\n",
+            listener.unwrap_or_default(),
             storage.display(),
         );
         fs::write(&file, toml).expect("a mirror's folder is writable");
-        Self { folder, file, address, admin }
+        Self { folder, file, address, admin, secure_address }
     }
 
     pub(crate) fn storage(&self) -> PathBuf {
