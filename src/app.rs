@@ -14,6 +14,7 @@ use crate::health::Health;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, RecoveryError};
+use crate::oci::Digest;
 use crate::server::{Admin, BindError, Front, Listeners};
 use crate::store::{self, Store};
 use crate::upstream::Surroundings;
@@ -59,10 +60,12 @@ impl App {
         let index_path = root.join("index.redb");
         let limits = config.storage.limits;
         let (store, index) = {
-            let index_path = index_path.clone();
+            let (health, now) = (health.clone(), clock.now());
             let open = move || {
                 let store = Store::open(&root, limits)?;
-                Ok::<_, store::OpenError>((store, Index::open(&index_path)))
+                let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
+                let index = Index::open(&root, health, now, &walk);
+                Ok::<_, store::OpenError>((store, index))
             };
             let handle = tokio::runtime::Handle::current();
             let opened = tokio::task::spawn_blocking(move || {
@@ -71,7 +74,7 @@ impl App {
             });
             opened.await.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))?
         };
-        let (index, opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
+        let (index, _opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
         let via: Arc<str> = format!("1.1 roadstead-{}", random_name()).into();
         let around = Surroundings {
             clock: clock.clone(),
@@ -82,7 +85,7 @@ impl App {
         };
         let mirror =
             Arc::new(Mirror::new(config.namespaces, config.upstreams, store, index, around, stop_fills.clone())?);
-        mirror.recover(opened).await?;
+        mirror.recover().await?;
         let admin_listen = config.server.admin_listen;
         let listeners = Listeners::bind(&config.server.listeners, admin_listen).await?;
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());

@@ -1,20 +1,24 @@
-use redb::{ReadableTable as _, WriteTransaction};
-use serde::Serialize;
+use std::borrow::Cow;
 
-use crate::oci::{Digest, MediaType, Tag};
+use redb::{ReadableTable as _, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::oci::{Authority, Digest, MediaType, Tag};
 
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, TAGS,
 };
-use super::{IndexError, Scope};
+use super::{IndexError, Scope, is_default};
 
 /// Lists kept of one repository: pages of tags, and referrers by subject.
 const MAX_LISTS: usize = 200;
 
 /// Tables whose rows are dropped when nobody has used them for long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Aging {
     ManifestGrants,
     BlobGrants,
@@ -46,21 +50,42 @@ impl Aging {
 }
 
 /// One fact to write down. Those of one batch become visible together.
-#[derive(Debug, Clone)]
+///
+/// In the journal it is an object with one key, its kind. Kinds and their fields keep their meaning for ever: a release
+/// may add some, with defaults for what older ones wrote, and reads past those that it does not know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     PutTag {
         scope: Scope,
         tag: Tag,
         row: TagRow,
     },
+    /// A tag was found to point where it pointed: what journals keep of such a [`Change::PutTag`].
+    StampTag {
+        scope: Scope,
+        tag: Tag,
+        checked: Timestamp,
+        #[serde(default, skip_serializing_if = "is_default")]
+        hold_until: Timestamp,
+    },
     PutList {
         scope: Scope,
         list: String,
         row: ListRow,
     },
+    /// The type of a manifest in this authority, whoever may read it: what snapshots keep of the first grant.
+    PutManifestType {
+        #[serde(default, skip_serializing_if = "is_default")]
+        domain: u32,
+        authority: Authority,
+        digest: Digest,
+        media_type: MediaType,
+    },
     /// A manifest was served in this scope. Its type is kept per authority at the first time, and never changed.
     GrantManifest {
         scope: Scope,
+        #[serde(default, skip_serializing_if = "is_default")]
         whole_authority: bool,
         digest: Digest,
         media_type: MediaType,
@@ -68,6 +93,7 @@ pub enum Change {
     },
     GrantBlob {
         scope: Scope,
+        #[serde(default, skip_serializing_if = "is_default")]
         whole_authority: bool,
         digest: Digest,
         day: u64,
@@ -90,6 +116,7 @@ pub enum Change {
     /// A grant was used on this day. One that has been dropped since stays so.
     UseGrant {
         scope: Scope,
+        #[serde(default, skip_serializing_if = "is_default")]
         whole_authority: bool,
         digest: Digest,
         table: Aging,
@@ -115,10 +142,55 @@ pub enum Change {
 }
 
 impl Change {
+    /// What the journal keeps of this change before it is applied; `None` of what may be lost with the index.
+    pub(super) fn journaled(&self, before: &WriteTransaction) -> Result<Option<Cow<'_, Self>>, IndexError> {
+        match self {
+            Self::PutTag { scope, tag, row } => {
+                let tags = before.open_table(TAGS)?;
+                let old = tags.get(Key::tag(scope, tag).as_tuple())?;
+                let old = old.and_then(|old| serde_json::from_slice::<TagRow>(old.value()).ok());
+                // A busy tag is stamped every minute, and its history may be long.
+                if old.is_some_and(|old| old.digest == row.digest && old.history == row.history) {
+                    let (scope, tag) = (scope.clone(), tag.clone());
+                    let stamp = Self::StampTag { scope, tag, checked: row.checked, hold_until: row.hold_until };
+                    return Ok(Some(Cow::Owned(stamp)));
+                }
+                Ok(Some(Cow::Borrowed(self)))
+            }
+            Self::StampTag { .. }
+            | Self::PutList { .. }
+            | Self::PutManifestType { .. }
+            | Self::GrantManifest { .. }
+            | Self::GrantBlob { .. }
+            | Self::DropLists { .. }
+            | Self::DropGrants { .. }
+            | Self::DropExpired { .. }
+            | Self::UseGrant { .. }
+            | Self::PutBlob { .. }
+            | Self::RemoveBlob { .. }
+            | Self::PutChildren { .. }
+            | Self::PutReferrer { .. } => Ok(Some(Cow::Borrowed(self))),
+        }
+    }
+
     pub(super) fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         match self {
             Self::PutTag { scope, tag, row } => {
                 to.open_table(TAGS)?.insert(Key::tag(scope, tag).as_tuple(), json(row)?.as_slice())?;
+            }
+            Self::StampTag { scope, tag, checked, hold_until } => {
+                let mut tags = to.open_table(TAGS)?;
+                let key = Key::tag(scope, tag);
+                let row = tags.get(key.as_tuple())?.and_then(|row| serde_json::from_slice::<TagRow>(row.value()).ok());
+                if let Some(row) = row {
+                    let row = TagRow { checked: *checked, hold_until: *hold_until, ..row };
+                    tags.insert(key.as_tuple(), json(&row)?.as_slice())?;
+                }
+            }
+            Self::PutManifestType { domain, authority, digest, media_type } => {
+                let name = digest.to_string();
+                let key = (*domain, authority.as_str(), name.as_str(), "");
+                to.open_table(MANIFEST_TYPES)?.insert(key, json(media_type)?.as_slice())?;
             }
             Self::PutList { scope, list, row } => {
                 let mut lists = to.open_table(LISTS)?;

@@ -2,47 +2,54 @@
 //!
 //! Reads run off the async runtime. Changes go through one writer, which makes them visible at once and durable within
 //! half a second: losing one costs a request, never a byte. What must not be lost waits for the durable commit.
+//!
+//! Facts outlive the database: a journal of them is kept beside the blobs ([`journal`]), in a form that any release reads,
+//! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`start`]).
 
 mod change;
+mod engine;
+mod journal;
+mod ledger;
+mod line;
 mod read;
+mod replay;
 mod row;
+mod snapshot;
 mod stamp;
+mod start;
 mod table;
 mod writer;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _};
+use serde::{Deserialize, Serialize};
 
 pub use change::{Aging, Change, OwnedKey};
 pub use read::{HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
 pub use stamp::Stamp;
+pub use start::{Opened, Walk};
 
 use crate::oci::{Authority, Digest, Repository, Tag};
 
-use stamp::Stamps;
+use ledger::Ledger;
 use writer::Writer;
 
-/// redb's page cache. Bytes.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
-
 /// Where a client asked, and as whom.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
     /// 0 is the mirror's own credentials.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub domain: u32,
     pub authority: Authority,
     pub repository: Repository,
 }
 
 pub struct Index {
-    database: Arc<Database>,
+    ledger: Arc<Ledger>,
     writer: Writer,
-    stamps: Arc<Stamps>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +58,12 @@ pub enum IndexError {
     Database(Box<redb::Error>),
     #[error("the index holds a row that cannot be read")]
     BadRow,
+    #[error("the facts beside the blobs cannot be read or written: {0}")]
+    Journal(io::Error),
+    #[error("{path} was written by a newer release (form {version}): go on with that one, or move the file away")]
+    Newer { path: PathBuf, version: u32 },
+    #[error("the index is being opened anew after its disk failed")]
+    Unavailable,
     #[error("the index is closed")]
     Closed,
 }
@@ -61,65 +74,35 @@ impl<E: Into<redb::Error>> From<E> for IndexError {
     }
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl IndexError {
     /// Whether the file itself is wrong, and not the way to it.
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else the engine finds wrong is in the file")]
     fn is_damage(&self) -> bool {
         match self {
             Self::BadRow => true,
-            Self::Closed => false,
+            Self::Closed | Self::Unavailable | Self::Journal(_) | Self::Newer { .. } => false,
             Self::Database(err) => match &**err {
                 redb::Error::Io(err) => matches!(
                     err.kind(),
                     io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
                 ),
-                redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => false,
+                redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch | redb::Error::PreviousIo => false,
                 _ => true,
             },
         }
     }
-}
 
-/// Whether the index was there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
-    Existing,
-    /// There was none, as at the very first start.
-    New,
-    /// There was one that could not be used; it was set aside.
-    Damaged,
+    /// Whether the engine answers nothing any more until its file is opened anew.
+    fn is_latched(&self) -> bool {
+        matches!(self, Self::Database(err) if matches!(**err, redb::Error::Io(_) | redb::Error::PreviousIo))
+    }
 }
 
 impl Index {
-    /// Opens or makes the index at `path`. A damaged file is renamed, not deleted; one that cannot be reached, as on a full
-    /// or failing disk, stays where it is. Blocking; for start-up.
-    pub fn open(path: &Path) -> io::Result<(Self, Opened)> {
-        let length = path.metadata().ok().map(|metadata| metadata.len());
-        let found = match length {
-            None => Err(Opened::New),
-            // The engine would take an empty file for a new index, and nobody would look at what is stored.
-            Some(0) => Err(Opened::Damaged),
-            Some(_) => match open_database(path) {
-                Ok(database) => Ok(database),
-                Err(err) if err.is_damage() => Err(Opened::Damaged),
-                Err(err) => return Err(io::Error::other(err.to_string())),
-            },
-        };
-        let (database, opened) = match found {
-            Ok(database) => (database, Opened::Existing),
-            Err(opened) => {
-                if opened == Opened::Damaged {
-                    std::fs::rename(path, path.with_extension("redb.damaged"))?;
-                }
-                (open_database(path).map_err(|err| io::Error::other(err.to_string()))?, opened)
-            }
-        };
-        let database = Arc::new(database);
-        let stamps = Arc::<Stamps>::default();
-        let writer = Writer::start(Arc::clone(&database), Arc::clone(&stamps));
-        Ok((Self { database, writer, stamps }, opened))
-    }
-
     /// Makes changes together, and visible to every read that starts later.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         self.writer.apply(changes, writer::Until::Visible).await
@@ -138,17 +121,17 @@ impl Index {
     /// Of what is known of a digest in one scope: its grants, its type, its record. Take it before reading them; they stand
     /// as long as it does.
     pub fn stamp_of_digest(&self, scope: &Scope, digest: Digest) -> Stamp {
-        self.stamps.of_digest(scope, digest)
+        self.ledger.stamps.of_digest(scope, digest)
     }
 
     /// The same of what a tag points to.
     pub fn stamp_of_tag(&self, scope: &Scope, tag: &Tag) -> Stamp {
-        self.stamps.of_tag(scope, tag)
+        self.ledger.stamps.of_tag(scope, tag)
     }
 
     /// What was read of this digest is not to be believed any more, in any scope.
     pub fn outdate(&self, digest: Digest) {
-        self.stamps.outdate_digest(digest);
+        self.ledger.stamps.outdate_digest(digest);
     }
 
     /// Writes down what is pending and stops the writer.
@@ -160,26 +143,14 @@ impl Index {
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let database = Arc::clone(&self.database);
-        let done = tokio::task::spawn_blocking(move || work(&database.begin_read()?)).await;
-        done.unwrap_or(Err(IndexError::Closed))
+        let ledger = Arc::clone(&self.ledger);
+        let done = tokio::task::spawn_blocking(move || {
+            let read = ledger.engine.begin_read().and_then(|transaction| work(&transaction));
+            if read.as_ref().is_err_and(IndexError::is_latched) {
+                ledger.engine.suspected.notify_one();
+            }
+            read
+        });
+        done.await.unwrap_or(Err(IndexError::Closed))
     }
-}
-
-/// Opens, and reads from every table, so that damage shows now. Tables that are missing are made; a file that has them all
-/// is not written to.
-fn open_database(path: &Path) -> Result<Database, IndexError> {
-    // redb may panic on bytes that it never wrote.
-    let open = || {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-        if table::look_at_all(&database.begin_read()?).is_err() {
-            let mut transaction = database.begin_write()?;
-            transaction.set_quick_repair(true);
-            table::create_all(&transaction)?;
-            transaction.commit()?;
-            table::look_at_all(&database.begin_read()?)?;
-        }
-        Ok(database)
-    };
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(IndexError::BadRow))
 }

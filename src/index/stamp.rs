@@ -57,11 +57,14 @@ impl Stamps {
     /// Call it when `change` is visible to new reads.
     pub(super) fn outdate(&self, change: &Change) {
         match change {
-            Change::PutTag { scope, tag, .. } => self.moved(&Subject::Tag(scope, tag)),
+            Change::PutTag { scope, tag, .. } | Change::StampTag { scope, tag, .. } => {
+                self.moved(&Subject::Tag(scope, tag))
+            }
             Change::DropGrants { scope } => self.moved(&Subject::Scope(scope)),
             Change::GrantManifest { digest, .. }
             | Change::GrantBlob { digest, .. }
             | Change::UseGrant { digest, .. }
+            | Change::PutManifestType { digest, .. }
             | Change::PutBlob { digest, .. }
             | Change::RemoveBlob { digest } => self.outdate_digest(*digest),
             Change::DropExpired { key: (_, _, _, what), .. } => {

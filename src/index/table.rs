@@ -28,6 +28,11 @@ pub(super) const CHILDREN: TableDefinition<'_, &str, Row> = TableDefinition::new
 /// Sums, so that start-up counts nothing.
 pub(super) const SUMS: TableDefinition<'_, &str, u64> = TableDefinition::new("sums");
 pub(super) const STORED_BYTES: &str = "stored_bytes";
+/// How far the journals of facts were taken in (see `journal`).
+pub(super) const JOURNAL_NUMBER: &str = "journal_number";
+pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
+/// Rows that are facts, when the journal's place was written down.
+pub(super) const ROWS: &str = "rows";
 
 /// Above every character that a key's last part holds.
 pub(super) const LAST: &str = "\u{10ffff}";

@@ -1,19 +1,28 @@
 //! The one task that writes. Batches what has gathered; readers see a batch at once, the disk has it half a second later.
+//!
+//! Each batch goes to the journal beside the blobs, too, which is synced first: it holds all that the index has. When either
+//! cannot be written, changes are kept back, the database is opened anew, and what it lost is taken in from the journal.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Database, Durability};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::stamp::Stamps;
+use super::ledger::Ledger;
 use super::{Change, IndexError};
+use crate::health::Part;
 
 /// Longest time between a change and its durable commit.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// Batches that may wait; who adds another waits too.
 const QUEUE: usize = 1024;
+/// Changes that are kept back while they cannot be written; more are dropped, and cost a request each.
+const MAX_HELD: usize = 100_000;
+/// Between attempts to write again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
@@ -24,22 +33,25 @@ pub(super) enum Until {
     DurableNow,
 }
 
+type Done = oneshot::Sender<Result<(), IndexError>>;
+
 struct Job {
     changes: Vec<Change>,
     until: Until,
-    done: oneshot::Sender<Result<(), IndexError>>,
+    done: Done,
 }
 
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    stopped: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    stopped: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>, stamps: Arc<Stamps>) -> Self {
+    pub(super) fn start(ledger: Arc<Ledger>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let run = Run { ledger, waiting: Vec::new(), flush_at: None, trouble: None, snapshot: None };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
-        let stopped = tokio::spawn(run(Written { database, stamps }, queue));
+        let stopped = tokio::spawn(run.run(queue));
         Self { jobs: Mutex::new(Some(jobs)), stopped: Mutex::new(Some(stopped)) }
     }
 
@@ -60,81 +72,196 @@ impl Writer {
     }
 }
 
-/// What is written to, and the counters that tell of it.
-#[derive(Clone)]
-struct Written {
-    database: Arc<Database>,
-    stamps: Arc<Stamps>,
+/// Writing has failed.
+struct Trouble {
+    /// What is to be written when it works again, in order.
+    held: Vec<Change>,
+    dropped: usize,
+    /// The database answers nothing until it is opened anew.
+    is_closed: bool,
+    try_at: Instant,
+    pause: Duration,
 }
 
-async fn run(to: Written, mut queue: mpsc::Receiver<Job>) {
-    let mut waiting: Vec<oneshot::Sender<Result<(), IndexError>>> = Vec::new();
-    let mut flush_at: Option<Instant> = None;
-    loop {
-        let mut jobs = Vec::new();
-        let due = flush_at.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
-        tokio::select! {
-            received = queue.recv_many(&mut jobs, QUEUE) => {
-                if received == 0 {
-                    break;
+struct Run {
+    ledger: Arc<Ledger>,
+    waiting: Vec<Done>,
+    flush_at: Option<Instant>,
+    trouble: Option<Trouble>,
+    snapshot: Option<JoinHandle<()>>,
+}
+
+impl Run {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        self.keep_short().await;
+        loop {
+            let mut jobs = Vec::new();
+            let due = self.trouble.as_ref().map(|trouble| trouble.try_at).or(self.flush_at);
+            tokio::select! {
+                received = queue.recv_many(&mut jobs, QUEUE) => {
+                    if received == 0 {
+                        break;
+                    }
+                    self.take(jobs).await;
                 }
-                let is_urgent = jobs.iter().any(|job| job.until == Until::DurableNow);
-                apply(&to, jobs, &mut waiting).await;
-                let soon = Instant::now() + FLUSH_AFTER;
-                flush_at = Some(if is_urgent { Instant::now() } else { flush_at.unwrap_or(soon) });
+                () = self.ledger.engine.suspected.notified(), if self.trouble.is_none() => {
+                    self.fail(&IndexError::Unavailable, Vec::new());
+                }
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
-            () = tokio::time::sleep_until(due), if flush_at.is_some() => {}
+            if self.trouble.as_ref().is_some_and(|trouble| Instant::now() >= trouble.try_at) {
+                self.heal().await;
+            }
+            if self.flush_at.is_some_and(|at| Instant::now() >= at) {
+                self.flush().await;
+                self.keep_short().await;
+            }
         }
-        if flush_at.is_some_and(|at| Instant::now() >= at) {
-            flush(&to, &mut waiting).await;
-            flush_at = None;
-        }
+        self.end().await;
     }
-    flush(&to, &mut waiting).await;
-}
 
-async fn apply(to: &Written, jobs: Vec<Job>, waiting: &mut Vec<oneshot::Sender<Result<(), IndexError>>>) {
-    let (changes, dones): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
-    let result = transact(to, changes, Durability::None).await;
-    if let Err(err) = &result {
-        tracing::warn!(%err, "facts could not be written; they cost one request upstream each");
-    }
-    for (until, done) in dones {
-        match (&result, until) {
-            (Ok(()), Until::DurableSoon | Until::DurableNow) => waiting.push(done),
-            // Whoever no longer waits does not need to know.
-            (Ok(()), Until::Visible) => drop(done.send(Ok(()))),
-            (Err(_), _) => drop(done.send(Err(IndexError::Closed))),
+    async fn take(&mut self, jobs: Vec<Job>) {
+        let is_urgent = jobs.iter().any(|job| job.until == Until::DurableNow);
+        let (changes, dones): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
+        let changes: Vec<Change> = changes.into_iter().flatten().collect();
+        let written = if self.trouble.is_some() {
+            self.hold(changes);
+            Err(IndexError::Unavailable)
+        } else {
+            let (changes, written) = self.write(changes).await;
+            match &written {
+                Ok(()) => {}
+                // Nor will it be another time.
+                Err(IndexError::BadRow) => tracing::warn!("facts cannot be put into words; they cost a request each"),
+                Err(err) => self.fail(err, changes),
+            }
+            written
+        };
+        for (until, done) in dones {
+            match (&written, until) {
+                (Ok(()), Until::DurableSoon | Until::DurableNow) => self.waiting.push(done),
+                // Whoever no longer waits does not need to know.
+                (Ok(()), Until::Visible) => drop(done.send(Ok(()))),
+                (Err(_), _) => drop(done.send(Err(IndexError::Unavailable))),
+            }
+        }
+        if written.is_ok() {
+            let soon = Instant::now() + FLUSH_AFTER;
+            self.flush_at = Some(if is_urgent { Instant::now() } else { self.flush_at.unwrap_or(soon) });
         }
     }
-}
 
-async fn flush(to: &Written, waiting: &mut Vec<oneshot::Sender<Result<(), IndexError>>>) {
-    let result = transact(to, Vec::new(), Durability::Immediate).await;
-    if let Err(err) = &result {
-        tracing::warn!(%err, "the index could not be synced; what was learnt lately may be asked again after a restart");
+    /// Gives the changes back: those that cannot be written are not lost.
+    async fn write(&self, changes: Vec<Change>) -> (Vec<Change>, Result<(), IndexError>) {
+        self.blocking(move |ledger| {
+            let written = ledger.write(&changes);
+            (changes, written)
+        })
+        .await
+        .unwrap_or_else(|| (Vec::new(), Err(IndexError::Closed)))
     }
-    for done in waiting.drain(..) {
-        drop(done.send(if result.is_ok() { Ok(()) } else { Err(IndexError::Closed) }));
-    }
-}
 
-async fn transact(to: &Written, batches: Vec<Vec<Change>>, durability: Durability) -> Result<(), IndexError> {
-    let to = to.clone();
-    let work = move || {
-        let mut transaction = to.database.begin_write()?;
-        transaction.set_durability(durability)?;
-        if matches!(durability, Durability::Immediate) {
-            // Without it, opening after a kill -9 would walk the whole file.
-            transaction.set_quick_repair(true);
+    async fn flush(&mut self) {
+        self.flush_at = None;
+        let flushed = self.blocking(Ledger::flush).await.unwrap_or(Err(IndexError::Closed));
+        for done in self.waiting.drain(..) {
+            drop(done.send(if flushed.is_ok() { Ok(()) } else { Err(IndexError::Unavailable) }));
         }
-        for change in batches.iter().flatten() {
-            change.apply(&transaction)?;
+        if let Err(err) = flushed {
+            self.fail(&err, Vec::new());
         }
-        transaction.commit()?;
-        // Here, where it happens even if nobody waits for the answer any more.
-        batches.iter().flatten().for_each(|change| to.stamps.outdate(change));
-        Ok(())
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(IndexError::Closed))
+    }
+
+    fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
+        self.tell(err);
+        self.flush_at = None;
+        for done in self.waiting.drain(..) {
+            drop(done.send(Err(IndexError::Unavailable)));
+        }
+        // The journal's failure leaves the database as it is.
+        let is_closed = !matches!(err, IndexError::Journal(_));
+        let trouble = Trouble { held: Vec::new(), dropped: 0, is_closed, try_at: Instant::now(), pause: FIRST_PAUSE };
+        self.trouble = Some(trouble);
+        self.hold(changes);
+    }
+
+    fn tell(&self, err: &IndexError) {
+        let why = format!("facts cannot be written ({err}); they are kept back until the disk takes them");
+        if self.ledger.health.degrade(Part::Index, why) {
+            tracing::warn!(%err, "facts cannot be written; pulls go on, and the index heals when the disk does");
+        }
+    }
+
+    fn hold(&mut self, changes: Vec<Change>) {
+        if let Some(trouble) = &mut self.trouble {
+            let room = MAX_HELD.saturating_sub(trouble.held.len());
+            trouble.dropped += changes.len().saturating_sub(room);
+            trouble.held.extend(changes.into_iter().take(room));
+        }
+    }
+
+    async fn heal(&mut self) {
+        let Some(mut trouble) = self.trouble.take() else { return };
+        let (held, is_closed) = (std::mem::take(&mut trouble.held), trouble.is_closed);
+        let healed = self.blocking(move |ledger| {
+            let mut is_closed = is_closed;
+            let healed = ledger.heal(&held, &mut is_closed);
+            (held, is_closed, healed)
+        });
+        let (held, is_closed, healed) = healed.await.unwrap_or((Vec::new(), true, Err(IndexError::Closed)));
+        match healed {
+            Ok(()) => {
+                let dropped = trouble.dropped;
+                if self.ledger.health.heal(Part::Index) {
+                    tracing::info!(kept = held.len(), dropped, "facts are written again");
+                }
+            }
+            Err(err) => {
+                self.tell(&err);
+                let try_at = Instant::now() + trouble.pause;
+                let pause = (trouble.pause * 2).min(LONGEST_PAUSE);
+                self.trouble = Some(Trouble { held, is_closed, try_at, pause, ..trouble });
+            }
+        }
+    }
+
+    /// Has a snapshot taken when the journal has grown long.
+    async fn keep_short(&mut self) {
+        let is_running = self.snapshot.as_ref().is_some_and(|running| !running.is_finished());
+        if self.trouble.is_some() || is_running || !self.ledger.is_long() {
+            return;
+        }
+        match self.blocking(Ledger::turn).await.unwrap_or(Err(IndexError::Closed)) {
+            Ok((number, from)) => {
+                let ledger = Arc::clone(&self.ledger);
+                self.snapshot = Some(tokio::task::spawn_blocking(move || ledger.take_snapshot(number, &from)));
+            }
+            Err(err) => self.fail(&err, Vec::new()),
+        }
+    }
+
+    async fn end(mut self) {
+        self.ledger.stop();
+        if let Some(trouble) = &mut self.trouble {
+            trouble.pause = Duration::ZERO;
+            self.heal().await;
+        }
+        match &self.trouble {
+            None => self.flush().await,
+            Some(trouble) => {
+                let facts = trouble.held.len() + trouble.dropped;
+                tracing::warn!(facts, "the disk takes no facts: these are asked for again after the next start");
+            }
+        }
+        if let Some(snapshot) = self.snapshot.take() {
+            let _ended = snapshot.await;
+        }
+    }
+
+    /// `None` if the work panicked.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Ledger) -> T + Send + 'static) -> Option<T> {
+        let ledger = Arc::clone(&self.ledger);
+        tokio::task::spawn_blocking(move || work(&ledger)).await.ok()
+    }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::coalesce::Coalesce;
-use crate::index::{BlobRow, Change, Index, Opened};
+use crate::index::{BlobRow, Change, Index};
 use crate::oci::Authority;
-use crate::store::{Found, Leftover, Store};
+use crate::store::{Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
 
 use super::negative::negatives;
@@ -92,12 +92,8 @@ impl Mirror {
         })
     }
 
-    /// Reads what a crash left between any two steps of a commit, and rebuilds an index that was lost. Its time grows with
-    /// the number of partial files; with that of blobs only where the index has to be rebuilt.
-    pub async fn recover(self: &Arc<Self>, index: Opened) -> Result<(), RecoveryError> {
-        if index != Opened::Existing {
-            self.rebuild(index).await?;
-        }
+    /// Reads what a crash left between any two steps of a commit. Its time grows with the number of partial files.
+    pub async fn recover(self: &Arc<Self>) -> Result<(), RecoveryError> {
         let mirror = Arc::clone(self);
         let leftovers =
             tokio::task::spawn_blocking(move || mirror.store.recover()).await.map_err(io::Error::other)??;
@@ -127,47 +123,6 @@ impl Mirror {
         self.store.set_stored(self.index.stored_bytes().await?);
         self.show_stored();
         Ok(())
-    }
-
-    async fn rebuild(self: &Arc<Self>, index: Opened) -> Result<(), RecoveryError> {
-        const STEP: usize = 1000;
-        let (found, mut blobs) = tokio::sync::mpsc::channel::<Found>(STEP);
-        let mirror = Arc::clone(self);
-        let walk = tokio::task::spawn_blocking(move || {
-            mirror.store.walk(|blob| {
-                // The receiver is there until the walk has ended.
-                let _ended = found.blocking_send(blob);
-            })
-        });
-        if index == Opened::Damaged {
-            tracing::warn!(
-                "the index was damaged and is kept as index.redb.damaged; a new one is made from the stored blobs"
-            );
-        }
-        let mut count = 0_usize;
-        let mut batch = Vec::new();
-        while blobs.recv_many(&mut batch, STEP).await > 0 {
-            count += batch.len();
-            let stored = self.clock.now();
-            let record = |found: Found| {
-                // Whose they were is not known any more: each authority has to prove them again.
-                let row = BlobRow { size_bytes: found.size_bytes, origin: None, stored };
-                Change::PutBlob { digest: found.digest, row }
-            };
-            self.index.apply(batch.drain(..).map(record).collect()).await?;
-            if count.is_multiple_of(100 * STEP) {
-                tracing::info!(blobs = count, "rebuilding the index");
-            }
-        }
-        walk.await.map_err(io::Error::other)??;
-        if count == 0 {
-            return Ok(());
-        }
-        tracing::warn!(
-            blobs = count,
-            "the index was rebuilt from the stored blobs; tags and grants are asked for again"
-        );
-        Ok(self.index.apply_durably(Vec::new()).await?)
     }
 
     /// Sweeps unused grants some time after the start and once a day, for ever.

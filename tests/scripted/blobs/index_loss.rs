@@ -1,4 +1,4 @@
-//! The index can be lost: bytes are found again without it.
+//! The index can be lost: bytes and facts are found again without it.
 
 use std::path::Path;
 
@@ -31,6 +31,25 @@ async fn held() -> Held {
     Held { upstream, stopped, digest }
 }
 
+/// Nobody is asked whether what was held may still be read.
+async fn goes_on_as_before(held: Held) -> Mirror {
+    let Held { upstream, stopped, digest } = held;
+    upstream.stop().await;
+    let mirror = stopped.start().await;
+    let client = mirror.client();
+    assert!(super::counted(&mirror, "roadstead_stored_bytes") > SIZE, "the stored blobs are counted again");
+    for _ in 0..2 {
+        let blob = client.get(&path_of(&digest)).await;
+        assert_eq!((blob.status, sha256(&blob.body)), (200, digest.clone()));
+        assert_eq!(blob.header("cache-status"), "roadstead; hit");
+        let manifest = client.get("/v2/library/app/manifests/latest").await;
+        assert_eq!((manifest.status, manifest.header("cache-status")), (200, "roadstead; hit"));
+    }
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.client().get(&path_of(&digest)).await.header("cache-status"), "roadstead; hit", "and it lasts");
+    mirror
+}
+
 async fn goes_on_with_what_is_stored(held: Held) -> Mirror {
     let Held { upstream, stopped, digest } = held;
     let mirror = stopped.start().await;
@@ -58,6 +77,14 @@ fn spoil(index: &Path, spoil: impl FnOnce(&mut Vec<u8>)) {
 async fn a_missing_index_is_made_anew() {
     let held = held().await;
     std::fs::remove_file(held.stopped.storage().join("index.redb")).unwrap();
+    goes_on_as_before(held).await;
+}
+
+#[tokio::test]
+async fn where_the_facts_are_lost_too_the_bytes_are_proven_again() {
+    let held = held().await;
+    std::fs::remove_file(held.stopped.storage().join("index.redb")).unwrap();
+    std::fs::remove_dir_all(held.stopped.storage().join("facts")).unwrap();
     goes_on_with_what_is_stored(held).await;
 }
 
@@ -65,7 +92,7 @@ async fn a_missing_index_is_made_anew() {
 async fn an_empty_index_is_made_anew() {
     let held = held().await;
     std::fs::write(held.stopped.storage().join("index.redb"), "").unwrap();
-    goes_on_with_what_is_stored(held).await;
+    goes_on_as_before(held).await;
 }
 
 #[tokio::test]
@@ -81,7 +108,7 @@ async fn a_damaged_index_is_set_aside_and_made_anew() {
         let held = held().await;
         let index = held.stopped.storage().join("index.redb");
         spoil(&index, damage);
-        let _running = goes_on_with_what_is_stored(held).await;
+        let _running = goes_on_as_before(held).await;
         // Trying to read it may have changed it; nobody throws it away.
         let kept = std::fs::metadata(index.with_extension("redb.damaged"));
         assert!(kept.is_ok_and(|kept| kept.len() > 0), "{what}");

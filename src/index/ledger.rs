@@ -1,0 +1,153 @@
+//! The index and its journal, written together.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::ReadTransaction;
+
+use super::engine::Engine;
+use super::journal::{Facts, Journal};
+use super::replay::{self, Tally};
+use super::stamp::Stamps;
+use super::{Change, IndexError, line, snapshot};
+use crate::health::Health;
+
+/// Room that must be there before a failed disk is trusted again, besides what was kept back. Bytes.
+const PROBE_BYTES: usize = 1024 * 1024;
+/// What a change takes on disk, about. Bytes.
+const CHANGE_BYTES: usize = 1024;
+/// Facts taken in from the journal in one transaction.
+const BATCH: usize = 10_000;
+
+/// Used by the writer only, which makes one call at a time.
+pub(super) struct Ledger {
+    pub(super) engine: Engine,
+    pub(super) health: Health,
+    pub(super) stamps: Stamps,
+    facts: Facts,
+    journal: Mutex<Journal>,
+    /// The journals do not hold all that the index has.
+    lacks_snapshot: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Ledger {
+    pub(super) fn new(engine: Engine, facts: Facts, journal: Journal, lacks_snapshot: bool, health: Health) -> Self {
+        Self {
+            engine,
+            health,
+            stamps: Stamps::default(),
+            facts,
+            journal: Mutex::new(journal),
+            lacks_snapshot: AtomicBool::new(lacks_snapshot),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them, visible to readers from now on, or none.
+    pub(super) fn write(&self, changes: &[Change]) -> Result<(), IndexError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.engine.begin_write(false)?;
+        let mut lines = Vec::new();
+        for change in changes {
+            if let Some(fact) = change.journaled(&transaction)? {
+                line::write(&*fact, &mut lines)?;
+            }
+            change.apply(&transaction)?;
+        }
+        self.journal().append(&lines).map_err(IndexError::Journal)?;
+        transaction.commit()?;
+        self.outdate(changes);
+        Ok(())
+    }
+
+    /// What was read before these were visible is not believed any more.
+    fn outdate(&self, changes: &[Change]) {
+        changes.iter().for_each(|change| self.stamps.outdate(change));
+    }
+
+    /// Makes durable what is visible: the journal first, so that it is never behind.
+    pub(super) fn flush(&self) -> Result<(), IndexError> {
+        let position = {
+            let mut journal = self.journal();
+            journal.sync().map_err(IndexError::Journal)?;
+            journal.position()
+        };
+        let transaction = self.engine.begin_write(true)?;
+        replay::save(&transaction, position)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Opens the database anew if it is closed, takes in what it lost, and writes what was kept back.
+    pub(super) fn heal(&self, held: &[Change], is_closed: &mut bool) -> Result<(), IndexError> {
+        if *is_closed {
+            self.engine.reopen()?;
+        }
+        // A full disk must not fail the database again, which would be closed to readers, too.
+        self.facts.probe(PROBE_BYTES + held.len() * CHANGE_BYTES).map_err(IndexError::Journal)?;
+        self.journal().sync().map_err(IndexError::Journal)?;
+        let written = self.catch_up().and_then(|()| self.write(held)).and_then(|()| self.flush());
+        *is_closed = written.as_ref().is_err_and(|err| !matches!(err, IndexError::Journal(_)));
+        written
+    }
+
+    /// What was visible and not durable went with the database that failed: the journal has it.
+    fn catch_up(&self) -> Result<(), IndexError> {
+        let saved = replay::saved(&self.engine.begin_read()?)?;
+        let mut batch = Vec::new();
+        let apply = |batch: &mut Vec<Change>| {
+            let transaction = self.engine.begin_write(false)?;
+            for change in &*batch {
+                change.apply(&transaction)?;
+            }
+            transaction.commit()?;
+            self.outdate(batch);
+            batch.clear();
+            Ok::<_, IndexError>(())
+        };
+        replay::take_in(&self.facts, Some(saved.unwrap_or_default()), &mut Tally::default(), &mut |change| {
+            batch.push(change);
+            if batch.len() < BATCH { Ok(()) } else { apply(&mut batch) }
+        })?;
+        apply(&mut batch)
+    }
+
+    /// Whether it is time for a snapshot.
+    pub(super) fn is_long(&self) -> bool {
+        self.lacks_snapshot.load(Ordering::Relaxed) || self.journal().is_long()
+    }
+
+    /// Begins a new journal, and shows all that the old ones hold.
+    pub(super) fn turn(&self) -> Result<(u64, ReadTransaction), IndexError> {
+        // Durable before the old journals go: a database that lags behind could not catch up.
+        self.flush()?;
+        let number = self.journal().turn();
+        self.flush()?;
+        self.lacks_snapshot.store(false, Ordering::Relaxed);
+        Ok((number, self.engine.begin_read()?))
+    }
+
+    /// Takes long, beside everything else.
+    pub(super) fn take_snapshot(&self, number: u64, from: &ReadTransaction) {
+        match snapshot::take(&self.facts, number, from, &|| !self.stopping.load(Ordering::Relaxed)) {
+            Ok(bytes) => {
+                self.journal().snapshot_taken(bytes);
+                tracing::debug!(bytes, "a snapshot of the facts was taken");
+            }
+            Err(IndexError::Closed) => {}
+            Err(err) => {
+                tracing::warn!(%err, "no snapshot of the facts could be taken; the journal grows until the next one");
+            }
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}

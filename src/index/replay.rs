@@ -1,0 +1,222 @@
+//! Takes facts in from the files beside the blobs.
+
+use std::fs::File;
+use std::io::{self, BufReader, Seek as _, SeekFrom};
+use std::path::Path;
+
+use redb::{Database, ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+
+use super::journal::{Facts, Position};
+use super::line::{self, Line, Mark};
+use super::row::BlobRow;
+use super::table::{
+    BLOB_GRANTS, BLOBS, CHILDREN, JOURNAL_NUMBER, JOURNAL_OFFSET, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS,
+    ROWS, SUMS, TAGS,
+};
+use super::{Change, IndexError, engine};
+
+/// Facts in one transaction.
+const BATCH: usize = 10_000;
+/// Transactions until one is synced: what is not is kept in memory.
+const SYNC_EVERY: usize = 10;
+/// Facts between two lines of the log.
+const TELL_EVERY: u64 = 500_000;
+
+/// What came of reading.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) facts: u64,
+    /// Of kinds that this release does not know.
+    pub(super) unknown: u64,
+    pub(super) damaged: u64,
+}
+
+impl Tally {
+    pub(super) fn tell(self, what: &str) {
+        let Self { facts, unknown, damaged } = self;
+        if unknown > 0 || damaged > 0 {
+            tracing::warn!(
+                facts,
+                unknown,
+                damaged,
+                "{what}; what is damaged is asked for again, what is unknown was written by a newer release"
+            );
+        } else if facts > 0 {
+            tracing::info!(facts, "{what}");
+        }
+    }
+}
+
+/// Reads a file's facts, from an offset on. Returns where its last whole line ends.
+pub(super) fn read(
+    path: &Path,
+    from: u64,
+    tally: &mut Tally,
+    each: &mut dyn FnMut(Change) -> Result<(), IndexError>,
+) -> Result<u64, IndexError> {
+    let mut file = File::open(path).map_err(IndexError::Journal)?;
+    file.seek(SeekFrom::Start(from)).map_err(IndexError::Journal)?;
+    let mut lines = BufReader::with_capacity(1 << 20, file);
+    let (mut buffer, mut end) = (Vec::new(), from);
+    while let Some(line) = line::read(&mut lines, &mut buffer).map_err(IndexError::Journal)? {
+        end += buffer.len() as u64;
+        match line {
+            Line::Fact(change) => {
+                tally.facts += 1;
+                each(*change)?;
+            }
+            Line::Mark(Mark::RoadsteadFacts(version)) if version > line::VERSION => {
+                return Err(IndexError::Newer { path: path.to_owned(), version });
+            }
+            Line::Mark(_) => {}
+            Line::Unknown => tally.unknown += 1,
+            Line::Damaged => tally.damaged += 1,
+        }
+    }
+    Ok(end)
+}
+
+/// Puts facts into a database that nobody reads yet, in large steps.
+pub(super) struct Loader<'a> {
+    database: &'a Database,
+    batch: Vec<Change>,
+    batches: usize,
+    told: u64,
+    /// Blobs were found by walking: facts add to what is known of them, and bring none back.
+    is_rebuild: bool,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(database: &'a Database, is_rebuild: bool) -> Self {
+        Self { database, batch: Vec::with_capacity(BATCH), batches: 0, told: 0, is_rebuild }
+    }
+
+    pub(super) fn put(&mut self, change: Change) -> Result<(), IndexError> {
+        self.batch.push(change);
+        if self.batch.len() < BATCH {
+            return Ok(());
+        }
+        self.batches += 1;
+        self.told += BATCH as u64;
+        if self.is_rebuild && self.told.is_multiple_of(TELL_EVERY) {
+            tracing::info!(facts = self.told, "rebuilding the index");
+        }
+        self.write(self.batches.is_multiple_of(SYNC_EVERY), None)
+    }
+
+    /// Writes the rest, and how far the journals are taken in now. All is durable then.
+    pub(super) fn end(mut self, position: Position) -> Result<(), IndexError> {
+        self.write(true, Some(position))
+    }
+
+    fn write(&mut self, is_durable: bool, position: Option<Position>) -> Result<(), IndexError> {
+        let transaction = engine::settle(self.database.begin_write()?, is_durable)?;
+        for change in self.batch.drain(..) {
+            if !self.is_rebuild || is_of_use(&change, &transaction)? {
+                change.apply(&transaction)?;
+            }
+        }
+        if let Some(position) = position {
+            save(&transaction, position)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// A blob that was found on the disk.
+    pub(super) fn put_found(&mut self, change: Change) -> Result<(), IndexError> {
+        let is_rebuild = std::mem::replace(&mut self.is_rebuild, false);
+        let put = self.put(change);
+        self.is_rebuild = is_rebuild;
+        put
+    }
+
+    /// What is found by walking comes before what is remembered.
+    pub(super) fn walked(&mut self) -> Result<(), IndexError> {
+        let is_rebuild = std::mem::replace(&mut self.is_rebuild, false);
+        let written = self.write(false, None);
+        self.is_rebuild = is_rebuild;
+        written
+    }
+}
+
+fn is_of_use(change: &Change, to: &WriteTransaction) -> Result<bool, IndexError> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are remembered as they were")]
+    match change {
+        Change::RemoveBlob { .. } => Ok(false),
+        Change::PutBlob { digest, row } => {
+            let blobs = to.open_table(BLOBS)?;
+            let found = blobs.get(digest.to_string().as_str())?;
+            let found = found.and_then(|found| serde_json::from_slice::<BlobRow>(found.value()).ok());
+            Ok(found.is_some_and(|found| found.size_bytes == row.size_bytes))
+        }
+        _ => Ok(true),
+    }
+}
+
+/// Takes in all that is remembered, from this position on. Returns where the next line goes.
+pub(super) fn take_in(
+    facts: &Facts,
+    from: Option<Position>,
+    tally: &mut Tally,
+    each: &mut dyn FnMut(Change) -> Result<(), IndexError>,
+) -> Result<Position, IndexError> {
+    let listing = facts.list().map_err(IndexError::Journal)?;
+    let mut end = from.unwrap_or(Position { number: listing.snapshot.unwrap_or(1), offset: 0 });
+    if let (None, Some(number)) = (from, listing.snapshot) {
+        read(&facts.snapshot(number), 0, tally, each)?;
+    }
+    for (number, length) in listing.journals {
+        if number < end.number {
+            continue;
+        }
+        let start = if number == end.number { end.offset } else { 0 };
+        let read_to = if start < length { read(&facts.journal(number), start, tally, each)? } else { start };
+        // Behind a torn line nothing can be appended.
+        end = if read_to == length {
+            Position { number, offset: length }
+        } else {
+            Position { number: number + 1, offset: 0 }
+        };
+    }
+    Ok(end)
+}
+
+/// How far the journals were taken in when the database was last synced; `None` where no journal was kept.
+pub(super) fn saved(from: &ReadTransaction) -> Result<Option<Position>, IndexError> {
+    let sums = from.open_table(SUMS)?;
+    let (number, offset) = (sums.get(JOURNAL_NUMBER)?, sums.get(JOURNAL_OFFSET)?);
+    Ok(number.zip(offset).map(|(number, offset)| Position { number: number.value(), offset: offset.value() }))
+}
+
+pub(super) fn save(to: &WriteTransaction, position: Position) -> Result<(), IndexError> {
+    let mut rows = to.open_table(BLOBS)?.len()? + to.open_table(CHILDREN)?.len()?;
+    for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
+        rows += to.open_table(table)?.len()?;
+    }
+    let mut sums = to.open_table(SUMS)?;
+    sums.insert(JOURNAL_NUMBER, position.number)?;
+    sums.insert(JOURNAL_OFFSET, position.offset)?;
+    sums.insert(ROWS, rows)?;
+    Ok(())
+}
+
+/// Whether a release that keeps no journal has written since.
+pub(super) fn has_drifted(from: &ReadTransaction) -> Result<bool, IndexError> {
+    let mut rows = from.open_table(BLOBS)?.len()? + from.open_table(CHILDREN)?.len()?;
+    for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
+        rows += from.open_table(table)?.len()?;
+    }
+    Ok(from.open_table(SUMS)?.get(ROWS)?.is_some_and(|saved| saved.value() != rows))
+}
+
+/// The position, if the journals still go that far.
+pub(super) fn is_reachable(facts: &Facts, position: Position) -> io::Result<bool> {
+    if position.offset == 0 {
+        return Ok(true);
+    }
+    match std::fs::metadata(facts.journal(position.number)) {
+        Ok(metadata) => Ok(metadata.len() >= position.offset),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err),
+    }
+}
