@@ -1,0 +1,4 @@
+//! The disk: what it may do to the mirror, and what it must not.
+
+mod faulty_disk;
+
