@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::health::Health;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, RecoveryError};
@@ -51,6 +52,7 @@ impl App {
     /// Binds, opens the storage, puts it in order, serves. Upstreams are not asked anything.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::default();
+        let health = Health::new(metrics.storage_healthy.clone());
         let tasks = TaskTracker::new();
         let stop_fills = CancellationToken::new();
         let root = config.storage.path.clone();
@@ -74,6 +76,7 @@ impl App {
         let around = Surroundings {
             clock: clock.clone(),
             metrics: metrics.clone(),
+            health: health.clone(),
             tasks: tasks.clone(),
             via: Arc::clone(&via),
         };
@@ -84,7 +87,7 @@ impl App {
         let listeners = Listeners::bind(&config.server.listeners, admin_listen).await?;
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let loopback = admin_listen.is_none_or(|address| address.ip().is_loopback());
-        let admin = Arc::new(Admin::new(metrics.clone(), loopback, config.server.admin_token_file.clone()));
+        let admin = Arc::new(Admin::new(metrics.clone(), health, loopback, config.server.admin_token_file.clone()));
         let front = Arc::new(Front::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());

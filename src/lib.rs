@@ -10,12 +10,13 @@
 //! | 4 | [`server`]: HTTP in |
 //! | 2 | [`mirror`]: the decisions; its module page tells a pull |
 //! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts |
-//! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`metrics`], [`telemetry`] |
+//! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`metrics`], [`health`], [`telemetry`] |
 
 pub mod app;
 pub mod clock;
 pub mod coalesce;
 pub mod config;
+pub mod health;
 pub mod index;
 pub mod metrics;
 pub mod mirror;

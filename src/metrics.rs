@@ -78,6 +78,8 @@ pub struct Metrics {
     pub digest_mismatches: Family<ByAuthority, Counter>,
     pub uncached_streams: Family<ByAuthority, Counter>,
     pub stored_bytes: Gauge<u64, AtomicU64>,
+    /// By part, as `Health` names them.
+    pub storage_healthy: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Default for Metrics {
@@ -102,6 +104,7 @@ impl Default for Metrics {
             digest_mismatches: Family::default(),
             uncached_streams: Family::default(),
             stored_bytes: Gauge::default(),
+            storage_healthy: Family::default(),
         };
         let mut r = Registry::with_prefix("roadstead");
         r.register("requests", "Requests of clients under /v2", all.requests.clone());
@@ -147,6 +150,11 @@ impl Default for Metrics {
             all.uncached_streams.clone(),
         );
         r.register_with_unit("stored", "Bytes of blobs in the store", Unit::Bytes, all.stored_bytes.clone());
+        r.register(
+            "storage_healthy",
+            "1 while a part of the storage is well, 0 while not",
+            all.storage_healthy.clone(),
+        );
         all.registry = Arc::new(r);
         all
     }

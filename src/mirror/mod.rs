@@ -51,6 +51,7 @@ pub use tag_list::TagsQuery;
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;
+use crate::health::Health;
 use crate::index::{Index, Scope};
 use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest, Reference, Tag};
@@ -70,6 +71,7 @@ pub struct Mirror {
     index: Index,
     clock: Clock,
     metrics: Metrics,
+    health: Health,
     /// Everything that outlives the request which started it.
     tasks: TaskTracker,
     /// Set when fills must end now.
@@ -134,6 +136,11 @@ impl Mirror {
         };
         let scope = Scope { domain: 0, authority: authority.clone(), repository: place.repository.clone() };
         Ok((member, scope))
+    }
+
+    /// What is not well.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     fn show_stored(&self) {

@@ -78,6 +78,7 @@ impl Mirror {
             namespaces,
             clock: around.clock.clone(),
             metrics: around.metrics.clone(),
+            health: around.health.clone(),
             members: Members::new(members, around)?,
             store,
             index,

@@ -10,10 +10,12 @@ use hyper::body::Incoming;
 
 use bytes::Bytes;
 
+use crate::health::Health;
 use crate::metrics::Metrics;
 
 pub struct Admin {
     metrics: Metrics,
+    health: Health,
     ready: AtomicBool,
     /// Metrics name repositories' authorities and traffic: off loopback they are for those with the token.
     loopback: bool,
@@ -21,8 +23,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(metrics: Metrics, loopback: bool, token_file: Option<PathBuf>) -> Self {
-        Self { metrics, ready: AtomicBool::new(false), loopback, token_file }
+    pub fn new(metrics: Metrics, health: Health, loopback: bool, token_file: Option<PathBuf>) -> Self {
+        Self { metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
 
     /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
@@ -38,7 +40,7 @@ impl Admin {
         }
         match request.uri().path() {
             "/livez" => text(StatusCode::OK, "alive\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness()),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
             "/metrics" if self.may_read(request).await => {
                 let mut response = text(StatusCode::OK, self.metrics.encode());
@@ -52,6 +54,13 @@ impl Admin {
             ),
             _ => text(StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n"),
         }
+    }
+
+    /// Pulls are answered whatever else is wrong: it is told, and the answer stays 200.
+    fn readiness(&self) -> String {
+        let degraded = self.health.degraded();
+        let lines = degraded.iter().map(|(part, why)| format!("degraded: {}: {why}\n", part.name()));
+        std::iter::once("ready\n".to_owned()).chain(lines).collect()
     }
 
     async fn may_read(&self, request: &Request<Incoming>) -> bool {

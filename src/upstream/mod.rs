@@ -45,6 +45,7 @@ pub use settings::{
 pub use token::TokenAnswer;
 
 use crate::clock::{Clock, Timestamp};
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
 
@@ -82,6 +83,7 @@ pub struct Upstream {
 pub struct Surroundings {
     pub clock: Clock,
     pub metrics: Metrics,
+    pub health: Health,
     pub tasks: TaskTracker,
     /// The value of `Via` by which a loop is recognised.
     pub via: Arc<str>,

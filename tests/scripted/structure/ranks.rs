@@ -20,6 +20,7 @@ const RANKS: &[(&str, u8)] = &[
     ("coalesce", 0),
     ("secret", 0),
     ("metrics", 0),
+    ("health", 0),
     ("telemetry", 0),
 ];
 
