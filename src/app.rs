@@ -93,6 +93,7 @@ impl App {
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
         tokio::spawn(Arc::clone(&mirror).keep_house());
+        tokio::spawn(Arc::clone(&mirror).mend_disk());
         admin.set_ready(true);
         Ok(Self {
             mirror,

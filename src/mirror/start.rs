@@ -92,6 +92,8 @@ impl Mirror {
             hot: moka::sync::Cache::builder().max_capacity(HOT_BYTES).weigher(weigh).build(),
             negatives: negatives(),
             uncacheable: moka::sync::Cache::new(10_000),
+            disk_trouble: tokio::sync::Notify::new(),
+            disk_mended: tokio::sync::Notify::new(),
         })
     }
 

@@ -18,6 +18,17 @@ impl Layout {
             make_dir(&root.join("blobs").join(algorithm.name()))?;
         }
         make_dir(&layout.partials())?;
+        // A name is on the disk when the directory that holds it is synced, up to the root and its own name.
+        for dir in [layout.blobs(), root.to_owned()] {
+            sync_dir(&dir)?;
+        }
+        if let Some(above) = root.parent().filter(|above| !above.as_os_str().is_empty()) {
+            // It may belong to somebody else, who keeps it.
+            let _not_ours = sync_dir(above);
+        }
+        for probe in layout.probes() {
+            remove_if_there(&probe)?;
+        }
         Ok(layout)
     }
 
@@ -30,6 +41,11 @@ impl Layout {
         let hex = digest.hex();
         let shard: String = hex.chars().take(2).collect();
         self.blobs().join(digest.algorithm().name()).join(shard).join(hex)
+    }
+
+    /// The two names of a file that is written to learn whether the disk works.
+    pub(super) fn probes(&self) -> [PathBuf; 2] {
+        [self.partials().join("probe"), self.blobs().join("probe")]
     }
 
     pub(super) fn partials(&self) -> PathBuf {

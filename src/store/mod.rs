@@ -17,6 +17,7 @@ mod layout;
 mod lock;
 mod recovery;
 mod space;
+mod trouble;
 
 use std::fs::File;
 use std::io;
@@ -35,6 +36,7 @@ use crate::oci::{Authority, Digest, Hasher};
 use claim::Claims;
 use layout::Layout;
 use space::Space;
+use trouble::{Complaint, Trouble};
 
 /// Bytes read from disk at a time.
 pub const READ_CHUNK: usize = 256 * 1024;
@@ -43,6 +45,7 @@ pub struct Store {
     layout: Layout,
     space: Arc<Space>,
     claims: Arc<Claims>,
+    trouble: Arc<Trouble>,
     _lock: File,
 }
 
@@ -50,6 +53,8 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub struct BlobFile {
     file: Arc<File>,
+    /// Of a stored one.
+    complaint: Option<Complaint>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,16 +73,17 @@ impl Store {
         let lock = lock::acquire(root)?;
         let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
         let space = Arc::new(Space::new(root.to_owned(), limits));
-        Ok(Self { layout, space, claims: Arc::default(), _lock: lock })
+        Ok(Self { layout, space, claims: Arc::default(), trouble: Arc::default(), _lock: lock })
     }
 
     /// The stored file and its size in bytes; `None` if it is not there.
     pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<(BlobFile, u64)>> {
         let path = self.layout.blob(digest);
+        let complaint = Some(Complaint { digest, trouble: Arc::clone(&self.trouble) });
         off_runtime(move || match File::open(path) {
             Ok(file) => {
                 let size_bytes = file.metadata()?.len();
-                Ok(Some((BlobFile { file: Arc::new(file) }, size_bytes)))
+                Ok(Some((BlobFile { file: Arc::new(file), complaint }, size_bytes)))
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(err) => Err(err),
@@ -181,6 +187,14 @@ impl BlobFile {
             Ok(Bytes::from(buffer))
         })
         .await
+        .inspect_err(|_| self.cannot_be_read())
+    }
+
+    /// Reading it failed: it is read again in the background, and fetched again at the next request.
+    pub fn cannot_be_read(&self) {
+        if let Some(Complaint { digest, trouble }) = &self.complaint {
+            trouble.cannot_read(*digest);
+        }
     }
 }
 

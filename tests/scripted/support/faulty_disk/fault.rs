@@ -89,6 +89,11 @@ impl Fault {
         Self { skip, ..self }
     }
 
+    /// So many times.
+    pub(crate) fn times(self, times: u64) -> Self {
+        Self { times, ..self }
+    }
+
     /// From then on.
     pub(crate) fn always(self) -> Self {
         Self { times: u64::MAX, ..self }
