@@ -62,7 +62,9 @@ impl App {
             let index_path = index_path.clone();
             let open = move || {
                 let store = Store::open(&root, limits)?;
-                Ok::<_, store::OpenError>((store, Index::open(&index_path)))
+                let index = Index::open(&index_path);
+                store.sync_root()?;
+                Ok::<_, store::OpenError>((store, index))
             };
             let handle = tokio::runtime::Handle::current();
             let opened = tokio::task::spawn_blocking(move || {

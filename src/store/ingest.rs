@@ -14,6 +14,7 @@ use crate::oci::{Authority, Digest, Hasher};
 
 use super::claim::Claim;
 use super::space::{Reservation, Space};
+use super::layout::Shards;
 use super::trouble::Trouble;
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
@@ -32,6 +33,7 @@ pub struct Ingest {
     /// so again.
     sync_failed: Arc<AtomicBool>,
     trouble: Arc<Trouble>,
+    shards: Arc<Shards>,
     claim: Claim,
 }
 
@@ -109,6 +111,7 @@ impl Store {
             written: 0,
             sync_failed: Arc::default(),
             trouble: Arc::clone(&self.trouble),
+            shards: Arc::clone(&self.shards),
             claim,
         }
     }
@@ -127,6 +130,18 @@ fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
 }
 
 fn create_anew(partial: &Path) -> io::Result<File> {
+    // Whoever discards the last other partial file of this authority removes the directory.
+    const TRIES: u32 = 10;
+    for _try in 1..TRIES {
+        match create_once(partial) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    create_once(partial)
+}
+
+fn create_once(partial: &Path) -> io::Result<File> {
     if let Some(parent) = partial.parent() {
         layout::make_dir(parent)?;
     }
@@ -236,12 +251,12 @@ impl Ingest {
         self.prove(size_bytes)?;
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
         let size_bytes = self.written;
-        let sync_failed = Arc::clone(&self.sync_failed);
+        let (sync_failed, shards) = (Arc::clone(&self.sync_failed), Arc::clone(&self.shards));
         let linked = off_runtime(move || {
             // Gives back what was set aside behind the end.
             file.set_len(size_bytes)?;
             sync_once(&sync_failed, || file.sync_all())?;
-            link_into_place(&partial, &blob)
+            link_into_place(&partial, &blob, &shards)
         })
         .await;
         let replaced = match linked {
@@ -307,14 +322,9 @@ impl Ingest {
 }
 
 /// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
-fn link_into_place(partial: &Path, blob: &Path) -> io::Result<u64> {
+fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> io::Result<u64> {
     let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
-    if !shard.exists() {
-        layout::make_dir(shard)?;
-        if let Some(parent) = shard.parent() {
-            layout::sync_dir(parent)?;
-        }
-    }
+    shards.ensure(shard)?;
     let replaced = match std::fs::hard_link(partial, blob) {
         Ok(()) => 0,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {

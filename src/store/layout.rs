@@ -1,7 +1,9 @@
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::oci::{Algorithm, Authority, Digest};
 
@@ -32,6 +34,10 @@ impl Layout {
         Ok(layout)
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
     }
@@ -55,6 +61,25 @@ impl Layout {
     pub(super) fn partial(&self, authority: &Authority, digest: Digest) -> PathBuf {
         let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
         self.partials().join(authority.as_str()).join(name)
+    }
+}
+
+/// Directories of blobs whose own names are on the disk, as far as this process knows. Another fill, or an earlier process,
+/// may have made one and not have synced it.
+#[derive(Debug, Default)]
+pub(super) struct Shards(Mutex<HashSet<PathBuf>>);
+
+impl Shards {
+    pub(super) fn ensure(&self, shard: &Path) -> io::Result<()> {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(shard) {
+            return Ok(());
+        }
+        make_dir(shard)?;
+        if let Some(parent) = shard.parent() {
+            sync_dir(parent)?;
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ pub use space::{Reservation, SpaceLimits};
 use crate::oci::{Authority, Digest, Hasher};
 
 use claim::Claims;
-use layout::Layout;
+use layout::{Layout, Shards};
 use space::Space;
 use trouble::{Complaint, Trouble};
 
@@ -46,6 +46,7 @@ pub struct Store {
     space: Arc<Space>,
     claims: Arc<Claims>,
     trouble: Arc<Trouble>,
+    shards: Arc<Shards>,
     _lock: File,
 }
 
@@ -73,7 +74,13 @@ impl Store {
         let lock = lock::acquire(root)?;
         let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
         let space = Arc::new(Space::new(root.to_owned(), limits));
-        Ok(Self { layout, space, claims: Arc::default(), trouble: Arc::default(), _lock: lock })
+        Ok(Self { layout, space, claims: Arc::default(), trouble: Arc::default(), shards: Arc::default(), _lock: lock })
+    }
+
+    /// Makes the names of other files in the storage path durable. Blocking; for start-up.
+    pub fn sync_root(&self) -> Result<(), OpenError> {
+        let root = self.layout.root();
+        layout::sync_dir(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })
     }
 
     /// The stored file and its size in bytes; `None` if it is not there.
