@@ -65,6 +65,7 @@ impl App {
                 let store = Store::open(&root, limits)?;
                 let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
                 let index = Index::open(&root, health, now, &walk);
+                store.sync_root()?;
                 Ok::<_, store::OpenError>((store, index))
             };
             let handle = tokio::runtime::Handle::current();
@@ -96,6 +97,7 @@ impl App {
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
         tokio::spawn(Arc::clone(&mirror).keep_house());
+        tokio::spawn(Arc::clone(&mirror).mend_disk());
         admin.set_ready(true);
         Ok(Self {
             mirror,

@@ -79,9 +79,11 @@ impl Mirror {
             (None, None)
         });
         let grant = self.unless_unused(grant);
+        // What cannot be read is fetched again, if there is somewhere to fetch it from.
+        let unreadable = self.store.is_unreadable(digest) && !member.policy.offline;
         let stored = match row {
-            Some(row) => self.open_stored(digest, &row).await?.map(|file| (row, file)),
-            None => None,
+            Some(row) if !unreadable => self.open_stored(digest, &row).await?.map(|file| (row, file)),
+            _ => None,
         };
         if let (Some(grant), Some((row, file))) = (&grant, &stored) {
             self.touch(member, scope, digest, grant);
@@ -125,7 +127,8 @@ impl Mirror {
         let new = || Fill::new(digest, scope.clone());
         let (fill, is_new) = self.flights.join_or_lead(&scope.authority, digest, new);
         if is_new {
-            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored);
+            let lead =
+                Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored && !unreadable);
             self.tasks.spawn(lead);
             return follow(member, &fill, Outcome::Fill, deadline).await;
         }

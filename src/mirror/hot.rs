@@ -177,6 +177,9 @@ impl Mirror {
             HotBlob::Small(self.hot.content(digest)?)
         } else {
             let (file, size_bytes) = self.hot.files.get(&digest).filter(|(_, size)| *size == fact.size_bytes)?;
+            if self.store.is_unreadable(digest) {
+                return None;
+            }
             HotBlob::File(file, size_bytes)
         };
         self.touch(member, scope, digest, &fact.grant);

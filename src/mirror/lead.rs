@@ -21,6 +21,8 @@ const MAX_BEGINNINGS: u32 = 4;
 /// How one beginning ended, other than well.
 pub(super) enum Stop {
     Failed(PullError),
+    /// The disk refused something: who asks is passed through.
+    Disk(String),
     /// What is in the file cannot be continued: once more, from nothing.
     StartAnew,
     /// Shutdown: what is there is kept for the next process.
@@ -35,15 +37,25 @@ impl From<UpstreamError> for Stop {
 
 impl From<CommitError> for Stop {
     fn from(error: CommitError) -> Self {
-        Self::Failed(PullError::Uncacheable(error.to_string()))
+        match error {
+            CommitError::Io(error) => error.into(),
+            error @ (CommitError::NoSpace(_) | CommitError::Mismatch { .. } | CommitError::WrongSize { .. }) => {
+                Self::Failed(PullError::Uncacheable(error.to_string()))
+            }
+        }
     }
 }
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
-        let what = if store::is_no_space(&error) { "the disk is full" } else { "the disk failed" };
-        Self::Failed(PullError::Uncacheable(format!("{what} ({error})")))
+        Self::Disk(disk_failure(&error))
     }
+}
+
+/// For the operator.
+pub(super) fn disk_failure(error: &std::io::Error) -> String {
+    let what = if store::is_no_space(error) { "the disk is full" } else { "the disk failed" };
+    format!("{what} ({error})")
 }
 
 /// State of one beginning.
@@ -106,6 +118,12 @@ impl Mirror {
                     entry.replace(next);
                     fill.fail(PullError::Restarted);
                 }
+                Err(Stop::Disk(why)) => {
+                    self.disk_failed(&why);
+                    self.uncacheable.insert(fill.digest, self.clock.now());
+                    fill.fail(PullError::Uncacheable(why));
+                    return;
+                }
                 Err(Stop::Failed(error) | Stop::Keep(error)) => {
                     if matches!(error, PullError::Uncacheable(_)) {
                         self.uncacheable.insert(fill.digest, self.clock.now());
@@ -167,7 +185,7 @@ impl Beginning<'_> {
         let keeps = match stop {
             Stop::Keep(_) => true,
             Stop::Failed(PullError::Upstream(error)) => error.failure != Failure::BadDigest,
-            Stop::Failed(_) | Stop::StartAnew => false,
+            Stop::Failed(_) | Stop::Disk(_) | Stop::StartAnew => false,
         };
         let digest = self.fill.digest;
         let cleaned = match (keeps, self.ingest.written()) {
@@ -180,7 +198,8 @@ impl Beginning<'_> {
             _ => self.ingest.discard().await,
         };
         if let Err(err) = cleaned {
-            tracing::warn!(%digest, %err, "a partial file could not be put in order");
+            tracing::debug!(%digest, %err, "a partial file could not be put in order");
+            self.mirror.disk_failed(&disk_failure(&err));
         }
     }
 
@@ -223,9 +242,14 @@ impl Beginning<'_> {
             Err(err) => {
                 // The readers have what they need; only the next one pays.
                 tracing::warn!(%digest, %err, "a verified blob could not be stored");
+                if let CommitError::Io(err) = err {
+                    self.mirror.disk_failed(&disk_failure(&err));
+                }
+                self.mirror.uncacheable.insert(digest, self.mirror.clock.now());
                 return Ok(());
             }
         };
+        self.mirror.disk_works();
         let scopes = self.fill.granted_scopes();
         self.mirror.record_blob(self.member, digest, scopes, committed).await;
         Ok(())
@@ -261,7 +285,8 @@ impl Mirror {
         if self.index.settled().await.is_ok()
             && let Err(err) = committed.unlink_partial().await
         {
-            tracing::debug!(%err, "a partial file's name could not be removed; the next start does it");
+            tracing::debug!(%err, "a partial file's name could not be removed yet");
+            self.disk_failed(&disk_failure(&err));
         }
     }
 }

@@ -6,8 +6,10 @@ use bytes::Bytes;
 
 use crate::index::{BlobRow, Change, ReferrerRow, Scope};
 use crate::oci::{Algorithm, Digest, Inspected, MediaType, NotAManifest, Reference, Shape};
+use crate::store::CommitError;
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
+use super::lead::disk_failure;
 use super::negative::Asked;
 use super::outcome::{ManifestAnswer, Outcome, Provenance, PullError};
 use super::policy::OnDenied;
@@ -248,7 +250,12 @@ impl Mirror {
                     }
                 }
             }
-            Err(err) => tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now"),
+            Err(err) => {
+                tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now");
+                if let CommitError::Io(err) = err {
+                    self.disk_failed(&disk_failure(&err));
+                }
+            }
         }
     }
 

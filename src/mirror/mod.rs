@@ -13,6 +13,7 @@
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
 mod blobs;
+mod disk;
 mod download;
 mod fill;
 mod flight;
@@ -35,6 +36,7 @@ mod tags;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -86,6 +88,10 @@ pub struct Mirror {
     negatives: Negatives,
     /// Digests that could not be stored, and since when.
     uncacheable: moka::sync::Cache<Digest, Timestamp>,
+    /// Something on the disk went wrong, and waits to be put in order.
+    disk_trouble: Notify,
+    /// A blob was stored although the disk was thought to fail.
+    disk_mended: Notify,
 }
 
 /// One authority: whom to ask, and what its content may do.

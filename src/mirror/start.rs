@@ -89,6 +89,8 @@ impl Mirror {
             hot: super::hot::Hot::default(),
             negatives: negatives(),
             uncacheable: moka::sync::Cache::new(10_000),
+            disk_trouble: tokio::sync::Notify::new(),
+            disk_mended: tokio::sync::Notify::new(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Authority, Digest, Hasher};
 
 use super::claim::Claim;
+use super::layout::Shards;
 use super::space::{Reservation, Space};
+use super::trouble::Trouble;
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
 /// One download into a partial file. Bytes are appended in order; those before `written` are never changed.
@@ -26,6 +29,11 @@ pub struct Ingest {
     /// Taken while a blocking job holds it; a job that failed does not bring it back.
     hasher: Option<Hasher>,
     written: u64,
+    /// After a sync that failed, what is in memory says nothing about what is on the disk, and the next sync would not say
+    /// so again.
+    sync_failed: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
+    shards: Arc<Shards>,
     claim: Claim,
 }
 
@@ -35,6 +43,7 @@ pub struct Committed {
     pub size_bytes: u64,
     pub file: BlobFile,
     partial: PathBuf,
+    trouble: Arc<Trouble>,
     _claim: Claim,
 }
 
@@ -65,6 +74,7 @@ impl Store {
         self.space.take_over(&partial);
         let path = partial.clone();
         let file = off_runtime(move || create_anew(&path)).await?;
+        self.trouble.take_stray(&partial);
         Ok(self.ingest(digest, partial, claim, file))
     }
 
@@ -75,11 +85,17 @@ impl Store {
         let claim = self.claims.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let (file, left, size_bytes) = off_runtime(move || match open_leftover(&path) {
-            Some(leftover) => Ok(leftover),
-            None => Ok((create_anew(&path)?, 0, None)),
+        let is_stray = self.trouble.take_stray(&partial);
+        let opened = off_runtime(move || match open_leftover(&path) {
+            Some(leftover) if !is_stray => Ok(leftover),
+            _ => Ok((create_anew(&path)?, 0, None)),
         })
-        .await?;
+        .await;
+        let (file, left, size_bytes) = opened.inspect_err(|_| {
+            if is_stray {
+                self.trouble.stray(&partial);
+            }
+        })?;
         Ok((self.ingest(digest, partial, claim, file), left, size_bytes))
     }
 
@@ -93,6 +109,9 @@ impl Store {
             reservation: None,
             hasher: Some(Hasher::new(digest.algorithm())),
             written: 0,
+            sync_failed: Arc::default(),
+            trouble: Arc::clone(&self.trouble),
+            shards: Arc::clone(&self.shards),
             claim,
         }
     }
@@ -111,6 +130,18 @@ fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
 }
 
 fn create_anew(partial: &Path) -> io::Result<File> {
+    // Whoever discards the last other partial file of this authority removes the directory.
+    const TRIES: u32 = 10;
+    for _try in 1..TRIES {
+        match create_once(partial) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    create_once(partial)
+}
+
+fn create_once(partial: &Path) -> io::Result<File> {
     if let Some(parent) = partial.parent() {
         layout::make_dir(parent)?;
     }
@@ -122,7 +153,7 @@ fn create_anew(partial: &Path) -> io::Result<File> {
 impl Ingest {
     /// What readers follow.
     pub fn file(&self) -> BlobFile {
-        BlobFile { file: Arc::clone(&self.file) }
+        BlobFile { file: Arc::clone(&self.file), complaint: None }
     }
 
     /// Bytes written and hashed so far.
@@ -196,8 +227,9 @@ impl Ingest {
         let file = Arc::clone(&self.file);
         let path = layout::sidecar(&self.partial);
         let sidecar = Sidecar { size_bytes, synced_bytes: self.written };
+        let sync_failed = Arc::clone(&self.sync_failed);
         off_runtime(move || {
-            file.sync_data()?;
+            sync_once(&sync_failed, || file.sync_data())?;
             let text = serde_json::to_vec(&sidecar).map_err(io::Error::other)?;
             let temporary = path.with_extension("tmp");
             std::fs::write(&temporary, text)?;
@@ -219,34 +251,49 @@ impl Ingest {
         self.prove(size_bytes)?;
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
         let size_bytes = self.written;
+        let (sync_failed, shards) = (Arc::clone(&self.sync_failed), Arc::clone(&self.shards));
         let linked = off_runtime(move || {
             // Gives back what was set aside behind the end.
             file.set_len(size_bytes)?;
-            file.sync_all()?;
-            link_into_place(&partial, &blob)
+            sync_once(&sync_failed, || file.sync_all())?;
+            link_into_place(&partial, &blob, &shards)
         })
         .await;
         let replaced = match linked {
             Ok(replaced) => replaced,
             Err(err) => {
                 // What cannot be linked is of no use to a later fill either.
-                let _left_for_the_next_start = self.discard().await;
+                let _remembered = self.discard().await;
                 return Err(err.into());
             }
         };
+        self.trouble.can_read(self.digest);
         if let Some(reservation) = self.reservation.take() {
             reservation.becomes_stored(size_bytes);
         }
         self.space.forget_stored(replaced);
-        Ok(Committed { size_bytes, file: self.file(), partial: self.partial, _claim: self.claim })
+        Ok(Committed {
+            size_bytes,
+            file: self.file(),
+            partial: self.partial,
+            trouble: self.trouble,
+            _claim: self.claim,
+        })
     }
 
-    /// Leaves the partial file for a later fill to go on with.
+    /// Leaves the partial file for a later fill to go on with; without success it is removed.
     pub async fn keep(self, size_bytes: Option<u64>) -> io::Result<()> {
-        self.checkpoint(size_bytes).await?;
         // Gives back what was set aside behind the end: only what is written is counted from here.
         let (file, written) = (Arc::clone(&self.file), self.written);
-        off_runtime(move || file.set_len(written)).await?;
+        let cut = off_runtime(move || file.set_len(written)).await;
+        let kept = match cut {
+            Ok(()) => self.checkpoint(size_bytes).await,
+            Err(err) => Err(err),
+        };
+        if let Err(err) = kept {
+            let _remembered = self.discard().await;
+            return Err(err);
+        }
         self.space.count_leftover(&self.partial, self.written);
         Ok(())
     }
@@ -256,17 +303,23 @@ impl Ingest {
         self.space.count_leftover(&self.partial, left_bytes);
     }
 
-    /// Removes the partial file. Those who read it keep it until they are done.
+    /// Removes the partial file. Those who read it keep it until they are done. Where that fails it is counted, and removed
+    /// when the disk works again.
     pub async fn discard(self) -> io::Result<()> {
-        let partial = self.partial;
-        off_runtime(move || {
+        let partial = self.partial.clone();
+        let removed = off_runtime(move || {
             layout::remove_if_there(&layout::sidecar(&partial))?;
             layout::remove_if_there(&partial)?;
             // Of an authority that a client made up, nothing stays. One that is not empty is not removed.
             let _in_use = partial.parent().map(std::fs::remove_dir);
             Ok(())
         })
-        .await
+        .await;
+        if removed.is_err() {
+            self.trouble.stray(&self.partial);
+            self.space.count_leftover(&self.partial, self.written);
+        }
+        removed
     }
 
     fn take_hasher(&mut self) -> io::Result<Hasher> {
@@ -275,14 +328,9 @@ impl Ingest {
 }
 
 /// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
-fn link_into_place(partial: &Path, blob: &Path) -> io::Result<u64> {
+fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> io::Result<u64> {
     let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
-    if !shard.exists() {
-        layout::make_dir(shard)?;
-        if let Some(parent) = shard.parent() {
-            layout::sync_dir(parent)?;
-        }
-    }
+    shards.ensure(shard)?;
     let replaced = match std::fs::hard_link(partial, blob) {
         Ok(()) => 0,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
@@ -296,8 +344,22 @@ fn link_into_place(partial: &Path, blob: &Path) -> io::Result<u64> {
         }
         Err(err) => return Err(err),
     };
-    layout::sync_dir(shard)?;
+    if let Err(err) = layout::sync_dir(shard) {
+        if replaced == 0 {
+            // Nobody will record it: it must not stay, uncounted.
+            layout::remove_if_there(blob)?;
+        }
+        return Err(err);
+    }
     Ok(replaced)
+}
+
+/// Syncs, unless that failed before.
+fn sync_once(failed: &AtomicBool, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if failed.load(Ordering::Acquire) {
+        return Err(io::Error::other("an earlier sync of this file failed"));
+    }
+    sync().inspect_err(|_| failed.store(true, Ordering::Release))
 }
 
 fn lost_hasher() -> io::Error {
@@ -308,11 +370,13 @@ impl Committed {
     /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
     /// start that there is a blob to record.
     pub async fn unlink_partial(self) -> io::Result<()> {
-        off_runtime(move || {
-            layout::remove_if_there(&layout::sidecar(&self.partial))?;
-            layout::remove_if_there(&self.partial)
+        let partial = self.partial.clone();
+        let removed = off_runtime(move || {
+            layout::remove_if_there(&layout::sidecar(&partial))?;
+            layout::remove_if_there(&partial)
         })
-        .await
+        .await;
+        removed.inspect_err(|_| self.trouble.stray(&self.partial))
     }
 }
 

@@ -1,7 +1,9 @@
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::oci::{Algorithm, Authority, Digest};
 
@@ -18,7 +20,22 @@ impl Layout {
             make_dir(&root.join("blobs").join(algorithm.name()))?;
         }
         make_dir(&layout.partials())?;
+        // A name is on the disk when the directory that holds it is synced, up to the root and its own name.
+        for dir in [layout.blobs(), root.to_owned()] {
+            sync_dir(&dir)?;
+        }
+        if let Some(above) = root.parent().filter(|above| !above.as_os_str().is_empty()) {
+            // It may belong to somebody else, who keeps it.
+            let _not_ours = sync_dir(above);
+        }
+        for probe in layout.probes() {
+            remove_if_there(&probe)?;
+        }
         Ok(layout)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
@@ -32,6 +49,11 @@ impl Layout {
         self.blobs().join(digest.algorithm().name()).join(shard).join(hex)
     }
 
+    /// The two names of a file that is written to learn whether the disk works.
+    pub(super) fn probes(&self) -> [PathBuf; 2] {
+        [self.partials().join("probe"), self.blobs().join("probe")]
+    }
+
     pub(super) fn partials(&self) -> PathBuf {
         self.root.join("partial")
     }
@@ -39,6 +61,25 @@ impl Layout {
     pub(super) fn partial(&self, authority: &Authority, digest: Digest) -> PathBuf {
         let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
         self.partials().join(authority.as_str()).join(name)
+    }
+}
+
+/// Directories of blobs whose own names are on the disk, as far as this process knows. Another fill, or an earlier process,
+/// may have made one and not have synced it.
+#[derive(Debug, Default)]
+pub(super) struct Shards(Mutex<HashSet<PathBuf>>);
+
+impl Shards {
+    pub(super) fn ensure(&self, shard: &Path) -> io::Result<()> {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(shard) {
+            return Ok(());
+        }
+        make_dir(shard)?;
+        if let Some(parent) = shard.parent() {
+            sync_dir(parent)?;
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
+        Ok(())
     }
 }
 

@@ -49,11 +49,20 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
     match std::fs::read_to_string(&path) {
         Ok(found) if found.trim() == VERSION.to_string() => Ok(()),
         // A crash while the very first start wrote it.
-        Ok(found) if found.trim().is_empty() => std::fs::write(&path, format!("{VERSION}\n")).map_err(failed),
+        Ok(found) if found.trim_matches(['\0', '\n', ' ']).is_empty() => write_version(root).map_err(failed),
         Ok(found) => Err(OpenError::TooNew { path: root.to_owned(), found: found.trim().to_owned(), known: VERSION }),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            std::fs::write(&path, format!("{VERSION}\n")).map_err(failed)
-        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => write_version(root).map_err(failed),
         Err(err) => Err(failed(err)),
     }
+}
+
+/// Whole or not at all, whatever happens meanwhile.
+fn write_version(root: &Path) -> io::Result<()> {
+    let temporary = root.join("VERSION.tmp");
+    layout::remove_if_there(&temporary)?;
+    let mut file = layout::create_file(&temporary)?;
+    writeln!(file, "{VERSION}")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, root.join("VERSION"))?;
+    layout::sync_dir(root)
 }

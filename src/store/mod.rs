@@ -18,6 +18,7 @@ mod lock;
 mod recovery;
 mod send;
 mod space;
+mod trouble;
 
 use std::fs::File;
 use std::io;
@@ -35,8 +36,9 @@ pub use space::{Reservation, SpaceLimits};
 use crate::oci::{Authority, Digest, Hasher};
 
 use claim::Claims;
-use layout::Layout;
+use layout::{Layout, Shards};
 use space::Space;
+use trouble::{Complaint, Trouble};
 
 /// Bytes read from disk at a time.
 pub const READ_CHUNK: usize = 256 * 1024;
@@ -45,6 +47,8 @@ pub struct Store {
     layout: Layout,
     space: Arc<Space>,
     claims: Arc<Claims>,
+    trouble: Arc<Trouble>,
+    shards: Arc<Shards>,
     _lock: File,
 }
 
@@ -52,6 +56,8 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub struct BlobFile {
     file: Arc<File>,
+    /// Of a stored one.
+    complaint: Option<Complaint>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -70,16 +76,23 @@ impl Store {
         let lock = lock::acquire(root)?;
         let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
         let space = Arc::new(Space::new(root.to_owned(), limits));
-        Ok(Self { layout, space, claims: Arc::default(), _lock: lock })
+        Ok(Self { layout, space, claims: Arc::default(), trouble: Arc::default(), shards: Arc::default(), _lock: lock })
+    }
+
+    /// Makes the names of other files in the storage path durable. Blocking; for start-up.
+    pub fn sync_root(&self) -> Result<(), OpenError> {
+        let root = self.layout.root();
+        layout::sync_dir(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })
     }
 
     /// The stored file and its size in bytes; `None` if it is not there.
     pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<(BlobFile, u64)>> {
         let path = self.layout.blob(digest);
+        let complaint = Some(Complaint { digest, trouble: Arc::clone(&self.trouble) });
         off_runtime(move || match File::open(path) {
             Ok(file) => {
                 let size_bytes = file.metadata()?.len();
-                Ok(Some((BlobFile { file: Arc::new(file) }, size_bytes)))
+                Ok(Some((BlobFile { file: Arc::new(file), complaint }, size_bytes)))
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(err) => Err(err),
@@ -183,6 +196,14 @@ impl BlobFile {
             Ok(Bytes::from(buffer))
         })
         .await
+        .inspect_err(|_| self.cannot_be_read())
+    }
+
+    /// Reading it failed: it is read again in the background, and fetched again at the next request.
+    pub fn cannot_be_read(&self) {
+        if let Some(Complaint { digest, trouble }) = &self.complaint {
+            trouble.cannot_read(*digest);
+        }
     }
 }
 

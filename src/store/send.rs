@@ -26,7 +26,7 @@ static READ_AHEADS: Semaphore = Semaphore::const_new(16);
 impl BlobFile {
     #[cfg(test)]
     pub(crate) fn of(file: std::fs::File) -> Self {
-        Self { file: Arc::new(file) }
+        Self { file: Arc::new(file), complaint: None }
     }
 
     /// Gives the socket, which must not block, up to `length` bytes from `offset` on; how many it took. A file that ends
@@ -34,7 +34,14 @@ impl BlobFile {
     pub fn send(&self, socket: impl AsFd, offset: u64, length: usize) -> io::Result<usize> {
         let mut from = offset;
         match rustix::fs::sendfile(socket, &self.file, Some(&mut from), length) {
-            Ok(0) if length > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored file is too short")),
+            Ok(0) if length > 0 => {
+                self.cannot_be_read();
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored file is too short"))
+            }
+            Err(Errno::IO) => {
+                self.cannot_be_read();
+                Err(Errno::IO.into())
+            }
             sent => Ok(sent?),
         }
     }
@@ -62,6 +69,7 @@ impl BlobFile {
             Ok(())
         })
         .await
+        .inspect_err(|_| self.cannot_be_read())
     }
 
     /// Whether samples of the range are in memory. What the kernel dropped between two of them costs one wait.

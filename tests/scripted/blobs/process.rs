@@ -8,19 +8,24 @@ use std::process::{Child, Command, Stdio};
 use crate::support::client::Client;
 use crate::support::upstream::Upstream;
 
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Process {
     /// Serves `docker.io` from this upstream, below this directory.
-    pub(super) async fn start(directory: &Path, upstream: &Upstream) -> Self {
+    pub(crate) async fn start(directory: &Path, upstream: &Upstream) -> Self {
+        Self::start_on(directory, &directory.join("data"), &super::one(upstream, "")).await
+    }
+
+    /// With its storage there, and these lines behind `[storage]`.
+    pub(crate) async fn start_on(directory: &Path, storage: &Path, toml: &str) -> Self {
         let config = directory.join("roadstead.toml");
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n[storage]\npath = \"{}\"\n{}",
-            directory.join("data").display(),
-            super::one(upstream, ""),
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[storage]\npath = \"{}\"\n{toml}",
+            storage.display(),
         );
         std::fs::write(&config, toml).unwrap();
         let mut serve = Command::new(env!("CARGO_BIN_EXE_roadstead"));
@@ -31,46 +36,68 @@ impl Process {
 
     /// Reads what the program says until it has said where it listens.
     fn listening(mut child: Child) -> Self {
-        let (said, address) = std::sync::mpsc::channel();
+        let (said, lines) = std::sync::mpsc::channel::<String>();
         let out = BufReader::new(child.stdout.take().unwrap()).lines();
         let err = BufReader::new(child.stderr.take().unwrap()).lines();
-        let listen = move |line: &str| {
-            let address = line.split_once("listening on http://")?.1.split_whitespace().next()?;
-            address.trim_end_matches('/').parse::<SocketAddr>().ok()
-        };
         let other = said.clone();
         // Both pipes are emptied to the end, or the program would wait for them.
         std::thread::spawn(move || {
-            for at in err.map_while(Result::ok).filter_map(|line| listen(&line)) {
-                let _nobody_waits_any_more = other.send(at);
+            for line in err.map_while(Result::ok) {
+                let _nobody_waits_any_more = other.send(line);
             }
         });
         std::thread::spawn(move || {
-            for at in out.map_while(Result::ok).filter_map(|line| listen(&line)) {
-                let _nobody_waits_any_more = said.send(at);
+            for line in out.map_while(Result::ok) {
+                let _nobody_waits_any_more = said.send(line);
             }
         });
-        let address = address.recv_timeout(crate::support::upstream::PATIENCE).expect("the program listens");
-        Self { child, address }
+        let mut heard = Vec::new();
+        let mut told = |what: &str| {
+            loop {
+                let line = lines.recv_timeout(crate::support::upstream::PATIENCE);
+                let line = line.unwrap_or_else(|_| panic!("the program does not say {what:?}, but: {heard:#?}"));
+                let at = line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next());
+                if let Some(Ok(at)) = at.map(|at| at.trim_end_matches('/').parse::<SocketAddr>()) {
+                    return at;
+                }
+                heard.push(line);
+            }
+        };
+        let (address, admin) = (told("listening on http://"), told("health and metrics on http://"));
+        Self { child, address, admin }
     }
 
-    pub(super) fn client(&self) -> Client {
+    /// A value of `/metrics`; 0 if it is not there.
+    pub(crate) async fn metric(&self, line: &str) -> f64 {
+        let text = Client::new(self.admin).get("/metrics").await.text();
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+        found.unwrap_or(0.0)
+    }
+
+    /// SIGTERM, and until it has ended.
+    pub(crate) async fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap();
+    }
+
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.address)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Memory that is the program's own, files it reads left out.
-    pub(super) fn private_bytes(&self) -> u64 {
+    pub(crate) fn private_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

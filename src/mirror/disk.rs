@@ -1,0 +1,68 @@
+//! A disk that fails: told to the operator, waited for, and put in order when it works again. Pulls go on meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::Part;
+
+use super::Mirror;
+
+/// Between two looks at a disk that failed.
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Mirror {
+    /// Something could not be written; `why` is for the operator.
+    pub(super) fn disk_failed(&self, why: &str) {
+        let why = format!("{why}; blobs are passed through without storing them until it works again");
+        if self.health.degrade(Part::StoreWrites, why.as_str()) {
+            tracing::warn!("{why}");
+        }
+        self.disk_trouble.notify_one();
+    }
+
+    /// A blob was stored.
+    pub(super) fn disk_works(&self) {
+        if self.health.heal(Part::StoreWrites) {
+            tracing::info!("the disk works again");
+            // What could not be stored can be now.
+            self.uncacheable.invalidate_all();
+            self.disk_mended.notify_one();
+        }
+    }
+
+    /// A stored file could not be read. It is read again soon, and fetched again at the next request.
+    pub(super) fn mend_soon(&self) {
+        self.disk_trouble.notify_one();
+    }
+
+    /// Waits for trouble, tries the disk until it works, and puts in order what was left. For ever.
+    pub async fn mend_disk(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.disk_trouble.notified() => {}
+                () = self.stopping.cancelled() => return,
+            }
+            while !self.mended().await {
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = self.disk_mended.notified() => {}
+                    () = self.stopping.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    async fn mended(&self) -> bool {
+        let works = async {
+            self.store.probe().await?;
+            self.store.tidy().await
+        };
+        if let Err(err) = works.await {
+            tracing::debug!(%err, "the disk does not work yet");
+            return false;
+        }
+        self.disk_works();
+        self.show_stored();
+        true
+    }
+}

@@ -1,0 +1,118 @@
+//! What the disk refused, to be put in order when it works again.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Digest, Store, layout, off_runtime};
+
+/// Names and digests remembered. Beyond them, a restart puts the rest in order.
+const MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Partial names that could not be removed.
+    strays: Mutex<BTreeSet<PathBuf>>,
+    /// Stored blobs that could not be read.
+    unreadable: Mutex<HashSet<Digest>>,
+    /// Their number: every hit asks, and there are none as a rule.
+    unreadable_count: AtomicUsize,
+}
+
+impl Trouble {
+    fn strays(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.strays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stray(&self, partial: &Path) {
+        let mut strays = self.strays();
+        if strays.len() < MAX {
+            strays.insert(partial.to_owned());
+        }
+    }
+
+    /// Whether the name was one; a fill makes it anew.
+    pub(super) fn take_stray(&self, partial: &Path) -> bool {
+        self.strays().remove(partial)
+    }
+
+    pub(super) fn cannot_read(&self, digest: Digest) {
+        let mut unreadable = self.unreadable();
+        if unreadable.len() < MAX {
+            unreadable.insert(digest);
+        }
+        self.unreadable_count.store(unreadable.len(), Ordering::Release);
+    }
+
+    pub(super) fn can_read(&self, digest: Digest) {
+        let mut unreadable = self.unreadable();
+        unreadable.remove(&digest);
+        self.unreadable_count.store(unreadable.len(), Ordering::Release);
+    }
+}
+
+/// A stored file's way to tell that it cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct Complaint {
+    pub(super) digest: Digest,
+    pub(super) trouble: Arc<Trouble>,
+}
+
+impl Store {
+    /// Whether reading this stored blob failed, and it has not been stored again or found readable since.
+    pub fn is_unreadable(&self, digest: Digest) -> bool {
+        self.trouble.unreadable_count.load(Ordering::Acquire) > 0 && self.trouble.unreadable().contains(&digest)
+    }
+
+    /// Every blob of which that is so.
+    pub fn unreadable(&self) -> Vec<Digest> {
+        self.trouble.unreadable().iter().copied().collect()
+    }
+
+    /// It was read to its end, or is gone.
+    pub fn is_readable_again(&self, digest: Digest) {
+        self.trouble.can_read(digest);
+    }
+
+    /// Writes, syncs and links a small file as a blob would be, and removes it.
+    pub async fn probe(&self) -> io::Result<()> {
+        let layout = self.layout.clone();
+        off_runtime(move || {
+            let [partial, blob] = layout.probes();
+            layout::remove_if_there(&partial)?;
+            layout::remove_if_there(&blob)?;
+            let mut file = layout::create_file(&partial)?;
+            file.write_all(&[0; 4096])?;
+            file.sync_all()?;
+            std::fs::hard_link(&partial, &blob)?;
+            layout::sync_dir(&layout.blobs())?;
+            layout::remove_if_there(&blob)?;
+            layout::remove_if_there(&partial)
+        })
+        .await
+    }
+
+    /// Removes the partial files that could not be removed when they should have been.
+    pub async fn tidy(&self) -> io::Result<()> {
+        let strays: Vec<PathBuf> = self.trouble.strays().iter().cloned().collect();
+        for partial in strays {
+            // Whoever has the name makes it anew, or removes it.
+            let Some(_claim) = self.claims.try_take(&partial) else { continue };
+            let path = partial.clone();
+            off_runtime(move || {
+                layout::remove_if_there(&layout::sidecar(&path))?;
+                layout::remove_if_there(&path)
+            })
+            .await?;
+            self.space.take_over(&partial);
+            self.trouble.take_stray(&partial);
+        }
+        Ok(())
+    }
+}
