@@ -72,6 +72,7 @@ pub struct Metrics {
     pub served_bytes: Family<ByAuthority, Counter>,
     pub time_to_first_byte: Family<ByOutcome, Histogram>,
     pub requests_in_flight: Gauge,
+    pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
     pub rate_limit_remaining: Family<ByAuthority, Gauge>,
@@ -96,6 +97,7 @@ impl Default for Metrics {
             // 0.1 ms to 26 s.
             time_to_first_byte: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 19))),
             requests_in_flight: Gauge::default(),
+            connections_refused: Counter::default(),
             fills_running: Family::default(),
             breaker_open: Family::default(),
             rate_limit_remaining: Family::default(),
@@ -133,6 +135,11 @@ impl Default for Metrics {
             all.time_to_first_byte.clone(),
         );
         r.register("requests_in_flight", "Requests being answered now", all.requests_in_flight.clone());
+        r.register(
+            "connections_refused",
+            "Connections turned away because there were too many",
+            all.connections_refused.clone(),
+        );
         r.register("fills_running", "Blobs being downloaded now", all.fills_running.clone());
         r.register("breaker_open", "1 while an endpoint is not asked", all.breaker_open.clone());
         r.register("rate_limit_remaining", "Pulls left, as upstream last reported", all.rate_limit_remaining.clone());
