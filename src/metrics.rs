@@ -73,6 +73,7 @@ pub struct Metrics {
     pub served_bytes: Family<ByAuthority, Counter>,
     pub time_to_first_byte: Family<ByOutcome, Waits>,
     pub requests_in_flight: Gauge,
+    pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
     pub rate_limit_remaining: Family<ByAuthority, Gauge>,
@@ -147,6 +148,7 @@ impl Default for Metrics {
             served_bytes: Family::default(),
             time_to_first_byte: Family::default(),
             requests_in_flight: Gauge::default(),
+            connections_refused: Counter::default(),
             fills_running: Family::default(),
             breaker_open: Family::default(),
             rate_limit_remaining: Family::default(),
@@ -186,6 +188,11 @@ impl Default for Metrics {
             all.time_to_first_byte.clone(),
         );
         r.register("requests_in_flight", "Requests being answered now", all.requests_in_flight.clone());
+        r.register(
+            "connections_refused",
+            "Connections turned away because there were too many",
+            all.connections_refused.clone(),
+        );
         r.register("fills_running", "Blobs being downloaded now", all.fills_running.clone());
         r.register("breaker_open", "1 while an endpoint is not asked", all.breaker_open.clone());
         r.register("rate_limit_remaining", "Pulls left, as upstream last reported", all.rate_limit_remaining.clone());

@@ -123,6 +123,7 @@ fn check_server(server: &Section<'_>, namespaces: &Namespaces) -> ServerSettings
         admin_token_file,
         hostnames: server.parsed_list("hostnames").unwrap_or_default(),
         max_requests: server.number("max_requests", 1).unwrap_or(4096) as usize,
+        max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,
         stall_timeout: server.duration("stall_timeout").unwrap_or(Duration::from_mins(1)),
     }
 }

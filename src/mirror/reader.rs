@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::index::Scope;
 use crate::metrics::{ByAuthority, Metrics};
 use crate::oci::{Digest, Hasher};
-use crate::store::{BlobFile, READ_CHUNK, SEND_WINDOW};
+use crate::store::{BlobFile, SEND_WINDOW};
 use crate::upstream::{Deadline, Failure, OpenedBlob};
 
 use super::Member;
@@ -144,8 +144,7 @@ pub fn unreadable(err: &std::io::Error) -> PullError {
 }
 
 async fn read(file: &BlobFile, at: u64, end: u64) -> Result<Bytes, PullError> {
-    let length = to_usize(end - at).min(READ_CHUNK);
-    file.read(at, length).await.map_err(|err| unreadable(&err))
+    file.read_some(at, to_usize(end - at)).await.map_err(|err| unreadable(&err))
 }
 
 fn to_usize(bytes: u64) -> usize {

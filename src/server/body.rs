@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use crate::mirror::{BlobReader, Piece, PullError};
 
 use super::access_log::Completion;
+use super::http2::Progress;
 use super::outbox::{Chunk, Outbox, Shared};
 
 /// A body in the making, of known length.
@@ -93,7 +94,10 @@ impl http_body::Body for Body {
     type Error = PullError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, PullError>>> {
-        Poll::Ready(match ready!(self.poll_piece(cx)) {
+        Progress::note(false);
+        let piece = ready!(self.poll_piece(cx));
+        Progress::note(true);
+        Poll::Ready(match piece {
             None => None,
             Some(Err(error)) => {
                 self.tell(|completion| completion.failed(&error));

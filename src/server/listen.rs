@@ -6,29 +6,36 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::body::Body;
 use super::file_sender::FileSender;
+use super::http2;
 use super::outbox::Outbox;
 use super::pull::Connection;
 use super::stall::StallGuard;
 use super::tls::Current;
+use super::turn_away::Places;
 use super::{Admin, CertificateError, Front, ListenerSettings};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Also ends idle keep-alive connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Turning clients away is counted, and said now and then.
+const WARN_EVERY: Duration = Duration::from_mins(1);
 /// Of a request's head. Also what may wait to be written before a body is asked for more.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+pub(super) const MAX_HEAD_BYTES: u32 = 32 * 1024;
 
 /// Bound addresses, not yet served.
 pub struct Listeners {
@@ -98,8 +105,9 @@ impl Listeners {
         if let Some(listener) = self.admin {
             tokio::spawn(serve_admin(listener, admin, admin_stop));
         }
+        let places = Arc::new(Places::new(front.settings.max_connections, front.metrics.clone()));
         for bound in self.bound {
-            tasks.spawn(serve_clients(bound, Arc::clone(&front), stop.clone()));
+            tasks.spawn(serve_clients(bound, Arc::clone(&front), Arc::clone(&places), stop.clone()));
         }
         tasks.close();
         tasks.wait().await;
@@ -110,12 +118,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|err| BindError::Address { address, err })
 }
 
-async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken) {
+async fn serve_clients(bound: Bound, front: Arc<Front>, places: Arc<Places>, stop: CancellationToken) {
     let Bound { listener, settings, tls } = bound;
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let reload = tls.as_ref().map(|(_, current)| tokio::spawn(Arc::clone(current).follow()));
     let settings = Arc::new(settings);
+    let mut warned = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -130,6 +139,13 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken)
                 continue;
             }
         };
+        let Some((stream, place)) = places.take(stream, tls.is_some()) else {
+            if warned.is_none_or(|at: Instant| at.elapsed() > WARN_EVERY) {
+                tracing::warn!(address = %settings.address, "too many connections: new ones are turned away");
+                warned = Some(Instant::now());
+            }
+            continue;
+        };
         let Ok(local) = stream.local_addr() else { continue };
         let connection = Connection { front: Arc::clone(&front), listener: Arc::clone(&settings), local, peer };
         let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
@@ -137,18 +153,31 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, stop: CancellationToken)
         // Small answers must not wait for an acknowledgement. Without it they are only slower.
         let _slower = stream.set_nodelay(true);
         let Some(acceptor) = acceptor else {
-            connections.spawn(serve_plain(stream, connection, watcher));
+            connections.spawn(async move {
+                let _place = place;
+                serve_plain(stream, connection, watcher).await;
+            });
             continue;
         };
         connections.spawn(async move {
+            let _place = place;
             let stream = tokio::select! {
                 // A handshake must not outlive the listener.
                 () = stop.cancelled() => return,
                 stream = handshake(stream, acceptor) => stream,
             };
             let Some(stream) = stream else { return };
-            let io = StallGuard::new(stream, connection.front.settings.stall_timeout);
-            serve_http1(io, connection, None, watcher).await;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let stall = connection.front.settings.stall_timeout;
+            let io = StallGuard::new(stream, stall);
+            if is_http2 {
+                // It has its own way to stop.
+                drop(watcher);
+                let io = TokioIo::new(io.greeted_within(HANDSHAKE_TIMEOUT));
+                http2::serve(io, service(connection, None), stall, HEADER_TIMEOUT, stop).await;
+            } else {
+                serve_http1(io, connection, None, watcher).await;
+            }
         });
     }
     drop(listener);
@@ -183,8 +212,19 @@ async fn serve_http1<T>(io: StallGuard<T>, connection: Connection, outbox: Optio
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let service = service(connection, outbox);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES as usize);
+    // What ends a connection is the client's business; what went wrong in a response is in its line.
+    let _ended = watcher.watch(builder.serve_connection(TokioIo::new(io), service)).await;
+}
+
+fn service(
+    connection: Connection,
+    outbox: Option<Outbox>,
+) -> impl HttpService<Incoming, ResBody = Body, Future: Send + 'static, Error = Infallible> {
     let connection = Arc::new(connection);
-    let service = service_fn(move |request| {
+    service_fn(move |request| {
         let (connection, outbox) = (Arc::clone(&connection), outbox.clone());
         async move {
             let response = connection.answer(request).await;
@@ -193,11 +233,7 @@ where
                 None => response,
             })
         }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
-    // What ends a connection is the client's business; what went wrong in a response is in its line.
-    let _ended = watcher.watch(builder.serve_connection(TokioIo::new(io), service)).await;
+    })
 }
 
 async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {

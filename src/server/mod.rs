@@ -9,6 +9,7 @@ mod admin;
 mod body;
 mod conditional;
 mod file_sender;
+mod http2;
 mod listen;
 mod outbox;
 mod own_names;
@@ -18,6 +19,7 @@ mod route;
 mod settings;
 mod stall;
 mod tls;
+mod turn_away;
 mod wire_error;
 
 pub use admin::Admin;

@@ -16,6 +16,8 @@ pub struct ServerSettings {
     pub hostnames: Vec<Authority>,
     /// Requests answered at one time; more are told to come back.
     pub max_requests: usize,
+    /// Connections of clients at one time; more are told to come back.
+    pub max_connections: usize,
     /// A client that takes nothing for so long is cut.
     pub stall_timeout: Duration,
 }

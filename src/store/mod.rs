@@ -11,6 +11,7 @@
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
 //! async runtime.
 
+mod buffers;
 mod claim;
 mod ingest;
 mod layout;

@@ -1,7 +1,7 @@
-//! Stored bytes on their way out, without passing through this process.
+//! Stored bytes on their way out: without passing through this process, or through a buffer where they must.
 //!
-//! `sendfile` waits for pages that are not in memory, and with it every connection of the same thread. So bytes are
-//! looked for first, and read ahead off the runtime where they are missing.
+//! `sendfile` and `read` wait for pages that are not in memory, and with them every connection of the same thread. So
+//! bytes are looked for first, and read off the runtime where they are missing.
 
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
@@ -9,9 +9,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
+use super::buffers::{BUFFER_BYTES, Buffer};
 use super::{BlobFile, off_runtime};
 
 /// Bytes that are looked for, read ahead and sent at a time.
@@ -72,6 +74,27 @@ impl BlobFile {
         .inspect_err(|_| self.cannot_be_read())
     }
 
+    /// Bytes from `offset` on: at least one, at most `length`, as many as are at hand. A file that ends before them is
+    /// `UnexpectedEof`.
+    pub async fn read_some(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = Buffer::take();
+        let room = &mut [IoSliceMut::new(buffer.room(length))];
+        match preadv2(&self.file, room, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) if read > 0 => return Ok(buffer.filled(read)),
+            // Not in memory, at its end, or failing: said by a read that may wait.
+            Ok(_) | Err(_) => {}
+        }
+        let permit = READ_AHEADS.acquire().await.map_err(io::Error::other)?;
+        let file = Arc::clone(&self.file);
+        off_runtime(move || {
+            let _permit = permit;
+            let length = length.min(BUFFER_BYTES);
+            file.read_exact_at(buffer.room(length), offset)?;
+            Ok(buffer.filled(length))
+        })
+        .await
+    }
+
     /// Whether samples of the range are in memory. What the kernel dropped between two of them costs one wait.
     fn is_resident(&self, range: &Range<u64>) -> bool {
         let last = range.end.saturating_sub(1);
@@ -88,6 +111,7 @@ impl BlobFile {
 mod tests {
     use std::fs::File;
     use std::io::Write as _;
+    use std::task::Poll;
 
     use rustix::fs::{Advice, fadvise};
 
@@ -122,6 +146,18 @@ mod tests {
         assert!(futures_util::poll!(&mut ready).is_pending());
         ready.await.unwrap();
         assert!(file.is_resident(&(0..SIZE)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_has_what_is_in_memory_at_once_and_the_rest_off_the_runtime() {
+        let (file, named) = stored();
+        let mut hot = std::pin::pin!(file.read_some(SIZE - 5, 100));
+        assert!(matches!(futures_util::poll!(&mut hot), Poll::Ready(Ok(bytes)) if bytes[..] == [7; 5]));
+        fadvise(named.as_file(), 0, None, Advice::DontNeed).unwrap();
+        let mut cold = std::pin::pin!(file.read_some(0, SEND_WINDOW));
+        assert!(futures_util::poll!(&mut cold).is_pending());
+        assert_eq!(cold.await.unwrap()[..], [7; BUFFER_BYTES]);
+        assert_eq!(file.read_some(SIZE, 1).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "mount",
     "hostnames",
     "max_requests",
+    "max_connections",
     "path",
     "max_size",
     "min_free",

@@ -12,6 +12,7 @@ admin_listen = "127.0.0.1"
 default_authority = "nobody.test"
 shutdown_deadline = "soon"
 max_requests = 0
+max_connections = 0
 log_format = "xml"
 log_level = "loud"
 mount = "no-slash"
@@ -58,13 +59,14 @@ url = "https://a"
 [upstreams."*x"]
 "#;
 
-const KEYS: [&str; 51] = [
+const KEYS: [&str; 52] = [
     "typo",
     "server.listen",
     "server.admin_listen",
     "server.default_authority",
     "server.shutdown_deadline",
     "server.max_requests",
+    "server.max_connections",
     "server.log_format",
     "server.log_level",
     "server.mount",
