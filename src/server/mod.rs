@@ -1,19 +1,24 @@
 //! HTTP in: what clients ask, and what they are told. The mirror decides; this maps.
 //!
 //! `listen` accepts and times out, `route` reads the path (pure), `pull` asks the mirror, `respond` makes headers of its
-//! answers, `wire_error` of its failures, `body` streams, `access_log` writes one line per request.
+//! answers, `wire_error` of its failures, `body` streams, `access_log` follows each request to its end and
+//! `line` writes what it was. `memo` remembers where a path leads.
 
 mod access_log;
 mod admin;
 mod body;
 mod conditional;
+mod line;
 mod listen;
+mod memo;
 mod own_names;
 mod pull;
+mod request_id;
 mod respond;
 mod route;
 mod settings;
 mod stall;
+mod subject;
 mod tls;
 mod wire_error;
 
