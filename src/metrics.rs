@@ -116,7 +116,7 @@ impl EncodeMetric for Waits {
         let mut bound = Self::FIRST.as_secs_f64();
         let mut buckets = Vec::with_capacity(Self::BOUNDS + 1);
         for (nth, count) in self.0.counts.iter().enumerate() {
-            buckets.push((if nth < Self::BOUNDS { bound } else { f64::MAX }, count.load(Ordering::Relaxed)));
+            buckets.push((if nth < Self::BOUNDS { bound } else { f64::INFINITY }, count.load(Ordering::Relaxed)));
             bound *= 2.0;
         }
         let total = buckets.iter().map(|(_, count)| count).sum();

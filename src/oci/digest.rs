@@ -60,13 +60,16 @@ impl Digest {
 
     /// Lower-case hex, without the algorithm.
     pub fn hex(&self) -> String {
-        let mut hex = String::with_capacity(self.algorithm.len() * 2);
-        for byte in self.hash.iter().take(self.algorithm.len()) {
-            hex.extend(
-                [byte >> 4, byte & 15].map(|nibble| char::from_digit(u32::from(nibble), 16).unwrap_or_default()),
-            );
+        let mut digits = [0; 128];
+        self.write_hex(&mut digits).to_owned()
+    }
+
+    fn write_hex<'a>(&self, digits: &'a mut [u8; 128]) -> &'a str {
+        let length = self.algorithm.len();
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.hash.iter().take(length)) {
+            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
         }
-        hex
+        digits.get(..2 * length).and_then(|hex| std::str::from_utf8(hex).ok()).unwrap_or_default()
     }
 
     /// The tag of the referrers tag schema: `sha256-<hex>`, at most 32 and 64 characters (distribution-spec).
@@ -110,6 +113,10 @@ const fn is_encoded(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-')
 }
 
+const fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
 const fn nibble(hex: u8) -> Result<u8, InvalidDigest> {
     match hex {
         b'0'..=b'9' => Ok(hex - b'0'),
@@ -120,7 +127,9 @@ const fn nibble(hex: u8) -> Result<u8, InvalidDigest> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        f.write_str(self.write_hex(&mut [0; 128]))
     }
 }
 

@@ -1,13 +1,21 @@
 //! One line per request, written when its body has ended, however it ended; and the counters of the same moment.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use http::Method;
 use tokio::time::Instant;
+use tracing::Level;
 
-use crate::metrics::{ByAuthority, ByOutcome, ByRequest, Metrics};
+use crate::metrics::Metrics;
 use crate::mirror::{Outcome, PullError};
+use crate::telemetry;
+
+use super::line;
+use super::request_id::RequestId;
+use super::subject::Subject;
 
 /// Status of a request whose client did not wait for the answer, as nginx writes it.
 pub(super) const CLIENT_LEFT: u16 = 499;
@@ -15,19 +23,22 @@ pub(super) const CLIENT_LEFT: u16 = 499;
 /// What is known of a request as it proceeds.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    pub(super) request: String,
+    pub(super) request: RequestId,
     pub(super) client: IpAddr,
-    pub(super) method: String,
-    pub(super) kind: &'static str,
-    pub(super) authority: String,
-    /// The configured upstream, as metrics count it.
-    pub(super) label: String,
-    pub(super) repository: String,
-    pub(super) reference: String,
+    pub(super) method: Method,
+    pub(super) subject: Arc<Subject>,
     pub(super) outcome: &'static str,
     pub(super) status: u16,
     /// What went wrong on our side or upstream's.
     pub(super) problem: Option<String>,
+}
+
+/// What all requests are counted in.
+pub(super) struct Counts {
+    metrics: Metrics,
+    /// Requests being answered, of at most so many.
+    answering: AtomicUsize,
+    limit: usize,
 }
 
 /// Follows a request to the end of its answer and reports it when dropped.
@@ -37,9 +48,9 @@ pub(super) struct Completion {
     first_byte: Option<Duration>,
     sent_bytes: u64,
     expected_bytes: u64,
-    metrics: Metrics,
-    /// The request's place among those answered at one time.
-    slot: Option<OwnedSemaphorePermit>,
+    counts: Arc<Counts>,
+    /// Whether it has a place among those answered at one time.
+    has_place: bool,
 }
 
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
@@ -51,15 +62,28 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
+impl Counts {
+    pub(super) fn new(metrics: Metrics, limit: usize) -> Self {
+        Self { metrics, answering: AtomicUsize::new(0), limit }
+    }
+}
+
 impl Completion {
     /// From a request's beginning: who leaves before the answer has a line too.
-    pub(super) fn new(line: Line, metrics: Metrics) -> Self {
-        metrics.requests_in_flight.inc();
-        Self { line, started: Instant::now(), first_byte: None, sent_bytes: 0, expected_bytes: 0, metrics, slot: None }
+    pub(super) fn new(line: Line, counts: Arc<Counts>) -> Self {
+        counts.metrics.requests_in_flight.inc();
+        let started = Instant::now();
+        Self { line, started, first_byte: None, sent_bytes: 0, expected_bytes: 0, counts, has_place: false }
     }
 
-    pub(super) fn hold(&mut self, slot: OwnedSemaphorePermit) {
-        self.slot = Some(slot);
+    /// Takes a place among those answered at one time, until the end; `false` if there is none.
+    pub(super) fn take_place(&mut self) -> bool {
+        let Counts { answering, limit, .. } = &*self.counts;
+        self.has_place = answering.fetch_add(1, Ordering::Relaxed) < *limit;
+        if !self.has_place {
+            answering.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.has_place
     }
 
     /// The answer's header is out; a body of so many bytes follows.
@@ -78,65 +102,34 @@ impl Completion {
     pub(super) fn failed(&mut self, error: &PullError) {
         self.line.problem.get_or_insert_with(|| error.to_string());
     }
-
-    fn count(&self) {
-        let (line, metrics) = (&self.line, &self.metrics);
-        let requests =
-            ByRequest { authority: line.label.clone(), kind: line.kind, outcome: line.outcome, status: line.status };
-        metrics.requests.get_or_create(&requests).inc();
-        if line.label.is_empty() {
-            return;
-        }
-        let authority = ByAuthority { authority: line.label.clone() };
-        metrics.served_bytes.get_or_create(&authority).inc_by(self.sent_bytes);
-        match line.outcome {
-            "hit" => metrics.hits.get_or_create(&authority).inc(),
-            "fill" => metrics.misses.get_or_create(&authority).inc(),
-            "joined" => metrics.joined_readers.get_or_create(&authority).inc(),
-            "stale" => metrics.stale_serves.get_or_create(&authority).inc(),
-            _ => 0,
-        };
-        let waited = self.first_byte.unwrap_or_else(|| self.started.elapsed());
-        let labels = ByOutcome { kind: line.kind, outcome: line.outcome };
-        metrics.time_to_first_byte.get_or_create(&labels).observe(waited);
-    }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.metrics.requests_in_flight.dec();
-        self.count();
-        let line = &self.line;
-        // Microseconds are as far as these figures can be trusted.
-        let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        let (line, counts) = (&self.line, &*self.counts);
+        counts.metrics.requests_in_flight.dec();
+        if self.has_place {
+            counts.answering.fetch_sub(1, Ordering::Relaxed);
+        }
+        let lasted = self.started.elapsed();
+        let waited = self.first_byte.unwrap_or(lasted);
+        line.subject.count(&counts.metrics, line.outcome, line.status, self.sent_bytes, waited);
+        let level =
+            if line.status >= 500 || (line.problem.is_some() && line.status < 300) { Level::WARN } else { Level::INFO };
         // A client that left before the end; a failure of ours has its own words.
         let left = line.problem.is_none()
-            && (line.status == CLIENT_LEFT || (line.method == "GET" && self.sent_bytes < self.expected_bytes));
-        let problem = line.problem.as_deref().or(left.then_some("the client left"));
-        macro_rules! write_at {
-            ($level:ident) => {
-                tracing::$level!(
-                    client = %line.client,
-                    method = line.method,
-                    kind = line.kind,
-                    authority = line.authority,
-                    repository = line.repository,
-                    reference = line.reference,
-                    status = line.status,
-                    outcome = line.outcome,
-                    bytes = self.sent_bytes,
-                    ms = millis(self.started.elapsed()),
-                    first_byte_ms = self.first_byte.map(millis),
-                    request = line.request,
-                    problem,
-                    "request"
-                )
-            };
-        }
-        if line.status >= 500 || (line.problem.is_some() && line.status < 300) {
-            write_at!(warn);
-        } else {
-            write_at!(info);
+            && (line.status == CLIENT_LEFT || (line.method == Method::GET && self.sent_bytes < self.expected_bytes));
+        let end = line::End {
+            level,
+            bytes: self.sent_bytes,
+            lasted,
+            first_byte: self.first_byte,
+            problem: line.problem.as_deref().or(left.then_some("the client left")),
+        };
+        match telemetry::plain() {
+            Some(plain) if plain.takes(level) => plain.write(level, |out| line::write(out, plain.format, line, &end)),
+            Some(_) => {}
+            None => line::trace(line, &end),
         }
     }
 }

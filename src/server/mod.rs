@@ -2,7 +2,7 @@
 //!
 //! `listen` accepts and times out, `route` reads the path (pure), `pull` asks the mirror, `respond` makes headers of its
 //! answers, `wire_error` of its failures, `body` streams, `outbox` and `file_sender` let files go out unread, `access_log`
-//! writes one line per request.
+//! follows each request to its end and `line` writes what it was. `memo` remembers where a path leads.
 
 mod access_log;
 mod admin;
@@ -10,14 +10,18 @@ mod body;
 mod conditional;
 mod file_sender;
 mod http2;
+mod line;
 mod listen;
+mod memo;
 mod outbox;
 mod own_names;
 mod pull;
+mod request_id;
 mod respond;
 mod route;
 mod settings;
 mod stall;
+mod subject;
 mod tls;
 mod turn_away;
 mod wire_error;

@@ -3,19 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, VIA};
+use http::header::{HOST, RANGE, VIA};
+use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
 
-use super::access_log::{CLIENT_LEFT, Completion, Line, outcome_name};
+use super::access_log::{CLIENT_LEFT, Completion, Counts, Line, outcome_name};
 use super::body::Body;
+use super::memo::{Memo, Target, Words};
+use super::request_id::RequestId;
 use super::respond::{self, Answer, Link};
 use super::route::{Endpoint, Route};
+use super::subject::Subject;
 use super::wire_error::WireError;
 use super::{ListenerSettings, ServerSettings, conditional, own_names};
 
@@ -26,7 +30,8 @@ pub struct Front {
     pub metrics: Metrics,
     /// Our own `Via`.
     pub via: Arc<str>,
-    slots: Arc<Semaphore>,
+    counts: Arc<Counts>,
+    memo: Memo,
 }
 
 /// One client's connection.
@@ -39,8 +44,8 @@ pub(super) struct Connection {
 
 impl Front {
     pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>) -> Self {
-        let slots = Arc::new(Semaphore::new(settings.max_requests));
-        Self { mirror, settings, metrics, via, slots }
+        let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests));
+        Self { mirror, settings, metrics, via, counts, memo: Memo::default() }
     }
 }
 
@@ -50,33 +55,46 @@ struct Decided {
     outcome: Option<&'static str>,
 }
 
+impl Decided {
+    fn failed(error: WireError) -> Self {
+        Self { answer: Err(error), outcome: None }
+    }
+}
+
 impl Connection {
     /// Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (parts, _body) = request.into_parts();
         let line = Line {
-            request: request_id(),
+            request: RequestId::next(),
             client: self.peer.ip(),
-            method: request.method().to_string(),
-            kind: "other",
-            authority: String::new(),
-            label: String::new(),
-            repository: String::new(),
-            reference: String::new(),
+            method: parts.method.clone(),
+            subject: Subject::unknown(),
             outcome: "error",
             status: CLIENT_LEFT,
             problem: None,
         };
-        let mut completion = Completion::new(line, self.front.metrics.clone());
-        let (parts, _body) = request.into_parts();
-        let ns = self.admitted_ns(&parts);
-        let decided = match Arc::clone(&self.front.slots).try_acquire_owned() {
-            Ok(slot) => {
-                completion.hold(slot);
-                self.decide(&parts, &mut completion.line).await
-            }
-            Err(_) => Decided { answer: Err(WireError::busy()), outcome: None },
+        let mut completion = Completion::new(line, Arc::clone(&self.front.counts));
+        let words = self.words(&parts);
+        let known = self.front.memo.find(&words);
+        let ns = match &known {
+            Some(target) => target.ns.clone(),
+            None => self.admitted_ns(&parts),
+        };
+        let decided = if completion.take_place() {
+            self.decide(&parts, &words, known, ns.as_ref(), &mut completion.line).await
+        } else {
+            Decided::failed(WireError::busy())
         };
         Self::finish(decided, ns.as_ref(), &parts.method, completion)
+    }
+
+    /// All that tells where a request leads. The target of a request may be a whole URL, whose host then counts.
+    fn words<'a>(&self, parts: &'a Parts) -> Words<'a> {
+        let host = parts.uri.authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
+        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        Words { local: self.local, host, path }
     }
 
     fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
@@ -89,23 +107,57 @@ impl Connection {
             Err(error) => {
                 line.outcome = if error.remembered { "negative" } else { "error" };
                 line.problem = Some(error.message.clone());
-                respond::error(&error, &line.request, method)
+                respond::error(&error, line.request.as_str(), method)
             }
         };
         let (mut parts, body) = response.into_parts();
-        respond::common_headers(&mut parts.headers, ns, &line.request);
+        respond::common_headers(&mut parts.headers, ns, line.request.as_str());
         completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
         Response::from_parts(parts, body.watched(completion))
     }
 
-    async fn decide(&self, parts: &http::request::Parts, line: &mut Line) -> Decided {
-        let failed = |error| Decided { answer: Err(error), outcome: None };
-        if self.is_looped(&parts.headers) {
-            return failed(WireError::looped());
+    async fn decide(
+        &self,
+        parts: &Parts,
+        words: &Words<'_>,
+        known: Option<Arc<Target>>,
+        ns: Option<&Authority>,
+        line: &mut Line,
+    ) -> Decided {
+        let hops = hops(&parts.headers);
+        if hops.as_deref().is_some_and(|hops| self.is_looped(hops)) {
+            return Decided::failed(WireError::looped());
         }
+        let target = match known {
+            Some(target) => target,
+            None => match self.read(parts, words, ns, line) {
+                Ok(target) => target,
+                Err(decided) => return *decided,
+            },
+        };
+        line.subject = Arc::clone(&target.subject);
+        if !is_read(&parts.method) {
+            return Decided::failed(WireError::method_not_allowed());
+        }
+        let answer = match hops {
+            None => self.ask(&target.place, &target.route, parts).await,
+            via => self.ask(&Place { via, ..target.place.clone() }, &target.route, parts).await,
+        };
+        let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
+        Decided { answer, outcome }
+    }
+
+    /// Reads where a request leads; or what else there is to be said of it.
+    fn read(
+        &self,
+        parts: &Parts,
+        words: &Words<'_>,
+        ns: Option<&Authority>,
+        line: &mut Line,
+    ) -> Result<Arc<Target>, Box<Decided>> {
+        let failed = |error| Err(Box::new(Decided::failed(error)));
         let (mount, path) = (self.listener.mount.as_str(), parts.uri.path());
-        // Until it is understood, the path itself is what an operator needs to see.
-        line.reference = parts.uri.path().chars().take(256).collect();
+        line.subject = Arc::new(Subject::of_path(path));
         let route = match Route::parse(mount, path, parts.uri.query()) {
             Ok(route) => route,
             // Writing is refused by method, wherever under /v2/ it is tried.
@@ -114,45 +166,41 @@ impl Connection {
             }
             Err(error) => return failed(WireError::of_route(&error)),
         };
-        line.kind = route.endpoint.kind();
-        line.reference = route.endpoint.reference();
+        line.subject = Arc::new(Subject::of_route(&route));
         if !is_read(&parts.method) {
             return failed(WireError::method_not_allowed());
         }
-        let host = parts.uri.authority().map(http::uri::Authority::as_str);
-        let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
         let claims = Claims {
             ns: route.all("ns").collect(),
             oci_ref_name: route.all("oci-ref-name").collect(),
-            host: own_names::foreign_host(host, self.local, &self.front.settings.hostnames),
+            host: own_names::foreign_host(words.host, self.local, &self.front.settings.hostnames),
             name: &route.name,
         };
         if route.endpoint == Endpoint::Ping {
             return match self.front.mirror.admitted_ns(&claims) {
-                Ok(_) => Decided { answer: Ok(Answer::ping()), outcome: Some("hit") },
+                Ok(_) => Err(Box::new(Decided { answer: Ok(Answer::ping()), outcome: Some("hit") })),
                 Err(error) => failed(WireError::of_namespace(&error, &route.endpoint)),
             };
         }
         let place = match self.front.mirror.resolve(&claims, &self.listener.default_authority) {
-            Ok(place) => Place { via: hops(&parts.headers), ..place },
+            Ok(place) => place,
             Err(error) => return failed(WireError::of_namespace(&error, &route.endpoint)),
         };
-        line.authority = place.authority.to_string();
-        line.label = self.front.mirror.label(&place.authority);
-        line.repository = place.repository.to_string();
-        let answer = self.ask(&place, &route, parts).await;
-        let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
-        Decided { answer, outcome }
+        let label = self.front.mirror.label(&place.authority);
+        let subject = Arc::new(Subject::of_place(&route, &place, label));
+        let target = Arc::new(Target { route, place, ns: ns.cloned(), subject });
+        self.front.memo.keep(words, &target);
+        Ok(target)
     }
 
     /// The `ns` to echo, whatever the answer will be: only one that was admitted.
-    fn admitted_ns(&self, parts: &http::request::Parts) -> Option<Authority> {
+    fn admitted_ns(&self, parts: &Parts) -> Option<Authority> {
         let query = Route::pairs(parts.uri.query());
         let ns = query.iter().filter(|(key, _)| key == "ns").map(|(_, value)| value.as_str()).collect();
         self.front.mirror.admitted_ns(&Claims { ns, ..Claims::default() }).ok().flatten()
     }
 
-    async fn ask(&self, place: &Place, route: &Route, parts: &http::request::Parts) -> Result<Answer, WireError> {
+    async fn ask(&self, place: &Place, route: &Route, parts: &Parts) -> Result<Answer, WireError> {
         let mirror = &self.front.mirror;
         let asked = || match route.endpoint.reference().as_str() {
             "" => format!("{}/{}", place.authority, place.repository),
@@ -169,8 +217,9 @@ impl Connection {
             }
             Endpoint::Blob(digest) => {
                 let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
-                let etag = respond::etag(digest);
-                if conditional::range(&parts.headers, &etag) == RangeHeader::Several && intent == Intent::Get {
+                let asks_for_several = parts.headers.contains_key(RANGE)
+                    && conditional::range(&parts.headers, &respond::etag(digest)) == RangeHeader::Several;
+                if asks_for_several && intent == Intent::Get {
                     return Err(WireError::several_ranges());
                 }
                 let blob = mirror.blob(place, *digest, intent).await.map_err(failed)?;
@@ -192,8 +241,8 @@ impl Connection {
         }
     }
 
-    fn is_looped(&self, headers: &HeaderMap) -> bool {
-        hops(headers).is_some_and(|hops| hops.split(',').any(|hop| hop.trim() == &*self.front.via))
+    fn is_looped(&self, hops: &str) -> bool {
+        hops.split(',').any(|hop| hop.trim() == &*self.front.via)
     }
 }
 
@@ -240,11 +289,4 @@ fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
 /// What in the query leads to the upstream: it has to be in the next page's link too.
 fn claims_in(route: &Route) -> Vec<(String, String)> {
     route.query.iter().filter(|(key, _)| key == "ns" || key == "oci-ref-name").cloned().collect()
-}
-
-fn request_id() -> String {
-    let mut random = [0; 8];
-    // Ids only tell lines apart: without randomness they are all alike, and the lines still stand.
-    let _no_randomness = getrandom::fill(&mut random);
-    format!("{:016x}", u64::from_le_bytes(random))
 }

@@ -1,9 +1,11 @@
 //! Answers as responses: status and headers (design §8).
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK, RETRY_AFTER,
-    WARNING, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    IF_RANGE, LINK, RANGE, RETRY_AFTER, WARNING, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -88,7 +90,12 @@ impl Answer {
 }
 
 pub(super) fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
+    let mut etag = String::with_capacity(140);
+    etag.push('"');
+    // Writing to a `String` cannot fail.
+    let _infallible = write!(etag, "{digest}");
+    etag.push('"');
+    etag
 }
 
 pub(super) fn manifest(
@@ -124,6 +131,10 @@ fn ranged(
     method: &Method,
     payload: impl FnOnce(std::ops::Range<u64>) -> Payload,
 ) -> Result<Answer, WireError> {
+    let has = |name| request.contains_key(name);
+    if !(has(IF_NONE_MATCH) || has(IF_RANGE) || has(RANGE)) {
+        return Ok(Answer { status: StatusCode::OK, headers, body: payload(0..size_bytes), provenance });
+    }
     let etag = etag(digest);
     if conditional::is_not_modified(request, &etag) {
         headers.remove(CONTENT_TYPE);
@@ -190,9 +201,12 @@ fn content_headers(
     caching: &'static str,
     provenance: &Provenance,
 ) -> Result<HeaderMap, WireError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(DOCKER_CONTENT_DIGEST, header_value(&digest.to_string())?);
-    headers.insert(ETAG, header_value(&etag(digest))?);
+    // With those that every answer has.
+    let mut headers = HeaderMap::with_capacity(16);
+    // Both from one piece of memory.
+    let etag = Bytes::from(etag(digest));
+    headers.insert(DOCKER_CONTENT_DIGEST, shared_value(etag.slice(1..etag.len().saturating_sub(1)))?);
+    headers.insert(ETAG, shared_value(etag)?);
     headers.insert(CONTENT_TYPE, header_value(content_type)?);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
@@ -233,9 +247,15 @@ fn quotable(text: &str) -> String {
 }
 
 fn header_value(text: &str) -> Result<HeaderValue, WireError> {
-    HeaderValue::from_str(text).map_err(|_unprintable| {
-        WireError::new(StatusCode::BAD_GATEWAY, None, "upstream sent what cannot stand in a header")
-    })
+    HeaderValue::from_str(text).map_err(|_unprintable| unprintable())
+}
+
+fn shared_value(text: Bytes) -> Result<HeaderValue, WireError> {
+    HeaderValue::from_maybe_shared(text).map_err(|_unprintable| unprintable())
+}
+
+fn unprintable() -> WireError {
+    WireError::new(StatusCode::BAD_GATEWAY, None, "upstream sent what cannot stand in a header")
 }
 
 pub(super) fn error(error: &WireError, request: &str, method: &Method) -> Response<Body> {

@@ -7,6 +7,7 @@ mod errors;
 mod freshness;
 mod freshness_rules;
 mod heads;
+mod hot;
 mod limits;
 mod loops;
 mod offline;

@@ -150,3 +150,22 @@ async fn t8_nothing_in_a_request_makes_a_second_line() {
     }
     assert!(!program.log().lines().any(|line| line.starts_with("forged") || line.starts_with("INFO")));
 }
+
+#[tokio::test]
+async fn a_standard_error_that_nobody_reads_stalls_no_answer() {
+    let (registry, program) = start("text").await;
+    registry.publish("org/fresh", "1", &index(&[]));
+    let client = program.client();
+    let deaf = program.deaf().await;
+    // A pipe holds 64 KiB; lines of this path, far less than as many.
+    let long = format!("/v2/{}/manifests/1", "x".repeat(250));
+    for _ in 0..600 {
+        assert_eq!(client.get("/v2/org/fresh/manifests/1").await.status, 200);
+        assert_eq!(client.get(&long).await.status, 404);
+    }
+    drop(deaf);
+    // What was kept in the meantime comes out, and what is written now as well.
+    let last = client.get("/v2/org/fresh/manifests/1").await;
+    line_of(&program, &last).await;
+    assert!(program.lines_with("reference=\"1\"", 600).await.len() >= 600);
+}

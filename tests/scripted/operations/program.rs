@@ -4,10 +4,11 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::support::client::Client;
 
@@ -36,6 +37,8 @@ fn command(directory: &Path) -> Command {
 pub(super) struct Program {
     child: Child,
     lines: watch::Receiver<Vec<String>>,
+    /// Held, nothing more is read of what it writes.
+    reading: Arc<Mutex<()>>,
     pub(super) directory: TempDir,
     pub(super) address: SocketAddr,
     pub(super) admin: SocketAddr,
@@ -64,13 +67,16 @@ impl Program {
         let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
         let (sender, lines) = watch::channel(Vec::new());
         let stderr = child.stderr.take().unwrap();
+        let reading = Arc::<Mutex<()>>::default();
+        let may_read = Arc::clone(&reading);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                drop(may_read.blocking_lock());
                 sender.send_modify(|lines: &mut Vec<String>| lines.push(line));
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut program = Self { child, lines, directory, address: nowhere, admin: nowhere };
+        let mut program = Self { child, lines, reading, directory, address: nowhere, admin: nowhere };
         program.address = address_in(&program.line("listening on http").await);
         program.admin = address_in(&program.line("health and metrics on http").await);
         program.line("serving ").await;
@@ -99,6 +105,11 @@ impl Program {
         let there = tokio::time::timeout(PATIENCE, waiting).await.is_ok_and(|waited| waited.is_ok());
         assert!(there, "{text:?} {count} times in\n{}", self.log());
         found(&self.lines.borrow())
+    }
+
+    /// From now on until this is dropped nobody reads its standard error, which soon is full.
+    pub(super) async fn deaf(&self) -> MutexGuard<'_, ()> {
+        self.reading.lock().await
     }
 
     /// Everything written so far.

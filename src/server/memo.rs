@@ -1,0 +1,93 @@
+//! Where a request leads, by its exact words: reading them is the same work every time, with the same result, since the
+//! configuration stands still. Only the way is remembered; whether it may be taken is asked each time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+
+use crate::mirror::Place;
+use crate::oci::Authority;
+
+use super::route::{Endpoint, Route};
+use super::subject::Subject;
+
+/// Bytes of keys and targets: clients choose what is asked for.
+const MEMO_BYTES: u64 = 16 * 1024 * 1024;
+/// Words of more bytes are read every time.
+const MAX_WORDS: usize = 2048;
+/// A target's own words, those of its line, and the entry. Bytes.
+const TARGET_BYTES: u64 = 1024;
+
+/// What a request asks for, and of whom.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) route: Route,
+    pub(super) place: Place,
+    /// What `OCI-Namespace` says.
+    pub(super) ns: Option<Authority>,
+    pub(super) subject: Arc<Subject>,
+}
+
+/// All that decides where a request leads, but for `Via`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Words<'a> {
+    /// Tells the listener, and its own names.
+    pub(super) local: SocketAddr,
+    pub(super) host: Option<&'a str>,
+    /// Path and query.
+    pub(super) path: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    local: SocketAddr,
+    host: Option<Box<str>>,
+    path: Box<str>,
+}
+
+impl Equivalent<Key> for Words<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self == Words { local: key.local, host: key.host.as_deref(), path: &key.path }
+    }
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Key, Arc<Target>> for Weight {
+    fn weight(&self, key: &Key, _: &Arc<Target>) -> u64 {
+        // The words are there some four times: as they came, as names, and as a line has them.
+        TARGET_BYTES + 4 * (key.path.len() + key.host.as_deref().map_or(0, str::len)) as u64
+    }
+}
+
+pub(super) struct Memo {
+    targets: Cache<Key, Arc<Target>, Weight>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        let items = usize::try_from(MEMO_BYTES / (2 * TARGET_BYTES)).unwrap_or(usize::MAX);
+        let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(MEMO_BYTES).build();
+        let options = options.expect("both capacities are given");
+        let targets = Cache::with_options(options, Weight, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        Self { targets }
+    }
+}
+
+impl Memo {
+    pub(super) fn find(&self, words: &Words<'_>) -> Option<Arc<Target>> {
+        self.targets.get(words)
+    }
+
+    pub(super) fn keep(&self, words: &Words<'_>, target: &Arc<Target>) {
+        // The others are asked seldom, and have queries of many forms.
+        let is_content = matches!(target.route.endpoint, Endpoint::Manifest(_) | Endpoint::Blob(_));
+        if is_content && words.path.len() + words.host.map_or(0, str::len) <= MAX_WORDS {
+            let key = Key { local: words.local, host: words.host.map(Box::from), path: words.path.into() };
+            self.targets.insert(key, Arc::clone(target));
+        }
+    }
+}
