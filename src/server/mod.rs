@@ -1,10 +1,13 @@
 //! HTTP in: what clients ask, and what they are told. The mirror decides; this maps.
 //!
 //! `listen` accepts and times out, `route` reads the path (pure), `pull` asks the mirror, `respond` makes headers of its
-//! answers, `wire_error` of its failures, `body` streams, `access_log` writes one line per request.
+//! answers, `wire_error` of its failures, `body` streams, `access_log` writes one line per request. `admin` and `api` are the
+//! operators' side, on an address and a socket of its own.
 
 mod access_log;
 mod admin;
+mod admin_socket;
+mod api;
 mod body;
 mod conditional;
 mod listen;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use roadstead::clock::Timestamp;
+use roadstead::health::Health;
 use roadstead::index::{BlobRow, Change, Index, Scope};
 use roadstead::oci::{Algorithm, Digest};
 
@@ -14,7 +15,8 @@ const BATCH: u64 = 20_000;
 /// Writes `blobs` blobs and as many grants into the index of a storage that nobody uses. The files need not exist: a
 /// row without a file is a miss.
 pub(super) async fn write(storage: &Path, blobs: u64) {
-    let (index, _) = Index::open(&storage.join("index.redb")).expect("the index of a stopped mirror opens");
+    let (index, _) = Index::open(storage, Health::default(), Timestamp::default(), &|_| Ok(()))
+        .expect("the index of a stopped mirror opens");
     let scope = Scope {
         domain: 0,
         authority: "docker.io".parse().expect("an authority"),
