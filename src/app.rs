@@ -88,10 +88,15 @@ impl App {
             Arc::new(Mirror::new(config.namespaces, config.upstreams, store, index, around, stop_fills.clone())?);
         mirror.recover().await?;
         let admin_listen = config.server.admin_listen;
-        let listeners = Listeners::bind(&config.server.listeners, admin_listen).await?;
+        let listeners = Listeners::bind(&config.server).await?;
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let loopback = admin_listen.is_none_or(|address| address.ip().is_loopback());
-        let admin = Arc::new(Admin::new(metrics.clone(), health, loopback, config.server.admin_token_file.clone()));
+        let admin = Arc::new(Admin::new(
+            Arc::clone(&mirror),
+            metrics.clone(),
+            loopback,
+            config.server.admin_token_file.clone(),
+        ));
         let front = Arc::new(Front::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());

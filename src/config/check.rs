@@ -18,6 +18,8 @@ use super::{Config, LogSettings, Problem, Problems, StorageSettings, upstreams};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
+/// Bytes of a unix socket's path, without the zero at its end (unix(7)).
+const LONGEST_SOCKET: usize = 107;
 const DEFAULT_PATH: &str = "./roadstead-data";
 
 pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Problems> {
@@ -26,11 +28,12 @@ pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Proble
         let root = Section::root(values, &problems);
         let upstreams = upstreams::check(&root);
         let server = root.section("server");
+        let storage = check_storage(root.section("storage"));
         let config = Config {
             log: log(&server),
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),
-            server: check_server(&server, &upstreams.namespaces),
-            storage: check_storage(root.section("storage")),
+            server: check_server(&server, &upstreams.namespaces, &storage.path),
+            storage,
             namespaces: upstreams.namespaces,
             upstreams: upstreams.members,
             served: upstreams.served,
@@ -64,7 +67,7 @@ fn log(server: &Section<'_>) -> LogSettings {
     LogSettings { format, level }
 }
 
-fn check_server(server: &Section<'_>, namespaces: &Namespaces) -> ServerSettings {
+fn check_server(server: &Section<'_>, namespaces: &Namespaces, storage: &Path) -> ServerSettings {
     let default_authority = default_authority(server, namespaces)
         .or_else(|| DOCKER_HUB.parse().ok())
         .expect("the name of Docker Hub is an authority");
@@ -120,12 +123,28 @@ fn check_server(server: &Section<'_>, namespaces: &Namespaces) -> ServerSettings
     ServerSettings {
         listeners,
         admin_listen,
+        admin_socket: admin_socket(server, storage),
         admin_token_file,
         hostnames: server.parsed_list("hostnames").unwrap_or_default(),
         max_requests: server.number("max_requests", 1).unwrap_or(4096) as usize,
         max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,
         stall_timeout: server.duration("stall_timeout").unwrap_or(Duration::from_mins(1)),
     }
+}
+
+fn admin_socket(server: &Section<'_>, storage: &Path) -> Option<PathBuf> {
+    let path = match server.text("admin_socket").as_deref() {
+        None => storage.join("admin.sock"),
+        Some("" | "off") => return None,
+        Some(path) => path.into(),
+    };
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        server.problem(
+            "admin_socket",
+            format!("a socket's path has at most {LONGEST_SOCKET} bytes, and this one more; by default it is in `storage.path`"),
+        );
+    }
+    Some(path)
 }
 
 fn address_of(section: &Section<'_>, key: &str, text: &str) -> Option<SocketAddr> {

@@ -6,6 +6,7 @@
 //! Facts outlive the database: a journal of them is kept beside the blobs ([`journal`]), in a form that any release reads,
 //! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`start`]).
 
+mod backup;
 mod change;
 mod engine;
 mod journal;
@@ -26,8 +27,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use backup::{RestoreError, Restored, count_backup};
 pub use change::{Aging, Change, OwnedKey};
-pub use read::{HeldManifest, HeldTag};
+pub use read::{Counts, HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
 pub use stamp::Stamp;
 pub use start::{Opened, Walk};

@@ -1,4 +1,4 @@
-use redb::{ReadTransaction, TableDefinition};
+use redb::{ReadTransaction, ReadableTableMetadata as _, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
@@ -26,6 +26,18 @@ pub struct HeldManifest {
 pub struct HeldTag {
     pub row: TagRow,
     pub manifest: Option<HeldManifest>,
+}
+
+/// How many facts there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    pub blobs: u64,
+    /// Sum of their sizes.
+    pub stored_bytes: u64,
+    pub tags: u64,
+    pub lists: u64,
+    pub manifest_grants: u64,
+    pub blob_grants: u64,
 }
 
 impl Index {
@@ -123,6 +135,21 @@ impl Index {
     /// Sum of all stored blobs. Bytes.
     pub async fn stored_bytes(&self) -> Result<u64, IndexError> {
         self.read(|from| Ok(from.open_table(SUMS)?.get(STORED_BYTES)?.map_or(0, |sum| sum.value()))).await
+    }
+
+    /// How many facts of each kind there are. Costs the same however many.
+    pub async fn counts(&self) -> Result<Counts, IndexError> {
+        self.read(|from| {
+            Ok(Counts {
+                blobs: from.open_table(BLOBS)?.len()?,
+                stored_bytes: from.open_table(SUMS)?.get(STORED_BYTES)?.map_or(0, |sum| sum.value()),
+                tags: from.open_table(TAGS)?.len()?,
+                lists: from.open_table(LISTS)?.len()?,
+                manifest_grants: from.open_table(MANIFEST_GRANTS)?.len()?,
+                blob_grants: from.open_table(BLOB_GRANTS)?.len()?,
+            })
+        })
+        .await
     }
 
     /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day`, and where to go on; `None`

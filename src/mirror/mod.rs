@@ -13,6 +13,7 @@
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
 mod blobs;
+mod books;
 mod disk;
 mod download;
 mod fill;

@@ -1,20 +1,33 @@
-//! Health and metrics, on a listener of their own.
+//! Health, metrics and the API, on a listener of their own and a unix socket.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
 use bytes::Bytes;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::mirror::Mirror;
 use crate::telemetry;
 
+use super::api::{self, ApiBody};
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Whoever could open it is its owner.
+    Socket,
+    Network,
+}
+
 pub struct Admin {
+    mirror: Arc<Mirror>,
     metrics: Metrics,
     health: Health,
     ready: AtomicBool,
@@ -24,8 +37,9 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(metrics: Metrics, health: Health, loopback: bool, token_file: Option<PathBuf>) -> Self {
-        Self { metrics, health, ready: AtomicBool::new(false), loopback, token_file }
+    pub fn new(mirror: Arc<Mirror>, metrics: Metrics, loopback: bool, token_file: Option<PathBuf>) -> Self {
+        let health = mirror.health().clone();
+        Self { mirror, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
 
     /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
@@ -33,7 +47,7 @@ impl Admin {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(&self, request: &Request<Incoming>, door: Door) -> Response<ApiBody> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -43,7 +57,7 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "alive\n"),
             "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness()),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
-            "/metrics" if self.may_read(request).await => {
+            "/metrics" if self.may_read(request, door).await => {
                 let dropped = self.metrics.log_lines_dropped.inner();
                 dropped.fetch_max(telemetry::dropped_lines(), Ordering::Relaxed);
                 let mut response = text(StatusCode::OK, self.metrics.encode());
@@ -55,7 +69,14 @@ impl Admin {
                 StatusCode::FORBIDDEN,
                 "off loopback, metrics need `Authorization: Bearer` with what is in `server.admin_token_file`\n",
             ),
-            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n"),
+            "/api/v1/status" if self.may_read(request, door).await => api::status(&self.mirror, &self.health).await,
+            // It shows the name of everything that was ever pulled.
+            "/api/v1/backup" if self.may_change(request, door).await => api::backup(&self.mirror),
+            "/api/v1/status" | "/api/v1/backup" => api::refuse(
+                StatusCode::FORBIDDEN,
+                "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`",
+            ),
+            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /api/v1 are here\n"),
         }
     }
 
@@ -66,8 +87,12 @@ impl Admin {
         std::iter::once("ready\n".to_owned()).chain(lines).collect()
     }
 
-    async fn may_read(&self, request: &Request<Incoming>) -> bool {
-        if self.loopback {
+    async fn may_read(&self, request: &Request<Incoming>, door: Door) -> bool {
+        self.loopback || self.may_change(request, door).await
+    }
+
+    async fn may_change(&self, request: &Request<Incoming>, door: Door) -> bool {
+        if door == Door::Socket {
             return true;
         }
         let Some(file) = &self.token_file else { return false };
@@ -84,8 +109,8 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ApiBody> {
+    let mut response = Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admin::Door;
 use super::body::Body;
 use super::file_sender::FileSender;
 use super::http2;
@@ -27,7 +29,7 @@ use super::pull::Connection;
 use super::stall::StallGuard;
 use super::tls::Current;
 use super::turn_away::Places;
-use super::{Admin, CertificateError, Front, ListenerSettings};
+use super::{Admin, CertificateError, Front, ListenerSettings, ServerSettings, admin_socket};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Also ends idle keep-alive connections.
@@ -41,6 +43,7 @@ pub(super) const MAX_HEAD_BYTES: u32 = 32 * 1024;
 pub struct Listeners {
     bound: Vec<Bound>,
     admin: Option<TcpListener>,
+    admin_socket: Option<(UnixListener, PathBuf)>,
 }
 
 struct Bound {
@@ -53,6 +56,8 @@ struct Bound {
 pub enum BindError {
     #[error("cannot listen on {address}: {err}")]
     Address { address: SocketAddr, err: io::Error },
+    #[error("cannot open the admin socket {path}: {err}; `server.admin_socket` may name another path, or be \"off\"")]
+    Socket { path: PathBuf, err: io::Error },
     #[error("cannot serve TLS: {0}")]
     Certificate(#[from] CertificateError),
     #[error("cannot serve TLS: {0}")]
@@ -60,10 +65,10 @@ pub enum BindError {
 }
 
 impl Listeners {
-    /// Binds every address, or none.
-    pub async fn bind(listeners: &[ListenerSettings], admin: Option<SocketAddr>) -> Result<Self, BindError> {
+    /// Binds every address, or none. The storage is locked by now.
+    pub async fn bind(server: &ServerSettings) -> Result<Self, BindError> {
         let mut bound = Vec::new();
-        for settings in listeners {
+        for settings in &server.listeners {
             let tls = match &settings.tls {
                 Some(files) => {
                     let current = Current::load(files)?;
@@ -73,11 +78,18 @@ impl Listeners {
             };
             bound.push(Bound { listener: listen(settings.address).await?, settings: settings.clone(), tls });
         }
-        let admin = match admin {
+        let admin = match server.admin_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        Ok(Self { bound, admin })
+        let admin_socket = match &server.admin_socket {
+            Some(path) => {
+                let socket = admin_socket::bind(path).map_err(|err| BindError::Socket { path: path.clone(), err })?;
+                Some((socket, path.clone()))
+            }
+            None => None,
+        };
+        Ok(Self { bound, admin, admin_socket })
     }
 
     /// Where clients can connect: scheme, address, mount path.
@@ -103,7 +115,10 @@ impl Listeners {
     ) {
         let tasks = TaskTracker::new();
         if let Some(listener) = self.admin {
-            tokio::spawn(serve_admin(listener, admin, admin_stop));
+            tokio::spawn(serve_admin(listener, Arc::clone(&admin), admin_stop.clone()));
+        }
+        if let Some((listener, path)) = self.admin_socket {
+            tokio::spawn(serve_commands(listener, path, admin, admin_stop));
         }
         let places = Arc::new(Places::new(front.settings.max_connections, front.metrics.clone()));
         for bound in self.bound {
@@ -245,15 +260,31 @@ async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: Cancellatio
             },
             () = stop.cancelled() => return,
         };
-        let admin = Arc::clone(&admin);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
-            });
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-            let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
-        });
+        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Network));
     }
+}
+
+async fn serve_commands(listener: UnixListener, path: PathBuf, admin: Arc<Admin>, stop: CancellationToken) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            },
+            () = stop.cancelled() => break,
+        };
+        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Socket));
+    }
+    // Whoever starts next replaces one that is left.
+    let _left = std::fs::remove_file(path);
+}
+
+async fn answer_operator(stream: impl AsyncRead + AsyncWrite + Unpin + Send, admin: Arc<Admin>, door: Door) {
+    let service = service_fn(move |request| {
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, Infallible>(admin.answer(&request, door).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
 }

@@ -2,10 +2,13 @@
 //!
 //! `listen` accepts and times out, `route` reads the path (pure), `pull` asks the mirror, `respond` makes headers of its
 //! answers, `wire_error` of its failures, `body` streams, `outbox` and `file_sender` let files go out unread, `access_log`
-//! follows each request to its end and `line` writes what it was. `memo` remembers where a path leads.
+//! follows each request to its end and `line` writes what it was. `memo` remembers where a path leads. `admin` and `api` are
+//! the operators' side, on an address and a socket of its own.
 
 mod access_log;
 mod admin;
+mod admin_socket;
+mod api;
 mod body;
 mod conditional;
 mod file_sender;

@@ -10,6 +10,8 @@ pub struct ServerSettings {
     pub listeners: Vec<ListenerSettings>,
     /// Health and metrics; `None` for neither.
     pub admin_listen: Option<SocketAddr>,
+    /// The unix socket for commands; `None` for none.
+    pub admin_socket: Option<PathBuf>,
     /// Off loopback, metrics are shown to those who know what is in this file.
     pub admin_token_file: Option<PathBuf>,
     /// Names of this server that are no registry's, though `Host` carries them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use roadstead::clock::Timestamp;
+use roadstead::health::Health;
 use roadstead::index::{Change, Index, Scope, TagRow};
 use roadstead::oci::{Algorithm, Digest, Tag};
 
@@ -14,7 +15,7 @@ fn t6_distinct_keys_never_collide() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let _inside = runtime.enter();
-    let (index, _) = Index::open(&directory.path().join("index.redb")).unwrap();
+    let (index, _) = Index::open(directory.path(), Health::default(), Timestamp::default(), &|_| Ok(())).unwrap();
     let mut model: BTreeMap<(u32, String, String, String), Digest> = BTreeMap::new();
     fuzz(|u| {
         let mut changes = Vec::new();

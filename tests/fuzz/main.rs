@@ -19,6 +19,7 @@
 
 mod challenge;
 mod config;
+mod facts;
 mod keys;
 mod link;
 mod lists;
