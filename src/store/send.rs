@@ -156,7 +156,7 @@ mod tests {
         fadvise(named.as_file(), 0, None, Advice::DontNeed).unwrap();
         let mut cold = std::pin::pin!(file.read_some(0, SEND_WINDOW));
         assert!(futures_util::poll!(&mut cold).is_pending());
-        assert_eq!(cold.await.unwrap()[..], [7; BUFFER_BYTES]);
+        assert_eq!(cold.await.unwrap(), vec![7; BUFFER_BYTES]);
         assert_eq!(file.read_some(SIZE, 1).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 

@@ -14,6 +14,7 @@ mod ranges;
 mod readers;
 mod restart;
 mod resume;
+mod sending;
 mod sizes;
 mod storage;
 mod tail;

@@ -3,7 +3,9 @@
 mod access_log;
 mod admin;
 mod commands;
+mod connections;
 mod defaults;
+mod http2;
 mod listeners;
 mod metrics;
 mod problems;

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -26,6 +27,29 @@ pub(super) fn write_identity(ca: &TestCa, directory: &Path, name: &str) -> Strin
 
 pub(super) fn client_of(ca: &TestCa, address: SocketAddr) -> Client {
     Client::tls(address, ca)
+}
+
+#[tokio::test]
+async fn a_client_that_comes_again_resumes_its_session() {
+    let (ca, directory) = (TestCa::new(), tempfile::tempdir().unwrap());
+    let (_registry, mirror) = one(&ca, directory.path()).await;
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(ca.roots())
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+        let stream = TcpStream::connect(mirror.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await.unwrap();
+        // The tickets come before the answer.
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(want));
+    }
 }
 
 /// The certificate that is served now.
