@@ -14,6 +14,7 @@ mod measure;
 mod programs;
 mod pull;
 mod report;
+mod soak;
 mod support;
 mod table;
 mod task;
@@ -67,7 +68,12 @@ async fn run(arguments: &Arguments) -> Report {
         let shown = match task {
             Task::Measure(measurement) => report.add(name, measurement.run(&bench).await),
             Task::Compare(work) => report.compare(name, work.run(&bench).await),
-            Task::Scale | Task::Soak => String::new(),
+            Task::Scale => String::new(),
+            Task::Soak => {
+                let (figures, over_time) = Box::pin(soak::measure(&bench, &arguments.soak)).await;
+                report.add_over_time(over_time);
+                report.add(name, figures)
+            }
         };
         print!("{shown}");
     }

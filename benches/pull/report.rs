@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::table::{self, Row};
 
@@ -94,11 +94,13 @@ pub(crate) struct Report {
     quick: bool,
     figures: Vec<(&'static str, Figure)>,
     rows: Vec<(&'static str, Row)>,
+    /// What a soak saw.
+    over_time: Value,
 }
 
 impl Report {
     pub(crate) const fn new(quick: bool) -> Self {
-        Self { quick, figures: Vec::new(), rows: Vec::new() }
+        Self { quick, figures: Vec::new(), rows: Vec::new(), over_time: Value::Null }
     }
 
     /// Takes the figures of a measurement, and gives their rows of the table.
@@ -111,6 +113,10 @@ impl Report {
             self.figures.push((measurement, figure));
         }
         rows
+    }
+
+    pub(crate) fn add_over_time(&mut self, samples: Value) {
+        self.over_time = samples;
     }
 
     /// Takes the rows of a comparison, and shows them.
@@ -149,6 +155,7 @@ impl Report {
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "quick": self.quick,
             "figures": figures.collect::<Vec<_>>(),
+            "over_time": self.over_time,
             "comparison": self.rows.iter().map(|(measurement, row)| row.json(measurement)).collect::<Vec<_>>(),
         });
         format!("{report:#}\n")
