@@ -14,6 +14,7 @@ mod measure;
 mod programs;
 mod pull;
 mod report;
+mod scale;
 mod soak;
 mod support;
 mod table;
@@ -68,7 +69,7 @@ async fn run(arguments: &Arguments) -> Report {
         let shown = match task {
             Task::Measure(measurement) => report.add(name, measurement.run(&bench).await),
             Task::Compare(work) => report.compare(name, work.run(&bench).await),
-            Task::Scale => String::new(),
+            Task::Scale => report.curve(name, Box::pin(scale::measure(&bench)).await),
             Task::Soak => {
                 let (figures, over_time) = Box::pin(soak::measure(&bench, &arguments.soak)).await;
                 report.add_over_time(over_time);

@@ -115,6 +115,32 @@ impl Report {
         rows
     }
 
+    /// Takes the same figures of several sizes, and shows them side by side.
+    pub(crate) fn curve(&mut self, measurement: &'static str, sizes: Vec<(String, Vec<Figure>)>) -> String {
+        const COLUMN_WIDTH: usize = 24;
+        let mut shown = format!("\n{measurement:<WHAT_WIDTH$}");
+        for (size, _) in &sizes {
+            let _written = write!(shown, "{size:>COLUMN_WIDTH$}");
+        }
+        shown.push('\n');
+        let rows = sizes.first().map_or(0, |(_, figures)| figures.len());
+        for row in 0..rows {
+            let of_row: Vec<&Figure> = sizes.iter().filter_map(|(_, figures)| figures.get(row)).collect();
+            let what = of_row.first().map_or("", |figure| figure.what.as_str());
+            let _written = write!(shown, "{what:<WHAT_WIDTH$}");
+            for figure in of_row {
+                let value = figure.shown();
+                let _written = write!(shown, "{value:>COLUMN_WIDTH$}");
+            }
+            shown.push('\n');
+        }
+        for (size, figures) in sizes {
+            let named = figures.into_iter().map(|figure| Figure { what: format!("{size}: {}", figure.what), ..figure });
+            self.figures.extend(named.map(|figure| (measurement, figure)));
+        }
+        shown
+    }
+
     pub(crate) fn add_over_time(&mut self, samples: Value) {
         self.over_time = samples;
     }
