@@ -49,8 +49,8 @@ impl Unit {
 
     pub(crate) const fn decimals(self) -> usize {
         match self {
-            Self::RequestsPerSecond | Self::MebibytesPerSecond | Self::Microseconds => 0,
-            Self::Milliseconds | Self::Mebibytes => 1,
+            Self::RequestsPerSecond | Self::MebibytesPerSecond => 0,
+            Self::Milliseconds | Self::Microseconds | Self::Mebibytes => 1,
             Self::Times => 2,
             Self::Count | Self::Seconds | Self::CpuSecondsPerGibibyte => 3,
         }

@@ -59,10 +59,8 @@ pub(crate) async fn measure(bench: &Bench, wanted: &Soak) -> (Vec<Figure>, Value
     let samples = watch.end();
     roadstead.stop().await;
 
-    let picture = chart::draw(
-        &format!("{minutes} minutes of a site's pulls through {} MiB", quota / MIB),
-        &panels(&samples, quota),
-    );
+    let picture =
+        chart::draw(&format!("A site's pulls through a cache of {} MiB", quota / MIB), &panels(&samples, quota));
     fs::write(&wanted.picture, picture).expect("the file for the picture is writable");
     eprintln!("drawn: {}", wanted.picture.display());
     (figures(&samples, quota, failed), json!(samples.iter().map(Sample::json).collect::<Vec<_>>()))
@@ -87,10 +85,11 @@ fn figures(samples: &[Sample], quota: u64, failed: u64) -> Vec<Figure> {
         Figure::new("open descriptors, peak", peak(|sample| sample.descriptors as f64), Unit::Count),
         Figure::new("index, peak", peak(|sample| sample.index_bytes as f64 / MIB as f64), Unit::Mebibytes),
         Figure::new(
-            format!("disk used of {} MiB, peak", quota / MIB),
-            peak(|sample| sample.used_bytes as f64 / MIB as f64),
+            format!("held of {} MiB, peak", quota / MIB),
+            peak(|sample| sample.held_bytes as f64 / MIB as f64),
             Unit::Mebibytes,
         ),
+        Figure::new("the same in blocks", peak(|sample| sample.used_bytes as f64 / MIB as f64), Unit::Mebibytes),
     ]
 }
 
@@ -102,7 +101,7 @@ fn panels(samples: &[Sample], quota: u64) -> Vec<Panel> {
     vec![
         panel("Byte hit ratio", "%", line(|sample| sample.byte_hits * 100.0)).up_to(100.0),
         panel("p99 of hits", "ms", line(|sample| sample.p99_ms)),
-        panel("Disk used", "MiB", line(|sample| sample.used_bytes as f64 / MIB as f64))
+        panel("Blobs held", "MiB", line(|sample| sample.held_bytes as f64 / MIB as f64))
             .limit("quota", quota as f64 / MIB as f64),
         panel("Index", "MiB", line(|sample| sample.index_bytes as f64 / MIB as f64)),
         panel("Private memory", "MiB", line(|sample| sample.private_bytes as f64 / MIB as f64)),

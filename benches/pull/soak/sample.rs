@@ -19,7 +19,9 @@ pub(super) struct Sample {
     pub(super) private_bytes: u64,
     pub(super) descriptors: usize,
     pub(super) index_bytes: u64,
-    /// What blobs and running downloads take on the disk.
+    /// Sum of the lengths of blobs and running downloads, which is what the quota is about.
+    pub(super) held_bytes: u64,
+    /// What they take on the disk, in whole blocks.
     pub(super) used_bytes: u64,
     /// Since the sample before, as the rest.
     pub(super) answers: u64,
@@ -35,6 +37,7 @@ impl Sample {
             "private_bytes": self.private_bytes,
             "descriptors": self.descriptors,
             "index_bytes": self.index_bytes,
+            "held_bytes": self.held_bytes,
             "used_bytes": self.used_bytes,
             "answers": self.answers,
             "p99_of_hits_ms": self.p99_ms,
@@ -81,26 +84,36 @@ fn look(pid: u32, storage: &Path, seen: &Seen, begun: Instant) -> Sample {
     let mut seen = seen.take();
     seen.hit_micros.sort_unstable();
     let p99 = seen.hit_micros.get(seen.hit_micros.len() * 99 / 100).copied().unwrap_or(0);
+    let (held_bytes, used_bytes) = used(storage);
     Sample {
         minutes: begun.elapsed().as_secs_f64() / 60.0,
         private_bytes: private_kib(pid) * 1024,
         descriptors: descriptors(pid),
         index_bytes: fs::metadata(storage.join("index.redb")).map_or(0, |file| file.len()),
-        used_bytes: used(&storage.join("blobs")) + used(&storage.join("partial")),
+        held_bytes,
+        used_bytes,
         answers: seen.count,
         p99_ms: f64::from(p99) / 1000.0,
         byte_hits: seen.hit_bytes as f64 / (seen.bytes as f64).max(1.0),
     }
 }
 
-/// Bytes of the files below a folder. What goes meanwhile does not count.
-fn used(folder: &Path) -> u64 {
+/// Of all blobs and running downloads, the lengths and their blocks. What goes meanwhile does not count.
+fn used(storage: &Path) -> (u64, u64) {
     const SECTOR: u64 = 512;
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let of_entry = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => used(&entry.path()),
-        Ok(found) => found.blocks() * SECTOR,
-        Err(_) => 0,
-    };
-    entries.map(of_entry).sum()
+    let (mut held, mut used) = (0, 0);
+    let mut folders = vec![storage.join("blobs"), storage.join("partial")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) => {
+                    held += found.len();
+                    used += found.blocks() * SECTOR;
+                }
+                Err(_) => (),
+            }
+        }
+    }
+    (held, used)
 }
