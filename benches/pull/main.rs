@@ -57,6 +57,9 @@ fn main() -> ExitCode {
     if let Some(file) = &arguments.json {
         std::fs::write(file, report.json()).expect("the file for the figures is writable");
     }
+    if let Some(file) = &arguments.markdown {
+        std::fs::write(file, report.markdown()).expect("the file for the table is writable");
+    }
     if report.is_as_promised() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

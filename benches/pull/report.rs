@@ -153,6 +153,12 @@ impl Report {
         heading + &shown
     }
 
+    /// The rows that have bars, for a page.
+    pub(crate) fn markdown(&self) -> String {
+        let rows = self.rows.iter().filter(|(_, row)| row.bars() > 0).map(|(_, row)| row.markdown() + "\n");
+        format!("{}\n{}", table::markdown_heading(), rows.collect::<String>())
+    }
+
     /// How many bars hold, if there were any.
     pub(crate) fn summary(&self) -> String {
         let sum = |of: fn(&Row) -> usize| self.rows.iter().map(|(_, row)| of(row)).sum::<usize>();
