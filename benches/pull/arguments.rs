@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use super::task::Task;
 
 const USAGE: &str = "\
-cargo bench --bench pull -- [NAME…] [--quick] [--json FILE] [--minutes N] [--out FILE]
+cargo bench --bench pull -- [NAME…] [--quick] [--json FILE] [--markdown FILE] [--minutes N] [--out FILE]
 
   NAME         measure this only
   --quick      small sizes, to see that it works; the figures mean nothing
   --json FILE  write the figures there too
+  --markdown FILE  write the rows of the comparison that have bars there, as a table
   --minutes N  how long `soak` takes; 30 unless told
   --out FILE   where `soak` draws its picture; soak.svg unless told
 
@@ -19,6 +20,7 @@ pub(crate) struct Arguments {
     pub(crate) tasks: Vec<Task>,
     pub(crate) quick: bool,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) markdown: Option<PathBuf>,
     pub(crate) soak: Soak,
 }
 
@@ -35,13 +37,14 @@ pub(crate) enum Wanted {
 impl Arguments {
     pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Wanted, String> {
         let soak = Soak { minutes: 30, picture: "soak.svg".into() };
-        let mut arguments = Self { tasks: Vec::new(), quick: false, json: None, soak };
+        let mut arguments = Self { tasks: Vec::new(), quick: false, json: None, markdown: None, soak };
         let mut by_cargo_bench = false;
         while let Some(argument) = given.next() {
             match argument.as_str() {
                 "--bench" => by_cargo_bench = true,
                 "--quick" => arguments.quick = true,
                 "--json" => arguments.json = Some(given.next().ok_or("--json needs a file")?.into()),
+                "--markdown" => arguments.markdown = Some(given.next().ok_or("--markdown needs a file")?.into()),
                 "--out" => arguments.soak.picture = given.next().ok_or("--out needs a file")?.into(),
                 "--minutes" => {
                     let minutes = given.next().and_then(|minutes| minutes.parse().ok());

@@ -14,6 +14,8 @@ mod measure;
 mod programs;
 mod pull;
 mod report;
+mod scale;
+mod soak;
 mod support;
 mod table;
 mod task;
@@ -55,6 +57,9 @@ fn main() -> ExitCode {
     if let Some(file) = &arguments.json {
         std::fs::write(file, report.json()).expect("the file for the figures is writable");
     }
+    if let Some(file) = &arguments.markdown {
+        std::fs::write(file, report.markdown()).expect("the file for the table is writable");
+    }
     if report.is_as_promised() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -67,7 +72,12 @@ async fn run(arguments: &Arguments) -> Report {
         let shown = match task {
             Task::Measure(measurement) => report.add(name, measurement.run(&bench).await),
             Task::Compare(work) => report.compare(name, work.run(&bench).await),
-            Task::Scale | Task::Soak => String::new(),
+            Task::Scale => report.curve(name, Box::pin(scale::measure(&bench)).await),
+            Task::Soak => {
+                let (figures, over_time) = Box::pin(soak::measure(&bench, &arguments.soak)).await;
+                report.add_over_time(over_time);
+                report.add(name, figures)
+            }
         };
         print!("{shown}");
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::table::{self, Row};
 
@@ -49,8 +49,8 @@ impl Unit {
 
     pub(crate) const fn decimals(self) -> usize {
         match self {
-            Self::RequestsPerSecond | Self::MebibytesPerSecond | Self::Microseconds => 0,
-            Self::Milliseconds | Self::Mebibytes => 1,
+            Self::RequestsPerSecond | Self::MebibytesPerSecond => 0,
+            Self::Milliseconds | Self::Microseconds | Self::Mebibytes => 1,
             Self::Times => 2,
             Self::Count | Self::Seconds | Self::CpuSecondsPerGibibyte => 3,
         }
@@ -94,11 +94,13 @@ pub(crate) struct Report {
     quick: bool,
     figures: Vec<(&'static str, Figure)>,
     rows: Vec<(&'static str, Row)>,
+    /// What a soak saw.
+    over_time: Value,
 }
 
 impl Report {
     pub(crate) const fn new(quick: bool) -> Self {
-        Self { quick, figures: Vec::new(), rows: Vec::new() }
+        Self { quick, figures: Vec::new(), rows: Vec::new(), over_time: Value::Null }
     }
 
     /// Takes the figures of a measurement, and gives their rows of the table.
@@ -113,12 +115,48 @@ impl Report {
         rows
     }
 
+    /// Takes the same figures of several sizes, and shows them side by side.
+    pub(crate) fn curve(&mut self, measurement: &'static str, sizes: Vec<(String, Vec<Figure>)>) -> String {
+        const COLUMN_WIDTH: usize = 24;
+        let mut shown = format!("\n{measurement:<WHAT_WIDTH$}");
+        for (size, _) in &sizes {
+            let _written = write!(shown, "{size:>COLUMN_WIDTH$}");
+        }
+        shown.push('\n');
+        let rows = sizes.first().map_or(0, |(_, figures)| figures.len());
+        for row in 0..rows {
+            let of_row: Vec<&Figure> = sizes.iter().filter_map(|(_, figures)| figures.get(row)).collect();
+            let what = of_row.first().map_or("", |figure| figure.what.as_str());
+            let _written = write!(shown, "{what:<WHAT_WIDTH$}");
+            for figure in of_row {
+                let value = figure.shown();
+                let _written = write!(shown, "{value:>COLUMN_WIDTH$}");
+            }
+            shown.push('\n');
+        }
+        for (size, figures) in sizes {
+            let named = figures.into_iter().map(|figure| Figure { what: format!("{size}: {}", figure.what), ..figure });
+            self.figures.extend(named.map(|figure| (measurement, figure)));
+        }
+        shown
+    }
+
+    pub(crate) fn add_over_time(&mut self, samples: Value) {
+        self.over_time = samples;
+    }
+
     /// Takes the rows of a comparison, and shows them.
     pub(crate) fn compare(&mut self, measurement: &'static str, rows: Vec<Row>) -> String {
         let heading = if self.rows.is_empty() { format!("\n{}\n", table::heading()) } else { String::new() };
         let shown = rows.iter().map(|row| row.shown() + "\n").collect::<String>();
         self.rows.extend(rows.into_iter().map(|row| (measurement, row)));
         heading + &shown
+    }
+
+    /// The rows that have bars, for a page.
+    pub(crate) fn markdown(&self) -> String {
+        let rows = self.rows.iter().filter(|(_, row)| row.bars() > 0).map(|(_, row)| row.markdown() + "\n");
+        format!("{}\n{}", table::markdown_heading(), rows.collect::<String>())
     }
 
     /// How many bars hold, if there were any.
@@ -149,6 +187,7 @@ impl Report {
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "quick": self.quick,
             "figures": figures.collect::<Vec<_>>(),
+            "over_time": self.over_time,
             "comparison": self.rows.iter().map(|(measurement, row)| row.json(measurement)).collect::<Vec<_>>(),
         });
         format!("{report:#}\n")

@@ -152,6 +152,16 @@ impl Row {
         format!("{line}{}", bars.join("; ")).trim_end().to_owned()
     }
 
+    /// As a row of a table in Markdown; [`markdown_heading`] goes above.
+    pub(crate) fn markdown(&self) -> String {
+        let decimals = self.unit.decimals();
+        let figures =
+            Who::ALL.map(|who| self.median(who).map_or_else(String::new, |figure| format!("{figure:.decimals$}")));
+        let bars: Vec<String> = self.bars.iter().map(|bar| self.verdict(*bar).text).collect();
+        format!("| {}, {} | {} | {} |", self.work, self.unit.name(), figures.join(" | "), bars.join("; "))
+            .replace(",  |", " |")
+    }
+
     pub(crate) fn json(&self, measurement: &str) -> Value {
         let figures = self.rounds.iter().map(|(who, figures)| {
             let median = median(figures.iter().copied());
@@ -173,6 +183,11 @@ impl Row {
 
 const fn word(holds: bool) -> &'static str {
     if holds { "holds" } else { "MISSED" }
+}
+
+pub(crate) fn markdown_heading() -> String {
+    let names = Who::ALL.map(Who::name).join(" | ");
+    format!("| | {names} | bar |\n|---|{}---|", "--:|".repeat(Who::ALL.len()))
 }
 
 /// The line above the rows.

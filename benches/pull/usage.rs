@@ -22,6 +22,11 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     family(pid).map(|stat| stat.ticks as f64 / TICKS_PER_SECOND).sum()
 }
 
+/// CPU seconds so far, of this process alone.
+pub(crate) fn own_cpu_seconds() -> f64 {
+    stat(std::process::id()).map_or(0.0, |stat| stat.ticks as f64 / TICKS_PER_SECOND)
+}
+
 /// Bytes that a process has written so far, to sockets and files, by whatever call.
 pub(crate) fn written_bytes(pid: u32) -> u64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).expect("the process runs");

@@ -9,7 +9,7 @@
 //! - Most pulls want the newest release, some an older one. A machine that was there before lacks only what is new.
 //! - Builds of branches are pulled once or twice, and never again.
 //! - Every night a scanner pulls the last releases of every repository once.
-#![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each bench uses a part of it")]
 #![allow(clippy::indexing_slicing, reason = "bases, repositories and images are never removed")]
 
 mod random;
@@ -18,7 +18,7 @@ mod site;
 use std::collections::VecDeque;
 
 pub(crate) use self::random::Random;
-pub(crate) use self::site::Image;
+pub(crate) use self::site::{Image, Object};
 
 use self::site::Site;
 

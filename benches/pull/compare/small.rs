@@ -9,6 +9,7 @@ use crate::report::Unit;
 use crate::support::image::image;
 use crate::support::upstream::blob;
 use crate::table::{Bar, Row, Who};
+use crate::usage::own_cpu_seconds;
 
 /// Bytes.
 const KIB: u64 = 1024;
@@ -39,7 +40,8 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Row> {
     rows
 }
 
-/// Requests per second, their latencies, and what one costs. Lasting so many milliseconds each.
+/// Requests per second, their latencies, and what one costs the server; and the client, so that it can be seen that the
+/// client is not what limits. Lasting so many milliseconds each.
 pub(super) fn answers(
     work: &str,
     rate_bars: &[Bar],
@@ -47,21 +49,24 @@ pub(super) fn answers(
     contestants: &[Contestant],
     paths: &[Wanted],
     lasting: u64,
-) -> [Row; 4] {
+) -> [Row; 5] {
     let row = |what: &str, unit| Row::new(format!("{work}: {what}"), unit);
     let mut rate = rate_bars.iter().fold(row("requests", Unit::RequestsPerSecond), |row, bar| row.bar(*bar));
     let mut cpu = row("CPU of one", Unit::Microseconds);
+    let mut client = row("CPU of one, client", Unit::Microseconds);
     let mut p50 = row("p50", Unit::Microseconds);
     let mut p99 = p99_bars.iter().fold(row("p99", Unit::Microseconds), |row, bar| row.bar(*bar));
     for round in 0..ROUNDS {
         for contestant in turns(contestants, round) {
             let lasting = Duration::from_millis(lasting);
+            let own = own_cpu_seconds();
             let (seconds, answers) = contestant.cpu_of(|| requests(contestant.address, paths, CLIENTS, lasting));
             rate.add(contestant.who, answers.per_second());
             cpu.add(contestant.who, seconds * 1e6 / answers.count as f64);
+            client.add(contestant.who, (own_cpu_seconds() - own) * 1e6 / answers.count as f64);
             p50.add(contestant.who, answers.percentile(50));
             p99.add(contestant.who, answers.percentile(99));
         }
     }
-    [rate, cpu, p50, p99]
+    [rate, cpu, client, p50, p99]
 }

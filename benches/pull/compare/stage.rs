@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::measure::Bench;
-use crate::programs::{Nginx, Registry, Roadstead, Secure, Settings};
+use crate::programs::{More, Nginx, Registry, Roadstead, Secure, Settings};
 use crate::pull;
 use crate::table::Who;
 use crate::usage::cpu_seconds;
@@ -38,7 +38,7 @@ impl Stage {
         std::fs::create_dir(&folder).expect("the stage's folder is new");
         let url = format!("http://{upstream}");
         // A tag stays fresh for the whole run.
-        let settings = Settings::with(folder.join("roadstead"), &url, "1h", secure, "");
+        let settings = Settings::with(folder.join("roadstead"), &url, "1h", &More { secure, ..More::default() });
         Self {
             roadstead: settings.start().await,
             files: Nginx::files(folder.join("files"), secure).await,

@@ -29,6 +29,8 @@ pub(crate) struct Took {
     /// From just before it was sent to the first byte of the body.
     pub(crate) first_byte: Duration,
     pub(crate) bytes: u64,
+    /// Whether the server says that it had it.
+    pub(crate) is_hit: bool,
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Stream {
             received += more;
         };
         let bytes = length as u64;
+        let is_hit = says_hit(buffer.get(..head).unwrap_or_default());
         let mut left = length.saturating_sub(received - head);
         if received > head || left == 0 {
             first_byte = Some(begun.elapsed());
@@ -72,8 +75,14 @@ impl Stream {
             first_byte.get_or_insert_with(|| begun.elapsed());
             left -= dropped;
         }
-        Ok(Took { first_byte: first_byte.unwrap_or_else(|| begun.elapsed()), bytes })
+        Ok(Took { first_byte: first_byte.unwrap_or_else(|| begun.elapsed()), bytes, is_hit })
     }
+}
+
+/// By `Cache-Status` (RFC 9211).
+fn says_hit(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    text.lines().any(|line| line.starts_with("cache-status:") && line.contains("; hit"))
 }
 
 /// Each of the paths is asked for by a client of its own, so many times, on one connection. How long it took from the

@@ -4,7 +4,7 @@ mod black_hole;
 mod coalescing;
 mod readers;
 pub(crate) mod rows;
-mod start;
+pub(crate) mod start;
 mod tags;
 
 use std::path::PathBuf;

@@ -1,44 +1,99 @@
-//! A storage that has seen a million blobs.
+//! A storage that has seen many blobs.
 
 use std::path::Path;
 
 use roadstead::clock::Timestamp;
 use roadstead::health::Health;
-use roadstead::index::{BlobRow, Change, Index, Scope};
+use roadstead::index::{Aging, BlobRow, Change, Index, Opened, Scope};
 use roadstead::oci::{Algorithm, Digest};
 
 use super::MIB;
 use crate::pull::REPOSITORY;
 
-const BATCH: u64 = 20_000;
+/// Changes of one transaction.
+const BATCH: usize = 40_000;
+/// Later than any day of a run, so that no row has expired and none is written anew when it is used.
+const DAY: u64 = 1_000_000;
 
 /// Writes `blobs` blobs and as many grants into the index of a storage that nobody uses. The files need not exist: a
 /// row without a file is a miss.
 pub(super) async fn write(storage: &Path, blobs: u64) {
-    let (index, _) = Index::open(storage, Health::default(), Timestamp::default(), &|_| Ok(()))
-        .expect("the index of a stopped mirror opens");
-    let scope = Scope {
+    let scope = scope(REPOSITORY);
+    let digests = digests(blobs);
+    let grants = digests.iter().map(|digest| grant(&scope, *digest, DAY));
+    apply_all(storage, digests.iter().map(|digest| row(&scope, *digest)).chain(grants)).await;
+}
+
+/// Writes `blobs` blobs, each granted in so many repositories, each of which may read so many of them.
+pub(crate) async fn write_shared(storage: &Path, blobs: u64, grants: u64, to_each: u64) {
+    let digests = digests(blobs);
+    let first = scope(&repository(0));
+    let rows = digests.iter().map(|digest| row(&first, *digest));
+    let grants = (0..grants / to_each).flat_map(|nth| {
+        let scope = scope(&repository(nth));
+        of_repository(&digests, nth, to_each).map(move |digest| grant(&scope, digest, DAY)).collect::<Vec<_>>()
+    });
+    apply_all(storage, rows.chain(grants)).await;
+}
+
+/// The use of so many grants, spread over all that [`write_shared`] has written.
+pub(crate) fn uses(blobs: u64, grants: u64, to_each: u64, many: u64) -> Vec<Change> {
+    let digests = digests(blobs);
+    let repositories = grants / to_each;
+    let of_nth = |nth: u64| {
+        let repository_number = nth * repositories / many;
+        let scope = scope(&repository(repository_number));
+        let digest = of_repository(&digests, repository_number, to_each).nth(usize::try_from(nth % to_each).ok()?)?;
+        Some(Change::UseGrant { scope, whole_authority: false, digest, table: Aging::BlobGrants, day: DAY + 1 })
+    };
+    (0..many).filter_map(of_nth).collect()
+}
+
+/// Neighbours, from another one on in each repository: they are together in the index too.
+fn of_repository(digests: &[Digest], nth: u64, to_each: u64) -> impl Iterator<Item = Digest> + '_ {
+    let first = usize::try_from(nth.wrapping_mul(7919 * to_each) % digests.len() as u64).unwrap_or(0);
+    let many = usize::try_from(to_each).unwrap_or(0);
+    digests.iter().cycle().skip(first).take(many).copied()
+}
+
+fn repository(nth: u64) -> String {
+    format!("team-{nth:06}/app")
+}
+
+/// In the order of the index.
+fn digests(many: u64) -> Vec<Digest> {
+    let mut digests: Vec<_> = (0..many).map(|n| Digest::of(Algorithm::Sha256, &n.to_le_bytes())).collect();
+    digests.sort_unstable();
+    digests
+}
+
+fn scope(repository: &str) -> Scope {
+    Scope {
         domain: 0,
         authority: "docker.io".parse().expect("an authority"),
-        repository: REPOSITORY.parse().expect("a repository"),
-    };
-    let mut next = 0;
-    while next < blobs {
-        let end = blobs.min(next + BATCH);
-        let mut digests: Vec<_> = (next..end).map(|n| Digest::of(Algorithm::Sha256, &n.to_le_bytes())).collect();
-        // Neighbours share pages of the index.
-        digests.sort_unstable();
-        let changes = digests.into_iter().flat_map(|digest| facts(&scope, digest)).collect();
-        index.apply(changes).await.expect("the index takes facts");
-        next = end;
+        repository: repository.parse().expect("a repository"),
+    }
+}
+
+fn row(scope: &Scope, digest: Digest) -> Change {
+    let stored = Timestamp::from_millis(0);
+    Change::PutBlob { digest, row: BlobRow { size_bytes: MIB / 64, origin: Some(scope.authority.clone()), stored } }
+}
+
+fn grant(scope: &Scope, digest: Digest, day: u64) -> Change {
+    Change::GrantBlob { scope: scope.clone(), whole_authority: false, digest, day }
+}
+
+async fn apply_all(storage: &Path, changes: impl Iterator<Item = Change>) {
+    let (index, _) = open(storage);
+    let mut changes = changes.peekable();
+    while changes.peek().is_some() {
+        index.apply(changes.by_ref().take(BATCH).collect()).await.expect("the index takes facts");
     }
     index.close().await;
 }
 
-fn facts(scope: &Scope, digest: Digest) -> [Change; 2] {
-    let row =
-        BlobRow { size_bytes: MIB / 64, origin: Some(scope.authority.clone()), stored: Timestamp::from_millis(0) };
-    // Used lately, so that it has not expired.
-    let day = 1_000_000;
-    [Change::PutBlob { digest, row }, Change::GrantBlob { scope: scope.clone(), whole_authority: false, digest, day }]
+/// The index of a storage that nobody uses.
+pub(crate) fn open(storage: &Path) -> (Index, Opened) {
+    Index::open(storage, Health::default(), Timestamp::default(), &|_| Ok(())).expect("the index of a stopped mirror opens")
 }

@@ -58,7 +58,7 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
 }
 
 /// Kills the mirror while clients pull small blobs that it does not have, each of which makes rows.
-async fn killed_amid_writes(roadstead: Roadstead, upstream: &Upstream, round: usize) -> Settings {
+pub(crate) async fn killed_amid_writes(roadstead: Roadstead, upstream: &Upstream, round: usize) -> Settings {
     const BLOBS: usize = 2000;
     const KILL_AFTER: usize = 500;
     let digests: Vec<_> =

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::namespace::Namespace;
 pub(crate) use self::nginx::Nginx;
 pub(crate) use self::registry::Registry;
-pub(crate) use self::roadstead::{Roadstead, Settings, Started};
+pub(crate) use self::roadstead::{More, Roadstead, Settings, Started};
 pub(crate) use self::secure::Secure;
 
 use super::client::Client;

@@ -28,6 +28,17 @@ pub(crate) struct Settings {
     pub(crate) secure_address: Option<SocketAddr>,
 }
 
+/// What only some mirrors have.
+#[derive(Default)]
+pub(crate) struct More<'a> {
+    /// A listener for TLS.
+    pub(crate) secure: Option<&'a Secure>,
+    /// Lines of `[storage]`.
+    pub(crate) storage: &'a str,
+    /// Whole sections.
+    pub(crate) upstreams: &'a str,
+}
+
 pub(crate) struct Roadstead {
     program: Program,
     pub(crate) settings: Settings,
@@ -45,22 +56,16 @@ pub(crate) struct Started {
 impl Settings {
     /// Docker Hub's name with this upstream behind it, and an empty storage in a new folder.
     pub(crate) fn new(folder: PathBuf, upstream: &str, tag_ttl: &str) -> Self {
-        Self::with(folder, upstream, tag_ttl, None, "")
+        Self::with(folder, upstream, tag_ttl, &More::default())
     }
 
-    /// The same with a listener for TLS, and with lines for `[storage]`.
-    pub(crate) fn with(
-        folder: PathBuf,
-        upstream: &str,
-        tag_ttl: &str,
-        secure: Option<&Secure>,
-        storage_lines: &str,
-    ) -> Self {
+    /// The same with what else is configured.
+    pub(crate) fn with(folder: PathBuf, upstream: &str, tag_ttl: &str, more: &More<'_>) -> Self {
         fs::create_dir(&folder).expect("a mirror's folder is new");
         let file = folder.join("roadstead.toml");
         let (address, admin) = (free_address(), free_address());
-        let secure_address = secure.map(|_| free_address());
-        let listener = secure_address.zip(secure).map(|(at, secure)| {
+        let secure_address = more.secure.map(|_| free_address());
+        let listener = secure_address.zip(more.secure).map(|(at, secure)| {
             format!(
                 "[[server.listeners]]\nlisten = \"{at}\"\ntls = {{ certificate = \"{}\", key = \"{}\" }}\n\n",
                 secure.certificate.display(),
@@ -70,11 +75,13 @@ impl Settings {
         let storage = folder.join("storage");
         let toml = format!(
             "[server]\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\n\n\
-             {}[storage]\npath = \"{}\"\n{storage_lines}\n\
+             {}[storage]\npath = \"{}\"\n{}\n\
              [defaults]\ntag_ttl = \"{tag_ttl}\"\n\n\
-             [upstreams.\"docker.io\"]\nurl = \"{upstream}\"\n",
+             [upstreams.\"docker.io\"]\nurl = \"{upstream}\"\n{}",
             listener.unwrap_or_default(),
             storage.display(),
+            more.storage,
+            more.upstreams,
         );
         fs::write(&file, toml).expect("a mirror's folder is writable");
         Self { folder, file, address, admin, secure_address }
