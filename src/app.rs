@@ -55,7 +55,7 @@ impl App {
         let stop_fills = CancellationToken::new();
         let root = config.storage.path.clone();
         let index_path = root.join("index.redb");
-        let limits = config.storage.limits;
+        let (limits, eviction) = (config.storage.limits, config.storage.eviction);
         let (store, index) = {
             let index_path = index_path.clone();
             let open = move || {
@@ -77,8 +77,15 @@ impl App {
             tasks: tasks.clone(),
             via: Arc::clone(&via),
         };
-        let mirror =
-            Arc::new(Mirror::new(config.namespaces, config.upstreams, store, index, around, stop_fills.clone())?);
+        let mirror = Arc::new(Mirror::new(
+            config.namespaces,
+            config.upstreams,
+            store,
+            index,
+            eviction,
+            around,
+            stop_fills.clone(),
+        )?);
         mirror.recover(opened).await?;
         let admin_listen = config.server.admin_listen;
         let listeners = Listeners::bind(&config.server.listeners, admin_listen).await?;
@@ -90,6 +97,7 @@ impl App {
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
         tokio::spawn(Arc::clone(&mirror).keep_house());
+        tokio::spawn(Arc::clone(&mirror).evict_for_ever());
         admin.set_ready(true);
         Ok(Self {
             mirror,

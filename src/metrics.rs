@@ -57,6 +57,12 @@ pub struct ByEndpoint {
     pub lane: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByEviction {
+    pub authority: String,
+    pub reason: &'static str,
+}
+
 /// All counters, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
@@ -78,6 +84,11 @@ pub struct Metrics {
     pub digest_mismatches: Family<ByAuthority, Counter>,
     pub uncached_streams: Family<ByAuthority, Counter>,
     pub stored_bytes: Gauge<u64, AtomicU64>,
+    pub used_bytes: Family<ByAuthority, Gauge<u64, AtomicU64>>,
+    pub pinned_bytes: Gauge<u64, AtomicU64>,
+    pub evicted_blobs: Family<ByEviction, Counter>,
+    pub evicted_bytes: Family<ByEviction, Counter>,
+    pub reservations_refused: Family<ByAuthority, Counter>,
 }
 
 impl Default for Metrics {
@@ -102,6 +113,11 @@ impl Default for Metrics {
             digest_mismatches: Family::default(),
             uncached_streams: Family::default(),
             stored_bytes: Gauge::default(),
+            used_bytes: Family::default(),
+            pinned_bytes: Gauge::default(),
+            evicted_blobs: Family::default(),
+            evicted_bytes: Family::default(),
+            reservations_refused: Family::default(),
         };
         let mut r = Registry::with_prefix("roadstead");
         r.register("requests", "Requests of clients under /v2", all.requests.clone());
@@ -147,6 +163,25 @@ impl Default for Metrics {
             all.uncached_streams.clone(),
         );
         r.register_with_unit("stored", "Bytes of blobs in the store", Unit::Bytes, all.stored_bytes.clone());
+        r.register_with_unit(
+            "used",
+            "Bytes of blobs, by where they can come from again",
+            Unit::Bytes,
+            all.used_bytes.clone(),
+        );
+        r.register_with_unit("pinned", "Bytes of blobs that pins keep", Unit::Bytes, all.pinned_bytes.clone());
+        r.register("evicted_blobs", "Blobs that were evicted, by reason", all.evicted_blobs.clone());
+        r.register_with_unit(
+            "evicted",
+            "Bytes of blobs that were evicted, by reason",
+            Unit::Bytes,
+            all.evicted_bytes.clone(),
+        );
+        r.register(
+            "reservations_refused",
+            "Downloads for which no room could be made",
+            all.reservations_refused.clone(),
+        );
         all.registry = Arc::new(r);
         all
     }

@@ -4,6 +4,9 @@
 //! half a second: losing one costs a request, never a byte. What must not be lost waits for the durable commit.
 
 mod change;
+mod coldest;
+mod order;
+mod pins;
 mod read;
 mod row;
 mod table;
@@ -17,6 +20,9 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase as _};
 
 pub use change::{Aging, Change, OwnedKey};
+pub use coldest::{Cold, Search};
+pub use order::{Class, Use};
+pub use pins::{Root, Roots};
 pub use read::{HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
 

@@ -60,6 +60,11 @@ impl Mirror {
             }
         }
         self.grant_blob(member, scope, digest).await;
+        self.note_use(digest);
+        if row.origin.is_none() {
+            // The writer has logged a failure; the blob stays.
+            let _lost = self.index.apply(vec![Change::NoteObtainable { digest, scope: scope.clone() }]).await;
+        }
         Ok(())
     }
 
@@ -96,6 +101,7 @@ impl Mirror {
 
     /// Notes that a grant was used, at most once a day and off the request's path.
     pub(super) fn touch(self: &Arc<Self>, member: &Member, scope: &Scope, digest: Digest, grant: &GrantRow) {
+        self.note_use(digest);
         let day = self.clock.now().day();
         if grant.used_day >= day {
             return;

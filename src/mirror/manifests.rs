@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::index::{BlobRow, Change, ReferrerRow, Scope};
 use crate::oci::{Algorithm, Digest, Inspected, MediaType, NotAManifest, Reference, Shape};
+use crate::store::CommitError;
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
 use super::negative::Asked;
@@ -171,7 +172,9 @@ impl Mirror {
             day: self.clock.now().day(),
         };
         // The writer has logged a failure; the grant is asked for again next time.
-        let _lost = self.index.apply(vec![grant]).await;
+        let pinned = self.eviction.pins.mark(scope, None, manifest.digest);
+        self.note_use(manifest.digest);
+        let _lost = self.index.apply(std::iter::once(grant).chain(pinned).collect()).await;
     }
 
     /// The digest that a body fetched by tag has: in the algorithm that upstream files it under, if that fits.
@@ -233,11 +236,18 @@ impl Mirror {
     }
 
     async fn store_manifest(self: Arc<Self>, member: &Member, digest: Digest, bytes: Bytes, facts: Vec<Change>) {
-        match self.store.put(member.upstream.authority(), digest, bytes).await {
+        let stored = match self.store.put(member.upstream.authority(), digest, bytes.clone()).await {
+            Err(CommitError::NoSpace(size_bytes)) if self.make_room_for_manifest(member, size_bytes).await => {
+                self.store.put(member.upstream.authority(), digest, bytes).await
+            }
+            stored => stored,
+        };
+        match stored {
             Ok(committed) => {
                 if self.index.apply(facts).await.is_ok() {
                     self.show_stored();
-                    if let Some(committed) = committed {
+                    if let Some(mut committed) = committed {
+                        committed.recorded();
                         self.forget_partial_when_durable(committed).await;
                     }
                 }

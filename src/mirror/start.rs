@@ -15,7 +15,7 @@ use crate::store::{Found, Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
 
 use super::negative::negatives;
-use super::{Member, Mirror, Namespaces, Policy};
+use super::{Eviction, EvictionSettings, Member, Mirror, Namespaces, Policy};
 
 /// Manifests kept in memory. Bytes.
 const HOT_BYTES: u64 = 64 * 1024 * 1024;
@@ -69,10 +69,11 @@ impl Mirror {
         members: Vec<MemberSettings>,
         store: Store,
         index: Index,
+        eviction: EvictionSettings,
         around: Surroundings,
         stopping: CancellationToken,
     ) -> Result<Self, RecoveryError> {
-        let tasks = around.tasks.clone();
+        let (tasks, now) = (around.tasks.clone(), around.clock.now());
         let weigh = |_: &_, bytes: &bytes::Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Self {
             namespaces,
@@ -91,6 +92,8 @@ impl Mirror {
             hot: moka::sync::Cache::builder().max_capacity(HOT_BYTES).weigher(weigh).build(),
             negatives: negatives(),
             uncacheable: moka::sync::Cache::new(10_000),
+            recency: super::Recency::default(),
+            eviction: Eviction::new(eviction, now),
         })
     }
 
@@ -100,6 +103,7 @@ impl Mirror {
         if index != Opened::Existing {
             self.rebuild(index).await?;
         }
+        self.end_evictions().await?;
         let mirror = Arc::clone(self);
         let leftovers =
             tokio::task::spawn_blocking(move || mirror.store.recover()).await.map_err(io::Error::other)??;
@@ -129,6 +133,19 @@ impl Mirror {
         self.store.set_stored(self.index.stored_bytes().await?);
         self.show_stored();
         Ok(())
+    }
+
+    /// Of blobs that were being evicted, those whose files are gone are forgotten; the others stay.
+    async fn end_evictions(self: &Arc<Self>) -> Result<(), RecoveryError> {
+        let marked = self.index.evicting().await?;
+        if marked.is_empty() {
+            return Ok(());
+        }
+        let mirror = Arc::clone(self);
+        let look = move || marked.into_iter().partition(|digest| mirror.store.is_there(*digest));
+        let (there, gone) = tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?;
+        let ends = [(there, false), (gone, true)].map(|(digests, gone)| Change::EndEviction { digests, gone });
+        Ok(self.index.apply_durably(ends.to_vec()).await?)
     }
 
     async fn rebuild(self: &Arc<Self>, index: Opened) -> Result<(), RecoveryError> {
@@ -186,7 +203,12 @@ impl Mirror {
 
     /// Writes the index down. Call it after all tasks have ended.
     pub async fn close(&self) {
+        self.write_uses().await;
         self.index.close().await;
+    }
+
+    pub(super) fn configured_members(&self) -> impl Iterator<Item = (Authority, Arc<Member>)> {
+        self.members.configured.iter().map(|(authority, member)| (authority.clone(), Arc::clone(member)))
     }
 
     pub(super) fn member(&self, authority: &Authority) -> Option<Arc<Member>> {

@@ -69,6 +69,12 @@ impl Digest {
         hex
     }
 
+    /// As good as random.
+    pub const fn first_byte(&self) -> u8 {
+        let [first, ..] = self.hash;
+        first
+    }
+
     /// The tag of the referrers tag schema: `sha256-<hex>`, at most 32 and 64 characters (distribution-spec).
     pub fn referrers_tag(&self) -> String {
         let mut hex = self.hex();

@@ -35,6 +35,14 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// `None` if somebody holds the name.
+    pub(super) fn try_take(self: &Arc<Self>, partial: &Path) -> Option<Claim> {
+        let is_free = self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(partial.to_owned());
+        is_free.then(|| Claim { claims: Arc::clone(self), partial: partial.to_owned() })
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         self.claims.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.partial);

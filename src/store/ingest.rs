@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Authority, Digest, Hasher};
 
 use super::claim::Claim;
-use super::space::{Reservation, Space};
+use super::held::Held;
+use super::space::{Reservation, Space, Unrecorded};
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
 /// One download into a partial file. Bytes are appended in order; those before `written` are never changed.
 pub struct Ingest {
     digest: Digest,
     file: Arc<File>,
+    held: Arc<Held>,
     partial: PathBuf,
     blob: PathBuf,
     space: Arc<Space>,
@@ -35,6 +37,7 @@ pub struct Committed {
     pub size_bytes: u64,
     pub file: BlobFile,
     partial: PathBuf,
+    unrecorded: Option<Unrecorded>,
     _claim: Claim,
 }
 
@@ -87,6 +90,7 @@ impl Store {
         Ingest {
             digest,
             file: Arc::new(file),
+            held: self.held.hold_unnamed(digest),
             partial,
             blob: self.layout.blob(digest),
             space: Arc::clone(&self.space),
@@ -122,7 +126,7 @@ fn create_anew(partial: &Path) -> io::Result<File> {
 impl Ingest {
     /// What readers follow.
     pub fn file(&self) -> BlobFile {
-        BlobFile { file: Arc::clone(&self.file) }
+        BlobFile { file: Arc::clone(&self.file), _held: Arc::clone(&self.held) }
     }
 
     /// Bytes written and hashed so far.
@@ -133,7 +137,7 @@ impl Ingest {
     /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`.
     pub async fn reserve(&mut self, size_bytes: u64) -> Result<(), CommitError> {
         self.reservation = None;
-        let reservation = self.space.reserve(size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
+        let reservation = self.space.reserve(&self.partial, size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
         let file = Arc::clone(&self.file);
         off_runtime(move || match size_bytes {
             0 => Ok(()),
@@ -146,6 +150,11 @@ impl Ingest {
         .await?;
         self.reservation = Some(reservation);
         Ok(())
+    }
+
+    /// Gives back what was set aside.
+    pub fn release(&mut self) {
+        self.reservation = None;
     }
 
     /// Writes and hashes chunks behind what is there.
@@ -234,11 +243,10 @@ impl Ingest {
                 return Err(err.into());
             }
         };
-        if let Some(reservation) = self.reservation.take() {
-            reservation.becomes_stored(size_bytes);
-        }
+        self.held.named();
+        let unrecorded = self.reservation.take().map(|reservation| reservation.becomes_stored(size_bytes));
         self.space.forget_stored(replaced);
-        Ok(Committed { size_bytes, file: self.file(), partial: self.partial, _claim: self.claim })
+        Ok(Committed { size_bytes, file: self.file(), partial: self.partial, unrecorded, _claim: self.claim })
     }
 
     /// Leaves the partial file for a later fill to go on with.
@@ -305,6 +313,13 @@ fn lost_hasher() -> io::Error {
 }
 
 impl Committed {
+    /// The index has the blob: from here on it counts it.
+    pub fn recorded(&mut self) {
+        if let Some(unrecorded) = self.unrecorded.take() {
+            unrecorded.recorded();
+        }
+    }
+
     /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
     /// start that there is a blob to record.
     pub async fn unlink_partial(self) -> io::Result<()> {

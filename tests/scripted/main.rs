@@ -21,4 +21,5 @@ mod blobs;
 mod manifests;
 mod operations;
 mod security;
+mod storage;
 mod structure;
