@@ -164,16 +164,17 @@ impl Mirror {
     }
 
     pub(super) async fn grant_manifest(&self, member: &Member, scope: &Scope, manifest: &Manifest) {
+        let now = self.clock.now();
         let grant = Change::GrantManifest {
             scope: scope.clone(),
             whole_authority: member.policy.public,
             digest: manifest.digest,
             media_type: manifest.media_type.clone(),
-            day: self.clock.now().day(),
+            day: now.day(),
         };
         // The writer has logged a failure; the grant is asked for again next time.
         let pinned = self.eviction.pins.mark(scope, None, manifest.digest);
-        self.note_use(manifest.digest);
+        self.note_use(manifest.digest, now);
         let _lost = self.index.apply(std::iter::once(grant).chain(pinned).collect()).await;
     }
 

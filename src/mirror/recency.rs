@@ -33,18 +33,18 @@ pub(super) struct Recency {
 }
 
 impl Recency {
-    /// Notes a use at `now`, which is asked only where this set has none yet.
-    pub(super) fn note(&self, digest: Digest, now: impl FnOnce() -> Timestamp) {
+    pub(super) fn note(&self, digest: Digest, at: Timestamp) {
         let shard = self.shards.get(SHARD.with(|nth| *nth)).expect("a remainder is smaller than its divisor");
         let mut uses = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if uses.contains_key(&digest) {
+        if let Some(latest) = uses.get_mut(&digest) {
+            *latest = at;
             return;
         }
         if uses.len() >= MAX_IN_SHARD {
             self.full.notify_one();
             return;
         }
-        uses.insert(digest, now());
+        uses.insert(digest, at);
     }
 
     /// Resolves when uses begin to be forgotten.
@@ -69,8 +69,8 @@ impl Recency {
 
 impl Mirror {
     /// A stored blob or manifest was served.
-    pub(super) fn note_use(&self, digest: Digest) {
-        self.recency.note(digest, || self.clock.now());
+    pub(super) fn note_use(&self, digest: Digest, at: Timestamp) {
+        self.recency.note(digest, at);
     }
 
     /// Writes down what was used, in small steps. What cannot be written is forgotten.
@@ -94,7 +94,7 @@ mod tests {
         for nth in 0..=MAX_IN_SHARD {
             for _ in 0..2 {
                 let digest = Digest::of(Algorithm::Sha256, &nth.to_le_bytes());
-                recency.note(digest, || Timestamp::from_millis(nth as u64));
+                recency.note(digest, Timestamp::from_millis(nth as u64));
             }
         }
         let uses = recency.take();

@@ -8,7 +8,7 @@ mod kill;
 mod leftovers;
 mod memory;
 mod no_room;
-mod process;
+pub(crate) mod process;
 mod proofs;
 mod ranges;
 mod readers;

@@ -8,17 +8,22 @@ use std::process::{Child, Command, Stdio};
 use crate::support::client::Client;
 use crate::support::upstream::Upstream;
 
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
 }
 
 impl Process {
     /// Serves `docker.io` from this upstream, below this directory.
-    pub(super) async fn start(directory: &Path, upstream: &Upstream) -> Self {
+    pub(crate) async fn start(directory: &Path, upstream: &Upstream) -> Self {
+        Self::start_with(directory, "", upstream).await
+    }
+
+    /// The same, with more lines in `[storage]`.
+    pub(crate) async fn start_with(directory: &Path, storage: &str, upstream: &Upstream) -> Self {
         let config = directory.join("roadstead.toml");
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n[storage]\npath = \"{}\"\n{}",
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n[storage]\npath = \"{}\"\n{storage}\n{}",
             directory.join("data").display(),
             super::one(upstream, ""),
         );
@@ -54,23 +59,23 @@ impl Process {
         Self { child, address }
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.address)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Memory that is the program's own, files it reads left out.
-    pub(super) fn private_bytes(&self) -> u64 {
+    pub(crate) fn private_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

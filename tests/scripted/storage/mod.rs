@@ -1,6 +1,13 @@
 //! The cache is bounded: what is promised about quotas, eviction, pins and the last copy.
 
+mod age;
+mod crash;
+mod images;
+mod last_copy;
+mod order;
+mod pins;
 mod quota;
+mod quotas;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
