@@ -58,7 +58,7 @@ impl App {
         let stop_fills = CancellationToken::new();
         let root = config.storage.path.clone();
         let index_path = root.join("index.redb");
-        let limits = config.storage.limits;
+        let (limits, eviction) = (config.storage.limits, config.storage.eviction);
         let (store, index) = {
             let (health, now) = (health.clone(), clock.now());
             let open = move || {
@@ -84,8 +84,15 @@ impl App {
             tasks: tasks.clone(),
             via: Arc::clone(&via),
         };
-        let mirror =
-            Arc::new(Mirror::new(config.namespaces, config.upstreams, store, index, around, stop_fills.clone())?);
+        let mirror = Arc::new(Mirror::new(
+            config.namespaces,
+            config.upstreams,
+            store,
+            index,
+            eviction,
+            around,
+            stop_fills.clone(),
+        )?);
         mirror.recover().await?;
         let admin_listen = config.server.admin_listen;
         let listeners = Listeners::bind(&config.server).await?;
@@ -103,6 +110,7 @@ impl App {
         let serving = tokio::spawn(serving);
         tokio::spawn(Arc::clone(&mirror).keep_house());
         tokio::spawn(Arc::clone(&mirror).mend_disk());
+        tokio::spawn(Arc::clone(&mirror).evict_for_ever());
         admin.set_ready(true);
         Ok(Self {
             mirror,

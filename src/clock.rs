@@ -27,6 +27,12 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// So long before; the epoch where there is no such time.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// Whole days since the epoch: the grain in which the use of a grant is remembered.
     pub const fn day(self) -> u64 {
         self.0 / 86_400_000

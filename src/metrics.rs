@@ -58,6 +58,12 @@ pub struct ByEndpoint {
     pub lane: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByEviction {
+    pub authority: String,
+    pub reason: &'static str,
+}
+
 /// All counters, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
@@ -83,6 +89,11 @@ pub struct Metrics {
     /// By part, as `Health` names them.
     pub storage_healthy: Family<[(&'static str, &'static str); 1], Gauge>,
     pub log_lines_dropped: Counter,
+    pub used_bytes: Family<ByAuthority, Gauge<u64, AtomicU64>>,
+    pub pinned_bytes: Gauge<u64, AtomicU64>,
+    pub evicted_blobs: Family<ByEviction, Counter>,
+    pub evicted_bytes: Family<ByEviction, Counter>,
+    pub reservations_refused: Family<ByAuthority, Counter>,
 }
 
 /// A histogram of waits, without a lock: every answer is observed. Clones share it.
@@ -157,6 +168,11 @@ impl Default for Metrics {
             stored_bytes: Gauge::default(),
             storage_healthy: Family::default(),
             log_lines_dropped: Counter::default(),
+            used_bytes: Family::default(),
+            pinned_bytes: Gauge::default(),
+            evicted_blobs: Family::default(),
+            evicted_bytes: Family::default(),
+            reservations_refused: Family::default(),
         };
         let mut r = Registry::with_prefix("roadstead");
         r.register("requests", "Requests of clients under /v2", all.requests.clone());
@@ -216,6 +232,25 @@ impl Default for Metrics {
             "log_lines_dropped",
             "Log lines that standard error did not take in time",
             all.log_lines_dropped.clone(),
+        );
+        r.register_with_unit(
+            "used",
+            "Bytes of blobs, by where they can come from again",
+            Unit::Bytes,
+            all.used_bytes.clone(),
+        );
+        r.register_with_unit("pinned", "Bytes of blobs that pins keep", Unit::Bytes, all.pinned_bytes.clone());
+        r.register("evicted_blobs", "Blobs that were evicted, by reason", all.evicted_blobs.clone());
+        r.register_with_unit(
+            "evicted",
+            "Bytes of blobs that were evicted, by reason",
+            Unit::Bytes,
+            all.evicted_bytes.clone(),
+        );
+        r.register(
+            "reservations_refused",
+            "Downloads for which no room could be made",
+            all.reservations_refused.clone(),
         );
         all.registry = Arc::new(r);
         all

@@ -10,17 +10,15 @@ use tracing::level_filters::LevelFilter;
 use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
 use crate::server::{CertificateError, ListenerSettings, ServerSettings, TlsSettings, load_identity};
-use crate::store::SpaceLimits;
 use crate::telemetry::Format;
 
 use super::raw::{Collected, Section};
-use super::{Config, LogSettings, Problem, Problems, StorageSettings, upstreams};
+use super::{Config, LogSettings, Problem, Problems, storage, upstreams};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
 /// Bytes of a unix socket's path, without the zero at its end (unix(7)).
 const LONGEST_SOCKET: usize = 107;
-const DEFAULT_PATH: &str = "./roadstead-data";
 
 pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Problems> {
     let problems = Collected::new(found);
@@ -28,7 +26,7 @@ pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Proble
         let root = Section::root(values, &problems);
         let upstreams = upstreams::check(&root);
         let server = root.section("server");
-        let storage = check_storage(root.section("storage"));
+        let storage = storage::check(root.section("storage"), &upstreams.namespaces);
         let config = Config {
             log: log(&server),
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),
@@ -205,18 +203,6 @@ fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
         tls.problem("certificate", without_paths(&err));
     }
     tls.finish();
-    settings
-}
-
-fn check_storage(storage: Section<'_>) -> StorageSettings {
-    if storage.text("path").is_some_and(|path| path.is_empty()) {
-        storage.problem("path", "must not be empty");
-    }
-    let settings = StorageSettings {
-        path: storage.text("path").unwrap_or_else(|| DEFAULT_PATH.to_owned()).into(),
-        limits: SpaceLimits { max_size: storage.size("max_size"), min_free: storage.size("min_free").unwrap_or(0) },
-    };
-    storage.finish();
     settings
 }
 

@@ -5,6 +5,7 @@ mod endpoints;
 mod identity;
 mod presets;
 mod raw;
+mod storage;
 mod upstreams;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{MemberSettings, Namespaces};
+use crate::mirror::{EvictionSettings, MemberSettings, Namespaces};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
@@ -36,6 +37,7 @@ pub struct Config {
 pub struct StorageSettings {
     pub path: PathBuf,
     pub limits: SpaceLimits,
+    pub eviction: EvictionSettings,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -165,6 +165,7 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         offline: layers.first(|s| s.flag("offline")).unwrap_or(false),
         max_stale: layers.first(|s| s.duration("max_stale")),
         check_timeout: layers.first(|s| s.duration("check_timeout")).unwrap_or(Duration::from_secs(3)),
+        max_size: own.size("max_size"),
         allow: layers.first(|s| patterns(s, "allow")).unwrap_or_default(),
         deny: layers.first(|s| patterns(s, "deny")).unwrap_or_default(),
         freshness,

@@ -8,6 +8,7 @@ use redb::ReadTransaction;
 use serde::de::DeserializeOwned;
 
 use super::line::{self, Line, Mark};
+use super::pins::PINS;
 use super::row::{BlobRow, GrantRow, ListRow, TagRow};
 use super::snapshot;
 use super::table::{
@@ -167,13 +168,22 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
             let key = Key::referrer(scope, *subject, *referrer);
             from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none()
         }
+        Change::PutPin { pin, .. } => from.open_table(PINS)?.get(pin.as_str())?.is_none(),
         // Backups hold what is, and not how it came about.
         Change::StampTag { .. }
         | Change::DropLists { .. }
         | Change::DropGrants { .. }
         | Change::DropExpired { .. }
         | Change::UseGrant { .. }
-        | Change::RemoveBlob { .. } => false,
+        | Change::RemoveBlob { .. }
+        | Change::RemoveMissing { .. }
+        | Change::NoteUses(_)
+        | Change::NoteObtainable { .. }
+        | Change::BeginEviction(_)
+        | Change::EndEviction { .. }
+        | Change::RemovePin { .. }
+        | Change::MarkPinned { .. }
+        | Change::Unmark { .. } => false,
     })
 }
 

@@ -4,8 +4,10 @@ use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::oci::{Authority, Digest, MediaType, Tag};
+use crate::oci::{Authority, Digest, MediaType, PinPattern, Tag};
 
+use super::order::{self, Order, Use};
+use super::pins::{self, PINS};
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
@@ -129,6 +131,11 @@ pub enum Change {
     RemoveBlob {
         digest: Digest,
     },
+    /// Its file was not there. A row that was written since stays.
+    RemoveMissing {
+        digest: Digest,
+        row: BlobRow,
+    },
     PutChildren {
         manifest: Digest,
         children: Vec<Digest>,
@@ -138,6 +145,42 @@ pub enum Change {
         subject: Digest,
         referrer: Digest,
         row: ReferrerRow,
+    },
+    /// What was used since these were last noted.
+    #[serde(skip)]
+    NoteUses(Vec<Use>),
+    /// An authority has proven that it has these bytes: it can be asked for them again.
+    #[serde(skip)]
+    NoteObtainable {
+        digest: Digest,
+        scope: Scope,
+    },
+    /// The files of these are about to be removed.
+    BeginEviction(Vec<Digest>),
+    /// Those files are gone, or, with `gone: false`, stay after all.
+    EndEviction {
+        digests: Vec<Digest>,
+        gone: bool,
+    },
+    PutPin {
+        pin: PinPattern,
+        at: Timestamp,
+    },
+    RemovePin {
+        pin: PinPattern,
+    },
+    /// A pin names this manifest: it and all it reaches stay.
+    #[serde(skip)]
+    MarkPinned {
+        scope: Scope,
+        manifest: Digest,
+        at: Timestamp,
+    },
+    /// Marks as [`super::Index::outdated_marks`] found them, to be dropped if they are still as old.
+    #[serde(skip)]
+    Unmark {
+        digests: Vec<Digest>,
+        before: Timestamp,
     },
 }
 
@@ -168,8 +211,15 @@ impl Change {
             | Self::UseGrant { .. }
             | Self::PutBlob { .. }
             | Self::RemoveBlob { .. }
+            | Self::RemoveMissing { .. }
+            | Self::BeginEviction(_)
+            | Self::EndEviction { .. }
+            | Self::PutPin { .. }
+            | Self::RemovePin { .. }
             | Self::PutChildren { .. }
             | Self::PutReferrer { .. } => Ok(Some(Cow::Borrowed(self))),
+            // The order of use is made anew, and marks come of the pins.
+            Self::NoteUses(_) | Self::NoteObtainable { .. } | Self::MarkPinned { .. } | Self::Unmark { .. } => Ok(None),
         }
     }
 
@@ -259,24 +309,75 @@ impl Change {
                 let name = digest.to_string();
                 let before = blobs.insert(name.as_str(), json(row)?.as_slice())?.map_or(0, |old| size_of(old.value()));
                 add(to, row.size_bytes, before)?;
+                Order::open(to)?.put(&name, row)?;
+                // There is a file again: an eviction that has not ended yet must not take its row.
+                order::unmark_evicting(to, &[*digest])?;
             }
-            Self::RemoveBlob { digest } => {
-                let mut blobs = to.open_table(BLOBS)?;
-                let name = digest.to_string();
-                let before = blobs.remove(name.as_str())?.map_or(0, |old| size_of(old.value()));
-                add(to, 0, before)?;
+            Self::RemoveBlob { digest } => remove_blob(to, *digest)?,
+            Self::RemoveMissing { digest, row } => {
+                let seen = json(row)?;
+                let is_same =
+                    to.open_table(BLOBS)?.get(digest.to_string().as_str())?.is_some_and(|now| now.value() == seen);
+                if is_same {
+                    remove_blob(to, *digest)?;
+                }
             }
             Self::PutChildren { manifest, children } => {
                 let name = manifest.to_string();
-                to.open_table(CHILDREN)?.insert(name.as_str(), json(children)?.as_slice())?;
+                let pinned_at = {
+                    let mut listed = to.open_table(CHILDREN)?;
+                    listed.insert(name.as_str(), json(children)?.as_slice())?;
+                    let mut order = Order::open(to)?;
+                    order.is_manifest(&name, children, &listed)?;
+                    order.pinned_at(&name)?
+                };
+                if let Some(at) = pinned_at {
+                    pins::reach(to, None, &name, at)?;
+                }
             }
             Self::PutReferrer { scope, subject, referrer, row } => {
                 let key = Key::referrer(scope, *subject, *referrer);
                 to.open_table(REFERRERS)?.insert(key.as_tuple(), json(row)?.as_slice())?;
+                let pinned_at = Order::open(to)?.pinned_at(&subject.to_string())?;
+                if let Some(at) = pinned_at {
+                    pins::reach(to, Some(scope), &referrer.to_string(), at)?;
+                }
+            }
+            Self::NoteUses(uses) => order::note(to, uses)?,
+            Self::NoteObtainable { digest, scope } => {
+                Order::open(to)?.obtainable(&digest.to_string(), scope.authority.as_str())?;
+            }
+            Self::BeginEviction(digests) => order::mark_evicting(to, digests)?,
+            Self::EndEviction { digests, gone } => {
+                let marked = order::unmark_evicting(to, digests)?;
+                for digest in marked.iter().filter(|_| *gone) {
+                    remove_blob(to, *digest)?;
+                    to.open_table(CHILDREN)?.remove(digest.to_string().as_str())?;
+                }
+            }
+            Self::PutPin { pin, at } => {
+                to.open_table(PINS)?.insert(pin.as_str(), order::seconds(*at))?;
+            }
+            Self::RemovePin { pin } => {
+                to.open_table(PINS)?.remove(pin.as_str())?;
+            }
+            Self::MarkPinned { scope, manifest, at } => pins::mark(to, scope, *manifest, *at)?,
+            Self::Unmark { digests, before } => {
+                let mut order = Order::open(to)?;
+                for digest in digests {
+                    order.unpin(&digest.to_string(), order::seconds(*before))?;
+                }
             }
         }
         Ok(())
     }
+}
+
+fn remove_blob(to: &WriteTransaction, digest: Digest) -> Result<(), IndexError> {
+    let name = digest.to_string();
+    let before = to.open_table(BLOBS)?.remove(name.as_str())?.map_or(0, |old| size_of(old.value()));
+    add(to, 0, before)?;
+    Order::open(to)?.remove(&name)
 }
 
 fn drop_lists(to: &WriteTransaction, scope: &Scope, family: &str) -> Result<(), IndexError> {

@@ -8,10 +8,13 @@
 
 mod backup;
 mod change;
+mod coldest;
 mod engine;
 mod journal;
 mod ledger;
 mod line;
+mod order;
+mod pins;
 mod read;
 mod replay;
 mod row;
@@ -29,6 +32,9 @@ use serde::{Deserialize, Serialize};
 
 pub use backup::{RestoreError, Restored, count_backup};
 pub use change::{Aging, Change, OwnedKey};
+pub use coldest::{Cold, Search};
+pub use order::{Class, Use};
+pub use pins::{Root, Roots};
 pub use read::{Counts, HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
 pub use stamp::Stamp;

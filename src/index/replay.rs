@@ -142,7 +142,11 @@ impl<'a> Loader<'a> {
 fn is_of_use(change: &Change, to: &WriteTransaction) -> Result<bool, IndexError> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are remembered as they were")]
     match change {
-        Change::RemoveBlob { .. } => Ok(false),
+        // What was found stays, whatever had become of its name before.
+        Change::RemoveBlob { .. }
+        | Change::RemoveMissing { .. }
+        | Change::BeginEviction(_)
+        | Change::EndEviction { .. } => Ok(false),
         Change::PutBlob { digest, row } => {
             let blobs = to.open_table(BLOBS)?;
             let found = blobs.get(digest.to_string().as_str())?;

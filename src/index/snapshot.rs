@@ -9,9 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::journal::Facts;
 use super::line::{self, Mark};
+use super::pins::PINS;
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{BLOB_GRANTS, BLOBS, CHILDREN, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS};
 use super::{Change, IndexError, Scope};
+use crate::clock::Timestamp;
 use crate::oci::Repository;
 
 /// Stands in a grant for a whole authority, where the repository is not looked at.
@@ -92,6 +94,13 @@ pub(super) fn write(
         let (subject, referrer) = both.split_once(' ')?;
         Some(Change::PutReferrer { scope, subject: subject.parse().ok()?, referrer: referrer.parse().ok()?, row })
     })?;
+    for entry in from.open_table(PINS)?.iter()? {
+        let (pin, at) = entry?;
+        let (Ok(pin), at) = (pin.value().parse(), Timestamp::from_millis(at.value().saturating_mul(1000))) else {
+            continue;
+        };
+        lines.fact(&Change::PutPin { pin, at })?;
+    }
     let facts = lines.facts;
     lines.mark(Mark::End { facts })?;
     Ok(facts)

@@ -66,7 +66,9 @@ impl Stamps {
             | Change::UseGrant { digest, .. }
             | Change::PutManifestType { digest, .. }
             | Change::PutBlob { digest, .. }
-            | Change::RemoveBlob { digest } => self.outdate_digest(*digest),
+            | Change::RemoveBlob { digest }
+            | Change::RemoveMissing { digest, .. } => self.outdate_digest(*digest),
+            Change::EndEviction { digests, .. } => digests.iter().for_each(|digest| self.outdate_digest(*digest)),
             Change::DropExpired { key: (_, _, _, what), .. } => {
                 // Lists expire too, and are not kept.
                 if let Ok(digest) = what.parse() {
@@ -76,7 +78,14 @@ impl Stamps {
             Change::PutList { .. }
             | Change::DropLists { .. }
             | Change::PutChildren { .. }
-            | Change::PutReferrer { .. } => {}
+            | Change::PutReferrer { .. }
+            | Change::NoteUses(_)
+            | Change::NoteObtainable { .. }
+            | Change::BeginEviction(_)
+            | Change::PutPin { .. }
+            | Change::RemovePin { .. }
+            | Change::MarkPinned { .. }
+            | Change::Unmark { .. } => {}
         }
     }
 

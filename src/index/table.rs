@@ -2,7 +2,8 @@
 
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
-use super::{IndexError, Scope};
+use super::pins::PINS;
+use super::{IndexError, Scope, order};
 use crate::oci::{Digest, Tag};
 
 /// (domain, authority, repository, what).
@@ -45,7 +46,8 @@ pub(super) fn look_at_all(transaction: &ReadTransaction) -> Result<(), IndexErro
     transaction.open_table(BLOBS)?.first()?;
     transaction.open_table(CHILDREN)?.first()?;
     transaction.open_table(SUMS)?.first()?;
-    Ok(())
+    transaction.open_table(PINS)?.first()?;
+    order::look_at_all(transaction)
 }
 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexError> {
@@ -55,7 +57,8 @@ pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexErro
     transaction.open_table(BLOBS)?;
     transaction.open_table(CHILDREN)?;
     transaction.open_table(SUMS)?;
-    Ok(())
+    transaction.open_table(PINS)?;
+    order::create_all(transaction)
 }
 
 /// A scope's place in a table, with an owned last part.

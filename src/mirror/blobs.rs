@@ -179,9 +179,9 @@ impl Mirror {
             }
             Ok(None) => {
                 self.forget_hot(digest);
-                self.store.count_missing(row.size_bytes);
-                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
-                self.show_stored();
+                let _lost = self.index.apply(vec![Change::RemoveMissing { digest, row: row.clone() }]).await;
+                // It may have been evicted in this moment, and counted there.
+                self.reconcile().await;
                 Ok(None)
             }
             Err(err) => {

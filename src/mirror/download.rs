@@ -149,7 +149,7 @@ impl Beginning<'_> {
     /// Sets aside space for so many bytes of the blob, if that is not done.
     async fn reserve(&mut self, size_bytes: u64) -> Result<(), Stop> {
         if self.reserved < size_bytes {
-            self.ingest.reserve(size_bytes).await?;
+            self.mirror.reserve(&mut self.ingest, self.member, size_bytes).await?;
             self.reserved = size_bytes;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! At most one fill per authority and digest, whoever asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::oci::{Authority, Digest};
@@ -20,6 +20,11 @@ impl Flights {
 
     pub(super) fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
         self.with(|flights| flights.get(&(authority.clone(), digest)).cloned())
+    }
+
+    /// What is being filled.
+    pub(super) fn digests(&self) -> HashSet<Digest> {
+        self.with(|flights| flights.keys().map(|(_, digest)| *digest).collect())
     }
 
     /// The running fill, or a new one, whose task the caller must start. `true` if it is new.

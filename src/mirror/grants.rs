@@ -60,6 +60,11 @@ impl Mirror {
             }
         }
         self.grant_blob(member, scope, digest).await;
+        self.note_use(digest, self.clock.now());
+        if row.origin.is_none() {
+            // The writer has logged a failure; the blob stays.
+            let _lost = self.index.apply(vec![Change::NoteObtainable { digest, scope: scope.clone() }]).await;
+        }
         Ok(())
     }
 
@@ -99,7 +104,9 @@ impl Mirror {
 
     /// Notes that a grant was used, at most once a day and off the request's path.
     pub(super) fn touch(self: &Arc<Self>, member: &Member, scope: &Scope, digest: Digest, grant: &GrantRow) {
-        let day = self.clock.now().day();
+        let now = self.clock.now();
+        self.note_use(digest, now);
+        let day = now.day();
         if grant.used_day >= day {
             return;
         }

@@ -258,7 +258,13 @@ impl Beginning<'_> {
 
 impl Mirror {
     /// Writes down that a committed blob is there, and drops its partial name once that is durable.
-    async fn record_blob(self: &Arc<Self>, member: &Member, digest: Digest, scopes: Vec<Scope>, committed: Committed) {
+    async fn record_blob(
+        self: &Arc<Self>,
+        member: &Member,
+        digest: Digest,
+        scopes: Vec<Scope>,
+        mut committed: Committed,
+    ) {
         let now = self.clock.now();
         let row = BlobRow {
             size_bytes: committed.size_bytes,
@@ -276,6 +282,7 @@ impl Mirror {
         if self.index.apply(changes.clone()).await.is_err() {
             return;
         }
+        committed.recorded();
         self.show_stored();
         let mirror = Arc::clone(self);
         self.tasks.spawn(async move { mirror.forget_partial_when_durable(committed).await });

@@ -171,15 +171,18 @@ impl Mirror {
     }
 
     pub(super) async fn grant_manifest(&self, member: &Member, scope: &Scope, manifest: &Manifest) {
+        let now = self.clock.now();
         let grant = Change::GrantManifest {
             scope: scope.clone(),
             whole_authority: member.policy.public,
             digest: manifest.digest,
             media_type: manifest.media_type.clone(),
-            day: self.clock.now().day(),
+            day: now.day(),
         };
         // The writer has logged a failure; the grant is asked for again next time.
-        let _lost = self.index.apply(vec![grant]).await;
+        let pinned = self.eviction.pins.mark(scope, None, manifest.digest);
+        self.note_use(manifest.digest, now);
+        let _lost = self.index.apply(std::iter::once(grant).chain(pinned).collect()).await;
     }
 
     /// The digest that a body fetched by tag has: in the algorithm that upstream files it under, if that fits.
@@ -241,11 +244,18 @@ impl Mirror {
     }
 
     async fn store_manifest(self: Arc<Self>, member: &Member, digest: Digest, bytes: Bytes, facts: Vec<Change>) {
-        match self.store.put(member.upstream.authority(), digest, bytes).await {
+        let stored = match self.store.put(member.upstream.authority(), digest, bytes.clone()).await {
+            Err(CommitError::NoSpace(size_bytes)) if self.make_room_for_manifest(member, size_bytes).await => {
+                self.store.put(member.upstream.authority(), digest, bytes).await
+            }
+            stored => stored,
+        };
+        match stored {
             Ok(committed) => {
                 if self.index.apply(facts).await.is_ok() {
                     self.show_stored();
-                    if let Some(committed) = committed {
+                    if let Some(mut committed) = committed {
+                        committed.recorded();
                         self.forget_partial_when_durable(committed).await;
                     }
                 }

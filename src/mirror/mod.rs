@@ -16,9 +16,11 @@ mod blobs;
 mod books;
 mod disk;
 mod download;
+mod evict;
 mod fill;
 mod flight;
 mod grants;
+mod hold;
 mod hot;
 mod intervals;
 mod lead;
@@ -27,9 +29,12 @@ mod manifests;
 mod namespace;
 mod negative;
 mod outcome;
+mod pins;
 mod policy;
 mod reader;
+mod recency;
 mod referrers;
+mod room;
 mod start;
 mod tag_list;
 mod tags;
@@ -42,8 +47,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use blobs::Intent;
+pub use evict::{EvictionSettings, Marks};
 pub use fill::WITHHELD_BYTES;
 pub use grants::UNUSED_DAYS;
+pub use hold::Hold;
 pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
 pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
@@ -61,9 +68,11 @@ use crate::oci::{Authority, Digest, Reference, Tag};
 use crate::store::Store;
 use crate::upstream::Upstream;
 
+use evict::Eviction;
 use flight::Flights;
 use manifests::Manifest;
 use negative::Negatives;
+use recency::Recency;
 use start::Members;
 
 /// The whole mirror, shared by all requests.
@@ -93,6 +102,8 @@ pub struct Mirror {
     disk_trouble: Notify,
     /// A blob was stored although the disk was thought to fail.
     disk_mended: Notify,
+    recency: Recency,
+    eviction: Eviction,
 }
 
 /// One authority: whom to ask, and what its content may do.

@@ -21,6 +21,8 @@ pub struct Policy {
     pub max_stale: Option<Duration>,
     /// Deadline of a check while a copy is held.
     pub check_timeout: Duration,
+    /// Most that its blobs and running downloads take together. Bytes.
+    pub max_size: Option<u64>,
     /// Empty allows all.
     pub allow: Vec<RepositoryPattern>,
     pub deny: Vec<RepositoryPattern>,

@@ -15,7 +15,7 @@ use crate::store::{Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
 
 use super::negative::negatives;
-use super::{Member, Mirror, Namespaces, Policy};
+use super::{Eviction, EvictionSettings, Member, Mirror, Namespaces, Policy};
 
 /// Authorities that a wildcard admitted, kept at one time.
 const MAX_ADMITTED: u64 = 1000;
@@ -67,10 +67,11 @@ impl Mirror {
         members: Vec<MemberSettings>,
         store: Store,
         index: Index,
+        eviction: EvictionSettings,
         around: Surroundings,
         stopping: CancellationToken,
     ) -> Result<Self, RecoveryError> {
-        let tasks = around.tasks.clone();
+        let (tasks, now) = (around.tasks.clone(), around.clock.now());
         Ok(Self {
             namespaces,
             clock: around.clock.clone(),
@@ -91,11 +92,14 @@ impl Mirror {
             uncacheable: moka::sync::Cache::new(10_000),
             disk_trouble: tokio::sync::Notify::new(),
             disk_mended: tokio::sync::Notify::new(),
+            recency: super::Recency::default(),
+            eviction: Eviction::new(eviction, now),
         })
     }
 
     /// Reads what a crash left between any two steps of a commit. Its time grows with the number of partial files.
     pub async fn recover(self: &Arc<Self>) -> Result<(), RecoveryError> {
+        self.end_evictions().await?;
         let mirror = Arc::clone(self);
         let leftovers =
             tokio::task::spawn_blocking(move || mirror.store.recover()).await.map_err(io::Error::other)??;
@@ -127,6 +131,19 @@ impl Mirror {
         Ok(())
     }
 
+    /// Of blobs that were being evicted, those whose files are gone are forgotten; the others stay.
+    async fn end_evictions(self: &Arc<Self>) -> Result<(), RecoveryError> {
+        let marked = self.index.evicting().await?;
+        if marked.is_empty() {
+            return Ok(());
+        }
+        let mirror = Arc::clone(self);
+        let look = move || marked.into_iter().partition(|digest| mirror.store.is_there(*digest));
+        let (there, gone) = tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?;
+        let ends = [(there, false), (gone, true)].map(|(digests, gone)| Change::EndEviction { digests, gone });
+        Ok(self.index.apply_durably(ends.to_vec()).await?)
+    }
+
     /// Sweeps unused grants some time after the start and once a day, for ever.
     pub async fn keep_house(self: Arc<Self>) {
         let mut pause = Duration::from_mins(10);
@@ -141,7 +158,12 @@ impl Mirror {
 
     /// Writes the index down. Call it after all tasks have ended.
     pub async fn close(&self) {
+        self.write_uses().await;
         self.index.close().await;
+    }
+
+    pub(super) fn configured_members(&self) -> impl Iterator<Item = (Authority, Arc<Member>)> {
+        self.members.configured.iter().map(|(authority, member)| (authority.clone(), Arc::clone(member)))
     }
 
     pub(super) fn member(&self, authority: &Authority) -> Option<Arc<Member>> {

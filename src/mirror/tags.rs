@@ -283,7 +283,9 @@ impl Mirror {
     }
 
     async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {
+        let pinned = row.digest.and_then(|digest| self.eviction.pins.mark(scope, Some(tag.as_str()), digest));
+        let put = Change::PutTag { scope: scope.clone(), tag: tag.clone(), row };
         // The writer has logged a failure; the tag is checked again next time.
-        let _lost = self.index.apply(vec![Change::PutTag { scope: scope.clone(), tag: tag.clone(), row }]).await;
+        let _lost = self.index.apply(std::iter::once(put).chain(pinned).collect()).await;
     }
 }

@@ -72,6 +72,12 @@ impl Digest {
         digits.get(..2 * length).and_then(|hex| std::str::from_utf8(hex).ok()).unwrap_or_default()
     }
 
+    /// As good as random.
+    pub const fn first_byte(&self) -> u8 {
+        let [first, ..] = self.hash;
+        first
+    }
+
     /// The tag of the referrers tag schema: `sha256-<hex>`, at most 32 and 64 characters (distribution-spec).
     pub fn referrers_tag(&self) -> String {
         let mut hex = self.hex();

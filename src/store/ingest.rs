@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Authority, Digest, Hasher};
 
 use super::claim::Claim;
+use super::held::Held;
 use super::layout::Shards;
-use super::space::{Reservation, Space};
+use super::space::{Reservation, Space, Unrecorded};
 use super::trouble::Trouble;
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
@@ -22,6 +23,7 @@ use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 pub struct Ingest {
     digest: Digest,
     file: Arc<File>,
+    held: Arc<Held>,
     partial: PathBuf,
     blob: PathBuf,
     space: Arc<Space>,
@@ -44,6 +46,7 @@ pub struct Committed {
     pub file: BlobFile,
     partial: PathBuf,
     trouble: Arc<Trouble>,
+    unrecorded: Option<Unrecorded>,
     _claim: Claim,
 }
 
@@ -103,6 +106,7 @@ impl Store {
         Ingest {
             digest,
             file: Arc::new(file),
+            held: self.held.hold_unnamed(digest),
             partial,
             blob: self.layout.blob(digest),
             space: Arc::clone(&self.space),
@@ -153,7 +157,7 @@ fn create_once(partial: &Path) -> io::Result<File> {
 impl Ingest {
     /// What readers follow.
     pub fn file(&self) -> BlobFile {
-        BlobFile { file: Arc::clone(&self.file), complaint: None }
+        BlobFile { file: Arc::clone(&self.file), complaint: None, _held: Arc::clone(&self.held) }
     }
 
     /// Bytes written and hashed so far.
@@ -164,7 +168,7 @@ impl Ingest {
     /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`.
     pub async fn reserve(&mut self, size_bytes: u64) -> Result<(), CommitError> {
         self.reservation = None;
-        let reservation = self.space.reserve(size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
+        let reservation = self.space.reserve(&self.partial, size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
         let file = Arc::clone(&self.file);
         off_runtime(move || match size_bytes {
             0 => Ok(()),
@@ -177,6 +181,11 @@ impl Ingest {
         .await?;
         self.reservation = Some(reservation);
         Ok(())
+    }
+
+    /// Gives back what was set aside.
+    pub fn release(&mut self) {
+        self.reservation = None;
     }
 
     /// Writes and hashes chunks behind what is there.
@@ -268,15 +277,15 @@ impl Ingest {
             }
         };
         self.trouble.can_read(self.digest);
-        if let Some(reservation) = self.reservation.take() {
-            reservation.becomes_stored(size_bytes);
-        }
+        self.held.named();
+        let unrecorded = self.reservation.take().map(|reservation| reservation.becomes_stored(size_bytes));
         self.space.forget_stored(replaced);
         Ok(Committed {
             size_bytes,
             file: self.file(),
             partial: self.partial,
             trouble: self.trouble,
+            unrecorded,
             _claim: self.claim,
         })
     }
@@ -367,6 +376,13 @@ fn lost_hasher() -> io::Error {
 }
 
 impl Committed {
+    /// The index has the blob: from here on it counts it.
+    pub fn recorded(&mut self) {
+        if let Some(unrecorded) = self.unrecorded.take() {
+            unrecorded.recorded();
+        }
+    }
+
     /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
     /// start that there is a blob to record.
     pub async fn unlink_partial(self) -> io::Result<()> {

@@ -13,6 +13,8 @@
 
 mod buffers;
 mod claim;
+mod evict;
+mod held;
 mod ingest;
 mod layout;
 mod lock;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use evict::Evicted;
 pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
 pub use send::SEND_WINDOW;
@@ -37,6 +40,7 @@ pub use space::{Reservation, SpaceLimits};
 use crate::oci::{Authority, Digest, Hasher};
 
 use claim::Claims;
+use held::{Held, HeldFiles};
 use layout::{Layout, Shards};
 use space::Space;
 use trouble::{Complaint, Trouble};
@@ -50,6 +54,7 @@ pub struct Store {
     claims: Arc<Claims>,
     trouble: Arc<Trouble>,
     shards: Arc<Shards>,
+    held: Arc<HeldFiles>,
     _lock: File,
 }
 
@@ -59,6 +64,8 @@ pub struct BlobFile {
     file: Arc<File>,
     /// Of a stored one.
     complaint: Option<Complaint>,
+    /// Its space is taken for as long as this is there.
+    _held: Arc<Held>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +84,16 @@ impl Store {
         let lock = lock::acquire(root)?;
         let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
         let space = Arc::new(Space::new(root.to_owned(), limits));
-        Ok(Self { layout, space, claims: Arc::default(), trouble: Arc::default(), shards: Arc::default(), _lock: lock })
+        let held = HeldFiles::new(Arc::clone(&space));
+        Ok(Self {
+            layout,
+            space,
+            claims: Arc::default(),
+            trouble: Arc::default(),
+            shards: Arc::default(),
+            held,
+            _lock: lock,
+        })
     }
 
     /// Makes the names of other files in the storage path durable. Blocking; for start-up.
@@ -90,13 +106,17 @@ impl Store {
     pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<(BlobFile, u64)>> {
         let path = self.layout.blob(digest);
         let complaint = Some(Complaint { digest, trouble: Arc::clone(&self.trouble) });
-        off_runtime(move || match File::open(path) {
-            Ok(file) => {
-                let size_bytes = file.metadata()?.len();
-                Ok(Some((BlobFile { file: Arc::new(file), complaint }, size_bytes)))
+        let files = Arc::clone(&self.held);
+        off_runtime(move || {
+            let held = files.hold(digest);
+            match File::open(path) {
+                Ok(file) => {
+                    let size_bytes = file.metadata()?.len();
+                    Ok(Some((BlobFile { file: Arc::new(file), complaint, _held: held }, size_bytes)))
+                }
+                Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(err) => Err(err),
             }
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(err),
         })
         .await
     }
@@ -158,11 +178,14 @@ impl Store {
 
     pub async fn remove(&self, digest: Digest) -> io::Result<()> {
         let path = self.layout.blob(digest);
-        let space = Arc::clone(&self.space);
+        let (space, held) = (Arc::clone(&self.space), Arc::clone(&self.held));
         off_runtime(move || {
             let size_bytes = std::fs::metadata(&path).map(|meta| meta.len());
             match (std::fs::remove_file(&path), size_bytes) {
-                (Ok(()), Ok(size_bytes)) => space.forget_stored(size_bytes),
+                (Ok(()), Ok(size_bytes)) => {
+                    held.removed(digest, size_bytes);
+                    space.forget_stored(size_bytes);
+                }
                 (Err(err), _) if err.kind() != io::ErrorKind::NotFound => return Err(err),
                 _ => {}
             }
@@ -181,9 +204,45 @@ impl Store {
         self.space.set_stored(size_bytes);
     }
 
-    /// Bytes of blobs and partial files now.
+    /// Bytes of blobs and partial files now, and of removed ones that somebody still reads.
     pub fn used_bytes(&self) -> u64 {
         self.space.used()
+    }
+
+    /// What an authority has here that the index does not count: partial files, and blobs on their way into it. Bytes.
+    pub fn uncounted_bytes(&self, authority: &Authority) -> u64 {
+        self.space.uncounted(authority.as_str())
+    }
+
+    /// Bytes that have to go before so many more fit within the limits.
+    pub fn shortage(&self, size_bytes: u64) -> u64 {
+        self.space.shortage(size_bytes)
+    }
+
+    /// Whether so many bytes would fit into an empty store.
+    pub fn could_fit(&self, size_bytes: u64) -> bool {
+        self.space.could_fit(size_bytes)
+    }
+
+    /// Bytes that should go in the background: from above the high mark down to the low one, and once it has `begun`,
+    /// from above the low one.
+    pub fn surplus(&self, begun: bool) -> u64 {
+        self.space.surplus(begun)
+    }
+
+    /// Resolves when something should go.
+    pub async fn pressed(&self) {
+        self.space.pressed().await;
+    }
+
+    /// Stands for this moment, if the index can have everything that is stored now.
+    pub fn moment(&self) -> Option<u64> {
+        self.space.moment()
+    }
+
+    /// Believes the index's sum of stored bytes, if nothing has changed since that moment.
+    pub fn settle(&self, moment: u64, stored_bytes: u64) {
+        self.space.settle(moment, stored_bytes);
     }
 }
 

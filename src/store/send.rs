@@ -28,7 +28,10 @@ static READ_AHEADS: Semaphore = Semaphore::const_new(16);
 impl BlobFile {
     #[cfg(test)]
     pub(crate) fn of(file: std::fs::File) -> Self {
-        Self { file: Arc::new(file), complaint: None }
+        let space = Arc::new(super::space::Space::new("/".into(), super::SpaceLimits::default()));
+        let digest = crate::oci::Digest::of(crate::oci::Algorithm::Sha256, b"");
+        let held = super::held::HeldFiles::new(space).hold_unnamed(digest);
+        Self { file: Arc::new(file), complaint: None, _held: held }
     }
 
     /// Gives the socket, which must not block, up to `length` bytes from `offset` on; how many it took. A file that ends

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 /// What the operator promised others about this disk. Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,90 +13,267 @@ pub struct SpaceLimits {
     pub max_size: Option<u64>,
     /// The file system keeps so much free.
     pub min_free: u64,
+    /// Above this much of `max_size`, some is evicted …
+    pub high_mark: Option<u64>,
+    /// … down to this much.
+    pub low_mark: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Space {
     root: PathBuf,
     limits: SpaceLimits,
+    counts: Mutex<Counts>,
+    /// Something should go.
+    pressure: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     /// Committed blobs.
-    stored: AtomicU64,
+    stored: u64,
+    /// Of `stored`, what the index does not have yet, by authority.
+    unrecorded: HashMap<Box<str>, u64>,
     /// Running fills, and what interrupted ones left.
-    partial: AtomicU64,
-    /// Of `partial`: files that no fill is working on, and their lengths.
-    leftovers: Mutex<HashMap<PathBuf, u64>>,
+    partial: u64,
+    partial_by: HashMap<Box<str>, u64>,
+    /// Removed files that somebody still reads.
+    lingering: u64,
+    /// Of `partial`: files that no fill is working on.
+    leftovers: HashMap<PathBuf, Leftover>,
+    /// Changes of `stored`.
+    changes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leftover {
+    size_bytes: u64,
+    /// When it was first looked at. Milliseconds, by the clock of whoever looked.
+    seen: Option<u64>,
 }
 
 /// Bytes set aside for a partial file; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     space: Arc<Space>,
+    authority: Box<str>,
+    size_bytes: u64,
+}
+
+/// A stored blob that the index does not have yet.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    space: Arc<Space>,
+    authority: Box<str>,
     size_bytes: u64,
 }
 
 impl Space {
     pub(super) fn new(root: PathBuf, limits: SpaceLimits) -> Self {
-        Self { root, limits, stored: AtomicU64::new(0), partial: AtomicU64::new(0), leftovers: Mutex::default() }
+        Self { root, limits, counts: Mutex::default(), pressure: Notify::new() }
     }
 
-    /// `None` when a limit would be broken.
-    pub(super) fn reserve(self: &Arc<Self>, size_bytes: u64) -> Option<Reservation> {
-        self.partial.fetch_add(size_bytes, Ordering::Relaxed);
-        let reservation = Reservation { space: Arc::clone(self), size_bytes };
-        let fits = self.limits.max_size.is_none_or(|max| self.used() <= max) && self.leaves_free(size_bytes);
-        // Dropping it gives the bytes back.
-        fits.then_some(reservation)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Space for the file of that name; `None` when a limit would be broken.
+    pub(super) fn reserve(self: &Arc<Self>, partial: &Path, size_bytes: u64) -> Option<Reservation> {
+        let leaves_free = self.lack_of_free(size_bytes) == 0;
+        let mut counts = self.counts();
+        let used = counts.used().saturating_add(size_bytes);
+        let fits = leaves_free && self.limits.max_size.is_none_or(|max| used <= max);
+        let authority = authority_of(partial);
+        if fits {
+            counts.add_partial(&authority, size_bytes);
+        }
+        drop(counts);
+        if !fits || self.limits.high_mark.is_some_and(|high| used > high) {
+            self.pressure.notify_one();
+        }
+        fits.then(|| Reservation { space: Arc::clone(self), authority, size_bytes })
+    }
+
+    /// Bytes that have to go before so many more fit.
+    pub(super) fn shortage(&self, size_bytes: u64) -> u64 {
+        let used = self.counts().used().saturating_add(size_bytes);
+        let over = self.limits.max_size.map_or(0, |max| used.saturating_sub(max));
+        over.max(self.lack_of_free(size_bytes))
+    }
+
+    /// Bytes that should go in the background. Removed files that are still read go by themselves.
+    pub(super) fn surplus(&self, begun: bool) -> u64 {
+        let used = {
+            let counts = self.counts();
+            counts.used() - counts.lingering
+        };
+        let over = match (self.limits.high_mark, self.limits.low_mark) {
+            (Some(high), Some(low)) if used > if begun { low } else { high } => used.saturating_sub(low),
+            _ => 0,
+        };
+        // A little more than asked for, so that not every fill has to wait.
+        let lack = self.lack_of_free(0);
+        over.max(if lack > 0 { lack + self.limits.min_free / 20 } else { 0 })
+    }
+
+    /// Whether so much could ever fit, were everything else gone.
+    pub(super) fn could_fit(&self, size_bytes: u64) -> bool {
+        self.limits.max_size.is_none_or(|max| size_bytes <= max)
+    }
+
+    pub(super) async fn pressed(&self) {
+        self.pressure.notified().await;
     }
 
     /// Counts a partial file that waits for a fill to go on with it.
     pub(super) fn count_leftover(&self, partial: &Path, size_bytes: u64) {
-        let mut leftovers = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = leftovers.insert(partial.to_owned(), size_bytes).unwrap_or(0);
-        self.partial.fetch_add(size_bytes, Ordering::Relaxed);
-        self.partial.fetch_sub(before, Ordering::Relaxed);
+        let mut counts = self.counts();
+        let before = counts.leftovers.insert(partial.to_owned(), Leftover { size_bytes, seen: None });
+        let authority = authority_of(partial);
+        counts.sub_partial(&authority, before.map_or(0, |before| before.size_bytes));
+        counts.add_partial(&authority, size_bytes);
     }
 
     /// A fill takes the file over; its reservation counts from here.
     pub(super) fn take_over(&self, partial: &Path) {
-        let taken = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner).remove(partial);
-        self.partial.fetch_sub(taken.unwrap_or(0), Ordering::Relaxed);
+        let mut counts = self.counts();
+        let taken = counts.leftovers.remove(partial).map_or(0, |taken| taken.size_bytes);
+        counts.sub_partial(&authority_of(partial), taken);
     }
 
-    fn leaves_free(&self, size_bytes: u64) -> bool {
+    /// Files that no fill has worked on since `idle_since`, by the clock that says it is `now`. Milliseconds.
+    pub(super) fn idle_leftovers(&self, now: u64, idle_since: u64) -> Vec<PathBuf> {
+        let mut idle = Vec::new();
+        for (partial, leftover) in &mut self.counts().leftovers {
+            if *leftover.seen.get_or_insert(now) <= idle_since {
+                idle.push(partial.clone());
+            }
+        }
+        idle
+    }
+
+    /// Bytes short of what the disk must keep free once so many more are on it.
+    fn lack_of_free(&self, size_bytes: u64) -> u64 {
         if self.limits.min_free == 0 {
-            return true;
+            return 0;
         }
         // A disk that cannot be asked is left to fail by itself.
-        let Ok(disk) = rustix::fs::statvfs(&self.root) else { return true };
+        let Ok(disk) = rustix::fs::statvfs(&self.root) else { return 0 };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        free.saturating_sub(size_bytes) >= self.limits.min_free
+        self.limits.min_free.saturating_add(size_bytes).saturating_sub(free)
     }
 
     pub(super) fn set_stored(&self, size_bytes: u64) {
-        self.stored.store(size_bytes, Ordering::Relaxed);
+        self.counts().set_stored(size_bytes);
     }
 
     pub(super) fn forget_stored(&self, size_bytes: u64) {
-        let _previous = self
-            .stored
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |stored| Some(stored.saturating_sub(size_bytes)));
+        let mut counts = self.counts();
+        let stored = counts.stored.saturating_sub(size_bytes);
+        counts.set_stored(stored);
+    }
+
+    /// Stands for this moment, if the index can have everything that is stored now.
+    pub(super) fn moment(&self) -> Option<u64> {
+        let counts = self.counts();
+        counts.unrecorded.is_empty().then_some(counts.changes)
+    }
+
+    /// Believes the index's sum, if nothing has changed since that moment.
+    pub(super) fn settle(&self, moment: u64, stored_bytes: u64) {
+        let mut counts = self.counts();
+        if counts.unrecorded.is_empty() && counts.changes == moment {
+            counts.stored = stored_bytes;
+        }
+    }
+
+    pub(super) fn linger(&self, size_bytes: u64) {
+        self.counts().lingering += size_bytes;
+    }
+
+    pub(super) fn stop_lingering(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        counts.lingering = counts.lingering.saturating_sub(size_bytes);
     }
 
     pub(super) fn used(&self) -> u64 {
-        self.stored.load(Ordering::Relaxed).saturating_add(self.partial.load(Ordering::Relaxed))
+        self.counts().used()
     }
+
+    /// What an authority has here that the index does not count: partial files, and blobs on their way into it.
+    pub(super) fn uncounted(&self, authority: &str) -> u64 {
+        let counts = self.counts();
+        let of = |sums: &HashMap<Box<str>, u64>| sums.get(authority).copied().unwrap_or(0);
+        of(&counts.partial_by) + of(&counts.unrecorded)
+    }
+}
+
+impl Counts {
+    const fn used(&self) -> u64 {
+        self.stored.saturating_add(self.partial).saturating_add(self.lingering)
+    }
+
+    fn set_stored(&mut self, size_bytes: u64) {
+        self.stored = size_bytes;
+        self.changes += 1;
+    }
+
+    fn add_partial(&mut self, authority: &str, size_bytes: u64) {
+        self.partial += size_bytes;
+        *self.partial_by.entry(authority.into()).or_default() += size_bytes;
+    }
+
+    fn sub_partial(&mut self, authority: &str, size_bytes: u64) {
+        self.partial = self.partial.saturating_sub(size_bytes);
+        subtract(&mut self.partial_by, authority, size_bytes);
+    }
+}
+
+/// Authorities come and go with wildcards: a sum of nothing is not kept.
+fn subtract(sums: &mut HashMap<Box<str>, u64>, authority: &str, size_bytes: u64) {
+    if let Some(sum) = sums.get_mut(authority) {
+        *sum = sum.saturating_sub(size_bytes);
+        if *sum == 0 {
+            sums.remove(authority);
+        }
+    }
+}
+
+/// Partial files lie in a directory named after the authority.
+fn authority_of(partial: &Path) -> Box<str> {
+    partial.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into()).unwrap_or_default()
 }
 
 impl Reservation {
     /// The partial file has become a stored blob of so many bytes.
-    pub(super) fn becomes_stored(self, size_bytes: u64) {
-        self.space.stored.fetch_add(size_bytes, Ordering::Relaxed);
+    pub(super) fn becomes_stored(self, size_bytes: u64) -> Unrecorded {
+        let mut counts = self.space.counts();
+        let stored = counts.stored.saturating_add(size_bytes);
+        counts.set_stored(stored);
+        *counts.unrecorded.entry(self.authority.clone()).or_default() += size_bytes;
+        drop(counts);
+        Unrecorded { space: Arc::clone(&self.space), authority: self.authority.clone(), size_bytes }
+    }
+}
+
+impl Unrecorded {
+    /// The index has it. What it never gets stays counted here.
+    pub(super) fn recorded(self) {
+        let mut counts = self.space.counts();
+        counts.changes += 1;
+        subtract(&mut counts.unrecorded, &self.authority, self.size_bytes);
+        let used = counts.used();
+        drop(counts);
+        // While it was being filled, it could not go.
+        if self.space.limits.high_mark.is_some_and(|high| used > high) {
+            self.space.pressure.notify_one();
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.space.partial.fetch_sub(self.size_bytes, Ordering::Relaxed);
+        self.space.counts().sub_partial(&self.authority, self.size_bytes);
     }
 }
 
@@ -103,22 +281,66 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
+    fn space(max_size: Option<u64>, min_free: u64) -> Arc<Space> {
+        let limits = SpaceLimits { max_size, min_free, high_mark: max_size, low_mark: max_size.map(|max| max / 2) };
+        Arc::new(Space::new(PathBuf::from("/"), limits))
+    }
+
+    fn partial() -> &'static Path {
+        Path::new("/partial/a.test/sha256-0")
+    }
+
     #[test]
     fn reservations_and_stored_bytes_stay_below_the_limit_together() {
-        let limits = SpaceLimits { max_size: Some(100), min_free: 0 };
-        let space = Arc::new(Space::new(PathBuf::from("/"), limits));
-        let first = space.reserve(60).unwrap();
-        assert!(space.reserve(41).is_none());
-        first.becomes_stored(60);
+        let space = space(Some(100), 0);
+        let first = space.reserve(partial(), 60).unwrap();
+        assert!(space.reserve(partial(), 41).is_none());
+        first.becomes_stored(60).recorded();
         assert_eq!(space.used(), 60);
-        assert!(space.reserve(41).is_none() && space.reserve(40).is_some());
+        assert!(space.reserve(partial(), 41).is_none() && space.reserve(partial(), 40).is_some());
+        assert_eq!((space.shortage(41), space.shortage(40), space.uncounted("a.test")), (1, 0, 0));
         space.forget_stored(60);
         assert_eq!(space.used(), 0);
     }
 
     #[test]
     fn min_free_keeps_the_disk_from_filling() {
-        let limits = SpaceLimits { max_size: None, min_free: u64::MAX / 2 };
-        assert!(Arc::new(Space::new(PathBuf::from("/"), limits)).reserve(1).is_none());
+        assert!(space(None, u64::MAX / 2).reserve(partial(), 1).is_none());
+    }
+
+    #[test]
+    fn removed_files_count_until_the_last_reader_has_gone() {
+        let space = space(Some(100), 0);
+        space.set_stored(50);
+        space.forget_stored(50);
+        space.linger(50);
+        assert!(space.reserve(partial(), 60).is_none());
+        space.stop_lingering(50);
+        assert!(space.reserve(partial(), 60).is_some());
+    }
+
+    #[test]
+    fn the_index_is_believed_only_where_it_can_know() {
+        let space = space(Some(100), 0);
+        let unrecorded = space.reserve(partial(), 10).unwrap().becomes_stored(10);
+        assert!(space.moment().is_none());
+        assert_eq!(space.uncounted("a.test"), 10);
+        unrecorded.recorded();
+        let moment = space.moment().unwrap();
+        space.forget_stored(10);
+        space.settle(moment, 10);
+        assert_eq!(space.used(), 0);
+        space.settle(space.moment().unwrap(), 7);
+        assert_eq!(space.used(), 7);
+    }
+
+    #[test]
+    fn a_leftover_is_idle_some_time_after_it_was_first_seen() {
+        let space = space(None, 0);
+        space.count_leftover(partial(), 10);
+        assert!(space.idle_leftovers(1000, 900).is_empty());
+        assert_eq!(space.idle_leftovers(2000, 1000), [partial()]);
+        space.take_over(partial());
+        assert!(space.idle_leftovers(2000, 1000).is_empty() && space.used() == 0);
     }
 }

@@ -18,6 +18,7 @@
 mod support;
 
 mod blobs;
+mod eviction;
 mod facts;
 mod manifests;
 mod operations;

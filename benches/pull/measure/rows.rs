@@ -95,5 +95,6 @@ async fn apply_all(storage: &Path, changes: impl Iterator<Item = Change>) {
 
 /// The index of a storage that nobody uses.
 pub(crate) fn open(storage: &Path) -> (Index, Opened) {
-    Index::open(storage, Health::default(), Timestamp::default(), &|_| Ok(())).expect("the index of a stopped mirror opens")
+    Index::open(storage, Health::default(), Timestamp::default(), &|_| Ok(()))
+        .expect("the index of a stopped mirror opens")
 }

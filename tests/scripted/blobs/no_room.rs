@@ -112,14 +112,19 @@ async fn room_that_is_there_again_is_used_after_half_a_minute() {
     let (first_digest, digest) = (upstream.blob("library/app", &first), upstream.blob("library/app", &second));
     let mirror = full(&upstream).await;
     let client = mirror.client();
-    client.get(&path_of(&first_digest)).await;
-    quiet(&mirror).await;
+    // What is being filled is not evicted.
+    let gate = Gate::closed();
+    upstream.script(blobs().get().reference(&first_digest).once().stall_after(3000, &gate));
+    let filling = tokio::spawn({
+        let (client, path) = (client.clone(), path_of(&first_digest));
+        async move { client.get(&path).await.body }
+    });
+    gate.arrived().await;
     client.get(&path_of(&digest)).await;
     assert_eq!(passed_through(&mirror), 1);
-    // The first one is gone, as by hand; its row goes when it is missed.
-    std::fs::remove_file(&stored_files(&mirror)[0]).unwrap();
-    upstream.remove_blob("library/app", &first_digest);
-    client.get(&path_of(&first_digest)).await;
+    gate.open();
+    assert!(filling.await.unwrap() == first.to_bytes());
+    quiet(&mirror).await;
     client.get(&path_of(&digest)).await;
     assert_eq!(passed_through(&mirror), 2, "not tried again at once");
     mirror.advance(Duration::from_secs(31));

@@ -20,7 +20,12 @@ impl Process {
         Self::start_on(directory, &directory.join("data"), &super::one(upstream, "")).await
     }
 
-    /// With its storage there, and these lines behind `[storage]`.
+    /// The same, with more lines in `[storage]`.
+    pub(crate) async fn start_with(directory: &Path, storage: &str, upstream: &Upstream) -> Self {
+        Self::start_on(directory, &directory.join("data"), &format!("{storage}\n{}", super::one(upstream, ""))).await
+    }
+
+    /// With its storage there, and these lines behind its path.
     pub(crate) async fn start_on(directory: &Path, storage: &Path, toml: &str) -> Self {
         let config = directory.join("roadstead.toml");
         let toml = format!(

@@ -144,6 +144,17 @@ impl Stopped {
         start(self.toml, self.directory, self.clock).await
     }
 
+    /// The directory above its storage.
+    pub(crate) fn into_directory(self) -> TempDir {
+        self.directory
+    }
+
+    /// With another configuration: `storage` in `[storage]`, and `toml` behind it.
+    pub(crate) async fn start_in(self, storage: &str, toml: impl Into<String>) -> Mirror {
+        let builder = Builder { directory: Some(self.directory), clock: self.clock, ..Mirror::builder(toml) };
+        builder.storage(storage).start().await
+    }
+
     /// With another configuration: `toml` replaces everything behind `[storage]`.
     pub(crate) async fn start_with(self, toml: impl Into<String>) -> Mirror {
         Builder { directory: Some(self.directory), clock: self.clock, ..Mirror::builder(toml) }.start().await

@@ -1,0 +1,76 @@
+//! `[storage]`.
+
+use crate::mirror::{EvictionSettings, Marks, Namespaces};
+use crate::oci::{Authority, PinPattern};
+use crate::store::SpaceLimits;
+
+use super::StorageSettings;
+use super::raw::Section;
+
+const DEFAULT_PATH: &str = "./roadstead-data";
+
+pub(super) fn check(storage: Section<'_>, namespaces: &Namespaces) -> StorageSettings {
+    let path = storage.text("path");
+    if path.as_ref().is_some_and(String::is_empty) {
+        storage.problem("path", "must not be empty");
+    }
+    let marks = marks(&storage);
+    let max_size = storage.size("max_size");
+    let (high_mark, low_mark) = max_size.map(|max| marks.of(max)).unzip();
+    let settings = StorageSettings {
+        path: path.unwrap_or_else(|| DEFAULT_PATH.to_owned()).into(),
+        limits: SpaceLimits { max_size, min_free: storage.size("min_free").unwrap_or(0), high_mark, low_mark },
+        eviction: EvictionSettings {
+            unused_for: storage.duration("unused_for"),
+            pins: pins(&storage, namespaces),
+            marks,
+        },
+    };
+    storage.finish();
+    settings
+}
+
+fn marks(storage: &Section<'_>) -> Marks {
+    let default = Marks::default();
+    let read = |key: &'static str, text: Option<String>| {
+        let text = text?;
+        let percent = text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|n| (1..=100).contains(n));
+        if percent.is_none() {
+            storage.problem(key, "must be a part of `max_size`, as in \"90%\"");
+        }
+        percent
+    };
+    let high = read("high_mark", storage.text("high_mark")).unwrap_or(default.high);
+    let low = read("low_mark", storage.text("low_mark")).unwrap_or(default.low.min(high.saturating_sub(1)));
+    if low >= high {
+        storage.problem("low_mark", "must be below `high_mark`");
+    }
+    Marks { high, low }
+}
+
+fn pins(storage: &Section<'_>, namespaces: &Namespaces) -> Vec<PinPattern> {
+    let mut pins = Vec::new();
+    for text in storage.texts("pins").unwrap_or_default() {
+        match canonical(&text, namespaces) {
+            Ok(pin) => pins.push(pin),
+            Err(message) => storage.problem("pins", message),
+        }
+    }
+    pins
+}
+
+/// The pattern with its registry's own name in place of an alias.
+fn canonical(text: &str, namespaces: &Namespaces) -> Result<PinPattern, String> {
+    let pin: PinPattern = text.parse().map_err(|err: crate::oci::InvalidPin| err.to_string())?;
+    let Some((Ok(authority), rest)) = text.split_once('/').map(|(name, rest)| (name.parse::<Authority>(), rest)) else {
+        // A glob over registries.
+        return Ok(pin);
+    };
+    match namespaces.configured(&authority) {
+        Some(configured) => {
+            format!("{configured}/{rest}").parse().map_err(|err: crate::oci::InvalidPin| err.to_string())
+        }
+        None if namespaces.admitted_by(&authority).is_some() => Ok(pin),
+        None => Err("names a registry that is not among the upstreams".to_owned()),
+    }
+}

@@ -1,0 +1,139 @@
+//! What may go first, read from the heads of the order: the cost does not grow with what is stored.
+
+use std::collections::{BinaryHeap, HashSet};
+
+use redb::ReadTransaction;
+
+use super::order::{self, Class, ORDER, PINNED, PINNED_BYTES, STORED_BY, seconds};
+use super::table::{LAST, SUMS};
+use super::{Index, IndexError};
+use crate::clock::Timestamp;
+use crate::oci::Digest;
+
+/// A blob that may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cold {
+    pub digest: Digest,
+    pub size_bytes: u64,
+    /// Whom it can come from again.
+    pub authority: String,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub struct Search {
+    pub now: Timestamp,
+    /// Only what can come again from one of these.
+    pub authorities: Vec<String>,
+    /// Only what was last used before.
+    pub unused_since: Option<Timestamp>,
+    /// What must stay for now.
+    pub except: HashSet<Digest>,
+    /// Enough is enough.
+    pub bytes: u64,
+    pub blobs: usize,
+}
+
+impl Class {
+    /// How many times longer than content used once it stays unused before it goes.
+    const fn patience(self) -> u64 {
+        match self {
+            Self::Once => 1,
+            Self::Again => 8,
+            Self::Manifest => 64,
+        }
+    }
+}
+
+/// The head of one class of one authority; the greatest goes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    /// Idle time by the class's patience. Milliseconds, so that small differences count.
+    coldness: u64,
+    /// Where two are alike.
+    digest: String,
+    size_bytes: u64,
+    nth: usize,
+}
+
+impl Index {
+    /// The coldest blobs, coldest first, until there are enough.
+    pub async fn coldest(&self, search: Search) -> Result<Vec<Cold>, IndexError> {
+        self.read(move |from| coldest(from, &search)).await
+    }
+
+    /// Bytes stored by whom they can come from again; the empty name is for those that cannot.
+    pub async fn stored_by_authority(&self) -> Result<Vec<(String, u64)>, IndexError> {
+        self.read(|from| {
+            let last = format!("{STORED_BY}{LAST}");
+            let mut found = Vec::new();
+            for entry in from.open_table(SUMS)?.range(STORED_BY..=last.as_str())? {
+                let (name, bytes) = entry?;
+                found.push((name.value().trim_start_matches(STORED_BY).to_owned(), bytes.value()));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Bytes that can come from this authority again.
+    pub async fn stored_by(&self, authority: &str) -> Result<u64, IndexError> {
+        let name = format!("{STORED_BY}{authority}");
+        self.read(move |from| Ok(from.open_table(SUMS)?.get(name.as_str())?.map_or(0, |sum| sum.value()))).await
+    }
+
+    /// Bytes that pins keep.
+    pub async fn pinned_bytes(&self) -> Result<u64, IndexError> {
+        self.read(|from| Ok(from.open_table(SUMS)?.get(PINNED_BYTES)?.map_or(0, |sum| sum.value()))).await
+    }
+
+    pub async fn is_pinned(&self, digest: Digest) -> Result<bool, IndexError> {
+        self.read(move |from| Ok(from.open_table(PINNED)?.get(digest.to_string().as_str())?.is_some())).await
+    }
+
+    /// Blobs whose files an earlier process was removing when it ended.
+    pub async fn evicting(&self) -> Result<Vec<Digest>, IndexError> {
+        self.read(order::evicting).await
+    }
+}
+
+fn coldest(from: &ReadTransaction, search: &Search) -> Result<Vec<Cold>, IndexError> {
+    let now = seconds(search.now);
+    let before = search.unused_since.map(seconds);
+    let table = from.open_table(ORDER)?;
+    let mut ranges = Vec::new();
+    for authority in &search.authorities {
+        for class in Class::ALL {
+            let authority_of = authority.as_str();
+            let (first, last) = ((authority_of, class.number(), 0, ""), (authority_of, class.number(), u64::MAX, LAST));
+            ranges.push((authority, class, table.range(first..=last)?));
+        }
+    }
+    let mut heads = BinaryHeap::new();
+    let mut advance = |heads: &mut BinaryHeap<Head>, nth: usize| -> Result<(), IndexError> {
+        let Some((_, class, range)) = ranges.get_mut(nth) else { return Ok(()) };
+        let Some(entry) = range.next() else { return Ok(()) };
+        let (key, size) = entry?;
+        let (_, _, used, digest) = key.value();
+        if before.is_none_or(|before| used < before) {
+            let coldness = now.saturating_sub(used).saturating_mul(1000) / class.patience();
+            heads.push(Head { coldness, digest: digest.to_owned(), size_bytes: size.value(), nth });
+        }
+        Ok(())
+    };
+    for nth in 0..search.authorities.len() * Class::ALL.len() {
+        advance(&mut heads, nth)?;
+    }
+    let (mut found, mut bytes) = (Vec::new(), 0_u64);
+    while found.len() < search.blobs && bytes < search.bytes {
+        let Some(Head { digest, size_bytes, nth, .. }) = heads.pop() else { break };
+        advance(&mut heads, nth)?;
+        let digest: Digest = digest.parse().map_err(|_not_a_digest| IndexError::BadRow)?;
+        let authority = search.authorities.get(nth / Class::ALL.len()).cloned().unwrap_or_default();
+        if !search.except.contains(&digest) {
+            bytes += size_bytes;
+            found.push(Cold { digest, size_bytes, authority });
+        }
+    }
+    Ok(found)
+}

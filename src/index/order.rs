@@ -1,0 +1,344 @@
+//! What was used when, in the order in which it may go.
+//!
+//! A stored blob has one row in [`RECENCY`] and, unless it is pinned, one in [`ORDER`], whose head is read when space is
+//! needed. Rows, order and sums change in one place, [`Order::place`], and with the blob's own row in one transaction.
+
+use redb::{ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
+
+use super::IndexError;
+use super::row::BlobRow;
+use super::table::{BLOBS, CHILDREN, SUMS};
+use crate::clock::Timestamp;
+use crate::oci::Digest;
+
+/// (whom it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
+pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
+/// digest → (whom it can come from again, class, seconds of its last use, size in bytes).
+const RECENCY: TableDefinition<'_, &str, (&str, u8, u64, u64)> = TableDefinition::new("recency");
+/// digest → when it was last found to be pinned, in seconds.
+pub(super) const PINNED: TableDefinition<'_, &str, u64> = TableDefinition::new("pinned");
+/// Blobs whose files are being removed: what a crash leaves here is looked at by the next start.
+const EVICTING: TableDefinition<'_, &str, ()> = TableDefinition::new("evicting");
+
+/// Bytes by whom they can come from again; the authority follows, nothing where nobody is known.
+pub(super) const STORED_BY: &str = "stored_bytes/";
+pub(super) const PINNED_BYTES: &str = "pinned_bytes";
+
+/// A use is noted if the last one is older. Seconds.
+const GRAIN: u64 = 300;
+/// An index lists manifests, which list layers.
+const DEPTH: u8 = 2;
+
+/// What kind of content it is to eviction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Used when it was fetched, and not since.
+    Once,
+    /// Used again later.
+    Again,
+    /// A manifest: tiny, and the key to the rest.
+    Manifest,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 3] = [Self::Once, Self::Again, Self::Manifest];
+
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Once => 0,
+            Self::Again => 1,
+            Self::Manifest => 2,
+        }
+    }
+
+    const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Once,
+            1 => Self::Again,
+            _ => Self::Manifest,
+        }
+    }
+
+    const fn after_use(self) -> Self {
+        match self {
+            Self::Once | Self::Again => Self::Again,
+            Self::Manifest => Self::Manifest,
+        }
+    }
+}
+
+/// One use of a blob or manifest, off the path of the request that used it.
+#[derive(Debug, Clone, Copy)]
+pub struct Use {
+    pub digest: Digest,
+    pub at: Timestamp,
+}
+
+/// Where a blob stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    authority: String,
+    class: Class,
+    /// Seconds.
+    used: u64,
+    size_bytes: u64,
+}
+
+/// The tables that change together.
+pub(super) struct Order<'t> {
+    recency: Table<'t, &'static str, (&'static str, u8, u64, u64)>,
+    order: Table<'t, (&'static str, u8, u64, &'static str), u64>,
+    pinned: Table<'t, &'static str, u64>,
+    sums: Table<'t, &'static str, u64>,
+}
+
+pub(super) const fn seconds(at: Timestamp) -> u64 {
+    at.as_millis() / 1000
+}
+
+impl<'t> Order<'t> {
+    pub(super) fn open(to: &'t WriteTransaction) -> Result<Self, IndexError> {
+        Ok(Self {
+            recency: to.open_table(RECENCY)?,
+            order: to.open_table(ORDER)?,
+            pinned: to.open_table(PINNED)?,
+            sums: to.open_table(SUMS)?,
+        })
+    }
+
+    fn of(&self, name: &str) -> Result<Option<Place>, IndexError> {
+        let row = self.recency.get(name)?;
+        Ok(row.map(|row| {
+            let (authority, class, used, size_bytes) = row.value();
+            Place { authority: authority.to_owned(), class: Class::of(class), used, size_bytes }
+        }))
+    }
+
+    pub(super) fn pinned_at(&self, name: &str) -> Result<Option<u64>, IndexError> {
+        Ok(self.pinned.get(name)?.map(|at| at.value()))
+    }
+
+    /// Moves, adds or, with `None`, removes a blob: its row, its place in the order, and the sums.
+    fn place(&mut self, name: &str, next: Option<&Place>) -> Result<(), IndexError> {
+        let pinned = self.pinned_at(name)?.is_some();
+        if let Some(old) = self.of(name)? {
+            self.order.remove((old.authority.as_str(), old.class.number(), old.used, name))?;
+            self.add(&format!("{STORED_BY}{}", old.authority), 0, old.size_bytes)?;
+            if pinned {
+                self.add(PINNED_BYTES, 0, old.size_bytes)?;
+            }
+        }
+        let Some(next) = next else {
+            self.recency.remove(name)?;
+            return Ok(());
+        };
+        let (authority, class) = (next.authority.as_str(), next.class.number());
+        self.recency.insert(name, (authority, class, next.used, next.size_bytes))?;
+        self.add(&format!("{STORED_BY}{authority}"), next.size_bytes, 0)?;
+        if pinned {
+            self.add(PINNED_BYTES, next.size_bytes, 0)
+        } else {
+            self.order.insert((authority, class, next.used, name), next.size_bytes)?;
+            Ok(())
+        }
+    }
+
+    fn add(&mut self, sum: &str, plus: u64, minus: u64) -> Result<(), IndexError> {
+        let now = self.sums.get(sum)?.map_or(0, |sum| sum.value());
+        match now.saturating_add(plus).saturating_sub(minus) {
+            0 => self.sums.remove(sum)?,
+            next => self.sums.insert(sum, next)?,
+        };
+        Ok(())
+    }
+
+    /// A blob was stored, or stored again.
+    pub(super) fn put(&mut self, name: &str, row: &BlobRow) -> Result<(), IndexError> {
+        let old = self.of(name)?;
+        let known = old.as_ref().map(|old| old.authority.clone());
+        let next = Place {
+            authority: row.origin.as_ref().map(ToString::to_string).or(known).unwrap_or_default(),
+            class: old.as_ref().map_or(Class::Once, |old| old.class),
+            used: seconds(row.stored).max(old.map_or(0, |old| old.used)),
+            size_bytes: row.size_bytes,
+        };
+        self.place(name, Some(&next))
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Result<(), IndexError> {
+        self.place(name, None)
+    }
+
+    /// An authority has shown that it has the bytes: where nobody was known to, they may go and come again from there.
+    pub(super) fn obtainable(&mut self, name: &str, authority: &str) -> Result<(), IndexError> {
+        match self.of(name)? {
+            Some(old) if old.authority.is_empty() => {
+                self.place(name, Some(&Place { authority: authority.to_owned(), ..old }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What lists others is a manifest. It came for someone who will need them: they count as used.
+    pub(super) fn is_manifest(
+        &mut self,
+        name: &str,
+        children: &[Digest],
+        listed: &impl ReadableTableOfRows,
+    ) -> Result<(), IndexError> {
+        let Some(old) = self.of(name)? else { return Ok(()) };
+        let used = old.used;
+        self.place(name, Some(&Place { class: Class::Manifest, ..old }))?;
+        for child in children {
+            self.visit(&child.to_string(), used, DEPTH - 1, listed)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a use of it and of all that it lists, where the last one is not young.
+    pub(super) fn visit(
+        &mut self,
+        name: &str,
+        at: u64,
+        depth: u8,
+        listed: &impl ReadableTableOfRows,
+    ) -> Result<(), IndexError> {
+        if let Some(old) = self.of(name)? {
+            if at < old.used.saturating_add(GRAIN) {
+                return Ok(());
+            }
+            self.place(name, Some(&Place { class: old.class.after_use(), used: at, ..old }))?;
+        }
+        if depth > 0 {
+            for child in listed.children(name)? {
+                self.visit(&child.to_string(), at, depth - 1, listed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes it out of the order, or marks it anew. `false` if it had been marked at that time or later already.
+    pub(super) fn pin(&mut self, name: &str, at: u64) -> Result<bool, IndexError> {
+        let before = self.pinned.insert(name, at)?.map(|before| before.value());
+        match before {
+            Some(before) if before >= at => {
+                self.pinned.insert(name, before)?;
+                Ok(false)
+            }
+            Some(_) => Ok(true),
+            None => {
+                if let Some(place) = self.of(name)? {
+                    self.order.remove((place.authority.as_str(), place.class.number(), place.used, name))?;
+                    self.add(PINNED_BYTES, place.size_bytes, 0)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Puts it back into the order if nothing has pinned it since.
+    pub(super) fn unpin(&mut self, name: &str, before: u64) -> Result<(), IndexError> {
+        if self.pinned_at(name)?.is_none_or(|at| at >= before) {
+            return Ok(());
+        }
+        self.pinned.remove(name)?;
+        if let Some(place) = self.of(name)? {
+            self.add(PINNED_BYTES, 0, place.size_bytes)?;
+            self.order.insert((place.authority.as_str(), place.class.number(), place.used, name), place.size_bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// What manifests list.
+pub(super) trait ReadableTableOfRows {
+    fn children(&self, name: &str) -> Result<Vec<Digest>, IndexError>;
+}
+
+impl<T: redb::ReadableTable<&'static str, &'static [u8]>> ReadableTableOfRows for T {
+    fn children(&self, name: &str) -> Result<Vec<Digest>, IndexError> {
+        let Some(row) = self.get(name)? else { return Ok(Vec::new()) };
+        serde_json::from_slice(row.value()).map_err(|_not_the_row| IndexError::BadRow)
+    }
+}
+
+/// Notes uses, each with what it lists.
+pub(super) fn note(to: &WriteTransaction, uses: &[Use]) -> Result<(), IndexError> {
+    let listed = to.open_table(CHILDREN)?;
+    let mut order = Order::open(to)?;
+    for Use { digest, at } in uses {
+        order.visit(&digest.to_string(), seconds(*at), DEPTH, &listed)?;
+    }
+    Ok(())
+}
+
+/// Their files are about to be removed.
+pub(super) fn mark_evicting(to: &WriteTransaction, digests: &[Digest]) -> Result<(), IndexError> {
+    let mut evicting = to.open_table(EVICTING)?;
+    for digest in digests {
+        evicting.insert(digest.to_string().as_str(), ())?;
+    }
+    Ok(())
+}
+
+/// Those of them that were still marked.
+pub(super) fn unmark_evicting(to: &WriteTransaction, digests: &[Digest]) -> Result<Vec<Digest>, IndexError> {
+    let mut evicting = to.open_table(EVICTING)?;
+    let mut marked = Vec::new();
+    for digest in digests {
+        if evicting.remove(digest.to_string().as_str())?.is_some() {
+            marked.push(*digest);
+        }
+    }
+    Ok(marked)
+}
+
+/// What an earlier process was removing when it ended.
+pub(super) fn evicting(from: &ReadTransaction) -> Result<Vec<Digest>, IndexError> {
+    let mut digests = Vec::new();
+    for entry in from.open_table(EVICTING)?.iter()? {
+        digests.push(entry?.0.value().parse().map_err(|_not_a_digest| IndexError::BadRow)?);
+    }
+    Ok(digests)
+}
+
+pub(super) fn look_at_all(from: &ReadTransaction) -> Result<(), IndexError> {
+    from.open_table(ORDER)?.first()?;
+    from.open_table(RECENCY)?.first()?;
+    from.open_table(PINNED)?.first()?;
+    from.open_table(EVICTING)?.first()?;
+    Ok(())
+}
+
+/// Makes the tables. Blobs of an index that knew no order are put into it.
+pub(super) fn create_all(to: &WriteTransaction) -> Result<(), IndexError> {
+    to.open_table(EVICTING)?;
+    let mut order = Order::open(to)?;
+    if order.recency.first()?.is_some() {
+        return Ok(());
+    }
+    let listed = to.open_table(CHILDREN)?;
+    for entry in to.open_table(BLOBS)?.iter()? {
+        let (name, row) = entry?;
+        let Ok(row) = serde_json::from_slice::<BlobRow>(row.value()) else { continue };
+        order.put(name.value(), &row)?;
+        order.is_manifest_if_listed(name.value(), &listed)?;
+    }
+    Ok(())
+}
+
+impl Order<'_> {
+    fn is_manifest_if_listed(
+        &mut self,
+        name: &str,
+        listed: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<(), IndexError> {
+        if listed.get(name)?.is_none() {
+            return Ok(());
+        }
+        match self.of(name)? {
+            Some(old) => self.place(name, Some(&Place { class: Class::Manifest, ..old })),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What goes when space is needed, and when nobody has used it for long (design §7).
+//!
+//! File first, row second, and a mark before both: a start finds what a crash left between them. What is pinned is not in
+//! the order at all; what has no upstream to come from again is not asked for; what is being filled or held is passed over.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::clock::Timestamp;
+use crate::index::{Change, Cold, Search};
+use crate::metrics::{ByAuthority, ByEviction};
+use crate::oci::{Authority, Digest, PinPattern};
+
+use super::Mirror;
+use super::hold::Holds;
+use super::pins::Pins;
+
+/// One step of eviction: blobs, and bytes.
+const STEP_BLOBS: usize = 64;
+const STEP_BYTES: u64 = 256 * 1024 * 1024;
+/// Between looks when nobody asks.
+const PAUSE: Duration = Duration::from_secs(30);
+/// An interrupted download is kept so long before it goes ahead of blobs.
+const LEFTOVER_PATIENCE: Duration = Duration::from_mins(10);
+
+/// What the configuration says of eviction, beside the limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EvictionSettings {
+    /// What was not used for so long goes, whatever space there is.
+    pub unused_for: Option<Duration>,
+    /// Never evicted, with all they reach.
+    pub pins: Vec<PinPattern>,
+    /// Parts of an upstream's `max_size` above which its content goes, and down to which. Percent.
+    pub marks: Marks,
+}
+
+/// Percent of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    pub high: u64,
+    pub low: u64,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { high: 95, low: 90 }
+    }
+}
+
+impl Marks {
+    /// Both, of a limit in bytes.
+    pub fn of(self, limit: u64) -> (u64, u64) {
+        (limit / 100 * self.high + limit % 100 * self.high / 100, limit / 100 * self.low + limit % 100 * self.low / 100)
+    }
+}
+
+pub(super) struct Eviction {
+    pub(super) settings: EvictionSettings,
+    /// One step at a time, whoever needs it.
+    pub(super) turn: Semaphore,
+    pub(super) holds: Holds,
+    pub(super) pins: Pins,
+}
+
+/// Why a blob goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    Space,
+    Quota,
+    Age,
+}
+
+impl Reason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Space => "space",
+            Self::Quota => "quota",
+            Self::Age => "age",
+        }
+    }
+}
+
+/// One reason to look, and its limits.
+enum Pass {
+    /// What was last used before.
+    Age(Timestamp),
+    Quota {
+        authority: Authority,
+        quota: u64,
+    },
+    Space,
+}
+
+impl Pass {
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::Age(_) => Reason::Age,
+            Self::Quota { .. } => Reason::Quota,
+            Self::Space => Reason::Space,
+        }
+    }
+}
+
+/// What should go.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) reason: Reason,
+    pub(super) bytes: u64,
+    pub(super) authorities: Vec<String>,
+    pub(super) unused_since: Option<Timestamp>,
+}
+
+impl Eviction {
+    pub(super) fn new(settings: EvictionSettings, now: Timestamp) -> Self {
+        let pins = Pins::new(settings.pins.clone(), now);
+        Self { settings, turn: Semaphore::new(1), holds: Holds::default(), pins }
+    }
+}
+
+impl Mirror {
+    /// Evicts in the background, in small steps, until the mirror stops.
+    pub async fn evict_for_ever(self: Arc<Self>) {
+        let work = async {
+            self.refresh_pins().await;
+            loop {
+                tokio::select! {
+                    () = self.store.pressed() => {}
+                    () = self.recency.filled() => {}
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+                self.evict_now().await;
+                self.refresh_pins_if_due().await;
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+
+    /// Writes down what was used, and evicts down to the low marks.
+    pub async fn evict_now(&self) {
+        self.write_uses().await;
+        self.reconcile().await;
+        self.note_leftovers().await;
+        if !self.eviction.pins.are_known() {
+            return;
+        }
+        if let Some(unused_for) = self.eviction.settings.unused_for {
+            self.evict_until_done(&Pass::Age(self.clock.now().before(unused_for))).await;
+        }
+        for (authority, member) in self.configured_members() {
+            if let Some(quota) = member.policy.max_size.filter(|_| !member.policy.offline) {
+                self.evict_until_done(&Pass::Quota { authority, quota }).await;
+            }
+        }
+        self.evict_until_done(&Pass::Space).await;
+        self.show_usage().await;
+    }
+
+    /// Steps until nothing is left to do, or nothing may go. Pauses as long as it works, so that hits do not wait behind it.
+    async fn evict_until_done(&self, pass: &Pass) {
+        let (mut bytes, mut blobs) = (0, 0);
+        while let Some(wanted) = self.wanted(pass, blobs > 0).await {
+            let began = Instant::now();
+            let Ok(turn) = self.eviction.turn.acquire().await else { break };
+            let step = self.evict_step(wanted).await;
+            drop(turn);
+            if step.blobs == 0 {
+                break;
+            }
+            bytes += step.bytes;
+            blobs += step.blobs;
+            tokio::time::sleep(began.elapsed()).await;
+        }
+        if blobs > 0 {
+            tracing::info!(blobs, bytes, reason = pass.reason().name(), "evicted");
+        }
+    }
+
+    /// What is left to do of a pass, which goes on down to the low mark once it has `begun`.
+    async fn wanted(&self, pass: &Pass, begun: bool) -> Option<Wanted> {
+        let (bytes, authorities, unused_since) = match pass {
+            Pass::Age(since) => (u64::MAX, self.evictable().await, Some(*since)),
+            Pass::Quota { authority, quota } => {
+                let (high, low) = self.eviction.settings.marks.of(*quota);
+                let used = self.bytes_of(authority).await;
+                let surplus = if used > if begun { low } else { high } { used - low } else { 0 };
+                (surplus, vec![authority.to_string()], None)
+            }
+            Pass::Space => (self.store.surplus(begun), self.evictable().await, None),
+        };
+        (bytes > 0).then_some(Wanted { reason: pass.reason(), bytes, authorities, unused_since })
+    }
+
+    /// One step. To be called by whoever has the turn.
+    pub(super) async fn evict_step(&self, wanted: Wanted) -> Step {
+        let Wanted { reason, bytes, authorities, unused_since } = wanted;
+        let mut except = self.flights.digests();
+        except.extend(self.eviction.holds.digests());
+        let search = Search {
+            now: self.clock.now(),
+            authorities,
+            unused_since,
+            except,
+            bytes: bytes.min(STEP_BYTES),
+            blobs: STEP_BLOBS,
+        };
+        match self.index.coldest(search).await {
+            Ok(cold) if !cold.is_empty() => self.evict(cold, reason).await,
+            Ok(_) => Step::default(),
+            Err(err) => {
+                tracing::warn!(%err, "nothing can be evicted: the index does not say what is cold");
+                Step::default()
+            }
+        }
+    }
+
+    async fn evict(&self, cold: Vec<Cold>, reason: Reason) -> Step {
+        let digests: Vec<Digest> = cold.iter().map(|cold| cold.digest).collect();
+        // On a full disk the mark may not be written; space is what cures that. Without it, a crash leaves rows without
+        // files, which are misses.
+        let _unmarked = self.index.apply_durably(vec![Change::BeginEviction(digests.clone())]).await;
+        // What began since is passed over.
+        let mut except = self.flights.digests();
+        except.extend(self.eviction.holds.digests());
+        let (spared, going): (Vec<Digest>, Vec<Digest>) =
+            digests.into_iter().partition(|digest| except.contains(digest));
+        let evicted = match self.store.evict(going).await {
+            Ok(evicted) => evicted,
+            Err(err) => {
+                // The marks stay: the next start looks at them.
+                tracing::warn!(%err, "evicting failed; the disk does not answer as it should");
+                return Step::default();
+            }
+        };
+        let mut gone = HashSet::new();
+        let mut stays = spared;
+        for evicted in evicted {
+            match evicted.gone {
+                Ok(()) => {
+                    self.forget_everywhere(evicted.digest);
+                    gone.insert(evicted.digest);
+                }
+                Err(err) => {
+                    tracing::warn!(digest = %evicted.digest, %err, "a blob cannot be evicted");
+                    stays.push(evicted.digest);
+                }
+            }
+        }
+        let _lost = self
+            .index
+            .apply(vec![
+                Change::EndEviction { digests: gone.iter().copied().collect(), gone: true },
+                Change::EndEviction { digests: stays, gone: false },
+            ])
+            .await;
+        let mut step = Step::default();
+        for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| gone.contains(&cold.digest)) {
+            step.blobs += 1;
+            step.bytes += size_bytes;
+            let labels = ByEviction { authority: self.label_of(&authority), reason: reason.name() };
+            self.metrics.evicted_blobs.get_or_create(&labels).inc();
+            self.metrics.evicted_bytes.get_or_create(&labels).inc_by(size_bytes);
+        }
+        self.show_stored();
+        step
+    }
+
+    /// Whose content may go: what is there from an upstream that can be asked again.
+    pub(super) async fn evictable(&self) -> Vec<String> {
+        let stored = self.index.stored_by_authority().await.unwrap_or_default();
+        stored.into_iter().map(|(authority, _)| authority).filter(|name| self.can_come_again(name)).collect()
+    }
+
+    /// Nobody is known to have what was imported or what an index that was lost knew, and an upstream that is offline or
+    /// not configured any more is not asked: that may be the last copy.
+    pub(super) fn can_come_again(&self, authority: &str) -> bool {
+        let member = authority.parse().ok().and_then(|authority| self.member(&authority));
+        member.is_some_and(|member| !member.policy.offline)
+    }
+
+    /// What an authority takes of its quota.
+    pub(super) async fn bytes_of(&self, authority: &Authority) -> u64 {
+        let uncounted = self.store.uncounted_bytes(authority);
+        self.index.stored_by(authority.as_str()).await.unwrap_or(0).saturating_add(uncounted)
+    }
+
+    /// Interrupted downloads that nobody went on with go first, if something has to go.
+    async fn note_leftovers(&self) {
+        let now = self.clock.now().as_millis();
+        let patience = u64::try_from(LEFTOVER_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+        // None is idle since ever: this only notes that they have been seen.
+        let idle_since = if self.store.surplus(false) > 0 { now.saturating_sub(patience) } else { 0 };
+        self.store.drop_leftovers(now, idle_since).await;
+    }
+
+    /// The index counts with each row; where nothing is on its way, it is right.
+    pub(super) async fn reconcile(&self) {
+        // Between a file and its row, an eviction is at work: then it is left to the next time.
+        let Ok(_turn) = self.eviction.turn.try_acquire() else { return };
+        let Some(moment) = self.store.moment() else { return };
+        if let Ok(stored) = self.index.stored_bytes().await {
+            self.store.settle(moment, stored);
+            self.show_stored();
+        }
+    }
+
+    /// Drops what memory has of a blob whose file has gone.
+    pub(super) fn forget_everywhere(&self, digest: Digest) {
+        self.forget_hot(digest);
+    }
+
+    fn label_of(&self, authority: &str) -> String {
+        authority.parse().map_or_else(|_nobody| "unknown".to_owned(), |authority| self.label(&authority))
+    }
+
+    async fn show_usage(&self) {
+        let mut by_label: HashMap<String, u64> = HashMap::new();
+        for (authority, bytes) in self.index.stored_by_authority().await.unwrap_or_default() {
+            *by_label.entry(self.label_of(&authority)).or_default() += bytes;
+        }
+        self.metrics.used_bytes.clear();
+        for (authority, bytes) in by_label {
+            self.metrics.used_bytes.get_or_create(&ByAuthority { authority }).set(bytes);
+        }
+        if let Ok(pinned) = self.index.pinned_bytes().await {
+            self.metrics.pinned_bytes.set(pinned);
+        }
+        self.show_stored();
+    }
+}
+
+/// What one step did.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Step {
+    pub(super) blobs: u64,
+    pub(super) bytes: u64,
+}

@@ -1,0 +1,114 @@
+//! Room for a fill, before its first byte: within the limits, else by evicting, else not at all.
+
+use std::time::Duration;
+
+use crate::metrics::ByAuthority;
+use crate::oci::Authority;
+use crate::store::{CommitError, Ingest};
+
+use super::evict::{Reason, Wanted};
+use super::{Member, Mirror};
+
+/// Longest that a fill waits for others to go. Its reader waits for as long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Mirror {
+    /// Sets space aside for a blob of `size_bytes`, evicting what is colder if it must.
+    pub(super) async fn reserve(
+        &self,
+        ingest: &mut Ingest,
+        member: &Member,
+        size_bytes: u64,
+    ) -> Result<(), CommitError> {
+        let reserved = match self.reserve_now(ingest, member, size_bytes).await {
+            Err(CommitError::NoSpace(_)) => {
+                let evicting = self.reserve_by_evicting(ingest, member, size_bytes);
+                let late = |_elapsed| Err(CommitError::NoSpace(size_bytes));
+                tokio::time::timeout(PATIENCE, evicting).await.unwrap_or_else(late)
+            }
+            reserved => reserved,
+        };
+        if matches!(reserved, Err(CommitError::NoSpace(_))) {
+            ingest.release();
+            self.metrics.reservations_refused.get_or_create(&ByAuthority::of(member.name())).inc();
+        }
+        reserved
+    }
+
+    async fn reserve_now(&self, ingest: &mut Ingest, member: &Member, size_bytes: u64) -> Result<(), CommitError> {
+        ingest.reserve(size_bytes).await?;
+        if let Some(quota) = member.policy.max_size
+            && self.bytes_of(member.upstream.authority()).await > quota
+        {
+            ingest.release();
+            return Err(CommitError::NoSpace(size_bytes));
+        }
+        Ok(())
+    }
+
+    async fn reserve_by_evicting(
+        &self,
+        ingest: &mut Ingest,
+        member: &Member,
+        size_bytes: u64,
+    ) -> Result<(), CommitError> {
+        let refused = || Err(CommitError::NoSpace(size_bytes));
+        if !self.could_fit(member, size_bytes) {
+            return refused();
+        }
+        self.eviction.pins.known().await;
+        let Ok(_turn) = self.eviction.turn.acquire().await else { return refused() };
+        self.write_uses().await;
+        loop {
+            match self.reserve_now(ingest, member, size_bytes).await {
+                Err(CommitError::NoSpace(_)) => {}
+                reserved => return reserved,
+            }
+            if !self.make_room(member.upstream.authority(), member.policy.max_size, size_bytes).await {
+                return refused();
+            }
+        }
+    }
+
+    /// The same for a manifest, which the store reserves for by itself. `true` if there may be room now.
+    pub(super) async fn make_room_for_manifest(&self, member: &Member, size_bytes: u64) -> bool {
+        let evicting = async {
+            self.eviction.pins.known().await;
+            let _turn = self.eviction.turn.acquire().await;
+            self.make_room(member.upstream.authority(), None, size_bytes).await
+        };
+        let made =
+            self.could_fit(member, size_bytes) && tokio::time::timeout(PATIENCE, evicting).await.unwrap_or(false);
+        if !made {
+            self.metrics.reservations_refused.get_or_create(&ByAuthority::of(member.name())).inc();
+        }
+        made
+    }
+
+    /// Whether it would fit were all else gone: nothing is evicted for what will not.
+    fn could_fit(&self, member: &Member, size_bytes: u64) -> bool {
+        self.store.could_fit(size_bytes) && member.policy.max_size.is_none_or(|quota| size_bytes <= quota)
+    }
+
+    /// Evicts one step of what stands in the way. `false` if nothing may go.
+    async fn make_room(&self, authority: &Authority, quota: Option<u64>, size_bytes: u64) -> bool {
+        let now = self.clock.now().as_millis();
+        let of_authority = self.bytes_of(authority).await.saturating_add(size_bytes);
+        let over_quota = quota.map_or(0, |quota| of_authority.saturating_sub(quota));
+        let (reason, bytes, authorities) = if over_quota > 0 {
+            let own = authority.to_string();
+            let authorities = if self.can_come_again(&own) { vec![own] } else { Vec::new() };
+            (Reason::Quota, over_quota, authorities)
+        } else {
+            (Reason::Space, self.store.shortage(size_bytes), self.evictable().await)
+        };
+        // Whoever reserved or left in between may have changed everything: the caller looks again.
+        if bytes == 0 {
+            tokio::task::yield_now().await;
+            return true;
+        }
+        let step = self.evict_step(Wanted { reason, bytes, authorities, unused_since: None }).await;
+        // Of interrupted downloads only a promise is lost.
+        step.blobs > 0 || self.store.drop_leftovers(now, now).await > 0
+    }
+}

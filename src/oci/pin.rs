@@ -1,0 +1,115 @@
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Authority, Repository, RepositoryPattern};
+
+/// What is never evicted: a glob over `authority/repository`, or `authority/repository:tag`. `*` stays within one part,
+/// `**` spans parts.
+#[derive(Clone)]
+pub struct PinPattern {
+    text: String,
+    authority: glob::Pattern,
+    repositories: RepositoryPattern,
+    tag: Option<glob::Pattern>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a pin is `authority/repository` or `authority/repository:tag`, with globs, as in \"docker.io/library/**\"")]
+pub struct InvalidPin;
+
+impl PinPattern {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it names what this repository holds, or, with a tag of its own, what this tag points to.
+    pub fn matches(&self, authority: &Authority, repository: &Repository, tag: Option<&str>) -> bool {
+        self.authority.matches(authority.as_str())
+            && self.repositories.matches(repository)
+            && match (&self.tag, tag) {
+                (None, _) => true,
+                (Some(pattern), Some(tag)) => pattern.matches(tag),
+                (Some(_), None) => false,
+            }
+    }
+}
+
+impl FromStr for PinPattern {
+    type Err = InvalidPin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPin> {
+        let (authority, rest) = text.split_once('/').ok_or(InvalidPin)?;
+        let (repositories, tag) = match rest.rsplit_once(':') {
+            Some((repositories, tag)) => (repositories, Some(tag)),
+            None => (rest, None),
+        };
+        let is_empty = authority.is_empty() || repositories.is_empty() || tag.is_some_and(str::is_empty);
+        if is_empty || text.contains('@') {
+            return Err(InvalidPin);
+        }
+        let glob = |text: &str| glob::Pattern::new(text).map_err(|_not_a_glob| InvalidPin);
+        Ok(Self {
+            text: text.to_owned(),
+            authority: glob(&authority.to_ascii_lowercase())?,
+            repositories: RepositoryPattern::parse(repositories).map_err(|_not_a_glob| InvalidPin)?,
+            tag: tag.map(glob).transpose()?,
+        })
+    }
+}
+
+impl serde::Serialize for PinPattern {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for PinPattern {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Debug for PinPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.text)
+    }
+}
+
+impl fmt::Display for PinPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl PartialEq for PinPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for PinPattern {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pin: &str, authority: &str, repository: &str, tag: Option<&str>) -> bool {
+        let pin: PinPattern = pin.parse().unwrap();
+        pin.matches(&authority.parse().unwrap(), &repository.parse().unwrap(), tag)
+    }
+
+    #[test]
+    fn a_pin_names_repositories_and_perhaps_tags() {
+        assert!(matches("docker.io/library/**", "docker.io", "library/nginx", None));
+        assert!(matches("docker.io/library/**", "docker.io", "library/nginx", Some("1")));
+        assert!(matches("quay.io/org/app:v1*", "quay.io", "org/app", Some("v1.2")));
+        assert!(matches("registry.corp:5000/app", "registry.corp:5000", "app", Some("x")));
+        assert!(matches("*/**:stable", "a.test", "b/c", Some("stable")));
+        assert!(!matches("quay.io/org/app:v1*", "quay.io", "org/app", Some("v2")));
+        assert!(!matches("quay.io/org/app:v1*", "quay.io", "org/app", None));
+        assert!(!matches("docker.io/library/*", "quay.io", "library/nginx", None));
+        for wrong in ["", "docker.io", "/x", "docker.io/", "docker.io/x:", "docker.io/a**b", "a/b@sha256:0"] {
+            assert!(wrong.parse::<PinPattern>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Removing what was chosen to go, and what nobody goes on with.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::oci::Digest;
+
+use super::{Store, layout, off_runtime};
+
+/// What became of a blob that was to go.
+#[derive(Debug)]
+pub struct Evicted {
+    pub digest: Digest,
+    /// Its file is gone. Otherwise it stays where it was.
+    pub gone: io::Result<()>,
+    /// Bytes that the disk has back already; the rest comes when the last reader closes the file.
+    pub freed_bytes: u64,
+}
+
+impl Store {
+    /// Removes the files of these blobs, and syncs: what is gone then stays gone.
+    pub async fn evict(&self, digests: Vec<Digest>) -> io::Result<Vec<Evicted>> {
+        let (layout, space, held) = (self.layout.clone(), Arc::clone(&self.space), Arc::clone(&self.held));
+        off_runtime(move || {
+            let mut shards = HashSet::new();
+            let mut evicted = Vec::with_capacity(digests.len());
+            for digest in digests {
+                let path = layout.blob(digest);
+                let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                let (gone, freed_bytes) = match std::fs::remove_file(&path) {
+                    Ok(()) => {
+                        let lingers = held.removed(digest, size_bytes);
+                        space.forget_stored(size_bytes);
+                        shards.extend(path.parent().map(PathBuf::from));
+                        (Ok(()), if lingers { 0 } else { size_bytes })
+                    }
+                    Err(err) if err.kind() == io::ErrorKind::NotFound => (Ok(()), 0),
+                    Err(err) => (Err(err), 0),
+                };
+                evicted.push(Evicted { digest, gone, freed_bytes });
+            }
+            for shard in shards {
+                layout::sync_dir(&shard)?;
+            }
+            Ok(evicted)
+        })
+        .await
+    }
+
+    /// Removes partial files that no fill has worked on since `idle_since`, by the clock that says it is `now`
+    /// (milliseconds); gives their bytes.
+    pub async fn drop_leftovers(&self, now: u64, idle_since: u64) -> u64 {
+        let mut freed_bytes = 0;
+        for partial in self.space.idle_leftovers(now, idle_since) {
+            // A fill may be about to go on with it.
+            let Some(claim) = self.claims.try_take(&partial) else { continue };
+            let path = partial.clone();
+            let removed = off_runtime(move || {
+                let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                layout::remove_if_there(&layout::sidecar(&path))?;
+                layout::remove_if_there(&path)?;
+                Ok(size_bytes)
+            });
+            match removed.await {
+                Ok(size_bytes) => {
+                    self.space.take_over(&partial);
+                    freed_bytes += size_bytes;
+                }
+                Err(err) => tracing::warn!(path = %partial.display(), %err, "an old partial file cannot be removed"),
+            }
+            drop(claim);
+        }
+        freed_bytes
+    }
+
+    /// Whether the blob's file is there. Blocking; for start-up.
+    pub fn is_there(&self, digest: Digest) -> bool {
+        self.layout.blob(digest).exists()
+    }
+
+    /// Whether somebody has the stored file open.
+    pub fn is_read(&self, digest: Digest) -> bool {
+        self.held.is_held(digest)
+    }
+}

@@ -1,0 +1,104 @@
+//! What is pinned stays, with everything it reaches.
+
+use super::*;
+use crate::support::image::{self, Image};
+
+const SMALL: &str = "max_size = \"5MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\"";
+
+fn all_of(image: &Image) -> Vec<String> {
+    let own = std::iter::once(image.digest.clone()).chain(image.blobs.iter().map(|blob| blob.digest.clone()));
+    own.chain(image.children.iter().flat_map(all_of)).collect()
+}
+
+fn is_whole(mirror: &Mirror, image: &Image) -> bool {
+    all_of(image).iter().all(|digest| has_file(mirror, digest))
+}
+
+async fn pull_index(mirror: &Mirror, tag: &str, index: &Image) {
+    let client = mirror.client();
+    assert_eq!(client.get(&format!("/v2/{APP}/manifests/{tag}")).await.status, 200);
+    for child in &index.children {
+        mirror.pull_whole(APP, &child.digest).await;
+    }
+    eventually("all is stored", || is_whole(mirror, index)).await;
+}
+
+#[tokio::test]
+async fn a_pinned_tag_keeps_its_index_its_images_and_their_layers() {
+    let upstream = Upstream::start().await;
+    let images = [image::image(&[blob(MIB, 1)]), image::image(&[blob(MIB, 2)])];
+    let pinned = image::index(&[&images[0], &images[1]]);
+    let other = image::image(&[blob(MIB, 3)]);
+    upstream.publish(APP, "v1.0", &pinned);
+    upstream.publish(APP, "v2.0", &other);
+    let digests = mebibytes(&upstream, 100..110);
+    let pins = format!("{SMALL}\npins = [\"docker.io/library/app:v1*\"]");
+    let mirror = bounded(&upstream, &pins).start().await;
+    pull_index(&mirror, "v1.0", &pinned).await;
+    mirror.pull_whole(APP, "v2.0").await;
+    mirror.advance(Duration::from_mins(10));
+    pull_all(&mirror, &digests).await;
+    assert!(is_whole(&mirror, &pinned), "pinned, though unused for longest");
+    assert!(!has_file(&mirror, &other.layers()[0].digest), "another tag of the same repository");
+    assert_eq!(counted(&mirror, "roadstead_uncached_streams_total{authority=\"docker.io\"}"), 0);
+}
+
+#[tokio::test]
+async fn a_pinned_repository_keeps_what_refers_to_its_images() {
+    let upstream = Upstream::start().await;
+    let pinned = image::image(&[blob(MIB, 1)]);
+    let signature = image::artifact(&pinned, "application/test.signature", blob(1000, 2));
+    upstream.publish(APP, "v1", &pinned);
+    upstream.put_referrer(APP, &signature);
+    upstream.tag(APP, "signature", &signature.digest);
+    let digests = mebibytes(&upstream, 100..110);
+    let pins = format!("{SMALL}\npins = [\"docker.io/library/app:v1\"]");
+    let mirror = bounded(&upstream, &pins).start().await;
+    mirror.pull_whole(APP, "v1").await;
+    mirror.pull_whole(APP, "signature").await;
+    mirror.advance(Duration::from_mins(10));
+    pull_all(&mirror, &digests).await;
+    assert!(is_whole(&mirror, &pinned) && has_file(&mirror, &signature.layers()[0].digest));
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_takes_its_pin_with_it_and_a_pin_that_is_taken_back_keeps_nothing() {
+    let upstream = Upstream::start().await;
+    let (old, new) = (image::image(&[blob(MIB, 1)]), image::image(&[blob(MIB, 2)]));
+    upstream.publish(APP, "v1", &old);
+    let digests = mebibytes(&upstream, 100..130);
+    let pins = format!("{SMALL}\npins = [\"docker.io/library/app:v1\"]");
+    let mirror = bounded(&upstream, &pins).start().await;
+    mirror.pull_whole(APP, "v1").await;
+    upstream.publish(APP, "v1", &new);
+    mirror.advance(Duration::from_hours(2));
+    mirror.pull_whole(APP, "v1").await;
+    // A start makes all marks anew.
+    let stopped = mirror.stop().await;
+    let toml = upstream_named("docker.io", &upstream, "tag_ttl = \"1h\"");
+    let mirror = stopped.start_in(&pins, toml.clone()).await;
+    mirror.advance(Duration::from_hours(48));
+    pull_all(&mirror, &digests[..10]).await;
+    assert!(!has_file(&mirror, &old.layers()[0].digest), "the old one");
+    assert!(is_whole(&mirror, &new), "the new one");
+    let mirror = mirror.stop().await.start_in(SMALL, toml).await;
+    mirror.advance(Duration::from_hours(48));
+    pull_all(&mirror, &digests[10..]).await;
+    assert!(!has_file(&mirror, &new.layers()[0].digest));
+}
+
+/// What was pulled before anybody thought of pinning it.
+#[tokio::test]
+async fn a_new_pin_keeps_what_is_held_already() {
+    let upstream = Upstream::start().await;
+    let image = image::image(&[blob(MIB, 1)]);
+    upstream.publish(APP, "v1", &image);
+    let digests = mebibytes(&upstream, 100..110);
+    let mirror = bounded(&upstream, SMALL).start().await;
+    mirror.pull_whole(APP, "v1").await;
+    let toml = upstream_named("docker.io", &upstream, "tag_ttl = \"1h\"");
+    let pins = format!("{SMALL}\npins = [\"docker.io/library/**\"]");
+    let mirror = mirror.stop().await.start_in(&pins, toml).await;
+    pull_all(&mirror, &digests).await;
+    assert!(is_whole(&mirror, &image));
+}
