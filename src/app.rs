@@ -77,8 +77,15 @@ impl App {
             tasks: tasks.clone(),
             via: Arc::clone(&via),
         };
-        let mirror =
-            Arc::new(Mirror::new(config.namespaces, config.upstreams, store, index, around, stop_fills.clone())?);
+        let mirror = Arc::new(Mirror::new(
+            config.namespaces,
+            config.upstreams,
+            store,
+            index,
+            config.fills,
+            around,
+            stop_fills.clone(),
+        )?);
         mirror.recover(opened).await?;
         let admin_listen = config.server.admin_listen;
         let listeners = Listeners::bind(&config.server.listeners, admin_listen).await?;

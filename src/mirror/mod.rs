@@ -13,6 +13,8 @@
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
 mod blobs;
+mod connection;
+mod crew;
 mod download;
 mod fill;
 mod flight;
@@ -25,11 +27,15 @@ mod namespace;
 mod negative;
 mod outcome;
 mod policy;
+mod queue;
 mod reader;
 mod referrers;
+mod segments;
 mod start;
 mod tag_list;
 mod tags;
+mod width;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +50,7 @@ pub use grants::UNUSED_DAYS;
 pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
 pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
+pub use queue::FillLimits;
 pub use reader::{BlobReader, BlobSource, FillSource, UncachedSource};
 pub use referrers::has_artifact_type;
 pub use start::{MemberKey, MemberSettings, RecoveryError};
@@ -60,6 +67,7 @@ use crate::upstream::Upstream;
 use flight::Flights;
 use manifests::Manifest;
 use negative::Negatives;
+use queue::Queue;
 use start::Members;
 
 /// The whole mirror, shared by all requests.
@@ -75,6 +83,8 @@ pub struct Mirror {
     /// Set when fills must end now.
     stopping: CancellationToken,
     flights: Flights,
+    /// Fills that run and that wait.
+    queue: Queue,
     checks: Coalesce<(Scope, Tag), Result<tags::Checked, PullError>>,
     manifests: Coalesce<(Scope, Reference), Result<(Manifest, Outcome), PullError>>,
     proofs: Coalesce<(Scope, Digest), Result<(), PullError>>,

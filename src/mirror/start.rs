@@ -15,7 +15,7 @@ use crate::store::{Found, Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
 
 use super::negative::negatives;
-use super::{Member, Mirror, Namespaces, Policy};
+use super::{FillLimits, Member, Mirror, Namespaces, Policy};
 
 /// Manifests kept in memory. Bytes.
 const HOT_BYTES: u64 = 64 * 1024 * 1024;
@@ -69,6 +69,7 @@ impl Mirror {
         members: Vec<MemberSettings>,
         store: Store,
         index: Index,
+        fills: FillLimits,
         around: Surroundings,
         stopping: CancellationToken,
     ) -> Result<Self, RecoveryError> {
@@ -83,6 +84,7 @@ impl Mirror {
             index,
             stopping,
             flights: super::Flights::default(),
+            queue: super::Queue::new(fills),
             checks: Coalesce::new(tasks.clone()),
             manifests: Coalesce::new(tasks.clone()),
             proofs: Coalesce::new(tasks.clone()),

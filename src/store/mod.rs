@@ -12,11 +12,13 @@
 //! async runtime.
 
 mod claim;
+mod hashing;
 mod ingest;
 mod layout;
 mod lock;
 mod recovery;
 mod space;
+mod writer;
 
 use std::fs::File;
 use std::io;
@@ -26,9 +28,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use hashing::Hashing;
 pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
 pub use space::{Reservation, SpaceLimits};
+pub use writer::Writer;
 
 use crate::oci::{Authority, Digest, Hasher};
 

@@ -19,12 +19,14 @@ mod link;
 mod lists;
 mod lockout;
 mod manifests;
+mod parts;
 mod settings;
 mod tls;
 mod token;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
@@ -38,6 +40,7 @@ pub use guard::is_public;
 pub use link::next_page_query;
 pub use lists::{ReferrersPage, TagsPage};
 pub use manifests::{FetchedManifest, ManifestHead};
+pub use parts::SpareConnection;
 pub use settings::{
     ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
 };
@@ -66,12 +69,16 @@ pub struct Upstream {
     endpoints: Vec<Arc<Endpoint>>,
     clients: Arc<Clients>,
     auth: Arc<Auth>,
-    /// Downloads of blobs at one time.
+    /// Connections of downloads.
     downloads: Arc<Semaphore>,
+    /// Connections of what is passed through without being stored: a slow client holds one for as long as it reads.
+    passing: Arc<Semaphore>,
     /// Other questions at one time: work outlives the clients that asked for it, so their number is no bound.
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
     distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
+    /// It has told how many pulls are left.
+    rations: Arc<AtomicBool>,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
@@ -127,8 +134,10 @@ impl Upstream {
             clients,
             auth: Arc::new(auth),
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
+            passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             distrusted: Arc::default(),
+            rations: Arc::default(),
             via: Arc::clone(&around.via),
             clock,
             metrics: around.metrics.clone(),
@@ -148,6 +157,11 @@ impl Upstream {
 
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
+    }
+
+    /// Whether it is known to count pulls.
+    pub fn rations(&self) -> bool {
+        self.rations.load(Ordering::Relaxed)
     }
 
     /// The latest moment at which an answer that nobody holds a copy of may begin.

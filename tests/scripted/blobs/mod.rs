@@ -14,6 +14,7 @@ mod ranges;
 mod readers;
 mod restart;
 mod resume;
+mod segments;
 mod sizes;
 mod storage;
 mod tail;

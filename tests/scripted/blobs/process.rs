@@ -20,7 +20,7 @@ impl Process {
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n[storage]\npath = \"{}\"\n{}",
             directory.join("data").display(),
-            super::one(upstream, ""),
+            super::one(upstream, "segments = 1"),
         );
         std::fs::write(&config, toml).unwrap();
         let mut serve = Command::new(env!("CARGO_BIN_EXE_roadstead"));
