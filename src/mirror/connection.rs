@@ -73,10 +73,8 @@ impl Work<'_> {
             if writing.is_none()
                 && let Some(ended) = ended.take()
             {
-                return Ok(match ended {
-                    Ended::Whole(_) => Ended::Whole(place.position),
-                    ended => ended,
-                });
+                let is_whole = matches!(ended, Ended::Whole(_));
+                return Ok(if is_whole { Ended::Whole(place.position) } else { ended });
             }
             let written = async {
                 match &mut writing {

@@ -142,7 +142,19 @@ impl Work<'_> {
                         Report::Rationed
                     }
                     Failure::RangeNotThere | Failure::Refused(_) => Report::Useless,
-                    _ => Report::Broken,
+                    Failure::NotFound
+                    | Failure::DeniedAnonymous
+                    | Failure::DeniedCredentials
+                    | Failure::LockedOut
+                    | Failure::Unreachable(_)
+                    | Failure::Timeout(_)
+                    | Failure::UnexpectedStatus(_)
+                    | Failure::Broken(_)
+                    | Failure::TooLarge { .. }
+                    | Failure::HeadRefused
+                    | Failure::BadDigest
+                    | Failure::Offline
+                    | Failure::NoDescriptors => Report::Broken,
                 };
             }
         };

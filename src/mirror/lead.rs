@@ -154,10 +154,33 @@ impl Mirror {
     }
 
     async fn begin(self: &Arc<Self>, member: &Member, scope: &Scope, fill: &Fill, is_first: bool) -> Result<(), Stop> {
-        let (ingest, left, known_size) = if is_first {
-            self.store.resume(&scope.authority, fill.digest).await?
+        let resumes = is_first && self.store.has_leftover(&scope.authority, fill.digest);
+        let (ingest, left, known_size, opened) = if resumes {
+            let (ingest, left, known_size) = self.store.resume(&scope.authority, fill.digest).await?;
+            (ingest, left, known_size, None)
         } else {
-            (self.store.begin(&scope.authority, fill.digest).await?, 0, None)
+            // Neither waits for the other: the file is there when the answer comes.
+            let upstream = &member.upstream;
+            let open = upstream.open_blob(&scope.repository, fill.digest, (0, None), None, upstream.patience());
+            let open = async {
+                tokio::select! {
+                    opened = open => opened.map_err(Stop::from),
+                    () = self.stopping.cancelled() => {
+                        Err(Stop::Keep(PullError::Internal(format!("{} is shutting down", scope.authority))))
+                    }
+                }
+            };
+            let (ingest, opened) = tokio::join!(self.store.begin(&scope.authority, fill.digest), Box::pin(open));
+            let ingest = ingest?;
+            match opened {
+                Ok(opened) => (ingest, 0, None, Some(opened)),
+                Err(stop) => {
+                    if let Err(err) = ingest.discard().await {
+                        tracing::warn!(digest = %fill.digest, %err, "a partial file could not be put in order");
+                    }
+                    return Err(stop);
+                }
+            }
         };
         let mut beginning = Beginning {
             mirror: self,
@@ -175,7 +198,7 @@ impl Mirror {
             endpoints: Vec::new(),
         };
         fill.opening(beginning.ingest.file());
-        match Box::pin(beginning.download(None)).await {
+        match Box::pin(beginning.download(opened)).await {
             Ok(()) => beginning.finish().await,
             Err(stop) => {
                 let stop = if matches!(stop, Stop::Lied) { beginning.lied() } else { stop };

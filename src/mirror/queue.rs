@@ -118,12 +118,11 @@ impl Queue {
                 return Turn::Full;
             }
             let (sender, place) = oneshot::channel();
-            match line.and_then(|at| state.waiting.get_mut(at)) {
-                Some(line) => line.waiting.push_back(sender),
-                None => {
-                    let waiting = VecDeque::from([sender]);
-                    state.waiting.push_back(Line { authority: authority.clone(), most, waiting });
-                }
+            if let Some(line) = line.and_then(|at| state.waiting.get_mut(at)) {
+                line.waiting.push_back(sender);
+            } else {
+                let waiting = VecDeque::from([sender]);
+                state.waiting.push_back(Line { authority: authority.clone(), most, waiting });
             }
             Turn::Later(place)
         })

@@ -155,8 +155,7 @@ impl Mirror {
         }
     }
 
-    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing, and where
-    /// nothing is held that HEAD could spare, unless the upstream rations what is fetched.
+    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing.
     async fn ask_for_tag(
         self: &Arc<Self>,
         member: &Arc<Member>,
@@ -171,11 +170,6 @@ impl Mirror {
             None => upstream.patience(),
         };
         let by_tag = Reference::Tag(tag.clone());
-        if copy.is_none() && !upstream.rations() {
-            let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
-            let manifest = self.keep_manifest(member, scope, Self::digest_of(&fetched), &fetched).await?;
-            return Ok((manifest, Outcome::Fill));
-        }
         let head = upstream.head_manifest(&scope.repository, &by_tag, deadline).await;
         let head_refused = match head {
             Ok(head) => {

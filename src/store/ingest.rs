@@ -69,6 +69,11 @@ impl Store {
         Ok(self.ingest(digest, partial, claim, file))
     }
 
+    /// Whether an interrupted fill has left something to go on with. Touches no disk.
+    pub fn has_leftover(&self, authority: &Authority, digest: Digest) -> bool {
+        self.space.has_leftover(&self.layout.partial(authority, digest))
+    }
+
     /// Starts from what an interrupted fill left, if anything. Gives the number of its bytes, which have to be hashed
     /// again, and the blob's size as it was known then.
     pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {

@@ -55,6 +55,10 @@ impl Space {
         self.partial.fetch_sub(before, Ordering::Relaxed);
     }
 
+    pub(super) fn has_leftover(&self, partial: &Path) -> bool {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(partial)
+    }
+
     /// A fill takes the file over; its reservation counts from here.
     pub(super) fn take_over(&self, partial: &Path) {
         let taken = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner).remove(partial);

@@ -238,7 +238,6 @@ impl Upstream {
             endpoint.saw_address(response);
         }
         if let Some(remaining) = rate_limit_remaining(response.headers()) {
-            self.rations.store(true, std::sync::atomic::Ordering::Relaxed);
             self.metrics.rate_limit_remaining.get_or_create(&ByAuthority::of(&self.settings.name)).set(remaining);
         }
     }

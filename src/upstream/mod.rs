@@ -26,7 +26,6 @@ mod token;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
@@ -77,8 +76,6 @@ pub struct Upstream {
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
     distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
-    /// It has told how many pulls are left.
-    rations: Arc<AtomicBool>,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
@@ -137,7 +134,6 @@ impl Upstream {
             passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             distrusted: Arc::default(),
-            rations: Arc::default(),
             via: Arc::clone(&around.via),
             clock,
             metrics: around.metrics.clone(),
@@ -157,11 +153,6 @@ impl Upstream {
 
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
-    }
-
-    /// Whether it is known to count pulls.
-    pub fn rations(&self) -> bool {
-        self.rations.load(Ordering::Relaxed)
     }
 
     /// The latest moment at which an answer that nobody holds a copy of may begin.

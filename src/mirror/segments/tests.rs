@@ -87,7 +87,7 @@ fn every_byte_has_one_writer_whatever_happens() {
         let left = u.int_in_range(0..=size / 2)?;
         let mut segments = Segments::new(u.arbitrary::<bool>()?.then_some(size), left);
         // Written bytes, as ranges that must never meet.
-        let mut written = vec![0..left];
+        let mut written: Vec<_> = std::iter::once(0..left).collect();
         let mut open: Vec<(Piece, u64)> = Vec::new();
         for _ in 0..200 {
             match u.int_in_range(0..=7)? {

@@ -1,6 +1,7 @@
 //! Fills, readers, ranges, resume, grants: what is promised about a blob.
 
 mod coalescing;
+mod fills;
 mod grants;
 mod heads;
 mod index_loss;
