@@ -90,6 +90,7 @@ impl App {
             store,
             index,
             eviction,
+            config.fills,
             around,
             stop_fills.clone(),
         )?);

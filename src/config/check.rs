@@ -7,7 +7,7 @@ use std::time::Duration;
 use figment::value::Dict;
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{DOCKER_HUB, Namespaces};
+use crate::mirror::{DOCKER_HUB, FillLimits, Namespaces};
 use crate::oci::Authority;
 use crate::server::{CertificateError, ListenerSettings, ServerSettings, TlsSettings, load_identity};
 use crate::telemetry::Format;
@@ -32,6 +32,10 @@ pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Proble
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),
             server: check_server(&server, &upstreams.namespaces, &storage.path),
             storage,
+            fills: FillLimits {
+                running: server.number("max_fills", 1).unwrap_or(256) as usize,
+                waiting: server.number("max_waiting_fills", 1).unwrap_or(1024) as usize,
+            },
             namespaces: upstreams.namespaces,
             upstreams: upstreams.members,
             served: upstreams.served,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{EvictionSettings, MemberSettings, Namespaces};
+use crate::mirror::{EvictionSettings, FillLimits, MemberSettings, Namespaces};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
@@ -24,6 +24,7 @@ pub use raw::{Problem, Problems};
 pub struct Config {
     pub server: ServerSettings,
     pub storage: StorageSettings,
+    pub fills: FillLimits,
     pub log: LogSettings,
     /// How long responses and fills may take to end after SIGTERM.
     pub shutdown_deadline: Duration,

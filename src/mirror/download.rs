@@ -1,24 +1,21 @@
-//! One beginning of a fill: open, receive, write, announce, and open again where it broke.
+//! One beginning of a fill: its first connection, opened again where it broke. It alone decides whether the fill fails.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::upstream::{Failure, OpenedBlob, UpstreamError};
 
+use super::connection::{Ended, UNKNOWN_SIZE_STEP};
+use super::crew::Same;
 use super::lead::{Beginning, Stop};
-use super::outcome::PullError;
+use super::segments::{Piece, Segments};
+use super::work::Work;
 
-/// Chunks between the network and the disk.
-const PIPE_CHUNKS: usize = 16;
-/// What a kill -9 may cost.
-const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
-/// Set aside ahead of a blob that does not tell its size.
-const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
-/// Connections that broke in a row without bringing a byte.
+/// Connections that broke in a row without a byte more in the file.
 const MAX_FRUITLESS: u32 = 5;
+/// Until it is looked again whether there is something to fetch.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// 0.2 s to 3.2 s.
 fn backoff(fruitless: u32) -> Duration {
@@ -26,228 +23,287 @@ fn backoff(fruitless: u32) -> Duration {
 }
 
 impl Beginning<'_> {
-    /// Downloads until everything is written. An upstream that is away in mid-download is waited for, as long as for a body
-    /// that brings nothing.
-    pub(super) async fn download(&mut self) -> Result<(), Stop> {
-        let left = self.left;
-        let mut fruitless = 0;
-        let mut away_since = Instant::now();
-        let mut avoid = None;
-        let mut rehashed = left == 0;
-        loop {
-            // Of a file that was complete, one byte is asked again: it shows that this scope may have the blob.
-            let resumed = self.size_bytes.map_or(left, |size| left.min(size.saturating_sub(1)));
-            let from = if rehashed { self.ingest.written() } else { resumed };
-            if self.is_complete() && rehashed && self.announced > 0 {
-                return Ok(());
+    /// Downloads until everything is written and hashed. An upstream that is away in mid-download is waited for, as long as
+    /// for a body that brings nothing.
+    pub(super) async fn download(&mut self, first: Option<OpenedBlob>) -> Result<(), Stop> {
+        let mut hashing = self.ingest.take_hashing()?;
+        let segments = Segments::new(self.size_bytes, self.left);
+        let around = (&**self.mirror, self.member);
+        let work = Work::new(around, (self.scope, self.fill), &mut self.ingest, segments);
+        let mut head =
+            Head { work: &work, left: self.left, begun: false, avoid: None, fruitless: 0, away_since: Instant::now() };
+        let begun = match first {
+            Some(opened) => head.begin(opened).await,
+            None => head.open_first().await,
+        };
+        let ended = match begun {
+            Ok(begun) => {
+                let crew = async {
+                    if let Some(same) = begun.same.as_ref().filter(|_| self.parallel) {
+                        work.crew(same).await;
+                    }
+                };
+                let run = async {
+                    let ran = head.run(begun.opened, begun.piece).await;
+                    if let Err(stop) = ran {
+                        work.fail(stop);
+                    }
+                };
+                let hash = async {
+                    if let Err(stop) = work.follow(&mut hashing, || work.segments().size()).await {
+                        work.fail(stop);
+                    }
+                };
+                tokio::join!(run, crew, hash);
+                work.outcome(&hashing)
             }
-            let stopping = self.mirror.stopping.clone();
-            let opened = tokio::select! {
-                opened = self.open(from, avoid) => opened,
-                () = stopping.cancelled() => return Err(self.stopped()),
-            };
-            let opened = match opened {
-                Ok(opened) => opened,
-                // Whoever cannot give the rest may still give the whole.
-                Err(error) if from > 0 && matches!(error.failure, Failure::RangeNotThere | Failure::Refused(_)) => {
-                    tracing::debug!(digest = %self.fill.digest, %error, "a download cannot be resumed");
-                    return Err(Stop::StartAnew);
-                }
-                Err(error) => {
-                    let patient = away_since.elapsed() < self.member.upstream.settings().idle_timeout;
-                    if self.announced == 0 || !error.failure.tries_next_endpoint() || !patient {
-                        return Err(error.into());
-                    }
-                    fruitless += 1;
-                    let mut pause = backoff(fruitless);
-                    if let Failure::BreakerOpen { retry_after, .. } = error.failure {
-                        // The mirror's own breaker must not end a download that would outlast the outage.
-                        pause = retry_after;
-                    }
-                    self.pause(pause).await?;
-                    continue;
-                }
+            Err(stop) => Err(stop),
+        };
+        self.begun = head.begun;
+        self.endpoints = work.endpoints();
+        self.helped = work.is_helped();
+        {
+            let segments = work.segments();
+            self.size_bytes = segments.size();
+            (self.written, self.written_end) = (segments.prefix(), segments.written_end());
+        }
+        drop(work);
+        self.ingest.put_back(hashing);
+        ended
+    }
+}
+
+/// What the first answer led to.
+struct Begun {
+    opened: OpenedBlob,
+    piece: Piece,
+    same: Option<Same>,
+}
+
+struct Head<'w, 'a> {
+    work: &'w Work<'a>,
+    /// Bytes of an earlier process, or of a fill that broke.
+    left: u64,
+    /// The upstream has answered.
+    begun: bool,
+    avoid: Option<usize>,
+    fruitless: u32,
+    away_since: Instant,
+}
+
+impl Head<'_, '_> {
+    async fn open_first(&mut self) -> Result<Begun, Stop> {
+        let size = self.work.segments().size();
+        // Of a file that was complete, one byte is asked again: it shows that this scope may have the blob.
+        let from = size.map_or(self.left, |size| self.left.min(size.saturating_sub(1)));
+        let opened = tokio::select! {
+            opened = self.open(from, None) => opened,
+            () = self.work.abort.cancelled() => return Err(self.work.reason()),
+        };
+        match opened {
+            Ok(opened) => self.begin(opened).await,
+            Err(error) if is_about_the_range(from, &error) => Err(self.start_anew(&error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn begin(&mut self, opened: OpenedBlob) -> Result<Begun, Stop> {
+        self.learn_size(&opened).await?;
+        self.begun = true;
+        let (size, piece) = {
+            let mut segments = self.work.segments();
+            let size = segments.size();
+            let end = size.unwrap_or(u64::MAX).max(self.left);
+            let nothing = || Piece { id: u32::MAX, range: end..end, stop: tokio_util::sync::CancellationToken::new() };
+            (size, segments.next_free(1).unwrap_or_else(nothing))
+        };
+        self.work.fill.begun(size);
+        self.work.announce(0..self.left);
+        self.work.look_whether_complete();
+        let same = size.map(|size_bytes| Same { endpoint: opened.endpoint, size_bytes, etag: opened.etag.clone() });
+        Ok(Begun { opened, piece, same })
+    }
+
+    /// Until there is nothing more to fetch.
+    async fn run(&mut self, opened: OpenedBlob, piece: Piece) -> Result<(), Stop> {
+        let mut next = Some((opened, piece));
+        loop {
+            let (opened, piece) = match next.take() {
+                Some(first) => first,
+                None => match self.next().await? {
+                    Some(next) => next,
+                    None => return Ok(()),
+                },
             };
             let endpoint = opened.endpoint;
-            self.endpoints.push(endpoint);
-            self.learn_size(&opened, endpoint).await?;
-            self.fill.opened(self.ingest.file(), self.size_bytes);
-            while !rehashed {
-                if self.mirror.stopping.is_cancelled() {
-                    return Err(self.stopped());
+            let before = self.work.segments().written_bytes();
+            self.work.take_part(endpoint);
+            self.work.segments().begun(piece.id);
+            let ended = Box::pin(self.work.stream(opened, &piece, true)).await;
+            let is_brought = {
+                let mut segments = self.work.segments();
+                let end = segments.end_of(piece.id);
+                segments.release(piece.id);
+                move |position| position >= end
+            };
+            let failure = match ended? {
+                Ended::Done => {
+                    self.progressed(before);
+                    continue;
                 }
-                self.ingest.rehash(left).await?;
-                self.announce();
-                rehashed = self.ingest.written() >= left;
+                Ended::Stopped => return Err(self.work.reason()),
+                Ended::Whole(position) => {
+                    if self.work.segments().size().is_none() {
+                        self.work.learn_size(position);
+                        return Ok(());
+                    }
+                    if is_brought(position) && !piece.range.is_empty() {
+                        self.progressed(before);
+                        continue;
+                    }
+                    if self.work.segments().is_complete() {
+                        return Ok(());
+                    }
+                    Failure::Broken("its body ended early".to_owned())
+                }
+                Ended::Broken(failure) => failure,
+            };
+            if self.work.segments().is_complete() {
+                return Ok(());
             }
-            let before = self.ingest.written();
-            match self.stream(opened).await? {
-                None if self.size_bytes.is_none_or(|size| size == self.ingest.written()) => return Ok(()),
-                broken => {
-                    fruitless = if self.ingest.written() > before { 0 } else { fruitless + 1 };
-                    away_since = Instant::now();
-                    let failure = broken.unwrap_or_else(|| Failure::Broken("its body ended early".to_owned()));
-                    tracing::debug!(digest = %self.fill.digest, %failure, "a download broke");
-                    if fruitless >= MAX_FRUITLESS || self.size_bytes.is_none() {
-                        return Err(self.member.upstream.error_at(endpoint, failure).into());
-                    }
-                    avoid = Some(endpoint);
-                    if fruitless > 0 {
-                        self.pause(backoff(fruitless)).await?;
-                    }
-                }
+            self.fruitless += 1;
+            self.progressed(before);
+            self.away_since = Instant::now();
+            tracing::debug!(digest = %self.work.fill.digest, %failure, "a download broke");
+            if self.fruitless >= MAX_FRUITLESS || self.work.segments().size().is_none() {
+                return Err(self.work.member.upstream.error_at(endpoint, failure).into());
+            }
+            self.avoid = Some(endpoint);
+            if self.fruitless > 0 {
+                self.pause(backoff(self.fruitless)).await?;
             }
         }
     }
 
-    fn is_complete(&self) -> bool {
-        self.size_bytes.is_some_and(|size| size == self.ingest.written())
+    fn progressed(&mut self, before: u64) {
+        if self.work.segments().written_bytes() > before {
+            self.fruitless = 0;
+        }
     }
 
-    async fn open(&self, from: u64, avoid: Option<usize>) -> Result<OpenedBlob, UpstreamError> {
-        let upstream = &self.member.upstream;
-        upstream.open_blob(&self.scope.repository, self.fill.digest, from, avoid, upstream.patience()).await
+    /// Finds what is to be fetched next, and opens it; `None` when all is there.
+    async fn next(&mut self) -> Result<Option<(OpenedBlob, Piece)>, Stop> {
+        loop {
+            if self.work.segments().is_complete() {
+                return Ok(None);
+            }
+            if self.work.abort.is_cancelled() {
+                return Err(self.work.reason());
+            }
+            let width = if self.work.is_helped() { self.work.member.upstream.settings().segments } else { 1 };
+            let piece = {
+                let mut segments = self.work.segments();
+                segments.next_free(width).or_else(|| segments.steal(width))
+            };
+            let Some(piece) = piece else {
+                tokio::select! {
+                    () = self.work.freed.notified() => {}
+                    () = self.work.complete.cancelled() => {}
+                    () = self.work.abort.cancelled() => {}
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+                continue;
+            };
+            if let Some(opened) = self.open_piece(&piece).await? {
+                return Ok(Some((opened, piece)));
+            }
+            self.work.segments().release(piece.id);
+        }
+    }
+
+    /// `None` if it was taken away meanwhile, or the upstream was away and has been waited for.
+    async fn open_piece(&mut self, piece: &Piece) -> Result<Option<OpenedBlob>, Stop> {
+        let end = Some(piece.range.end).filter(|end| self.work.segments().size() != Some(*end));
+        let opened = tokio::select! {
+            opened = self.open(piece.range.start, end) => opened,
+            () = piece.stop.cancelled() => return Ok(None),
+            () = self.work.complete.cancelled() => return Ok(None),
+            () = self.work.abort.cancelled() => return Err(self.work.reason()),
+        };
+        let error = match opened {
+            Ok(opened) => {
+                self.learn_size(&opened).await?;
+                return Ok(Some(opened));
+            }
+            Err(error) => error,
+        };
+        // Whoever cannot give the rest may still give the whole.
+        if is_about_the_range(piece.range.start, &error) {
+            return Err(self.start_anew(&error));
+        }
+        let patient = self.away_since.elapsed() < self.work.member.upstream.settings().idle_timeout;
+        let has_announced = self.begun && self.work.segments().written_bytes() > 0;
+        if !has_announced || !error.failure.tries_next_endpoint() || !patient {
+            return Err(error.into());
+        }
+        self.fruitless += 1;
+        let mut pause = backoff(self.fruitless);
+        if let Failure::BreakerOpen { retry_after, .. } = error.failure {
+            // The mirror's own breaker must not end a download that would outlast the outage.
+            pause = retry_after;
+        }
+        self.pause(pause).await?;
+        Ok(None)
+    }
+
+    async fn open(&self, from: u64, end: Option<u64>) -> Result<OpenedBlob, UpstreamError> {
+        let (upstream, digest) = (&self.work.member.upstream, self.work.fill.digest);
+        upstream.open_blob(&self.work.scope.repository, digest, (from, end), self.avoid, upstream.patience()).await
+    }
+
+    fn start_anew(&self, error: &UpstreamError) -> Stop {
+        tracing::debug!(digest = %self.work.fill.digest, %error, "a download cannot be resumed");
+        Stop::StartAnew
     }
 
     async fn pause(&self, pause: Duration) -> Result<(), Stop> {
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            () = self.mirror.stopping.cancelled() => Err(self.stopped()),
+            () = self.work.complete.cancelled() => Ok(()),
+            () = self.work.abort.cancelled() => Err(self.work.reason()),
         }
     }
 
-    fn stopped(&self) -> Stop {
-        Stop::Keep(PullError::Internal(format!("{} is shutting down", self.scope.authority)))
-    }
-
     /// The size from the answer, or from a HEAD; another size than before means another blob.
-    async fn learn_size(&mut self, opened: &OpenedBlob, endpoint: usize) -> Result<(), Stop> {
-        let told = match (opened.size_bytes, self.size_bytes) {
+    async fn learn_size(&mut self, opened: &OpenedBlob) -> Result<(), Stop> {
+        let work = self.work;
+        let known = work.segments().size();
+        let told = match (opened.size_bytes, known) {
             (None, None) => {
-                let upstream = &self.member.upstream;
-                let probe = upstream.probe_blob(&self.scope.repository, self.fill.digest, upstream.patience());
+                let upstream = &work.member.upstream;
+                let probe = upstream.probe_blob(&work.scope.repository, work.fill.digest, upstream.patience());
                 probe.await.ok().flatten()
             }
             (told, _) => told,
         };
-        match (told, self.size_bytes) {
+        match (told, known) {
             (Some(told), Some(known)) if told != known => {
-                tracing::warn!(digest = %self.fill.digest, endpoint, known, told, "a blob changed its size upstream");
+                tracing::warn!(digest = %work.fill.digest, endpoint = opened.endpoint, known, told, "a blob changed its size upstream");
                 Err(Stop::StartAnew)
             }
             (Some(told), None) => {
-                self.reserve(told).await?;
-                self.size_bytes = Some(told);
+                work.reserve(told).await?;
+                work.segments().learn_size(told);
                 Ok(())
             }
             // A resumed fill knows its size, and has reserved nothing yet.
-            (_, Some(known)) => self.reserve(known).await,
-            (None, None) => self.reserve(self.left + UNKNOWN_SIZE_STEP).await,
+            (_, Some(known)) => work.reserve(known).await,
+            (None, None) => work.reserve(self.left + UNKNOWN_SIZE_STEP).await,
         }
     }
+}
 
-    /// Sets aside space for so many bytes of the blob, if that is not done.
-    async fn reserve(&mut self, size_bytes: u64) -> Result<(), Stop> {
-        if self.reserved < size_bytes {
-            self.mirror.reserve(&mut self.ingest, self.member, size_bytes).await?;
-            self.reserved = size_bytes;
-        }
-        Ok(())
-    }
-
-    /// Receives, writes and announces until the body ends; the failure if it broke.
-    async fn stream(&mut self, opened: OpenedBlob) -> Result<Option<Failure>, Stop> {
-        let OpenedBlob { start, mut body, .. } = opened;
-        let (to_disk, from_network) = mpsc::channel::<Bytes>(PIPE_CHUNKS);
-        let stopping = self.mirror.stopping.clone();
-        let receive = async move {
-            loop {
-                let chunk = tokio::select! {
-                    chunk = body.chunk() => chunk,
-                    () = stopping.cancelled() => return Ok(None),
-                };
-                match chunk {
-                    Ok(Some(chunk)) => {
-                        // The writer has stopped, and says why.
-                        if to_disk.send(chunk).await.is_err() {
-                            return Ok(None);
-                        }
-                    }
-                    Ok(None) => return Ok(Some(())),
-                    Err(failure) => return Err(failure),
-                }
-            }
-        };
-        let write = async {
-            // Dropped where writing ends, so that receiving ends too.
-            let mut from_network = from_network;
-            let mut position = start;
-            let mut chunks = Vec::new();
-            while from_network.recv_many(&mut chunks, PIPE_CHUNKS).await > 0 {
-                self.accept(&mut position, std::mem::take(&mut chunks)).await?;
-            }
-            Ok::<(), Stop>(())
-        };
-        let (received, written) = tokio::join!(receive, write);
-        written?;
-        match received {
-            Ok(Some(())) => Ok(None),
-            Ok(None) => Err(self.stopped()),
-            Err(failure) => Ok(Some(failure)),
-        }
-    }
-
-    /// Chunks from `position` on: those before the end of what is written are compared, the others appended.
-    async fn accept(&mut self, position: &mut u64, chunks: Vec<Bytes>) -> Result<(), Stop> {
-        let mut new = Vec::with_capacity(chunks.len());
-        for mut chunk in chunks {
-            let known = self.ingest.written().saturating_sub(*position).min(chunk.len() as u64);
-            if known > 0 {
-                let repeated = chunk.split_to(usize::try_from(known).unwrap_or(usize::MAX));
-                let there = self.ingest.file().read(*position, repeated.len()).await?;
-                if there != repeated {
-                    tracing::warn!(digest = %self.fill.digest, "upstream sent other bytes than before; the download starts anew");
-                    return Err(Stop::StartAnew);
-                }
-                *position += known;
-            }
-            if !chunk.is_empty() {
-                *position += chunk.len() as u64;
-                new.push(chunk);
-            }
-        }
-        if self.size_bytes.is_some_and(|size| *position > size) {
-            return Err(self.lied());
-        }
-        if new.is_empty() {
-            return Ok(());
-        }
-        // Without a known size, space is asked for as the blob grows: it may have no end.
-        if self.size_bytes.is_none() && *position > self.reserved {
-            self.reserve(*position + UNKNOWN_SIZE_STEP).await?;
-        }
-        self.ingest.append(new).await?;
-        self.announce();
-        self.maybe_checkpoint();
-        Ok(())
-    }
-
-    fn announce(&mut self) {
-        let written = self.ingest.written();
-        self.fill.announce(self.announced..written);
-        self.announced = written;
-    }
-
-    fn maybe_checkpoint(&mut self) {
-        let due = self.ingest.written() - self.checkpointed >= CHECKPOINT_BYTES;
-        if due && self.checkpoint.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-            self.checkpointed = self.ingest.written();
-            let checkpoint = self.ingest.checkpoint(self.size_bytes);
-            self.checkpoint = Some(self.mirror.tasks.spawn(async move {
-                if let Err(err) = checkpoint.await {
-                    tracing::debug!(%err, "a checkpoint of a download failed");
-                }
-            }));
-        }
-    }
+/// A refusal that may be of the range, and not of the blob.
+fn is_about_the_range(from: u64, error: &UpstreamError) -> bool {
+    from > 0 && matches!(error.failure, Failure::RangeNotThere | Failure::Refused(_))
 }

@@ -3,12 +3,13 @@
 //! What a client may receive before the digest is known is stated here and nowhere else: all but the last
 //! [`WITHHELD_BYTES`]. A blob that is no larger waits whole, so that a lie about it is a clean error.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
 
 use crate::index::Scope;
 use crate::oci::Digest;
@@ -17,6 +18,7 @@ use crate::upstream::Deadline;
 
 use super::intervals::Intervals;
 use super::outcome::PullError;
+use super::segments::NEAR;
 
 /// The tail that is held back until the digest is proven.
 pub const WITHHELD_BYTES: u64 = 64 * 1024;
@@ -26,6 +28,40 @@ pub(super) struct Fill {
     state: watch::Sender<State>,
     /// Where upstream has said yes to this digest: those who ask there join without asking again.
     scopes: Mutex<HashSet<Scope>>,
+    wanted: Arc<Wanted>,
+}
+
+/// Where readers wait for bytes that the sequential download will not bring soon, and how many do.
+#[derive(Default)]
+struct Wanted {
+    positions: Mutex<BTreeMap<u64, u32>>,
+    more: Notify,
+}
+
+/// One reader's wait.
+struct Wish {
+    wanted: Arc<Wanted>,
+    at: u64,
+}
+
+impl Wish {
+    fn new(wanted: &Arc<Wanted>, at: u64) -> Self {
+        *wanted.positions.lock().unwrap_or_else(PoisonError::into_inner).entry(at).or_default() += 1;
+        wanted.more.notify_one();
+        Self { wanted: Arc::clone(wanted), at }
+    }
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        let mut positions = self.wanted.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(readers) = positions.get_mut(&self.at) {
+            *readers -= 1;
+            if *readers == 0 {
+                positions.remove(&self.at);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,12 +83,13 @@ enum End {
 /// A reader's hold on a fill. Costs a few words, whatever the blob's size.
 pub(super) struct Follower {
     state: watch::Receiver<State>,
+    wanted: Arc<Wanted>,
 }
 
 impl Fill {
     pub(super) fn new(digest: Digest, scope: Scope) -> Self {
         let (state, _) = watch::channel(State::default());
-        Self { digest, state, scopes: Mutex::new(HashSet::from([scope])) }
+        Self { digest, state, scopes: Mutex::new(HashSet::from([scope])), wanted: Arc::default() }
     }
 
     pub(super) fn size_bytes(&self) -> Option<u64> {
@@ -71,12 +108,21 @@ impl Fill {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Upstream has answered: readers learn the size, where it is known, and the file to read from.
-    pub(super) fn opened(&self, file: BlobFile, size_bytes: Option<u64>) {
-        self.state.send_modify(|state| {
-            state.file = Some(file);
-            state.size_bytes = size_bytes;
-        });
+    /// The file that readers will read from.
+    pub(super) fn opening(&self, file: BlobFile) {
+        self.state.send_modify(|state| state.file = Some(file));
+    }
+
+    /// Upstream has answered: readers learn the size, where it is known.
+    pub(super) fn begun(&self, size_bytes: Option<u64>) {
+        self.state.send_modify(|state| state.size_bytes = size_bytes);
+    }
+
+    /// Bytes that were announced.
+    pub(super) async fn read(&self, at: u64, length: usize) -> std::io::Result<Bytes> {
+        let file = self.state.borrow().file.clone();
+        let file = file.ok_or_else(|| std::io::Error::other("a download that has not begun is read"))?;
+        file.read(at, length).await
     }
 
     /// More bytes are in the file. They will not change.
@@ -102,7 +148,17 @@ impl Fill {
     }
 
     pub(super) fn follow(&self) -> Follower {
-        Follower { state: self.state.subscribe() }
+        Follower { state: self.state.subscribe(), wanted: Arc::clone(&self.wanted) }
+    }
+
+    /// Where readers wait far from the blob's beginning, ascending.
+    pub(super) fn wanted(&self) -> Vec<u64> {
+        self.wanted.positions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Resolves when a reader has begun to wait. For one caller at a time.
+    pub(super) async fn more_wanted(&self) {
+        self.wanted.more.notified().await;
     }
 }
 
@@ -146,8 +202,9 @@ impl Follower {
 
     /// Waits until bytes at `at` may be read; the end of what may be read from there.
     pub(super) async fn readable_from(&mut self, at: u64) -> Result<u64, PullError> {
+        let mut wish = None;
         loop {
-            {
+            let far = {
                 let state = self.state.borrow_and_update();
                 let end = match &state.end {
                     End::Failed(error) => return Err(error.clone()),
@@ -160,6 +217,10 @@ impl Follower {
                 if end > at {
                     return Ok(end);
                 }
+                at >= state.there.contiguous_from(0).saturating_add(NEAR) && state.there.contiguous_from(at) == at
+            };
+            if far && wish.is_none() {
+                wish = Some(Wish::new(&self.wanted, at));
             }
             self.changed().await?;
         }

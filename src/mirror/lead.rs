@@ -13,6 +13,7 @@ use crate::upstream::{Failure, UpstreamError};
 
 use super::fill::Fill;
 use super::outcome::PullError;
+use super::queue::{Place, Turn};
 use super::{Member, Mirror};
 
 /// Beginnings of one fill: a resumed one, one from zero, and one per endpoint that lied.
@@ -25,6 +26,8 @@ pub(super) enum Stop {
     Disk(String),
     /// What is in the file cannot be continued: once more, from nothing.
     StartAnew,
+    /// The bytes are not the blob.
+    Lied,
     /// Shutdown: what is there is kept for the next process.
     Keep(PullError),
 }
@@ -48,6 +51,10 @@ impl From<CommitError> for Stop {
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
+        if matches!(rustix::io::Errno::from_io_error(&error), Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+        {
+            return Self::Failed(PullError::Busy);
+        }
         Self::Disk(disk_failure(&error))
     }
 }
@@ -66,15 +73,18 @@ pub(super) struct Beginning<'a> {
     pub(super) fill: &'a Fill,
     pub(super) ingest: Ingest,
     pub(super) size_bytes: Option<u64>,
-    /// Bytes that readers have been promised.
-    pub(super) announced: u64,
-    pub(super) checkpoint: Option<tokio::task::JoinHandle<()>>,
-    pub(super) checkpointed: u64,
-    pub(super) endpoints: Vec<usize>,
-    /// Bytes of an earlier process, or of a fill that broke: they are hashed before anything is added.
+    /// Bytes of an earlier process, or of a fill that broke: they are hashed again.
     pub(super) left: u64,
-    /// Space set aside.
-    pub(super) reserved: u64,
+    /// Whether upstream has answered.
+    pub(super) begun: bool,
+    /// Whether more than one connection may be used.
+    pub(super) parallel: bool,
+    /// Whether more than one was.
+    pub(super) helped: bool,
+    /// Bytes from the blob's beginning that are in the file, and where the last one there ends.
+    pub(super) written: u64,
+    pub(super) written_end: u64,
+    pub(super) endpoints: Vec<usize>,
 }
 
 /// Counts a fill for as long as it runs, however it ends.
@@ -107,13 +117,20 @@ impl Mirror {
             entry.fill().fail(PullError::Restarted);
             return;
         }
-        let mut resume = true;
+        let _place = match self.place(&member).await {
+            Ok(place) => place,
+            Err(error) => {
+                entry.fill().fail(error);
+                return;
+            }
+        };
+        let mut is_first = true;
         for _beginning in 0..MAX_BEGINNINGS {
             let fill = entry.fill();
-            match self.begin(&member, &scope, &fill, resume).await {
+            match self.begin(&member, &scope, &fill, is_first).await {
                 Ok(()) => return,
-                Err(Stop::StartAnew) => {
-                    resume = false;
+                Err(Stop::StartAnew | Stop::Lied) => {
+                    is_first = false;
                     let next = Arc::new(Fill::new(fill.digest, scope.clone()));
                     entry.replace(next);
                     fill.fail(PullError::Restarted);
@@ -136,11 +153,52 @@ impl Mirror {
         entry.fill().fail(member.upstream.error_at(0, Failure::BadDigest).into());
     }
 
-    async fn begin(self: &Arc<Self>, member: &Member, scope: &Scope, fill: &Fill, resume: bool) -> Result<(), Stop> {
-        let (ingest, left, known_size) = if resume {
-            self.store.resume(&scope.authority, fill.digest).await?
+    /// Waits for a place, as long as for an answer. No file is open meanwhile.
+    async fn place(&self, member: &Member) -> Result<Place, PullError> {
+        let upstream = &member.upstream;
+        let late = "`max_connections` or `max_fills` downloads are running";
+        let turn = match self.queue.enter(upstream.authority(), upstream.settings().max_connections) {
+            Turn::Now(place) => return Ok(place),
+            Turn::Later(turn) => turn,
+            Turn::Full => return Err(PullError::Busy),
+        };
+        tokio::select! {
+            place = tokio::time::timeout_at(upstream.patience(), turn) => match place {
+                Ok(Ok(place)) => Ok(place),
+                Ok(Err(_)) | Err(_) => Err(upstream.error_at(0, Failure::Timeout(late)).into()),
+            },
+            () = self.stopping.cancelled() => Err(PullError::Internal("this mirror is shutting down".to_owned())),
+        }
+    }
+
+    async fn begin(self: &Arc<Self>, member: &Member, scope: &Scope, fill: &Fill, is_first: bool) -> Result<(), Stop> {
+        let resumes = is_first && self.store.has_leftover(&scope.authority, fill.digest);
+        let (ingest, left, known_size, opened) = if resumes {
+            let (ingest, left, known_size) = self.store.resume(&scope.authority, fill.digest).await?;
+            (ingest, left, known_size, None)
         } else {
-            (self.store.begin(&scope.authority, fill.digest).await?, 0, None)
+            // Neither waits for the other: the file is there when the answer comes.
+            let upstream = &member.upstream;
+            let open = upstream.open_blob(&scope.repository, fill.digest, (0, None), None, upstream.patience());
+            let open = async {
+                tokio::select! {
+                    opened = open => opened.map_err(Stop::from),
+                    () = self.stopping.cancelled() => {
+                        Err(Stop::Keep(PullError::Internal(format!("{} is shutting down", scope.authority))))
+                    }
+                }
+            };
+            let (ingest, opened) = tokio::join!(self.store.begin(&scope.authority, fill.digest), Box::pin(open));
+            let ingest = ingest?;
+            match opened {
+                Ok(opened) => (ingest, 0, None, Some(opened)),
+                Err(stop) => {
+                    if let Err(err) = ingest.discard().await {
+                        tracing::warn!(digest = %fill.digest, %err, "a partial file could not be put in order");
+                    }
+                    return Err(stop);
+                }
+            }
         };
         let mut beginning = Beginning {
             mirror: self,
@@ -149,21 +207,19 @@ impl Mirror {
             fill,
             ingest,
             size_bytes: known_size.filter(|_| left > 0),
-            announced: 0,
-            checkpoint: None,
-            checkpointed: left,
-            endpoints: Vec::new(),
             left,
-            reserved: 0,
+            begun: false,
+            parallel: is_first,
+            helped: false,
+            written: left,
+            written_end: left,
+            endpoints: Vec::new(),
         };
-        let ended = beginning.download().await;
-        if let Some(checkpoint) = beginning.checkpoint.take() {
-            // A checkpoint that failed costs bytes after a crash, nothing else.
-            let _failed = checkpoint.await;
-        }
-        match ended {
+        fill.opening(beginning.ingest.file());
+        match Box::pin(beginning.download(opened)).await {
             Ok(()) => beginning.finish().await,
             Err(stop) => {
+                let stop = if matches!(stop, Stop::Lied) { beginning.lied() } else { stop };
                 beginning.put_away(&stop).await;
                 Err(stop)
             }
@@ -185,16 +241,16 @@ impl Beginning<'_> {
         let keeps = match stop {
             Stop::Keep(_) => true,
             Stop::Failed(PullError::Upstream(error)) => error.failure != Failure::BadDigest,
-            Stop::Failed(_) | Stop::Disk(_) | Stop::StartAnew => false,
+            Stop::Failed(_) | Stop::Disk(_) | Stop::StartAnew | Stop::Lied => false,
         };
         let digest = self.fill.digest;
-        let cleaned = match (keeps, self.ingest.written()) {
+        let cleaned = match (keeps, self.written) {
             // Nothing was added, and nothing was found wrong with what is there.
-            (true, written) if written < self.left => {
+            (true, _) if !self.begun && self.left > 0 => {
                 self.ingest.leave(self.left);
                 Ok(())
             }
-            (true, written) if written > 0 => self.ingest.keep(self.size_bytes).await,
+            (true, written) if written > 0 => self.ingest.keep(self.size_bytes, written, self.written_end).await,
             _ => self.ingest.discard().await,
         };
         if let Err(err) = cleaned {
@@ -204,10 +260,16 @@ impl Beginning<'_> {
     }
 
     /// Every endpoint that took part is left alone for this digest. Another one, if there is any, is asked next. Bytes of
-    /// an earlier process may be what is wrong: then nobody is blamed before one try from zero.
+    /// an earlier process may be what is wrong, or parts that do not belong together: then nobody is blamed before one try
+    /// from zero, over one connection.
     pub(super) fn lied(&self) -> Stop {
         if self.left > 0 {
             tracing::warn!(digest = %self.fill.digest, "a resumed download has a wrong digest; it starts anew");
+            return Stop::StartAnew;
+        }
+        if self.helped {
+            tracing::warn!(digest = %self.fill.digest,
+                "a download over several connections has a wrong digest; it starts anew over one");
             return Stop::StartAnew;
         }
         let (name, digest) = (self.member.name(), self.fill.digest);
@@ -222,7 +284,7 @@ impl Beginning<'_> {
     }
 
     /// Proof, release of the tail, commit, record.
-    async fn finish(mut self) -> Result<(), Stop> {
+    async fn finish(self) -> Result<(), Stop> {
         let digest = self.fill.digest;
         if let Err(err) = self.ingest.prove(self.size_bytes) {
             let stop = match err {
@@ -232,10 +294,7 @@ impl Beginning<'_> {
             self.put_away(&stop).await;
             return Err(stop);
         }
-        let size_bytes = self.ingest.written();
-        if self.size_bytes.is_none() {
-            self.fill.opened(self.ingest.file(), Some(size_bytes));
-        }
+        let size_bytes = self.written;
         self.fill.proven(size_bytes);
         let committed = match self.ingest.commit(Some(size_bytes)).await {
             Ok(committed) => committed,

@@ -14,6 +14,8 @@
 
 mod blobs;
 mod books;
+mod connection;
+mod crew;
 mod disk;
 mod download;
 mod evict;
@@ -31,13 +33,17 @@ mod negative;
 mod outcome;
 mod pins;
 mod policy;
+mod queue;
 mod reader;
 mod recency;
 mod referrers;
 mod room;
+mod segments;
 mod start;
 mod tag_list;
 mod tags;
+mod width;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +60,7 @@ pub use hold::Hold;
 pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
 pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
+pub use queue::FillLimits;
 pub use reader::{BlobReader, BlobSource, FillSource, Piece, UncachedSource, unreadable};
 pub use referrers::has_artifact_type;
 pub use start::{MemberKey, MemberSettings, RecoveryError};
@@ -72,6 +79,7 @@ use evict::Eviction;
 use flight::Flights;
 use manifests::Manifest;
 use negative::Negatives;
+use queue::Queue;
 use recency::Recency;
 use start::Members;
 
@@ -89,6 +97,8 @@ pub struct Mirror {
     /// Set when fills must end now.
     stopping: CancellationToken,
     flights: Flights,
+    /// Fills that run and that wait.
+    queue: Queue,
     checks: Coalesce<(Scope, Tag), Result<tags::Checked, PullError>>,
     manifests: Coalesce<(Scope, Reference), Result<(Manifest, Outcome), PullError>>,
     proofs: Coalesce<(Scope, Digest), Result<(), PullError>>,

@@ -99,6 +99,9 @@ pub enum PullError {
     Restarted,
     #[error("cannot be cached: {0}")]
     Uncacheable(String),
+    /// Too many downloads wait for their turn.
+    #[error("too many downloads are waiting here")]
+    Busy,
     #[error("{0}")]
     Internal(String),
 }
@@ -117,6 +120,7 @@ impl PullError {
             | Self::RefusedByRule { .. }
             | Self::Restarted
             | Self::Uncacheable(_)
+            | Self::Busy
             | Self::Internal(_) => None,
         }
     }

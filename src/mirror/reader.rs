@@ -186,7 +186,7 @@ impl Passing {
     async fn open(&mut self, from: u64, hashed: bool) -> Result<(), PullError> {
         let UncachedSource { member, scope, digest, size_bytes, .. } = &*self.source;
         let deadline: Deadline = member.upstream.patience();
-        let opened = member.upstream.open_blob(&scope.repository, *digest, from, None, deadline).await?;
+        let opened = member.upstream.pass_blob(&scope.repository, *digest, from, deadline).await?;
         if opened.size_bytes.is_some_and(|told| told != *size_bytes) {
             let why = format!("it has {size_bytes} bytes to HEAD, and another number to GET");
             return Err(member.upstream.error_at(opened.endpoint, Failure::Refused(why)).into());

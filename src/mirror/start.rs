@@ -15,7 +15,7 @@ use crate::store::{Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
 
 use super::negative::negatives;
-use super::{Eviction, EvictionSettings, Member, Mirror, Namespaces, Policy};
+use super::{Eviction, EvictionSettings, FillLimits, Member, Mirror, Namespaces, Policy};
 
 /// Authorities that a wildcard admitted, kept at one time.
 const MAX_ADMITTED: u64 = 1000;
@@ -68,6 +68,7 @@ impl Mirror {
         store: Store,
         index: Index,
         eviction: EvictionSettings,
+        fills: FillLimits,
         around: Surroundings,
         stopping: CancellationToken,
     ) -> Result<Self, RecoveryError> {
@@ -82,6 +83,7 @@ impl Mirror {
             index,
             stopping,
             flights: super::Flights::default(),
+            queue: super::Queue::new(fills),
             checks: Coalesce::new(tasks.clone()),
             manifests: Coalesce::new(tasks.clone()),
             proofs: Coalesce::new(tasks.clone()),

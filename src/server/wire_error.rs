@@ -95,6 +95,14 @@ impl WireError {
                 None,
                 format!("{asked}: cannot be stored ({why}) nor passed through"),
             ),
+            PullError::Busy => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    ErrorCode::TooManyRequests,
+                    format!("{asked}: {error}; `max_waiting_fills` raises the limit"),
+                )
+            },
             PullError::Internal(why) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, format!("{asked}: failed here ({why})"))
             }
@@ -132,6 +140,9 @@ impl WireError {
                     BreakerCause::Unreachable => Self { retry_after, ..gateway(StatusCode::BAD_GATEWAY, message) },
                     BreakerCause::Timeout => Self { retry_after, ..gateway(StatusCode::GATEWAY_TIMEOUT, message) },
                 }
+            }
+            Failure::NoDescriptors => {
+                Self { retry_after: Some(Duration::from_secs(1)), ..gateway(StatusCode::SERVICE_UNAVAILABLE, message) }
             }
             Failure::Timeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, message),
             Failure::Unreachable(_)

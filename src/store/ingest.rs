@@ -1,4 +1,4 @@
-//! A partial file on its way to being a blob: write, hash, sync, link.
+//! A partial file on its way to being a blob: reserve, prove, sync, link.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Authority, Digest, Hasher};
 
 use super::claim::Claim;
+use super::hashing::Hashing;
 use super::held::Held;
 use super::layout::Shards;
 use super::space::{Reservation, Space, Unrecorded};
 use super::trouble::Trouble;
-use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
+use super::writer::Writer;
+use super::{BlobFile, Store, layout, off_runtime};
 
-/// One download into a partial file. Bytes are appended in order; those before `written` are never changed.
+/// One download into a partial file.
 pub struct Ingest {
     digest: Digest,
     file: Arc<File>,
@@ -28,15 +30,14 @@ pub struct Ingest {
     blob: PathBuf,
     space: Arc<Space>,
     reservation: Option<Reservation>,
-    /// Taken while a blocking job holds it; a job that failed does not bring it back.
-    hasher: Option<Hasher>,
-    written: u64,
+    /// Not here while somebody else hashes.
+    hashing: Option<Hashing>,
     /// After a sync that failed, what is in memory says nothing about what is on the disk, and the next sync would not say
     /// so again.
     sync_failed: Arc<AtomicBool>,
     trouble: Arc<Trouble>,
     shards: Arc<Shards>,
-    claim: Claim,
+    claim: Arc<Claim>,
 }
 
 /// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
@@ -47,7 +48,7 @@ pub struct Committed {
     partial: PathBuf,
     trouble: Arc<Trouble>,
     unrecorded: Option<Unrecorded>,
-    _claim: Claim,
+    _claim: Arc<Claim>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +82,13 @@ impl Store {
         Ok(self.ingest(digest, partial, claim, file))
     }
 
-    /// Starts from what an interrupted fill left, if anything. Its bytes count as written only after
-    /// [`Ingest::rehash`]. Gives their number, and the blob's size as it was known then.
+    /// Whether an interrupted fill has left something to go on with. Touches no disk.
+    pub fn has_leftover(&self, authority: &Authority, digest: Digest) -> bool {
+        self.space.has_leftover(&self.layout.partial(authority, digest))
+    }
+
+    /// Starts from what an interrupted fill left, if anything. Gives the number of its bytes, which have to be hashed
+    /// again, and the blob's size as it was known then.
     pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {
         let partial = self.layout.partial(authority, digest);
         let claim = self.claims.take(&partial).await;
@@ -103,20 +109,20 @@ impl Store {
     }
 
     fn ingest(&self, digest: Digest, partial: PathBuf, claim: Claim, file: File) -> Ingest {
+        let file = Arc::new(file);
         Ingest {
             digest,
-            file: Arc::new(file),
+            hashing: Some(Hashing::new(Arc::clone(&file), Hasher::new(digest.algorithm()))),
+            file,
             held: self.held.hold_unnamed(digest),
             partial,
             blob: self.layout.blob(digest),
             space: Arc::clone(&self.space),
             reservation: None,
-            hasher: Some(Hasher::new(digest.algorithm())),
-            written: 0,
             sync_failed: Arc::default(),
             trouble: Arc::clone(&self.trouble),
             shards: Arc::clone(&self.shards),
-            claim,
+            claim: Arc::new(claim),
         }
     }
 }
@@ -160,9 +166,18 @@ impl Ingest {
         BlobFile { file: Arc::clone(&self.file), complaint: None, _held: Arc::clone(&self.held) }
     }
 
-    /// Bytes written and hashed so far.
-    pub const fn written(&self) -> u64 {
-        self.written
+    /// For bytes that may come in any order.
+    pub fn writer(&self) -> Writer {
+        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim))
+    }
+
+    /// The hash, for whoever follows what is written. It has to come back before the proof.
+    pub fn take_hashing(&mut self) -> io::Result<Hashing> {
+        self.hashing.take().ok_or_else(not_here)
+    }
+
+    pub fn put_back(&mut self, hashing: Hashing) {
+        self.hashing = Some(hashing);
     }
 
     /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`.
@@ -190,10 +205,11 @@ impl Ingest {
 
     /// Writes and hashes chunks behind what is there.
     pub async fn append(&mut self, chunks: Vec<Bytes>) -> io::Result<()> {
-        let mut hasher = self.take_hasher()?;
-        let file = Arc::clone(&self.file);
-        let mut at = self.written;
+        let mut hashing = self.take_hashing()?;
+        let mut hasher = hashing.take()?;
+        let (file, from) = (Arc::clone(&self.file), hashing.done());
         let (hasher, at) = off_runtime(move || {
+            let mut at = from;
             for chunk in chunks {
                 file.write_all_at(&chunk, at)?;
                 hasher.update(&chunk);
@@ -202,40 +218,21 @@ impl Ingest {
             Ok((hasher, at))
         })
         .await?;
-        self.hasher = Some(hasher);
-        self.written = at;
+        hashing.took(hasher, at - from);
+        self.hashing = Some(hashing);
         Ok(())
     }
 
-    /// Hashes up to `READ_CHUNK` times 16 bytes of what an earlier process wrote, up to `end`.
-    pub async fn rehash(&mut self, end: u64) -> io::Result<()> {
-        const STEP: u64 = 16 * READ_CHUNK as u64;
-        let mut hasher = self.take_hasher()?;
-        let file = Arc::clone(&self.file);
-        let (from, to) = (self.written, end.min(self.written + STEP));
-        let hasher = off_runtime(move || {
-            let mut buffer = vec![0; READ_CHUNK];
-            let mut at = from;
-            while at < to {
-                let want = usize::try_from(to - at).unwrap_or(READ_CHUNK).min(READ_CHUNK);
-                let piece = buffer.get_mut(..want).unwrap_or_default();
-                file.read_exact_at(piece, at)?;
-                hasher.update(piece);
-                at += want as u64;
-            }
-            Ok(hasher)
-        })
-        .await?;
-        self.hasher = Some(hasher);
-        self.written = to;
-        Ok(())
-    }
-
-    /// Makes what is written durable, and notes how much that is, so that a later process can go on from here.
-    pub fn checkpoint(&self, size_bytes: Option<u64>) -> impl Future<Output = io::Result<()>> + Send + use<> {
+    /// Makes what is written durable, and notes that the first `written` bytes are, so that a later process can go on from
+    /// there.
+    pub fn checkpoint(
+        &self,
+        size_bytes: Option<u64>,
+        written: u64,
+    ) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let file = Arc::clone(&self.file);
         let path = layout::sidecar(&self.partial);
-        let sidecar = Sidecar { size_bytes, synced_bytes: self.written };
+        let sidecar = Sidecar { size_bytes, synced_bytes: written };
         let sync_failed = Arc::clone(&self.sync_failed);
         off_runtime(move || {
             sync_once(&sync_failed, || file.sync_data())?;
@@ -247,11 +244,12 @@ impl Ingest {
     }
 
     /// Compares the hash with the digest. The proof that releases the tail; nothing is visible yet.
-    pub fn prove(&mut self, size_bytes: Option<u64>) -> Result<(), CommitError> {
-        if let Some(want) = size_bytes.filter(|want| *want != self.written) {
-            return Err(CommitError::WrongSize { want, got: self.written });
+    pub fn prove(&self, size_bytes: Option<u64>) -> Result<(), CommitError> {
+        let hashing = self.hashing.as_ref().ok_or_else(not_here)?;
+        if let Some(want) = size_bytes.filter(|want| *want != hashing.done()) {
+            return Err(CommitError::WrongSize { want, got: hashing.done() });
         }
-        let got = self.hasher.clone().ok_or_else(lost_hasher)?.finish();
+        let got = hashing.digest()?;
         if got == self.digest { Ok(()) } else { Err(CommitError::Mismatch { got }) }
     }
 
@@ -259,7 +257,7 @@ impl Ingest {
     pub async fn commit(mut self, size_bytes: Option<u64>) -> Result<Committed, CommitError> {
         self.prove(size_bytes)?;
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
-        let size_bytes = self.written;
+        let size_bytes = self.hashing.as_ref().map_or(0, Hashing::done);
         let (sync_failed, shards) = (Arc::clone(&self.sync_failed), Arc::clone(&self.shards));
         let linked = off_runtime(move || {
             // Gives back what was set aside behind the end.
@@ -290,20 +288,21 @@ impl Ingest {
         })
     }
 
-    /// Leaves the partial file for a later fill to go on with; without success it is removed.
-    pub async fn keep(self, size_bytes: Option<u64>) -> io::Result<()> {
+    /// Leaves the partial file for a later fill to go on with: `written` bytes from its beginning. What readers may have
+    /// been given behind them, up to `end`, stays until they are done. Without success it is removed.
+    pub async fn keep(self, size_bytes: Option<u64>, written: u64, end: u64) -> io::Result<()> {
         // Gives back what was set aside behind the end: only what is written is counted from here.
-        let (file, written) = (Arc::clone(&self.file), self.written);
-        let cut = off_runtime(move || file.set_len(written)).await;
+        let (file, end) = (Arc::clone(&self.file), end.max(written));
+        let cut = off_runtime(move || file.set_len(end)).await;
         let kept = match cut {
-            Ok(()) => self.checkpoint(size_bytes).await,
+            Ok(()) => self.checkpoint(size_bytes, written).await,
             Err(err) => Err(err),
         };
         if let Err(err) = kept {
             let _remembered = self.discard().await;
             return Err(err);
         }
-        self.space.count_leftover(&self.partial, self.written);
+        self.space.count_leftover(&self.partial, end);
         Ok(())
     }
 
@@ -326,13 +325,9 @@ impl Ingest {
         .await;
         if removed.is_err() {
             self.trouble.stray(&self.partial);
-            self.space.count_leftover(&self.partial, self.written);
+            self.space.count_leftover(&self.partial, self.file.metadata().map_or(0, |metadata| metadata.len()));
         }
         removed
-    }
-
-    fn take_hasher(&mut self) -> io::Result<Hasher> {
-        self.hasher.take().ok_or_else(lost_hasher)
     }
 }
 
@@ -371,8 +366,8 @@ fn sync_once(failed: &AtomicBool, sync: impl FnOnce() -> io::Result<()>) -> io::
     sync().inspect_err(|_| failed.store(true, Ordering::Release))
 }
 
-fn lost_hasher() -> io::Error {
-    io::Error::other("an earlier write to this file failed")
+fn not_here() -> io::Error {
+    io::Error::other("an earlier step on this file failed")
 }
 
 impl Committed {

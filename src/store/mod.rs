@@ -14,6 +14,7 @@
 mod buffers;
 mod claim;
 mod evict;
+mod hashing;
 mod held;
 mod ingest;
 mod layout;
@@ -22,6 +23,7 @@ mod recovery;
 mod send;
 mod space;
 mod trouble;
+mod writer;
 
 use std::fs::File;
 use std::io;
@@ -32,10 +34,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use evict::Evicted;
+pub use hashing::Hashing;
 pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
 pub use send::SEND_WINDOW;
 pub use space::{Reservation, SpaceLimits};
+pub use writer::Writer;
 
 use crate::oci::{Authority, Digest, Hasher};
 

@@ -134,6 +134,10 @@ impl Space {
         counts.add_partial(&authority, size_bytes);
     }
 
+    pub(super) fn has_leftover(&self, partial: &Path) -> bool {
+        self.counts().leftovers.contains_key(partial)
+    }
+
     /// A fill takes the file over; its reservation counts from here.
     pub(super) fn take_over(&self, partial: &Path) {
         let mut counts = self.counts();

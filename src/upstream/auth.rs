@@ -3,6 +3,7 @@
 //! Tokens are kept per realm, service, scope and credential until shortly before they expire; one request at a time
 //! renews each. A login that was refused is not repeated for a while, unless the credentials have changed.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub(super) struct Auth {
     metrics: Metrics,
     tokens: moka::sync::Cache<TokenKey, Token>,
     renewals: Coalesce<TokenKey, Result<Token, Failure>>,
+    tasks: TaskTracker,
     /// Answers of helpers, which are programs to be run, by credential and host.
     helped: moka::sync::Cache<(usize, String), (Login, Timestamp)>,
     pub(super) lockout: Lockout,
@@ -71,6 +73,8 @@ impl TokenKey {
 #[derive(Debug, Clone)]
 struct Token {
     header: Secret,
+    /// From here on, whoever uses it has it renewed in the background. Once.
+    ageing: Timestamp,
     expires: Timestamp,
 }
 
@@ -111,7 +115,8 @@ impl Auth {
             clients,
             metrics,
             tokens: moka::sync::Cache::new(MAX_TOKENS),
-            renewals: Coalesce::new(tasks),
+            renewals: Coalesce::new(tasks.clone()),
+            tasks,
             helped: moka::sync::Cache::new(1000),
             lockout: Lockout::new(clock.clone()),
             clock,
@@ -165,25 +170,44 @@ impl Auth {
             }
         };
         let key = TokenKey { realm, service: service.map(str::to_owned), scope, credential };
-        if let Some(token) = self.tokens.get(&key)
-            && self.clock.now() < token.expires
+        let held = self.tokens.get(&key).filter(|token| self.clock.now() < token.expires);
+        if let Some(token) = &held
+            && self.clock.now() < token.ageing
         {
+            return Ok((token.header.clone(), key));
+        }
+        let renew = self.renewal(party, &key);
+        if let Some(token) = held {
+            self.tokens.insert(key.clone(), Token { ageing: token.expires, ..token.clone() });
+            let (auth, renewed) = (Arc::clone(self), key.clone());
+            self.tasks.spawn(async move {
+                // What fails here is tried again, and told, when the token has expired.
+                let _failed = auth.renewals.run(renewed, renew).await;
+            });
             return Ok((token.header, key));
         }
-        let renew = || {
-            let (auth, key, party) = (Arc::clone(self), key.clone(), party.clone());
-            async move {
+        let (token, _) =
+            self.renewals.run(key.clone(), renew).await.map_err(|died| Failure::Broken(died.to_string()))?;
+        Ok((token?.header, key))
+    }
+
+    fn renewal(
+        self: &Arc<Self>,
+        party: &Party,
+        key: &TokenKey,
+    ) -> impl Fn() -> Pin<Box<dyn Future<Output = Result<Token, Failure>> + Send>> + Send + Sync + use<> {
+        let (auth, party, key) = (Arc::clone(self), party.clone(), key.clone());
+        move || {
+            let (auth, party, key) = (Arc::clone(&auth), party.clone(), key.clone());
+            Box::pin(async move {
                 // A token server that drips its answer must not hold all who come later.
                 let fetch = tokio::time::timeout(auth.settings.response_timeout, auth.fetch(&party, &key));
                 let late = |_elapsed| Failure::Timeout("its token server did not answer");
                 let token = fetch.await.map_err(late)??;
                 auth.tokens.insert(key, token.clone());
                 Ok(token)
-            }
-        };
-        let (token, _) =
-            self.renewals.run(key.clone(), renew).await.map_err(|died| Failure::Broken(died.to_string()))?;
-        Ok((token?.header, key))
+            })
+        }
     }
 
     /// Forgets a token that was answered with 401, unless another request has renewed it since.
@@ -289,8 +313,10 @@ impl Auth {
         let answer = TokenAnswer::read(&read?);
         let answer = answer.ok_or_else(|| Failure::Refused("its token server sent no usable token".to_owned()))?;
         let margin = (answer.life / 10).min(Duration::from_secs(30));
-        let expires = self.clock.now().plus(answer.life.saturating_sub(margin));
-        Ok(Token { header: Secret::new(format!("Bearer {}", answer.token.expose())), expires })
+        let now = self.clock.now();
+        let expires = now.plus(answer.life.saturating_sub(margin));
+        let ageing = now.plus(answer.life.saturating_sub(margin.max(answer.life / 5)));
+        Ok(Token { header: Secret::new(format!("Bearer {}", answer.token.expose())), ageing, expires })
     }
 
     /// Files are read each time. A helper's answer is used for a while, until it is refused in this scope.

@@ -1,11 +1,13 @@
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use http::header::ETAG;
+use http::{HeaderValue, Method, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::metrics::{ByAuthority, Metrics};
+use crate::metrics::{ByAuthority, Counter};
 use crate::oci::{Digest, Repository};
 
 use super::endpoint::Endpoint;
@@ -20,6 +22,8 @@ pub struct OpenedBlob {
     /// Size of the whole blob, where the upstream tells.
     pub size_bytes: Option<u64>,
     pub body: BlobBody,
+    /// As the upstream tags these bytes, if it does.
+    pub etag: Option<HeaderValue>,
     /// Which endpoint sends it.
     pub endpoint: usize,
 }
@@ -36,8 +40,7 @@ pub struct ShownBytes {
 pub struct BlobBody {
     response: reqwest::Response,
     idle: Duration,
-    metrics: Metrics,
-    labels: ByAuthority,
+    received: Counter,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -49,31 +52,46 @@ impl BlobBody {
             .map_err(|_elapsed| Failure::Timeout("its body stopped coming"))?
             .map_err(Failure::of_reqwest)?;
         if let Some(chunk) = &chunk {
-            self.metrics.upstream_bytes.get_or_create(&self.labels).inc_by(chunk.len() as u64);
+            self.received.inc_by(chunk.len() as u64);
         }
         Ok(chunk)
     }
 }
 
 impl Upstream {
-    /// Opens a blob at `from`. `avoid` is asked last: the endpoint whose body has just broken.
+    /// Opens a blob at `from`, up to its end or to `end`. `avoid` is asked last: the endpoint whose body has just broken.
     pub async fn open_blob(
         &self,
         repository: &Repository,
         digest: Digest,
-        from: u64,
+        (from, end): (u64, Option<u64>),
         avoid: Option<usize>,
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
-        let range = (from > 0).then_some((from, None));
+        let last = end.and_then(|end| end.checked_sub(1));
+        let range = (from > 0 || last.is_some()).then_some((from, last));
         if let Some(avoid) = avoid.filter(|_| self.endpoints.len() > 1) {
             let skip = |at| at == avoid || self.distrusts(at, digest);
-            match self.open_range(repository, digest, range, skip, deadline).await {
+            match self.open_range(&self.downloads, repository, digest, range, skip, deadline).await {
                 Err(error) if error.failure.tries_next_endpoint() => {}
                 answer => return answer,
             }
         }
-        self.open_range(repository, digest, range, |at| self.distrusts(at, digest), deadline).await
+        let skip = |at| self.distrusts(at, digest);
+        self.open_range(&self.downloads, repository, digest, range, skip, deadline).await
+    }
+
+    /// Opens a blob for one client, at whose pace it is read: it takes no place from the downloads.
+    pub async fn pass_blob(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        from: u64,
+        deadline: Deadline,
+    ) -> Result<OpenedBlob, UpstreamError> {
+        let range = (from > 0).then_some((from, None));
+        let skip = |at| self.distrusts(at, digest);
+        self.open_range(&self.passing, repository, digest, range, skip, deadline).await
     }
 
     /// The bytes of `range`, for the proof that a scope serves what is stored. Where the upstream sends the blob from its
@@ -88,7 +106,7 @@ impl Upstream {
         const MAX_SKIPPED: u64 = 1024 * 1024;
         let asked = Some((range.start, range.end.checked_sub(1)));
         let read = async {
-            let mut opened = self.open_range(repository, digest, asked, |_| false, deadline).await?;
+            let mut opened = self.open_range(&self.downloads, repository, digest, asked, |_| false, deadline).await?;
             let fail = |failure| self.error_at(opened.endpoint, failure);
             if range.start - opened.start > MAX_SKIPPED {
                 return Err(fail(Failure::RangeNotThere));
@@ -151,6 +169,7 @@ impl Upstream {
 
     async fn open_range(
         &self,
+        slots: &Arc<Semaphore>,
         repository: &Repository,
         digest: Digest,
         range: Option<(u64, Option<u64>)>,
@@ -163,7 +182,7 @@ impl Upstream {
         }
         // A wait in our own queue must not look like an endpoint that is slow: half of the time is the endpoint's.
         let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
-        let wait = tokio::time::timeout(patience, std::sync::Arc::clone(&self.downloads).acquire_owned());
+        let wait = tokio::time::timeout(patience, Arc::clone(slots).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };
@@ -185,19 +204,25 @@ impl Upstream {
         } else {
             (0, body::content_length(response.headers()))
         };
-        let body = BlobBody {
-            response,
-            idle: self.settings.idle_timeout,
-            metrics: self.metrics.clone(),
-            labels: ByAuthority::of(&self.settings.name),
-            _slot: slot,
-        };
-        Ok(OpenedBlob { start, size_bytes, body, endpoint: at })
+        Ok(self.opened(response, (start, size_bytes), at, slot))
+    }
+
+    pub(super) fn opened(
+        &self,
+        response: reqwest::Response,
+        (start, size_bytes): (u64, Option<u64>),
+        endpoint: usize,
+        slot: OwnedSemaphorePermit,
+    ) -> OpenedBlob {
+        let etag = response.headers().get(ETAG).cloned();
+        let received = self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).clone();
+        let body = BlobBody { response, idle: self.settings.idle_timeout, received, _slot: slot };
+        OpenedBlob { start, size_bytes, body, etag, endpoint }
     }
 
     /// A failure of the endpoint at this place in the order.
     pub fn error_at(&self, endpoint: usize, failure: Failure) -> UpstreamError {
-        let endpoint: Option<&std::sync::Arc<Endpoint>> = self.endpoints.get(endpoint);
+        let endpoint: Option<&Arc<Endpoint>> = self.endpoints.get(endpoint);
         match endpoint {
             Some(endpoint) => endpoint.error(failure),
             None => UpstreamError { endpoint: self.authority.as_str().into(), failure },
@@ -209,7 +234,12 @@ impl Upstream {
     }
 }
 
-fn question(method: Method, repository: &Repository, digest: Digest, range: Option<(u64, Option<u64>)>) -> Question {
+pub(super) fn question(
+    method: Method,
+    repository: &Repository,
+    digest: Digest,
+    range: Option<(u64, Option<u64>)>,
+) -> Question {
     Question {
         method,
         kind: Kind::Blob,

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use url::{Host, Url};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::oci::{Authority, Repository};
 
 use super::breaker::Breaker;
@@ -24,6 +24,10 @@ pub(super) struct Endpoint {
     challenge: Mutex<Option<Challenge>>,
     /// HEAD of a manifest is refused, or names no digest: do not try again.
     pub(super) head_is_useless: AtomicBool,
+    /// A part of a blob was asked for, and the whole came.
+    pub(super) ignores_ranges: AtomicBool,
+    /// It rationed a connection that a download could do without: until then, each has one.
+    pub(super) narrow_until: Mutex<Timestamp>,
     /// It was reached at a private address.
     private: AtomicBool,
 }
@@ -44,6 +48,8 @@ impl Endpoint {
             breaker: Breaker::new(clock),
             challenge: Mutex::new(None),
             head_is_useless: AtomicBool::new(false),
+            ignores_ranges: AtomicBool::new(false),
+            narrow_until: Mutex::default(),
             private: AtomicBool::new(literal.is_some_and(|address| !guard::is_public(address))),
             url,
         }

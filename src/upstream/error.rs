@@ -50,6 +50,9 @@ pub enum Failure {
     BreakerOpen { cause: BreakerCause, retry_after: Duration },
     #[error("is offline by configuration")]
     Offline,
+    /// Says nothing about the upstream.
+    #[error("could not be asked: this process has no file descriptors left, raise its limit (`ulimit -n`)")]
+    NoDescriptors,
 }
 
 /// Why a breaker opened.
@@ -83,7 +86,8 @@ impl Failure {
             | Self::TooLarge { .. }
             | Self::RangeNotThere
             | Self::HeadRefused
-            | Self::Offline => false,
+            | Self::Offline
+            | Self::NoDescriptors => false,
         }
     }
 
@@ -106,7 +110,8 @@ impl Failure {
             | Self::HeadRefused
             | Self::BadDigest
             | Self::BreakerOpen { .. }
-            | Self::Offline => None,
+            | Self::Offline
+            | Self::NoDescriptors => None,
         }
     }
 
@@ -124,6 +129,9 @@ impl Failure {
         let mut text = String::new();
         let mut source: Option<&dyn std::error::Error> = Some(&err);
         while let Some(error) = source {
+            if error.downcast_ref::<std::io::Error>().is_some_and(is_no_descriptors) {
+                return Self::NoDescriptors;
+            }
             if error.downcast_ref::<std::io::Error>().is_some_and(|err| err.kind() == std::io::ErrorKind::TimedOut) {
                 return Self::Unreachable("the connection is dead".to_owned());
             }
@@ -134,5 +142,23 @@ impl Failure {
             source = error.source();
         }
         if err.is_connect() { Self::Unreachable(text) } else { Self::Broken(text) }
+    }
+}
+
+/// `EMFILE` or `ENFILE`.
+pub(super) fn is_no_descriptors(err: &std::io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(err);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_that_ran_out_say_nothing_of_the_upstream() {
+        assert!(is_no_descriptors(&rustix::io::Errno::MFILE.into()));
+        assert!(!is_no_descriptors(&rustix::io::Errno::CONNREFUSED.into()));
+        assert_eq!(Failure::NoDescriptors.opens_breaker(), None);
     }
 }

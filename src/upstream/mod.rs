@@ -19,6 +19,7 @@ mod link;
 mod lists;
 mod lockout;
 mod manifests;
+mod parts;
 mod settings;
 mod tls;
 mod token;
@@ -38,6 +39,7 @@ pub use guard::is_public;
 pub use link::next_page_query;
 pub use lists::{ReferrersPage, TagsPage};
 pub use manifests::{FetchedManifest, ManifestHead};
+pub use parts::SpareConnection;
 pub use settings::{
     ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
 };
@@ -67,8 +69,10 @@ pub struct Upstream {
     endpoints: Vec<Arc<Endpoint>>,
     clients: Arc<Clients>,
     auth: Arc<Auth>,
-    /// Downloads of blobs at one time.
+    /// Connections of downloads.
     downloads: Arc<Semaphore>,
+    /// Connections of what is passed through without being stored: a slow client holds one for as long as it reads.
+    passing: Arc<Semaphore>,
     /// Other questions at one time: work outlives the clients that asked for it, so their number is no bound.
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
@@ -129,6 +133,7 @@ impl Upstream {
             clients,
             auth: Arc::new(auth),
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
+            passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             distrusted: Arc::default(),
             via: Arc::clone(&around.via),

@@ -33,8 +33,10 @@ pub struct UpstreamSettings {
     pub response_timeout: Duration,
     /// A body that brings nothing for so long is broken.
     pub idle_timeout: Duration,
-    /// Blob downloads at one time.
+    /// Blob downloads at one time, and connections of all downloads together.
     pub max_connections: usize,
+    /// Connections of one download.
+    pub segments: usize,
     /// How long an endpoint is left alone after it failed.
     pub breaker_window: Duration,
     /// Largest `n` that goes up with a tag list request.

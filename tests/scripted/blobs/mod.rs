@@ -1,6 +1,7 @@
 //! Fills, readers, ranges, resume, grants: what is promised about a blob.
 
 mod coalescing;
+mod fills;
 mod grants;
 mod heads;
 mod index_loss;
@@ -14,6 +15,7 @@ mod ranges;
 mod readers;
 mod restart;
 mod resume;
+mod segments;
 mod sending;
 mod sizes;
 mod storage;

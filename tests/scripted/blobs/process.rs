@@ -17,12 +17,17 @@ pub(crate) struct Process {
 impl Process {
     /// Serves `docker.io` from this upstream, below this directory.
     pub(crate) async fn start(directory: &Path, upstream: &Upstream) -> Self {
-        Self::start_on(directory, &directory.join("data"), &super::one(upstream, "")).await
+        Self::start_on(directory, &directory.join("data"), &super::one(upstream, "segments = 1")).await
     }
 
     /// The same, with more lines in `[storage]`.
     pub(crate) async fn start_with(directory: &Path, storage: &str, upstream: &Upstream) -> Self {
-        Self::start_on(directory, &directory.join("data"), &format!("{storage}\n{}", super::one(upstream, ""))).await
+        Self::start_on(
+            directory,
+            &directory.join("data"),
+            &format!("{storage}\n{}", super::one(upstream, "segments = 1")),
+        )
+        .await
     }
 
     /// With its storage there, and these lines behind its path.

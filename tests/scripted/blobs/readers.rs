@@ -113,7 +113,7 @@ async fn t30_a_client_that_stalls_changes_nothing_for_others_and_is_cut() {
     let upstream = Upstream::start().await;
     let content = blob(32 * 1024 * 1024, 6);
     let digest = upstream.blob("library/app", &content);
-    let toml = super::one(&upstream, "");
+    let toml = super::one(&upstream, "segments = 1");
     let mirror = Mirror::builder(toml).server("stall_timeout = \"700ms\"").start().await;
     let gate = Gate::closed();
     upstream.script(blobs().get().once().stall_after(1000, &gate));

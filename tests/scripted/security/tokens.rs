@@ -94,9 +94,9 @@ async fn a_late_refusal_of_an_old_token_does_not_cost_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_token_is_used_until_shortly_before_its_end() {
+async fn a_token_is_used_for_most_of_its_life_and_renewed_before_its_end() {
     for (auth, good, over) in
-        [(TokenAuth::new().expires_in(300), 260, 280), (TokenAuth::new().without_expires_in(), 50, 60)]
+        [(TokenAuth::new().expires_in(300), 230, 280), (TokenAuth::new().without_expires_in(), 45, 60)]
     {
         let upstream = Upstream::start().await;
         upstream.token_auth(&auth);
@@ -195,4 +195,30 @@ async fn an_upstream_that_changes_how_it_wants_to_be_signed_in_to_is_followed() 
     assert_eq!(mirror.client().head(&path).await.status, 200);
     upstream.token_auth(&TokenAuth::new().user("robot", "right").login_required());
     assert_eq!(mirror.client().head(&path).await.status, 200);
+}
+
+/// Nobody waits for it, and a token that nobody uses is left to expire.
+#[tokio::test]
+async fn a_token_in_use_is_renewed_before_it_expires() {
+    let upstream = Upstream::start().await;
+    upstream.token_auth(&TokenAuth::new());
+    let digest = upstream.blob("a/one", blob(10, 1));
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let (client, path) = (mirror.client(), blob_path("a/one", &digest));
+    assert_eq!(client.head(&path).await.status, 200);
+    mirror.advance(Duration::from_secs(230));
+    assert_eq!(client.head(&path).await.status, 200);
+    assert_eq!(upstream.requests_of(&tokens()).len(), 1, "it has much of its 300 s left");
+    mirror.advance(Duration::from_secs(20));
+    let gate = Gate::closed();
+    upstream.script(tokens().once().stall_before_headers(&gate));
+    for _ in 0..3 {
+        assert_eq!(client.head(&path).await.status, 200, "the old one still serves");
+    }
+    gate.arrived().await;
+    gate.open();
+    upstream.wait_for(2, tokens()).await;
+    mirror.advance(Duration::from_secs(200));
+    assert_eq!(client.head(&path).await.status, 200);
+    assert_eq!(upstream.requests_of(&tokens()).len(), 2, "and the new one after it");
 }

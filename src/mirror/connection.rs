@@ -1,0 +1,210 @@
+//! One connection of a fill: receive, sort, write.
+//!
+//! What comes is the connection's own to write, or known already, or somebody else's ([`super::segments`]). Receiving
+//! goes on while a batch is being written.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::upstream::{Failure, OpenedBlob};
+
+use super::lead::Stop;
+use super::segments::{Piece, Spot};
+use super::work::Work;
+
+/// Received and not yet given to the disk. As much again is being written.
+const AT_HAND_BYTES: usize = 1024 * 1024;
+/// Set aside ahead of a blob that does not tell its size.
+pub(super) const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// There is nothing more for it to do.
+    Done,
+    /// The body came to its end, here.
+    Whole(u64),
+    Broken(Failure),
+    /// Shutdown, or trouble elsewhere.
+    Stopped,
+}
+
+/// A connection's place in its body.
+struct Place<'p> {
+    piece: &'p Piece,
+    position: u64,
+    at_hand: VecDeque<Bytes>,
+    at_hand_bytes: usize,
+    /// The upstream sends the blob from its beginning, whatever was asked for: what is known is compared, what others
+    /// fetch is skipped.
+    is_replay: bool,
+    /// It may go on behind its piece, if nobody else does.
+    is_first: bool,
+}
+
+type Write = Pin<Box<dyn Future<Output = io::Result<Vec<Bytes>>> + Send>>;
+
+impl Work<'_> {
+    /// Receives and writes what belongs to `piece`. No write is under way when it returns.
+    pub(super) async fn stream(&self, opened: OpenedBlob, piece: &Piece, is_first: bool) -> Result<Ended, Stop> {
+        let OpenedBlob { start, mut body, .. } = opened;
+        let mut place = Place {
+            piece,
+            position: start,
+            at_hand: VecDeque::new(),
+            at_hand_bytes: 0,
+            is_replay: is_first && start < piece.range.start,
+            is_first,
+        };
+        let mut writing: Option<(u64, Write)> = None;
+        let mut ended: Option<Ended> = None;
+        loop {
+            if writing.is_none() {
+                match self.sort(&mut place).await? {
+                    Sorted::Write(at, chunks) => writing = Some((at, Box::pin(self.writer.write(at, chunks)))),
+                    Sorted::Done => return Ok(Ended::Done),
+                    Sorted::Nothing => {}
+                }
+            }
+            if writing.is_none()
+                && let Some(ended) = ended.take()
+            {
+                let is_whole = matches!(ended, Ended::Whole(_));
+                return Ok(if is_whole { Ended::Whole(place.position) } else { ended });
+            }
+            let written = async {
+                match &mut writing {
+                    Some((_, write)) => write.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                chunk = body.chunk(), if ended.is_none() && place.at_hand_bytes < AT_HAND_BYTES => match chunk {
+                    Ok(Some(chunk)) => {
+                        place.at_hand_bytes += chunk.len();
+                        place.at_hand.push_back(chunk);
+                    }
+                    Ok(None) => ended = Some(Ended::Whole(0)),
+                    Err(failure) => ended = Some(Ended::Broken(failure)),
+                },
+                written = written => {
+                    let chunks = written?;
+                    if let Some((at, _)) = writing.take() {
+                        self.wrote(piece.id, at, chunks);
+                    }
+                    if place.at_hand.is_empty() && self.is_outrun(&place) {
+                        return Ok(Ended::Done);
+                    }
+                }
+                () = piece.stop.cancelled(), if ended.is_none() => {
+                    place.drop_at_hand();
+                    ended = Some(Ended::Done);
+                }
+                () = self.complete.cancelled(), if !is_first && ended.is_none() => ended = Some(Ended::Done),
+                () = self.abort.cancelled(), if ended.as_ref().is_none_or(|ended| !matches!(ended, Ended::Stopped)) => {
+                    place.drop_at_hand();
+                    ended = Some(Ended::Stopped);
+                }
+            }
+        }
+    }
+
+    /// What comes next has been given to others: its answer need not be waited for.
+    fn is_outrun(&self, place: &Place<'_>) -> bool {
+        let segments = self.segments();
+        let is_end = segments.size() == Some(place.position) || place.position == place.piece.range.end;
+        match segments.spot(place.piece.id, place.position) {
+            Spot::Own(_) => false,
+            Spot::Free(_) => !place.is_first && !is_end,
+            Spot::Written(_) | Spot::Foreign(_) => !place.is_replay && !is_end,
+        }
+    }
+
+    /// What of the bytes at hand is to be written next.
+    async fn sort(&self, place: &mut Place<'_>) -> Result<Sorted, Stop> {
+        loop {
+            let Some(front) = place.at_hand.front() else { return Ok(Sorted::Nothing) };
+            let front_bytes = front.len() as u64;
+            let (spot, size) = {
+                let segments = self.segments();
+                (segments.spot(place.piece.id, place.position), segments.size())
+            };
+            if place.is_first && size.is_some_and(|size| place.position + front_bytes > size) {
+                return Err(Stop::Lied);
+            }
+            match spot {
+                Spot::Own(_) => {
+                    if size.is_none() {
+                        // It may have no end: space is asked for as it grows.
+                        self.reserve(place.position + place.at_hand_bytes as u64 + UNKNOWN_SIZE_STEP).await?;
+                    }
+                    let at = place.position;
+                    let mine = self.segments().take(place.piece.id, at, place.at_hand_bytes as u64);
+                    if mine > 0 {
+                        return Ok(Sorted::Write(at, place.cut(mine)));
+                    }
+                }
+                Spot::Written(until) if place.is_replay || place.piece.range.is_empty() => {
+                    let known = place.cut((until - place.position).min(front_bytes));
+                    self.compare(place.position - known.iter().map(|k| k.len() as u64).sum::<u64>(), known).await?;
+                }
+                Spot::Free(_) if place.is_first => {
+                    self.segments().move_on(place.piece.id, place.position, self.member.upstream.settings().segments);
+                }
+                Spot::Foreign(until) if place.is_replay => {
+                    let _not_mine = place.cut((until - place.position).min(front_bytes));
+                }
+                Spot::Written(_) | Spot::Free(_) | Spot::Foreign(_) => return Ok(Sorted::Done),
+            }
+        }
+    }
+
+    async fn compare(&self, at: u64, chunks: Vec<Bytes>) -> Result<(), Stop> {
+        let mut at = at;
+        for chunk in chunks {
+            let there = self.fill.read(at, chunk.len()).await?;
+            if there != chunk {
+                tracing::warn!(digest = %self.fill.digest, "upstream sent other bytes than before; the download starts anew");
+                return Err(Stop::StartAnew);
+            }
+            at += chunk.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+enum Sorted {
+    /// Bytes at a position.
+    Write(u64, Vec<Bytes>),
+    Nothing,
+    Done,
+}
+
+impl Place<'_> {
+    /// The next `length` of the bytes at hand.
+    fn cut(&mut self, length: u64) -> Vec<Bytes> {
+        let mut left = usize::try_from(length).unwrap_or(usize::MAX).min(self.at_hand_bytes);
+        self.at_hand_bytes -= left;
+        self.position += left as u64;
+        let mut chunks = Vec::new();
+        while left > 0 {
+            let Some(front) = self.at_hand.front_mut() else { break };
+            let chunk = front.split_to(left.min(front.len()));
+            left -= chunk.len();
+            if front.is_empty() {
+                self.at_hand.pop_front();
+            }
+            chunks.push(chunk);
+        }
+        chunks
+    }
+
+    fn drop_at_hand(&mut self) {
+        self.at_hand.clear();
+        self.at_hand_bytes = 0;
+    }
+}
