@@ -31,7 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 pub struct Listeners {
     bound: Vec<Bound>,
     admin: Option<TcpListener>,
-    admin_socket: Option<(UnixListener, PathBuf)>,
+    admin_socket: Option<UnixListener>,
 }
 
 struct Bound {
@@ -71,10 +71,7 @@ impl Listeners {
             None => None,
         };
         let admin_socket = match &server.admin_socket {
-            Some(path) => {
-                let socket = admin_socket::bind(path).map_err(|err| BindError::Socket { path: path.clone(), err })?;
-                Some((socket, path.clone()))
-            }
+            Some(path) => Some(admin_socket::bind(path).map_err(|err| BindError::Socket { path: path.clone(), err })?),
             None => None,
         };
         Ok(Self { bound, admin, admin_socket })
@@ -105,8 +102,8 @@ impl Listeners {
         if let Some(listener) = self.admin {
             tokio::spawn(serve_admin(listener, Arc::clone(&admin), admin_stop.clone()));
         }
-        if let Some((listener, path)) = self.admin_socket {
-            tokio::spawn(serve_commands(listener, path, admin, admin_stop));
+        if let Some(listener) = self.admin_socket {
+            tokio::spawn(serve_commands(listener, admin, admin_stop));
         }
         for bound in self.bound {
             tasks.spawn(serve_clients(bound, Arc::clone(&front), stop.clone()));
@@ -214,19 +211,17 @@ async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: Cancellatio
     }
 }
 
-async fn serve_commands(listener: UnixListener, path: PathBuf, admin: Arc<Admin>, stop: CancellationToken) {
+async fn serve_commands(listener: UnixListener, admin: Arc<Admin>, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             },
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return,
         };
         tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Socket));
     }
-    // Whoever starts next replaces one that is left.
-    let _left = std::fs::remove_file(path);
 }
 
 async fn answer_operator(stream: impl AsyncRead + AsyncWrite + Unpin + Send, admin: Arc<Admin>, door: Door) {
