@@ -275,12 +275,13 @@ async fn an_index_that_cannot_grow_fails_no_pull_and_heals() {
         }
     };
     std::fs::remove_file(ballast).unwrap();
+    mirror.advance(Duration::from_secs(31));
     let known = async {
         while client.get(&forgotten).await.header("cache-status") != "roadstead; hit" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, known).await.expect("it is noted, with no clock moved");
+    tokio::time::timeout(PATIENCE, known).await.expect("it is noted by itself");
     super::eventually("the index is well", || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#) == 1)
         .await;
     upstream.forget_requests();
