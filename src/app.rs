@@ -30,6 +30,7 @@ pub struct App {
     /// No more fills.
     stop_fills: CancellationToken,
     stop_admin: CancellationToken,
+    admin_socket: Option<PathBuf>,
     deadline: Duration,
     /// Scheme, address and mount path of each listener.
     pub addresses: Vec<(&'static str, std::net::SocketAddr, String)>,
@@ -96,15 +97,17 @@ impl App {
         )?);
         mirror.recover().await?;
         let admin_listen = config.server.admin_listen;
-        let listeners = Listeners::bind(&config.server).await?;
+        let listeners = match Listeners::bind(&config.server).await {
+            Ok(listeners) => listeners,
+            Err(err) => {
+                mirror.close().await;
+                return Err(err.into());
+            }
+        };
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let loopback = admin_listen.is_none_or(|address| address.ip().is_loopback());
-        let admin = Arc::new(Admin::new(
-            Arc::clone(&mirror),
-            metrics.clone(),
-            loopback,
-            config.server.admin_token_file.clone(),
-        ));
+        let admin = Arc::new(Admin::new(&mirror, metrics.clone(), loopback, config.server.admin_token_file.clone()));
+        let admin_socket = config.server.admin_socket.clone();
         let front = Arc::new(Front::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
@@ -121,6 +124,7 @@ impl App {
             stop_accepting,
             stop_fills,
             stop_admin,
+            admin_socket,
             deadline: config.shutdown_deadline,
             addresses,
             admin_address,
@@ -147,6 +151,8 @@ impl App {
         let _overdue = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
         self.mirror.close().await;
         self.stop_admin.cancel();
+        // While the storage is locked still: later it may be another server's. One that is left is replaced at the next start.
+        let _left = self.admin_socket.as_deref().map(std::fs::remove_file);
     }
 }
 

@@ -88,6 +88,7 @@ impl Ledger {
     pub(super) fn heal(&self, held: &[Change], is_closed: &mut bool) -> Result<(), IndexError> {
         if *is_closed {
             self.engine.reopen()?;
+            *is_closed = false;
         }
         // A full disk must not fail the database again, which would be closed to readers, too.
         self.facts.probe(PROBE_BYTES + held.len() * CHANGE_BYTES).map_err(IndexError::Journal)?;

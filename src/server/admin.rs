@@ -1,8 +1,8 @@
 //! Health, metrics and the API, on a listener of their own and a unix socket.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -27,7 +27,8 @@ pub(super) enum Door {
 }
 
 pub struct Admin {
-    mirror: Arc<Mirror>,
+    /// A connection of an operator must not hold a storage that was given back.
+    mirror: Weak<Mirror>,
     metrics: Metrics,
     health: Health,
     ready: AtomicBool,
@@ -37,9 +38,9 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(mirror: Arc<Mirror>, metrics: Metrics, loopback: bool, token_file: Option<PathBuf>) -> Self {
+    pub fn new(mirror: &Arc<Mirror>, metrics: Metrics, loopback: bool, token_file: Option<PathBuf>) -> Self {
         let health = mirror.health().clone();
-        Self { mirror, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
+        Self { mirror: Arc::downgrade(mirror), metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
 
     /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
@@ -53,7 +54,11 @@ impl Admin {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match request.uri().path() {
+        let path = request.uri().path();
+        if path.starts_with("/api/v1/") {
+            return self.answer_api(request, path, door).await;
+        }
+        match path {
             "/livez" => text(StatusCode::OK, "alive\n"),
             "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness()),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
@@ -69,15 +74,27 @@ impl Admin {
                 StatusCode::FORBIDDEN,
                 "off loopback, metrics need `Authorization: Bearer` with what is in `server.admin_token_file`\n",
             ),
-            "/api/v1/status" if self.may_read(request, door).await => api::status(&self.mirror, &self.health).await,
-            // It shows the name of everything that was ever pulled.
-            "/api/v1/backup" if self.may_change(request, door).await => api::backup(&self.mirror),
-            "/api/v1/status" | "/api/v1/backup" => api::refuse(
-                StatusCode::FORBIDDEN,
-                "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`",
-            ),
             _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /api/v1 are here\n"),
         }
+    }
+
+    async fn answer_api(&self, request: &Request<Incoming>, path: &str, door: Door) -> Response<ApiBody> {
+        let may = match path {
+            "/api/v1/status" => self.may_read(request, door).await,
+            // It shows the name of everything that was ever pulled.
+            "/api/v1/backup" => self.may_change(request, door).await,
+            _ => return api::refuse(StatusCode::NOT_FOUND, "there is no such call; status and backup are here"),
+        };
+        if !may {
+            return api::refuse(
+                StatusCode::FORBIDDEN,
+                "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`",
+            );
+        }
+        let Some(mirror) = self.mirror.upgrade() else {
+            return api::refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down");
+        };
+        if path == "/api/v1/backup" { api::backup(&mirror) } else { api::status(&mirror, &self.health).await }
     }
 
     /// Pulls are answered whatever else is wrong: it is told, and the answer stays 200.

@@ -43,7 +43,7 @@ pub(super) const MAX_HEAD_BYTES: u32 = 32 * 1024;
 pub struct Listeners {
     bound: Vec<Bound>,
     admin: Option<TcpListener>,
-    admin_socket: Option<(UnixListener, PathBuf)>,
+    admin_socket: Option<UnixListener>,
 }
 
 struct Bound {
@@ -83,10 +83,7 @@ impl Listeners {
             None => None,
         };
         let admin_socket = match &server.admin_socket {
-            Some(path) => {
-                let socket = admin_socket::bind(path).map_err(|err| BindError::Socket { path: path.clone(), err })?;
-                Some((socket, path.clone()))
-            }
+            Some(path) => Some(admin_socket::bind(path).map_err(|err| BindError::Socket { path: path.clone(), err })?),
             None => None,
         };
         Ok(Self { bound, admin, admin_socket })
@@ -117,8 +114,8 @@ impl Listeners {
         if let Some(listener) = self.admin {
             tokio::spawn(serve_admin(listener, Arc::clone(&admin), admin_stop.clone()));
         }
-        if let Some((listener, path)) = self.admin_socket {
-            tokio::spawn(serve_commands(listener, path, admin, admin_stop));
+        if let Some(listener) = self.admin_socket {
+            tokio::spawn(serve_commands(listener, admin, admin_stop));
         }
         let places = Arc::new(Places::new(front.settings.max_connections, front.metrics.clone()));
         for bound in self.bound {
@@ -264,19 +261,17 @@ async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: Cancellatio
     }
 }
 
-async fn serve_commands(listener: UnixListener, path: PathBuf, admin: Arc<Admin>, stop: CancellationToken) {
+async fn serve_commands(listener: UnixListener, admin: Arc<Admin>, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             },
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return,
         };
         tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Socket));
     }
-    // Whoever starts next replaces one that is left.
-    let _left = std::fs::remove_file(path);
 }
 
 async fn answer_operator(stream: impl AsyncRead + AsyncWrite + Unpin + Send, admin: Arc<Admin>, door: Door) {

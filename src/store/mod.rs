@@ -76,7 +76,9 @@ pub struct BlobFile {
 pub enum OpenError {
     #[error("another process (pid {pid}) uses {path}; stop it, or give this one its own `storage.path`")]
     InUse { path: PathBuf, pid: String },
-    #[error("{path} was written by a newer version (layout {found}, this one knows {known})")]
+    #[error(
+        "{path} was written by a newer version (layout {found}, this one knows {known}); go on with that version, or go back by a backup: docs/operations.md"
+    )]
     TooNew { path: PathBuf, found: String, known: u32 },
     #[error("{path} cannot be used: {err}")]
     Io { path: PathBuf, err: io::Error },

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod admin_api;
 mod commands;
 mod connections;
 mod defaults;

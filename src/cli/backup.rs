@@ -1,0 +1,75 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use roadstead::clock::Clock;
+use roadstead::config::Config;
+use roadstead::index::count_backup;
+
+/// Most that is read of an answer that tells of a failure. Bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// Into `to`, or into a file of its own if that is a directory: whole, or not at all.
+pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
+    let to = if to.is_dir() {
+        to.join(format!("roadstead-{}.facts", Clock::default().now().as_millis()))
+    } else {
+        to.into()
+    };
+    let mut name = to.clone().into_os_string();
+    name.push(".part");
+    let part = PathBuf::from(name);
+    let done = super::read(file).and_then(|config| {
+        let written = write(&config, &part)?;
+        let named = written.and_then(|out| {
+            out.sync_all()?;
+            // What was cut short on its way is found here, and not when it is needed.
+            let facts = count_backup(File::open(&part)?).map_err(io::Error::other)?;
+            std::fs::rename(&part, &to)?;
+            let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(directory)?.sync_all()?;
+            Ok(facts)
+        });
+        named.map_err(|err| {
+            super::say(&format!("roadstead: no backup was made: {err}"));
+            ExitCode::FAILURE
+        })
+    });
+    match done {
+        Ok(facts) => {
+            super::tell(&format!("{facts} facts are in {}; blobs are not in it", to.display()));
+            ExitCode::SUCCESS
+        }
+        Err(code) => {
+            // There may be none.
+            let _left = std::fs::remove_file(&part);
+            code
+        }
+    }
+}
+
+fn write(config: &Config, part: &Path) -> Result<io::Result<File>, ExitCode> {
+    let out = match File::create(part) {
+        Ok(out) => out,
+        Err(err) => return Ok(Err(io::Error::new(err.kind(), format!("{}: {err}", part.display())))),
+    };
+    if let Some(mut answer) = super::ask_server(config, "/api/v1/backup")? {
+        if answer.status != 200 {
+            let mut text = String::new();
+            let _as_far_as_it_goes = answer.body.take(LONGEST).read_to_string(&mut text);
+            return Ok(Err(io::Error::other(format!("the server answers {}: {}", answer.status, text.trim()))));
+        }
+        return Ok(io::copy(&mut answer.body, &mut &out).map(|_| out));
+    }
+    super::block_on(async {
+        let storage = tokio::task::block_in_place(|| super::stopped::open(config))?;
+        let written = match out.try_clone() {
+            Ok(clone) => storage.index.back_up(clone).await.map_err(io::Error::other),
+            Err(err) => Err(err),
+        };
+        storage.index.close().await;
+        drop(storage.store);
+        Ok(written.map(|_| out))
+    })
+}

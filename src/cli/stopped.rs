@@ -1,0 +1,60 @@
+//! The storage of a server that does not run, opened by a command.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use roadstead::clock::Clock;
+use roadstead::config::Config;
+use roadstead::health::Health;
+use roadstead::index::Index;
+use roadstead::oci::Digest;
+use roadstead::store::{OpenError, Store};
+use roadstead::telemetry;
+
+/// Locked as long as it is held.
+pub(super) struct Storage {
+    pub(super) store: Store,
+    pub(super) index: Arc<Index>,
+}
+
+/// Takes the lock and opens the index, or says why not. Within a runtime; blocking.
+pub(super) fn open(config: &Config) -> Result<Storage, ExitCode> {
+    let root = &config.storage.path;
+    if !root.join("VERSION").exists() {
+        super::say(&format!("roadstead: there is no storage at {}", root.display()));
+        return Err(ExitCode::FAILURE);
+    }
+    open_or_make(config)
+}
+
+/// The same; an empty one is made where there is none.
+pub(super) fn open_or_make(config: &Config) -> Result<Storage, ExitCode> {
+    let root = &config.storage.path;
+    let store = Store::open(root, config.storage.limits).map_err(|err| {
+        let advice = if matches!(err, OpenError::InUse { .. }) {
+            in_use(config.server.admin_socket.as_deref())
+        } else {
+            String::new()
+        };
+        super::say(&format!("roadstead: {err}{advice}"));
+        ExitCode::FAILURE
+    })?;
+    telemetry::start(config.log.format, config.log.level);
+    let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
+    let opened = Index::open(root, Health::default(), Clock::default().now(), &walk);
+    let (index, _) = opened.map_err(|err| {
+        super::say(&format!("roadstead: the index in {} cannot be opened: {err}", root.display()));
+        ExitCode::FAILURE
+    })?;
+    Ok(Storage { store, index: Arc::new(index) })
+}
+
+fn in_use(socket: Option<&Path>) -> String {
+    match socket {
+        Some(socket) => {
+            format!("\n  its admin socket {} does not answer: is its configuration this one?", socket.display())
+        }
+        None => "\n  `server.admin_socket` is off: the command cannot ask it".to_owned(),
+    }
+}
