@@ -35,11 +35,11 @@ pub struct Search {
 }
 
 impl Class {
-    /// How many times longer than content used once it stays unused before it goes.
+    /// How many times longer than content used once it stays unused before it goes: measured, see docs/eviction.md.
     const fn patience(self) -> u64 {
         match self {
             Self::Once => 1,
-            Self::Again => 8,
+            Self::Again => 16,
             Self::Manifest => 64,
         }
     }

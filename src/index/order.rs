@@ -87,7 +87,7 @@ struct Place {
 /// The tables that change together.
 pub(super) struct Order<'t> {
     recency: Table<'t, &'static str, (&'static str, u8, u64, u64)>,
-    order: Table<'t, (&'static str, u8, u64, &'static str), u64>,
+    queue: Table<'t, (&'static str, u8, u64, &'static str), u64>,
     pinned: Table<'t, &'static str, u64>,
     sums: Table<'t, &'static str, u64>,
 }
@@ -100,7 +100,7 @@ impl<'t> Order<'t> {
     pub(super) fn open(to: &'t WriteTransaction) -> Result<Self, IndexError> {
         Ok(Self {
             recency: to.open_table(RECENCY)?,
-            order: to.open_table(ORDER)?,
+            queue: to.open_table(ORDER)?,
             pinned: to.open_table(PINNED)?,
             sums: to.open_table(SUMS)?,
         })
@@ -122,7 +122,7 @@ impl<'t> Order<'t> {
     fn place(&mut self, name: &str, next: Option<&Place>) -> Result<(), IndexError> {
         let pinned = self.pinned_at(name)?.is_some();
         if let Some(old) = self.of(name)? {
-            self.order.remove((old.authority.as_str(), old.class.number(), old.used, name))?;
+            self.queue.remove((old.authority.as_str(), old.class.number(), old.used, name))?;
             self.add(&format!("{STORED_BY}{}", old.authority), 0, old.size_bytes)?;
             if pinned {
                 self.add(PINNED_BYTES, 0, old.size_bytes)?;
@@ -138,7 +138,7 @@ impl<'t> Order<'t> {
         if pinned {
             self.add(PINNED_BYTES, next.size_bytes, 0)
         } else {
-            self.order.insert((authority, class, next.used, name), next.size_bytes)?;
+            self.queue.insert((authority, class, next.used, name), next.size_bytes)?;
             Ok(())
         }
     }
@@ -228,7 +228,7 @@ impl<'t> Order<'t> {
             Some(_) => Ok(true),
             None => {
                 if let Some(place) = self.of(name)? {
-                    self.order.remove((place.authority.as_str(), place.class.number(), place.used, name))?;
+                    self.queue.remove((place.authority.as_str(), place.class.number(), place.used, name))?;
                     self.add(PINNED_BYTES, place.size_bytes, 0)?;
                 }
                 Ok(true)
@@ -244,7 +244,7 @@ impl<'t> Order<'t> {
         self.pinned.remove(name)?;
         if let Some(place) = self.of(name)? {
             self.add(PINNED_BYTES, 0, place.size_bytes)?;
-            self.order.insert((place.authority.as_str(), place.class.number(), place.used, name), place.size_bytes)?;
+            self.queue.insert((place.authority.as_str(), place.class.number(), place.used, name), place.size_bytes)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod order;
 mod pins;
 mod quota;
 mod quotas;
+mod settings;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
