@@ -1,4 +1,5 @@
 use std::fmt;
+use std::hash::Hash;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -31,7 +32,7 @@ impl Algorithm {
 }
 
 /// `algorithm:hex`, checked. The only source of file names in the store.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
     /// The hash, zero-filled behind the algorithm's length.
@@ -83,6 +84,13 @@ impl Digest {
         let mut hex = self.hex();
         hex.truncate(64);
         format!("{}-{hex}", self.algorithm.name())
+    }
+}
+
+impl Hash for Digest {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // What is filled up is the same in all; the length tells the algorithms apart.
+        self.hash.get(..self.algorithm.len()).hash(state);
     }
 }
 

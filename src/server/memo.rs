@@ -10,15 +10,16 @@ use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 use crate::mirror::Place;
 use crate::oci::Authority;
 
+use super::respond::Ready;
 use super::route::{Endpoint, Route};
 use super::subject::Subject;
 
 /// Bytes of keys and targets: clients choose what is asked for.
-const MEMO_BYTES: u64 = 16 * 1024 * 1024;
+const MEMO_BYTES: u64 = 32 * 1024 * 1024;
 /// Words of more bytes are read every time.
 const MAX_WORDS: usize = 2048;
-/// A target's own words, those of its line, and the entry. Bytes.
-const TARGET_BYTES: u64 = 1024;
+/// A target's own words, those of its line, its headers, and the entry. Bytes.
+const TARGET_BYTES: u64 = 4096;
 
 /// What a request asks for, and of whom.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Target {
     /// What `OCI-Namespace` says.
     pub(super) ns: Option<Authority>,
     pub(super) subject: Arc<Subject>,
+    pub(super) ready: Ready,
 }
 
 /// All that decides where a request leads, but for `Via`.

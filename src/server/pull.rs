@@ -17,7 +17,7 @@ use super::access_log::{CLIENT_LEFT, Completion, Counts, Line, outcome_name};
 use super::body::Body;
 use super::memo::{Memo, Target, Words};
 use super::request_id::RequestId;
-use super::respond::{self, Answer, Link};
+use super::respond::{self, Answer, Link, Ready};
 use super::route::{Endpoint, Route};
 use super::subject::Subject;
 use super::wire_error::WireError;
@@ -111,7 +111,7 @@ impl Connection {
             }
         };
         let (mut parts, body) = response.into_parts();
-        respond::common_headers(&mut parts.headers, ns, line.request.as_str());
+        respond::request_headers(&mut parts.headers, ns, line.request.as_str());
         completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
         Response::from_parts(parts, body.watched(completion))
     }
@@ -140,8 +140,8 @@ impl Connection {
             return Decided::failed(WireError::method_not_allowed());
         }
         let answer = match hops {
-            None => self.ask(&target.place, &target.route, parts).await,
-            via => self.ask(&Place { via, ..target.place.clone() }, &target.route, parts).await,
+            None => self.ask(&target.place, &target, parts).await,
+            via => self.ask(&Place { via, ..target.place.clone() }, &target, parts).await,
         };
         let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
         Decided { answer, outcome }
@@ -188,7 +188,7 @@ impl Connection {
         };
         let label = self.front.mirror.label(&place.authority);
         let subject = Arc::new(Subject::of_place(&route, &place, label));
-        let target = Arc::new(Target { route, place, ns: ns.cloned(), subject });
+        let target = Arc::new(Target { route, place, ns: ns.cloned(), subject, ready: Ready::default() });
         self.front.memo.keep(words, &target);
         Ok(target)
     }
@@ -200,7 +200,8 @@ impl Connection {
         self.front.mirror.admitted_ns(&Claims { ns, ..Claims::default() }).ok().flatten()
     }
 
-    async fn ask(&self, place: &Place, route: &Route, parts: &Parts) -> Result<Answer, WireError> {
+    async fn ask(&self, place: &Place, target: &Target, parts: &Parts) -> Result<Answer, WireError> {
+        let Target { route, ready, .. } = target;
         let mirror = &self.front.mirror;
         let asked = || match route.endpoint.reference().as_str() {
             "" => format!("{}/{}", place.authority, place.repository),
@@ -213,7 +214,7 @@ impl Connection {
             Endpoint::Manifest(reference) => {
                 let manifest = mirror.manifest(place, reference).await.map_err(failed)?;
                 let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
-                respond::manifest(manifest, by_tag, &parts.headers, &parts.method)
+                respond::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
             }
             Endpoint::Blob(digest) => {
                 let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
@@ -223,7 +224,7 @@ impl Connection {
                     return Err(WireError::several_ranges());
                 }
                 let blob = mirror.blob(place, *digest, intent).await.map_err(failed)?;
-                respond::blob(blob, &parts.headers, &parts.method)
+                respond::blob(blob, ready, &parts.headers, &parts.method)
             }
             Endpoint::Tags => {
                 let query = tags_query(route)?;

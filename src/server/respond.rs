@@ -1,6 +1,7 @@
 //! Answers as responses: status and headers (design §8).
 
 use std::fmt::Write as _;
+use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{
@@ -53,7 +54,7 @@ pub(super) struct Link {
 
 impl Answer {
     pub(super) fn ping() -> Self {
-        let mut headers = HeaderMap::new();
+        let mut headers = base_headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let provenance = Provenance { outcome: Outcome::Hit, age: None, stale_because: None };
         Self { status: StatusCode::OK, headers, body: Payload::Bytes(Bytes::from_static(b"{}")), provenance }
@@ -101,12 +102,13 @@ pub(super) fn etag(digest: &Digest) -> String {
 pub(super) fn manifest(
     manifest: ManifestAnswer,
     by_tag: bool,
+    ready: &Ready,
     request: &HeaderMap,
     method: &Method,
 ) -> Result<Answer, WireError> {
     let ManifestAnswer { digest, media_type, bytes, provenance } = manifest;
     let caching = if by_tag { REVALIDATE } else { IMMUTABLE };
-    let headers = content_headers(&digest, media_type.as_str(), caching, &provenance)?;
+    let headers = ready.headers(&digest, media_type.as_str(), caching, &provenance)?;
     let whole = 0..bytes.len() as u64;
     let size = whole.end;
     ranged(headers, provenance, &digest, size, request, method, |range| {
@@ -115,9 +117,9 @@ pub(super) fn manifest(
     })
 }
 
-pub(super) fn blob(blob: BlobAnswer, request: &HeaderMap, method: &Method) -> Result<Answer, WireError> {
+pub(super) fn blob(blob: BlobAnswer, ready: &Ready, request: &HeaderMap, method: &Method) -> Result<Answer, WireError> {
     let BlobAnswer { digest, size_bytes, source, provenance } = blob;
-    let headers = content_headers(&digest, MediaType::OCTET_STREAM, IMMUTABLE, &provenance)?;
+    let headers = ready.headers(&digest, MediaType::OCTET_STREAM, IMMUTABLE, &provenance)?;
     ranged(headers, provenance, &digest, size_bytes, request, method, |range| Payload::Blob { source, range })
 }
 
@@ -195,14 +197,55 @@ pub(super) fn referrers(referrers: &ReferrersAnswer, filtered: bool) -> Result<A
     Ok(Answer { status: StatusCode::OK, headers, body, provenance })
 }
 
+/// The headers of a hit on one target, as made for the one before.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    made: RwLock<Option<Made>>,
+}
+
+#[derive(Debug)]
+struct Made {
+    /// A tag moves.
+    digest: Digest,
+    content_type: String,
+    headers: HeaderMap,
+}
+
+impl Ready {
+    fn headers(
+        &self,
+        digest: &Digest,
+        content_type: &str,
+        caching: &'static str,
+        provenance: &Provenance,
+    ) -> Result<HeaderMap, WireError> {
+        if provenance.outcome != Outcome::Hit {
+            return content_headers(digest, content_type, caching, provenance);
+        }
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        let same = made.as_ref().filter(|made| made.digest == *digest && made.content_type == content_type);
+        let ready = same.map(|made| made.headers.clone());
+        drop(made);
+        if let Some(mut headers) = ready {
+            provenance_headers(&mut headers, provenance)?;
+            return Ok(headers);
+        }
+        let headers = content_headers(digest, content_type, caching, provenance)?;
+        let mut timeless = headers.clone();
+        timeless.remove(AGE);
+        let made = Made { digest: *digest, content_type: content_type.to_owned(), headers: timeless };
+        *self.made.write().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        Ok(headers)
+    }
+}
+
 fn content_headers(
     digest: &Digest,
     content_type: &str,
     caching: &'static str,
     provenance: &Provenance,
 ) -> Result<HeaderMap, WireError> {
-    // With those that every answer has.
-    let mut headers = HeaderMap::with_capacity(16);
+    let mut headers = base_headers();
     // Both from one piece of memory.
     let etag = Bytes::from(etag(digest));
     headers.insert(DOCKER_CONTENT_DIGEST, shared_value(etag.slice(1..etag.len().saturating_sub(1)))?);
@@ -215,7 +258,7 @@ fn content_headers(
 }
 
 fn list_headers(content_type: &'static str, provenance: &Provenance) -> Result<HeaderMap, WireError> {
-    let mut headers = HeaderMap::new();
+    let mut headers = base_headers();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(REVALIDATE));
     provenance_headers(&mut headers, provenance)?;
@@ -263,6 +306,7 @@ pub(super) fn error(error: &WireError, request: &str, method: &Method) -> Respon
     let length = HeaderValue::from(bytes.len());
     let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::bytes(bytes) });
     *response.status_mut() = error.status;
+    *response.headers_mut() = base_headers();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, length);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -288,9 +332,15 @@ fn error_body(error: &WireError, request: &str) -> Bytes {
     serde_json::json!({ "errors": [entry] }).to_string().into()
 }
 
-pub(super) fn common_headers(headers: &mut HeaderMap, ns: Option<&Authority>, request: &str) {
+/// What every answer has, with room for the rest.
+fn base_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+}
+
+pub(super) fn request_headers(headers: &mut HeaderMap, ns: Option<&Authority>, request: &str) {
     // Both are checked values, which always fit a header.
     if let Ok(request) = HeaderValue::from_str(request) {
         headers.insert(REQUEST_ID, request);

@@ -117,9 +117,10 @@ impl Shared {
                 std::thread::park_timeout(GATHER);
             }
             let asked = self.asked.load(Ordering::Acquire);
-            // Before the buffers are looked at: what is added behind the look sets them again.
-            self.hurry.store(false, Ordering::Release);
+            // Before the buffers are looked at: what is added behind the look sets them again. And in this order: who finds
+            // `hurry` set may rely on a look to come.
             self.waiting.store(false, Ordering::Release);
+            self.hurry.store(false, Ordering::Release);
             let mut all_written = true;
             for buffer in &self.buffers {
                 // The lock is held for a swap, never for a write.
@@ -220,6 +221,29 @@ mod tests {
         lines.flush(Duration::from_secs(20));
         let written = taking.try_iter().map(|text| text.lines().count() as u64).sum::<u64>();
         assert_eq!(written + dropped, 2 * (2 * FULL_BYTES as u64 / 1024), "every line is written or counted");
+    }
+
+    #[test]
+    fn every_line_comes_out_however_threads_and_paces_meet() {
+        let (lines, letting, taking) = slow();
+        let (lines, total) = (&lines, 4 * 500);
+        (0..total).for_each(|_| letting.send(()).unwrap());
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for n in 0..500 {
+                        let pace = if (n + thread) % 3 == 0 { Pace::AtOnce } else { Pace::Gathered };
+                        lines.append(pace, |out| writeln!(out, "{thread} {n}").unwrap());
+                    }
+                });
+            }
+        });
+        // Nothing but what they have said themselves makes the last of them come out.
+        let mut seen = 0;
+        while seen < total {
+            seen += taking.recv_timeout(Duration::from_secs(20)).unwrap().lines().count();
+        }
+        assert_eq!((seen, lines.dropped()), (total, 0));
     }
 
     #[test]

@@ -193,3 +193,17 @@ async fn a_way_that_is_known_by_heart_is_not_taken_for_another() {
     let own = via[0].trim_start_matches("1.1 another, ").to_owned();
     assert_eq!(client.send(Method::GET, TAG, &[("via", own.as_str())]).await.status, 502, "a loop is seen");
 }
+
+#[tokio::test]
+async fn a_small_blob_that_was_damaged_on_disk_is_fetched_again_and_not_served() {
+    let (registry, mirror, app) = hot("").await;
+    let path = layer(&app);
+    let whole = mirror.client().get(&path).await.body;
+    let stopped = mirror.stop().await;
+    let (_, hex) = app.layers()[0].digest.split_once(':').unwrap();
+    let stored = files_below(&stopped.storage().join("blobs")).into_iter().find(|file| file.ends_with(hex)).unwrap();
+    std::fs::write(stored, vec![b'x'; whole.len()]).unwrap();
+    let mirror = stopped.start().await;
+    assert_eq!(mirror.client().get(&path).await.body, whole);
+    assert_eq!(registry.gets_of(&app.layers()[0].digest), 1);
+}
