@@ -58,13 +58,15 @@ impl App {
         let root = config.storage.path.clone();
         let index_path = root.join("index.redb");
         let limits = config.storage.limits;
-        let (store, index) = {
+        let (store, index, was_clean) = {
             let index_path = index_path.clone();
             let open = move || {
                 let store = Store::open(&root, limits)?;
                 let index = Index::open(&index_path);
                 store.sync_root()?;
-                Ok::<_, store::OpenError>((store, index))
+                // An unreadable sign is none.
+                let was_clean = store.take_goodbye().unwrap_or(false);
+                Ok::<_, store::OpenError>((store, index, was_clean))
             };
             let handle = tokio::runtime::Handle::current();
             let opened = tokio::task::spawn_blocking(move || {
@@ -96,6 +98,7 @@ impl App {
         let serving = tokio::spawn(serving);
         tokio::spawn(Arc::clone(&mirror).keep_house());
         tokio::spawn(Arc::clone(&mirror).mend_disk());
+        tokio::spawn(Arc::clone(&mirror).keep_verified(config.storage.verify, was_clean));
         admin.set_ready(true);
         Ok(Self {
             mirror,
@@ -110,6 +113,11 @@ impl App {
             admin_address,
             metrics,
         })
+    }
+
+    /// For long work on what is stored.
+    pub const fn mirror(&self) -> &Arc<Mirror> {
+        &self.mirror
     }
 
     /// `/readyz` off, no new connections, then responses and fills until the deadline; what a fill has by then is kept.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use figment::value::Dict;
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{DOCKER_HUB, Namespaces};
+use crate::mirror::{DOCKER_HUB, Namespaces, VerifySettings};
 use crate::oci::Authority;
 use crate::server::{CertificateError, ListenerSettings, ServerSettings, TlsSettings, load_identity};
 use crate::store::SpaceLimits;
@@ -194,10 +194,37 @@ fn check_storage(storage: Section<'_>) -> StorageSettings {
     }
     let settings = StorageSettings {
         path: storage.text("path").unwrap_or_else(|| DEFAULT_PATH.to_owned()).into(),
+        verify: VerifySettings { rate: verify_rate(&storage), every: verify_every(&storage) },
         limits: SpaceLimits { max_size: storage.size("max_size"), min_free: storage.size("min_free").unwrap_or(0) },
     };
     storage.finish();
     settings
+}
+
+fn verify_rate(storage: &Section<'_>) -> Option<u64> {
+    const DEFAULT: u64 = 50 * 1024 * 1024;
+    let Some(text) = storage.text("verify_rate") else { return Some(DEFAULT) };
+    if text == "unlimited" {
+        return None;
+    }
+    let rate = text.trim_end_matches("/s").parse::<bytesize::ByteSize>().ok().map(|rate| rate.as_u64());
+    let rate = rate.filter(|rate| *rate > 0);
+    if rate.is_none() {
+        storage.problem("verify_rate", "must be a size per second, as in \"50MiB/s\", or \"unlimited\"");
+    }
+    rate
+}
+
+fn verify_every(storage: &Section<'_>) -> Option<Duration> {
+    let text = storage.text("verify_every")?;
+    if text == "off" {
+        return None;
+    }
+    let every = humantime::parse_duration(&text).ok().filter(|every| !every.is_zero());
+    if every.is_none() {
+        storage.problem("verify_every", "must be \"off\", or a duration with its unit, as in \"30days\"");
+    }
+    every
 }
 
 /// A key or a password may have been put where its file's name belongs: no problem repeats a value.

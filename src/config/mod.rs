@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{MemberSettings, Namespaces};
+use crate::mirror::{MemberSettings, Namespaces, VerifySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
@@ -36,6 +36,7 @@ pub struct Config {
 pub struct StorageSettings {
     pub path: PathBuf,
     pub limits: SpaceLimits,
+    pub verify: VerifySettings,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@ use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, TAGS,
 };
+use super::lost::{self, LostRow};
 use super::{IndexError, Scope};
 
 /// Lists kept of one repository: pages of tags, and referrers by subject.
@@ -102,6 +103,11 @@ pub enum Change {
     RemoveBlob {
         digest: Digest,
     },
+    /// Its bytes were wrong, and no upstream can give them again. [`Change::PutBlob`] takes it back.
+    PutLost {
+        digest: Digest,
+        row: LostRow,
+    },
     PutChildren {
         manifest: Digest,
         children: Vec<Digest>,
@@ -187,6 +193,7 @@ impl Change {
                 let name = digest.to_string();
                 let before = blobs.insert(name.as_str(), json(row)?.as_slice())?.map_or(0, |old| size_of(old.value()));
                 add(to, row.size_bytes, before)?;
+                lost::heal(to, *digest)?;
             }
             Self::RemoveBlob { digest } => {
                 let mut blobs = to.open_table(BLOBS)?;
@@ -194,6 +201,7 @@ impl Change {
                 let before = blobs.remove(name.as_str())?.map_or(0, |old| size_of(old.value()));
                 add(to, 0, before)?;
             }
+            Self::PutLost { digest, row } => lost::put(to, *digest, row)?,
             Self::PutChildren { manifest, children } => {
                 let name = manifest.to_string();
                 to.open_table(CHILDREN)?.insert(name.as_str(), json(children)?.as_slice())?;

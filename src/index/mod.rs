@@ -4,6 +4,7 @@
 //! half a second: losing one costs a request, never a byte. What must not be lost waits for the durable commit.
 
 mod change;
+mod lost;
 mod read;
 mod row;
 mod table;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase as _};
 
 pub use change::{Aging, Change, OwnedKey};
+pub use lost::LostRow;
 pub use read::{HeldManifest, HeldTag};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
 

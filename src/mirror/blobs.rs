@@ -72,6 +72,9 @@ impl Mirror {
         let grant = self.unless_unused(grant);
         // What cannot be read is fetched again, if there is somewhere to fetch it from.
         let unreadable = self.store.is_unreadable(digest) && !member.policy.offline;
+        if unreadable {
+            self.mend_soon();
+        }
         let stored = match row {
             Some(row) if !unreadable => self.open_stored(digest, &row).await?.map(|file| (row, file)),
             _ => None,

@@ -62,6 +62,7 @@ impl Mirror {
             return false;
         }
         self.disk_works();
+        self.look_again().await;
         self.show_stored();
         true
     }

@@ -22,6 +22,11 @@ impl Flights {
         self.with(|flights| flights.get(&(authority.clone(), digest)).cloned())
     }
 
+    /// Whether any authority's fill of this digest runs.
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.with(|flights| flights.keys().any(|(_, filling)| *filling == digest))
+    }
+
     /// The running fill, or a new one, whose task the caller must start. `true` if it is new.
     pub(super) fn join_or_lead(
         &self,

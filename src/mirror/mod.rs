@@ -31,6 +31,7 @@ mod referrers;
 mod start;
 mod tag_list;
 mod tags;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub use reader::{BlobReader, BlobSource, FillSource, UncachedSource};
 pub use referrers::has_artifact_type;
 pub use start::{MemberKey, MemberSettings, RecoveryError};
 pub use tag_list::TagsQuery;
+pub use verify::{VerifyProgress, VerifyReport, VerifySettings};
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;

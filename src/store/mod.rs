@@ -6,6 +6,9 @@
 //! <root>/blobs/<alg>/ab/<hex>          stored bytes, immutable, verified, synced
 //! <root>/partial/<authority>/<alg>-<hex>        running or interrupted fills …
 //! <root>/partial/<authority>/<alg>-<hex>.json   … and how far each is on disk
+//! <root>/quarantine/<millis>-<alg>-<hex>        stored bytes that were found to be wrong, for a while
+//! <root>/STOPPED                       the last process ended in order
+//! <root>/VERIFY                        where the background check is
 //! ```
 //!
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
@@ -15,7 +18,9 @@ mod claim;
 mod ingest;
 mod layout;
 mod lock;
+mod quarantine;
 mod recovery;
+mod scrub;
 mod space;
 mod trouble;
 
@@ -29,6 +34,7 @@ use bytes::Bytes;
 
 pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
+pub use scrub::{Checked, Scrub, Shard};
 pub use space::{Reservation, SpaceLimits};
 
 use crate::oci::{Authority, Digest, Hasher};
@@ -171,6 +177,11 @@ impl Store {
     /// A blob of so many bytes was counted and is not there any more.
     pub fn count_missing(&self, size_bytes: u64) {
         self.space.forget_stored(size_bytes);
+    }
+
+    /// A blob of so many bytes is there, and was not counted.
+    pub fn count_found(&self, size_bytes: u64) {
+        self.space.add_stored(size_bytes);
     }
 
     /// Bytes of blobs that the index counted at start-up.

@@ -75,6 +75,10 @@ impl Space {
         self.stored.store(size_bytes, Ordering::Relaxed);
     }
 
+    pub(super) fn add_stored(&self, size_bytes: u64) {
+        self.stored.fetch_add(size_bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn forget_stored(&self, size_bytes: u64) {
         let _previous = self
             .stored

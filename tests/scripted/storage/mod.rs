@@ -5,6 +5,7 @@ mod faulty_disk;
 mod kills;
 mod power_cut;
 mod traffic;
+mod verify;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -27,7 +27,7 @@ impl Served {
 
 fn attributes(tree: &mut Tree, ino: u64) -> Result<FileAttr, Errno> {
     let node = tree.node(ino)?;
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + node.changed);
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_millis(node.changed);
     let kind = if node.body.is_dir() { FileType::Directory } else { FileType::RegularFile };
     Ok(FileAttr {
         ino,

@@ -28,7 +28,7 @@ pub(super) struct Node {
     /// Set aside; bytes from the start.
     allocated: u64,
     pub(super) mode: u16,
-    /// Of this disk's own clock: one second per change.
+    /// Of this disk's own clock: one millisecond per change.
     pub(super) changed: u64,
 }
 
@@ -176,6 +176,7 @@ impl Tree {
             self.lose_name(before, parent, name);
         }
         self.touch(parent);
+        self.touch(ino);
         Ok(())
     }
 
