@@ -3,12 +3,12 @@ use serde::Serialize;
 
 use crate::oci::{Digest, MediaType, Tag};
 
+use super::lost::{self, LostRow};
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, TAGS,
 };
-use super::lost::{self, LostRow};
 use super::{IndexError, Scope};
 
 /// Lists kept of one repository: pages of tags, and referrers by subject.

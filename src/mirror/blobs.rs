@@ -119,7 +119,8 @@ impl Mirror {
         let new = || Fill::new(digest, scope.clone());
         let (fill, is_new) = self.flights.join_or_lead(&scope.authority, digest, new);
         if is_new {
-            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored && !unreadable);
+            let lead =
+                Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored && !unreadable);
             self.tasks.spawn(lead);
             return follow(member, &fill, Outcome::Fill, deadline).await;
         }

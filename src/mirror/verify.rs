@@ -62,6 +62,21 @@ struct Place {
     shard: usize,
 }
 
+/// A pass under way.
+struct Pass<'a> {
+    progress: &'a VerifyProgress,
+    report: VerifyReport,
+    pace: Pace,
+    /// Right, and perhaps not known to the index.
+    unknown: Vec<Found>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(rate: Option<u64>, progress: &'a VerifyProgress) -> Self {
+        Self { progress, report: VerifyReport::default(), pace: Pace::new(rate), unknown: Vec::new() }
+    }
+}
+
 /// Keeps to a rate, on average.
 struct Pace {
     rate: Option<u64>,
@@ -89,48 +104,38 @@ impl Pace {
 impl Mirror {
     /// Reads everything that is stored, once, at `rate` bytes a second.
     pub async fn verify(&self, rate: Option<u64>, progress: &VerifyProgress) -> VerifyReport {
-        let mut report = VerifyReport::default();
-        let mut pace = Pace::new(rate);
+        let mut pass = Pass::new(rate, progress);
         for shard in 0..Store::SHARDS {
-            if !self.verify_shard(shard, &mut pace, progress, &mut report).await {
-                return report;
+            if !self.verify_shard(shard, &mut pass).await {
+                return pass.report;
             }
         }
-        report.complete = true;
-        self.tell_verified(&report);
-        report
+        pass.report.complete = true;
+        self.tell_verified(&pass.report);
+        pass.report
     }
 
     /// Whether to go on.
-    async fn verify_shard(
-        &self,
-        shard: usize,
-        pace: &mut Pace,
-        progress: &VerifyProgress,
-        report: &mut VerifyReport,
-    ) -> bool {
+    async fn verify_shard(&self, shard: usize, pass: &mut Pass<'_>) -> bool {
         match self.store.in_shard(shard).await {
             Ok(found) => {
                 for found in found {
                     if self.stopping.is_cancelled() {
                         return false;
                     }
-                    self.verify_blob(found, pace, progress, report).await;
+                    self.verify_blob(found, pass).await;
                 }
+                self.record_unknown(pass).await;
             }
             Err(err) => tracing::warn!(%err, "a directory of blobs cannot be listed; it was not verified"),
         }
-        progress.shards.fetch_add(1, Ordering::Relaxed);
+        pass.progress.shards.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    async fn verify_blob(
-        &self,
-        Found { digest, size_bytes }: Found,
-        pace: &mut Pace,
-        progress: &VerifyProgress,
-        report: &mut VerifyReport,
-    ) {
+    async fn verify_blob(&self, found: Found, pass: &mut Pass<'_>) {
+        let Found { digest, size_bytes } = found;
+        let Pass { progress, report, pace, unknown } = pass;
         let checked = match self.store.scrub(digest).await {
             Err(checked) => checked,
             Ok(mut scrub) => loop {
@@ -150,7 +155,9 @@ impl Mirror {
             Checked::Right(bytes) => {
                 report.bytes += bytes;
                 self.store.is_readable_again(digest);
-                report.recorded += u64::from(self.record_unknown(digest, size_bytes).await);
+                if matches!(self.index.blob_row(digest).await, Ok(None)) {
+                    unknown.push(found);
+                }
             }
             Checked::Wrong(bytes) => {
                 report.bytes += bytes;
@@ -170,24 +177,34 @@ impl Mirror {
         }
     }
 
-    /// A blob whose recording was cut short: its bytes are right, so it is recorded now.
-    async fn record_unknown(&self, digest: Digest, size_bytes: u64) -> bool {
-        // Who has just stored it is about to record it: only what stays unknown is.
-        for look in 0..3 {
+    /// Blobs whose recording was cut short: their bytes are right, so they are recorded now.
+    async fn record_unknown(&self, pass: &mut Pass<'_>) {
+        // Who has just stored one is about to record it: only what stays unknown is.
+        for _look in 0..2 {
+            let mut still = Vec::new();
+            for found in pass.unknown.drain(..) {
+                let is_filling = self.flights.has(found.digest);
+                if !is_filling && matches!(self.index.blob_row(found.digest).await, Ok(None)) {
+                    still.push(found);
+                }
+            }
+            if still.is_empty() {
+                return;
+            }
+            pass.unknown = still;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        for Found { digest, size_bytes } in pass.unknown.drain(..) {
             if self.flights.has(digest) || !matches!(self.index.blob_row(digest).await, Ok(None)) {
-                return false;
+                continue;
             }
-            if look < 2 {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            let row = BlobRow { size_bytes, origin: None, stored: self.clock.now() };
+            if self.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok() {
+                self.store.count_found(size_bytes);
+                pass.report.recorded += 1;
             }
         }
-        let row = BlobRow { size_bytes, origin: None, stored: self.clock.now() };
-        let recorded = self.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok();
-        if recorded {
-            self.store.count_found(size_bytes);
-            self.show_stored();
-        }
-        recorded
+        self.show_stored();
     }
 
     /// Takes a stored blob with wrong bytes out of reach: file first, row second. Whether no upstream can give it again.
@@ -261,11 +278,11 @@ impl Mirror {
     /// One pass in the background, from where the last one was; `None` at shutdown.
     async fn pass(&self, rate: Option<u64>, resumed: Option<Place>) -> Option<Place> {
         let mut place = resumed.unwrap_or(Place { begun: self.clock.now(), shard: 0 });
-        let (mut report, mut pace) = (VerifyReport::default(), Pace::new(rate));
         let progress = VerifyProgress::default();
+        let mut pass = Pass::new(rate, &progress);
         while place.shard < Store::SHARDS {
             let went_on = tokio::select! {
-                went_on = self.verify_shard(place.shard, &mut pace, &progress, &mut report) => went_on,
+                went_on = self.verify_shard(place.shard, &mut pass) => went_on,
                 () = self.stopping.cancelled() => false,
             };
             if !went_on {
@@ -278,8 +295,14 @@ impl Mirror {
                 tracing::debug!(%err, "where verify is could not be noted: after a restart it begins anew");
             }
         }
-        tracing::info!(blobs = report.blobs, bytes = report.bytes, wrong = report.wrong.len(), "verified what is stored");
-        self.tell_verified(&report);
+        let report = &pass.report;
+        tracing::info!(
+            blobs = report.blobs,
+            bytes = report.bytes,
+            wrong = report.wrong.len(),
+            "verified what is stored"
+        );
+        self.tell_verified(report);
         Some(place)
     }
 
@@ -291,26 +314,33 @@ impl Mirror {
                 return;
             }
         };
-        let (mut report, mut pace) = (VerifyReport::default(), Pace::new(None));
         let progress = VerifyProgress::default();
+        let mut pass = Pass::new(None, &progress);
         for found in lately {
             if self.stopping.is_cancelled() {
                 return;
             }
-            self.verify_blob(found, &mut pace, &progress, &mut report).await;
+            self.verify_blob(found, &mut pass).await;
         }
+        self.record_unknown(&mut pass).await;
+        let report = &pass.report;
         if report.blobs > 0 {
-            tracing::info!(blobs = report.blobs, wrong = report.wrong.len(), recorded = report.recorded,
-                "the last stop was unclean; what was stored shortly before it is verified");
+            tracing::info!(
+                blobs = report.blobs,
+                wrong = report.wrong.len(),
+                recorded = report.recorded,
+                "the last stop was unclean; what was stored shortly before it is verified"
+            );
         }
     }
 
     /// Reads those again whose reading failed. Whether all is known of them that can be.
     pub(super) async fn look_again(&self) {
-        let (mut report, mut pace) = (VerifyReport::default(), Pace::new(None));
+        let progress = VerifyProgress::default();
+        let mut pass = Pass::new(None, &progress);
         for digest in self.store.unreadable() {
-            let found = Found { digest, size_bytes: 0 };
-            self.verify_blob(found, &mut pace, &VerifyProgress::default(), &mut report).await;
+            // Known to the index, or nobody would have read it.
+            self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
         }
     }
 }

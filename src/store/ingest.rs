@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Authority, Digest, Hasher};
 
 use super::claim::Claim;
-use super::space::{Reservation, Space};
 use super::layout::Shards;
+use super::space::{Reservation, Space};
 use super::trouble::Trouble;
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
@@ -272,7 +272,13 @@ impl Ingest {
             reservation.becomes_stored(size_bytes);
         }
         self.space.forget_stored(replaced);
-        Ok(Committed { size_bytes, file: self.file(), partial: self.partial, trouble: self.trouble, _claim: self.claim })
+        Ok(Committed {
+            size_bytes,
+            file: self.file(),
+            partial: self.partial,
+            trouble: self.trouble,
+            _claim: self.claim,
+        })
     }
 
     /// Leaves the partial file for a later fill to go on with; without success it is removed.

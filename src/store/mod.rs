@@ -70,8 +70,18 @@ pub enum OpenError {
     InUse { path: PathBuf, pid: String },
     #[error("{path} was written by a newer version (layout {found}, this one knows {known})")]
     TooNew { path: PathBuf, found: String, known: u32 },
-    #[error("{path} cannot be used: {err}")]
+    #[error("{path} cannot be used: {err}{}", advice(err))]
     Io { path: PathBuf, err: io::Error },
+}
+
+fn advice(err: &io::Error) -> &'static str {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says it by itself")]
+    match err.kind() {
+        io::ErrorKind::PermissionDenied => "; it has to belong to the user who runs this",
+        io::ErrorKind::ReadOnlyFilesystem => "; the disk is mounted read-only",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make some room on the disk",
+        _ => "",
+    }
 }
 
 impl Store {

@@ -72,7 +72,8 @@ async fn what_was_written_before_a_failed_sync_is_never_stored() {
     assert_eq!(disk.files("/blobs/"), [], "the first one's bytes may not be on the disk");
     assert!(mirror.client().get(&path).await.body == content.to_bytes());
     quiet(&mirror).await;
-    eventually("stored anew", async || mirror.client().head(&path).await.header("cache-status") == "roadstead; hit").await;
+    eventually("stored anew", async || mirror.client().head(&path).await.header("cache-status") == "roadstead; hit")
+        .await;
     stored_right(&mirror.storage());
 }
 

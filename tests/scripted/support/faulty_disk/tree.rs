@@ -268,9 +268,7 @@ impl Tree {
                 node.body = node.body.emptied();
             }
         }
-        self.nodes.retain(|ino, node| {
-            !node.names.is_empty() || node.opened > 0 || *ino == ROOT || named.contains(ino)
-        });
+        self.nodes.retain(|ino, node| !node.names.is_empty() || node.opened > 0 || *ino == ROOT || named.contains(ino));
     }
 
     pub(super) fn write(&mut self, ino: u64, at: u64, bytes: &[u8]) -> Result<usize, Errno> {
