@@ -272,6 +272,10 @@ impl Mirror {
             digest,
             day: now.day(),
         }));
+        // A file that the index did not know was not counted either, as after a power cut.
+        if committed.replaced_bytes > 0 && matches!(self.index.blob_row(digest).await, Ok(None)) {
+            self.store.count_found(committed.replaced_bytes);
+        }
         // Visible first, so that the flight can end; durable in the background.
         if self.index.apply(changes.clone()).await.is_err() {
             return;

@@ -252,7 +252,10 @@ impl Mirror {
     /// After an unclean stop, what was stored shortly before it; then a pass every so often. For ever.
     pub async fn keep_verified(self: Arc<Self>, settings: VerifySettings, was_clean: bool) {
         if !was_clean {
-            self.verify_lately().await;
+            tokio::select! {
+                () = self.verify_lately() => {}
+                () = self.stopping.cancelled() => return,
+            }
         }
         let Some(every) = settings.every else { return };
         let mut place = self.store.read_note().await.and_then(|note| serde_json::from_slice::<Place>(&note).ok());

@@ -42,6 +42,8 @@ pub struct Ingest {
 pub struct Committed {
     pub size_bytes: u64,
     pub file: BlobFile,
+    /// Length of another file that had the name, taken off the count. 0 where there was none.
+    pub replaced_bytes: u64,
     partial: PathBuf,
     trouble: Arc<Trouble>,
     _claim: Claim,
@@ -275,6 +277,7 @@ impl Ingest {
         Ok(Committed {
             size_bytes,
             file: self.file(),
+            replaced_bytes: replaced,
             partial: self.partial,
             trouble: self.trouble,
             _claim: self.claim,

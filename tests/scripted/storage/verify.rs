@@ -45,7 +45,7 @@ async fn a_blob_that_rotted_is_put_aside_and_fetched_again() {
     let layer = &app.layers()[1];
     let path = rot(&mirror.storage(), &layer.digest);
     let report = verify(&mirror).await;
-    assert_eq!(report.wrong.iter().map(ToString::to_string).collect::<Vec<_>>(), [layer.digest.clone()]);
+    assert_eq!(report.wrong.iter().map(ToString::to_string).collect::<Vec<_>>(), std::slice::from_ref(&layer.digest));
     assert!(report.lost.is_empty() && !path.exists(), "{report:?}");
     assert_eq!(files_below(&mirror.storage().join("quarantine")).len(), 1);
     assert_eq!(mirror.metric("roadstead_damaged_blobs_total"), 1.0);

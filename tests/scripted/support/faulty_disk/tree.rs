@@ -139,7 +139,7 @@ impl Tree {
 
     pub(super) fn admit_paths(&mut self, op: Op, paths: &[String]) -> Result<Option<usize>, Errno> {
         self.changes += u64::from(op.changes());
-        let struck = self.faults.iter_mut().filter_map(|fault| fault.strikes(op, paths)).next();
+        let struck = self.faults.iter_mut().find_map(|fault| fault.strikes(op, paths));
         match struck {
             Some(How::Fails(errno)) => Err(errno),
             Some(How::Short(bytes)) if op == Op::Write => Ok(Some(bytes)),
