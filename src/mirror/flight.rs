@@ -22,9 +22,9 @@ impl Flights {
         self.with(|flights| flights.get(&(authority.clone(), digest)).cloned())
     }
 
-    /// Whether any authority's fill of this digest runs.
-    pub(super) fn has(&self, digest: Digest) -> bool {
-        self.with(|flights| flights.keys().any(|(_, filling)| *filling == digest))
+    /// Fills of this digest that run, each for another authority.
+    pub(super) fn count(&self, digest: Digest) -> usize {
+        self.with(|flights| flights.keys().filter(|(_, filling)| *filling == digest).count())
     }
 
     /// The running fill, or a new one, whose task the caller must start. `true` if it is new.

@@ -273,7 +273,9 @@ impl Mirror {
             day: now.day(),
         }));
         // A file that the index did not know was not counted either, as after a power cut.
-        if committed.replaced_bytes > 0 && matches!(self.index.blob_row(digest).await, Ok(None)) {
+        // That of another authority's fill is, and its row is on its way.
+        let is_alone = self.flights.count(digest) <= 1;
+        if committed.replaced_bytes > 0 && is_alone && matches!(self.index.blob_row(digest).await, Ok(None)) {
             self.store.count_found(committed.replaced_bytes);
         }
         // Visible first, so that the flight can end; durable in the background.

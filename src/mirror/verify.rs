@@ -169,7 +169,7 @@ impl Mirror {
                 }
             }
             // Evicted since it was listed.
-            Checked::Missing => {}
+            Checked::Missing => self.store.is_readable_again(digest),
             Checked::Unreadable => {
                 tracing::warn!(%digest, "a stored blob cannot be read; it is fetched again when it is asked for");
                 name(&mut report.unreadable, digest);
@@ -183,7 +183,7 @@ impl Mirror {
         for _look in 0..2 {
             let mut still = Vec::new();
             for found in pass.unknown.drain(..) {
-                let is_filling = self.flights.has(found.digest);
+                let is_filling = self.flights.count(found.digest) > 0;
                 if !is_filling && matches!(self.index.blob_row(found.digest).await, Ok(None)) {
                     still.push(found);
                 }
@@ -195,7 +195,7 @@ impl Mirror {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         for Found { digest, size_bytes } in pass.unknown.drain(..) {
-            if self.flights.has(digest) || !matches!(self.index.blob_row(digest).await, Ok(None)) {
+            if self.flights.count(digest) > 0 || !matches!(self.index.blob_row(digest).await, Ok(None)) {
                 continue;
             }
             let row = BlobRow { size_bytes, origin: None, stored: self.clock.now() };
@@ -344,6 +344,14 @@ impl Mirror {
         for digest in self.store.unreadable() {
             // Known to the index, or nobody would have read it.
             self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
+        }
+        for digest in pass.report.unreadable {
+            // Out of the way, so that the next request stores it again.
+            if let Err(err) = self.store.quarantine(digest, self.clock.now()).await {
+                tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either");
+            } else {
+                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::oci::{Authority, Digest, Hasher};
 use super::claim::Claim;
 use super::layout::Shards;
 use super::space::{Reservation, Space};
-use super::trouble::Trouble;
+use super::trouble::{Complaint, Trouble};
 use super::{BlobFile, READ_CHUNK, Store, layout, off_runtime};
 
 /// One download into a partial file. Bytes are appended in order; those before `written` are never changed.
@@ -155,7 +155,10 @@ fn create_once(partial: &Path) -> io::Result<File> {
 impl Ingest {
     /// What readers follow.
     pub fn file(&self) -> BlobFile {
-        BlobFile { file: Arc::clone(&self.file), complaint: None }
+        BlobFile {
+            file: Arc::clone(&self.file),
+            complaint: Some(Complaint { digest: self.digest, trouble: Arc::clone(&self.trouble) }),
+        }
     }
 
     /// Bytes written and hashed so far.
