@@ -60,14 +60,16 @@ impl App {
         let root = config.storage.path.clone();
         let index_path = root.join("index.redb");
         let (limits, eviction) = (config.storage.limits, config.storage.eviction);
-        let (store, index) = {
+        let (store, index, was_clean) = {
             let (health, now) = (health.clone(), clock.now());
             let open = move || {
                 let store = Store::open(&root, limits)?;
                 let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
                 let index = Index::open(&root, health, now, &walk);
                 store.sync_root()?;
-                Ok::<_, store::OpenError>((store, index))
+                // An unreadable sign is none.
+                let was_clean = store.take_goodbye().unwrap_or(false);
+                Ok::<_, store::OpenError>((store, index, was_clean))
             };
             let handle = tokio::runtime::Handle::current();
             let opened = tokio::task::spawn_blocking(move || {
@@ -115,6 +117,7 @@ impl App {
         tokio::spawn(Arc::clone(&mirror).keep_house());
         tokio::spawn(Arc::clone(&mirror).mend_disk());
         tokio::spawn(Arc::clone(&mirror).evict_for_ever());
+        tokio::spawn(Arc::clone(&mirror).keep_verified(config.storage.verify, was_clean));
         admin.set_ready(true);
         Ok(Self {
             mirror,
@@ -130,6 +133,11 @@ impl App {
             admin_address,
             metrics,
         })
+    }
+
+    /// For long work on what is stored.
+    pub const fn mirror(&self) -> &Arc<Mirror> {
+        &self.mirror
     }
 
     /// `/readyz` off, no new connections, then responses and fills until the deadline; what a fill has by then is kept.

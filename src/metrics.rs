@@ -86,6 +86,8 @@ pub struct Metrics {
     pub digest_mismatches: Family<ByAuthority, Counter>,
     pub uncached_streams: Family<ByAuthority, Counter>,
     pub stored_bytes: Gauge<u64, AtomicU64>,
+    pub verified_bytes: Counter,
+    pub damaged_blobs: Counter,
     /// By part, as `Health` names them.
     pub storage_healthy: Family<[(&'static str, &'static str); 1], Gauge>,
     pub log_lines_dropped: Counter,
@@ -166,6 +168,8 @@ impl Default for Metrics {
             digest_mismatches: Family::default(),
             uncached_streams: Family::default(),
             stored_bytes: Gauge::default(),
+            verified_bytes: Counter::default(),
+            damaged_blobs: Counter::default(),
             storage_healthy: Family::default(),
             log_lines_dropped: Counter::default(),
             used_bytes: Family::default(),
@@ -252,6 +256,13 @@ impl Default for Metrics {
             "Downloads for which no room could be made",
             all.reservations_refused.clone(),
         );
+        r.register_with_unit(
+            "verified",
+            "Bytes of stored blobs that were read again",
+            Unit::Bytes,
+            all.verified_bytes.clone(),
+        );
+        r.register("damaged_blobs", "Stored blobs whose bytes were found to be wrong", all.damaged_blobs.clone());
         all.registry = Arc::new(r);
         all
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{EvictionSettings, FillLimits, MemberSettings, Namespaces};
+use crate::mirror::{EvictionSettings, FillLimits, MemberSettings, Namespaces, VerifySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
@@ -39,6 +39,7 @@ pub struct StorageSettings {
     pub path: PathBuf,
     pub limits: SpaceLimits,
     pub eviction: EvictionSettings,
+    pub verify: VerifySettings,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,8 @@
 //! `[storage]`.
 
-use crate::mirror::{EvictionSettings, Marks, Namespaces};
+use std::time::Duration;
+
+use crate::mirror::{EvictionSettings, Marks, Namespaces, VerifySettings};
 use crate::oci::{Authority, PinPattern};
 use crate::store::SpaceLimits;
 
@@ -20,6 +22,7 @@ pub(super) fn check(storage: Section<'_>, namespaces: &Namespaces) -> StorageSet
     let settings = StorageSettings {
         path: path.unwrap_or_else(|| DEFAULT_PATH.to_owned()).into(),
         limits: SpaceLimits { max_size, min_free: storage.size("min_free").unwrap_or(0), high_mark, low_mark },
+        verify: VerifySettings { rate: verify_rate(&storage), every: verify_every(&storage) },
         eviction: EvictionSettings {
             unused_for: storage.duration("unused_for"),
             pins: pins(&storage, namespaces),
@@ -73,4 +76,30 @@ fn canonical(text: &str, namespaces: &Namespaces) -> Result<PinPattern, String> 
         None if namespaces.admitted_by(&authority).is_some() => Ok(pin),
         None => Err("names a registry that is not among the upstreams".to_owned()),
     }
+}
+
+fn verify_rate(storage: &Section<'_>) -> Option<u64> {
+    const DEFAULT: u64 = 50 * 1024 * 1024;
+    let Some(text) = storage.text("verify_rate") else { return Some(DEFAULT) };
+    if text == "unlimited" {
+        return None;
+    }
+    let rate = text.trim_end_matches("/s").parse::<bytesize::ByteSize>().ok().map(|rate| rate.as_u64());
+    let rate = rate.filter(|rate| *rate > 0);
+    if rate.is_none() {
+        storage.problem("verify_rate", "must be a size per second, as in \"50MiB/s\", or \"unlimited\"");
+    }
+    rate
+}
+
+fn verify_every(storage: &Section<'_>) -> Option<Duration> {
+    let text = storage.text("verify_every")?;
+    if text == "off" {
+        return None;
+    }
+    let every = humantime::parse_duration(&text).ok().filter(|every| !every.is_zero());
+    if every.is_none() {
+        storage.problem("verify_every", "must be \"off\", or a duration with its unit, as in \"30days\"");
+    }
+    every
 }

@@ -177,6 +177,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         | Change::UseGrant { .. }
         | Change::RemoveBlob { .. }
         | Change::RemoveMissing { .. }
+        | Change::PutLost { .. }
         | Change::NoteUses(_)
         | Change::NoteObtainable { .. }
         | Change::BeginEviction(_)

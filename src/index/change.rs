@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, MediaType, PinPattern, Tag};
 
+use super::lost::{self, LostRow};
 use super::order::{self, Order, Use};
 use super::pins::{self, PINS};
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
@@ -136,6 +137,11 @@ pub enum Change {
         digest: Digest,
         row: BlobRow,
     },
+    /// Its bytes were wrong, and no upstream can give them again. [`Change::PutBlob`] takes it back.
+    PutLost {
+        digest: Digest,
+        row: LostRow,
+    },
     PutChildren {
         manifest: Digest,
         children: Vec<Digest>,
@@ -212,6 +218,7 @@ impl Change {
             | Self::PutBlob { .. }
             | Self::RemoveBlob { .. }
             | Self::RemoveMissing { .. }
+            | Self::PutLost { .. }
             | Self::BeginEviction(_)
             | Self::EndEviction { .. }
             | Self::PutPin { .. }
@@ -312,6 +319,7 @@ impl Change {
                 Order::open(to)?.put(&name, row)?;
                 // There is a file again: an eviction that has not ended yet must not take its row.
                 order::unmark_evicting(to, &[*digest])?;
+                lost::heal(to, *digest)?;
             }
             Self::RemoveBlob { digest } => remove_blob(to, *digest)?,
             Self::RemoveMissing { digest, row } => {
@@ -322,6 +330,7 @@ impl Change {
                     remove_blob(to, *digest)?;
                 }
             }
+            Self::PutLost { digest, row } => lost::put(to, *digest, row)?,
             Self::PutChildren { manifest, children } => {
                 let name = manifest.to_string();
                 let pinned_at = {

@@ -76,6 +76,11 @@ impl Index {
         .await
     }
 
+    /// The blob's record, whoever asks.
+    pub async fn blob_row(&self, digest: Digest) -> Result<Option<BlobRow>, IndexError> {
+        self.read(move |from| blob(from, digest)).await
+    }
+
     pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
         let key = Key::list(scope, list);
         self.read(move |from| get(from, LISTS, &key)).await

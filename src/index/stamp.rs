@@ -79,6 +79,7 @@ impl Stamps {
             | Change::DropLists { .. }
             | Change::PutChildren { .. }
             | Change::PutReferrer { .. }
+            | Change::PutLost { .. }
             | Change::NoteUses(_)
             | Change::NoteObtainable { .. }
             | Change::BeginEviction(_)

@@ -79,11 +79,16 @@ impl Mirror {
             (None, None)
         });
         let grant = self.unless_unused(grant);
-        // What cannot be read is fetched again, if there is somewhere to fetch it from.
+        // What cannot be read is passed through, if there is somewhere to get it from.
         let unreadable = self.store.is_unreadable(digest) && !member.policy.offline;
+        if unreadable {
+            // Looked at again, or moved away, in a moment; nobody is cut twice until then.
+            self.mend_soon();
+            return Err(PullError::Uncacheable("the disk does not give the stored bytes".to_owned()));
+        }
         let stored = match row {
-            Some(row) if !unreadable => self.open_stored(digest, &row).await?.map(|file| (row, file)),
-            _ => None,
+            Some(row) => self.open_stored(digest, &row).await?.map(|file| (row, file)),
+            None => None,
         };
         if let (Some(grant), Some((row, file))) = (&grant, &stored) {
             self.touch(member, scope, digest, grant);
@@ -127,8 +132,7 @@ impl Mirror {
         let new = || Fill::new(digest, scope.clone());
         let (fill, is_new) = self.flights.join_or_lead(&scope.authority, digest, new);
         if is_new {
-            let lead =
-                Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored && !unreadable);
+            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored);
             self.tasks.spawn(lead);
             return follow(member, &fill, Outcome::Fill, deadline).await;
         }

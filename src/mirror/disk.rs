@@ -42,7 +42,11 @@ impl Mirror {
                 () = self.disk_trouble.notified() => {}
                 () = self.stopping.cancelled() => return,
             }
-            while !self.mended().await {
+            loop {
+                tokio::select! {
+                    mended = self.mended() => if mended { break },
+                    () = self.stopping.cancelled() => return,
+                }
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
                     () = self.disk_mended.notified() => {}
@@ -62,6 +66,7 @@ impl Mirror {
             return false;
         }
         self.disk_works();
+        self.look_again().await;
         self.show_stored();
         true
     }

@@ -27,6 +27,11 @@ impl Flights {
         self.with(|flights| flights.keys().map(|(_, digest)| *digest).collect())
     }
 
+    /// Fills of this digest that run, each for another authority.
+    pub(super) fn count(&self, digest: Digest) -> usize {
+        self.with(|flights| flights.keys().filter(|(_, filling)| *filling == digest).count())
+    }
+
     /// The running fill, or a new one, whose task the caller must start. `true` if it is new.
     pub(super) fn join_or_lead(
         &self,

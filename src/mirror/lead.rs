@@ -337,6 +337,12 @@ impl Mirror {
             digest,
             day: now.day(),
         }));
+        // A file that the index did not know was not counted either, as after a power cut.
+        // That of another authority's fill is, and its row is on its way.
+        let is_alone = self.flights.count(digest) <= 1;
+        if committed.replaced_bytes > 0 && is_alone && matches!(self.index.blob_row(digest).await, Ok(None)) {
+            self.store.count_found(committed.replaced_bytes);
+        }
         // Visible first, so that the flight can end; durable in the background.
         if self.index.apply(changes.clone()).await.is_err() {
             return;

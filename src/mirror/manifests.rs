@@ -244,6 +244,7 @@ impl Mirror {
     }
 
     async fn store_manifest(self: Arc<Self>, member: &Member, digest: Digest, bytes: Bytes, facts: Vec<Change>) {
+        let size_bytes = bytes.len() as u64;
         let stored = match self.store.put(member.upstream.authority(), digest, bytes.clone()).await {
             Err(CommitError::NoSpace(size_bytes)) if self.make_room_for_manifest(member, size_bytes).await => {
                 self.store.put(member.upstream.authority(), digest, bytes).await
@@ -252,6 +253,11 @@ impl Mirror {
         };
         match stored {
             Ok(committed) => {
+                // What was there already is counted unless the index did not know it, as after a power cut.
+                let replaced = committed.as_ref().map_or(size_bytes, |committed| committed.replaced_bytes);
+                if replaced > 0 && matches!(self.index.blob_row(digest).await, Ok(None)) {
+                    self.store.count_found(replaced);
+                }
                 if self.index.apply(facts).await.is_ok() {
                     self.show_stored();
                     if let Some(mut committed) = committed {

@@ -42,6 +42,7 @@ mod segments;
 mod start;
 mod tag_list;
 mod tags;
+mod verify;
 mod width;
 mod work;
 
@@ -65,6 +66,7 @@ pub use reader::{BlobReader, BlobSource, FillSource, Piece, UncachedSource, unre
 pub use referrers::has_artifact_type;
 pub use start::{MemberKey, MemberSettings, RecoveryError};
 pub use tag_list::TagsQuery;
+pub use verify::{VerifyProgress, VerifyReport, VerifySettings};
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;

@@ -159,9 +159,14 @@ impl Mirror {
     }
 
     /// Writes the index down. Call it after all tasks have ended.
-    pub async fn close(&self) {
+    pub async fn close(self: &Arc<Self>) {
         self.write_uses().await;
         self.index.close().await;
+        let mirror = Arc::clone(self);
+        let said = tokio::task::spawn_blocking(move || mirror.store.say_goodbye()).await;
+        if let Ok(Err(err)) = said {
+            tracing::debug!(%err, "the next start takes this stop for an unclean one");
+        }
     }
 
     pub(super) fn configured_members(&self) -> impl Iterator<Item = (Authority, Arc<Member>)> {

@@ -17,7 +17,7 @@ use super::hashing::Hashing;
 use super::held::Held;
 use super::layout::Shards;
 use super::space::{Reservation, Space, Unrecorded};
-use super::trouble::Trouble;
+use super::trouble::{Complaint, Trouble};
 use super::writer::Writer;
 use super::{BlobFile, Store, layout, off_runtime};
 
@@ -45,6 +45,8 @@ pub struct Ingest {
 pub struct Committed {
     pub size_bytes: u64,
     pub file: BlobFile,
+    /// Length of another file that had the name, taken off the count. 0 where there was none.
+    pub replaced_bytes: u64,
     partial: PathBuf,
     trouble: Arc<Trouble>,
     unrecorded: Option<Unrecorded>,
@@ -163,7 +165,11 @@ fn create_once(partial: &Path) -> io::Result<File> {
 impl Ingest {
     /// What readers follow.
     pub fn file(&self) -> BlobFile {
-        BlobFile { file: Arc::clone(&self.file), complaint: None, _held: Arc::clone(&self.held) }
+        BlobFile {
+            file: Arc::clone(&self.file),
+            complaint: Some(Complaint { digest: self.digest, trouble: Arc::clone(&self.trouble) }),
+            _held: Arc::clone(&self.held),
+        }
     }
 
     /// For bytes that may come in any order.
@@ -281,6 +287,7 @@ impl Ingest {
         Ok(Committed {
             size_bytes,
             file: self.file(),
+            replaced_bytes: replaced,
             partial: self.partial,
             trouble: self.trouble,
             unrecorded,

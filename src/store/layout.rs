@@ -54,6 +54,20 @@ impl Layout {
         [self.partials().join("probe"), self.blobs().join("probe")]
     }
 
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    /// There only between a clean stop and the next start.
+    pub(super) fn goodbye(&self) -> PathBuf {
+        self.root.join("STOPPED")
+    }
+
+    /// Where the background check is.
+    pub(super) fn note(&self) -> PathBuf {
+        self.root.join("VERIFY")
+    }
+
     pub(super) fn partials(&self) -> PathBuf {
         self.root.join("partial")
     }

@@ -32,7 +32,10 @@ pub(super) fn acquire(root: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(err)) => return Err(failed(err)),
     }
-    write_pid(&mut lock).map_err(failed)?;
+    if let Err(err) = write_pid(&mut lock) {
+        // The lock is what counts; on a full disk it still holds.
+        tracing::warn!(path = %root.display(), %err, "the process id cannot be noted in LOCK");
+    }
     check_version(root)?;
     Ok(lock)
 }

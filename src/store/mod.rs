@@ -6,6 +6,9 @@
 //! <root>/blobs/<alg>/ab/<hex>          stored bytes, immutable, verified, synced
 //! <root>/partial/<authority>/<alg>-<hex>        running or interrupted fills …
 //! <root>/partial/<authority>/<alg>-<hex>.json   … and how far each is on disk
+//! <root>/quarantine/<millis>-<alg>-<hex>        stored bytes that were found to be wrong, for a while
+//! <root>/STOPPED                       the last process ended in order
+//! <root>/VERIFY                        where the background check is
 //! ```
 //!
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
@@ -19,7 +22,9 @@ mod held;
 mod ingest;
 mod layout;
 mod lock;
+mod quarantine;
 mod recovery;
+mod scrub;
 mod send;
 mod space;
 mod trouble;
@@ -37,6 +42,7 @@ pub use evict::Evicted;
 pub use hashing::Hashing;
 pub use ingest::{CommitError, Committed, Ingest};
 pub use recovery::{Found, Leftover};
+pub use scrub::{Checked, Scrub, Shard};
 pub use send::SEND_WINDOW;
 pub use space::{Reservation, SpaceLimits};
 pub use writer::Writer;
@@ -80,8 +86,18 @@ pub enum OpenError {
         "{path} was written by a newer version (layout {found}, this one knows {known}); go on with that version, or go back by a backup: docs/operations.md"
     )]
     TooNew { path: PathBuf, found: String, known: u32 },
-    #[error("{path} cannot be used: {err}")]
+    #[error("{path} cannot be used: {err}{}", advice(err))]
     Io { path: PathBuf, err: io::Error },
+}
+
+fn advice(err: &io::Error) -> &'static str {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest says it by itself")]
+    match err.kind() {
+        io::ErrorKind::PermissionDenied => "; it has to belong to the user who runs this",
+        io::ErrorKind::ReadOnlyFilesystem => "; the disk is mounted read-only",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make some room on the disk",
+        _ => "",
+    }
 }
 
 impl Store {
@@ -203,6 +219,11 @@ impl Store {
     /// A blob of so many bytes was counted and is not there any more.
     pub fn count_missing(&self, size_bytes: u64) {
         self.space.forget_stored(size_bytes);
+    }
+
+    /// A blob of so many bytes is there, and was not counted.
+    pub fn count_found(&self, size_bytes: u64) {
+        self.space.add_stored(size_bytes);
     }
 
     /// Bytes of blobs that the index counted at start-up.

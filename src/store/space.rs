@@ -171,6 +171,12 @@ impl Space {
         self.counts().set_stored(size_bytes);
     }
 
+    pub(super) fn add_stored(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let stored = counts.stored.saturating_add(size_bytes);
+        counts.set_stored(stored);
+    }
+
     pub(super) fn forget_stored(&self, size_bytes: u64) {
         let mut counts = self.counts();
         let stored = counts.stored.saturating_sub(size_bytes);

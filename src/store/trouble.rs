@@ -70,6 +70,11 @@ impl Store {
         self.trouble.unreadable_count.load(Ordering::Acquire) > 0 && self.trouble.unreadable().contains(&digest)
     }
 
+    /// Not to be served from here on.
+    pub fn withhold(&self, digest: Digest) {
+        self.trouble.cannot_read(digest);
+    }
+
     /// Every blob of which that is so.
     pub fn unreadable(&self) -> Vec<Digest> {
         self.trouble.unreadable().iter().copied().collect()

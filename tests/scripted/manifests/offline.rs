@@ -66,3 +66,39 @@ async fn offline_does_not_open_one_repository_through_another() {
         assert_eq!(mirror.client().get(&format!("/v2/org/other/{part}")).await.status, 404, "t9 {part}");
     }
 }
+
+/// `[defaults] offline = true`: whoever is named, and whatever is asked.
+#[tokio::test]
+async fn offline_for_all_connects_to_nobody_whatever_is_asked() {
+    let registry = Upstream::start().await;
+    let app = image(&[blob(1000, 1)]);
+    registry.publish("org/app", "1", &app);
+    let mirror = Mirror::start(upstream("docker.io", &registry, "")).await;
+    mirror.pull_whole("org/app", "1").await;
+    let stopped = mirror.stop().await;
+    let (hub, quay) = (Canary::listen(), Canary::listen());
+    let toml = format!(
+        "[defaults]\noffline = true\n[upstreams.\"docker.io\"]\nurl = \"{}\"\n[upstreams.\"quay.io\"]\nurl = \"{}\"\n",
+        hub.url(),
+        quay.url(),
+    );
+    let mirror = stopped.start_with(toml).await;
+    mirror.advance(Duration::from_hours(24 * 30));
+    let client = mirror.client();
+    assert_eq!(client.get("/v2/org/app/manifests/1").await.body, app.manifest);
+    let layer = &app.layers()[0].digest;
+    for missing in [
+        "/v2/quay.io/org/app/manifests/1".to_owned(),
+        "/v2/quay.io/org/app/tags/list".to_owned(),
+        format!("/v2/quay.io/org/app/blobs/{layer}"),
+        format!("/v2/quay.io/org/app/manifests/{}", app.digest),
+        "/v2/org/app/manifests/2".to_owned(),
+    ] {
+        for _again in 0..2 {
+            assert_eq!(client.get(&missing).await.status, 404, "{missing}");
+            assert_eq!(client.head(&missing).await.status, 404, "{missing}");
+        }
+    }
+    hub.assert_untouched();
+    quay.assert_untouched();
+}

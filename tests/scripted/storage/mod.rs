@@ -1,10 +1,13 @@
 //! The disk: what it may do to the mirror, and what it must not.
 
+mod bad_input;
 mod disk_faults;
 mod faulty_disk;
 mod kills;
+mod model;
 mod power_cut;
 mod traffic;
+mod verify;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -135,6 +135,10 @@ fn image_of(seed: u64) -> Image {
 
 /// Bytes on disk are those that are counted, and every name has its use.
 pub(super) async fn nothing_is_leaked(process: &Process, storage: &Path) {
+    counts_what_is_there(storage, async || process.metric("roadstead_stored_bytes").await).await;
+}
+
+pub(super) async fn counts_what_is_there(storage: &Path, mut counted: impl AsyncFnMut() -> f64) {
     let on_disk = || -> u64 {
         let files = files_below(&storage.join("blobs")).into_iter().chain(files_below(&storage.join("partial")));
         let bytes = files.filter(|path| path.extension().is_none_or(|end| end != "json"));
@@ -143,10 +147,7 @@ pub(super) async fn nothing_is_leaked(process: &Process, storage: &Path) {
     eventually("what is counted is what is there", async || {
         // Both move while the last blobs are recorded.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number of bytes")]
-        let counted = process.metric("roadstead_stored_bytes").await as u64;
-        if counted != on_disk() {
-            eprintln!("{counted} {} {:?}", on_disk(), files_below(&storage.join("partial")));
-        }
+        let counted = counted().await as u64;
         counted == on_disk()
     })
     .await;

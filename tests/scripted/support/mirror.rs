@@ -73,6 +73,11 @@ impl Mirror {
         format!("http://{}{path}", self.address)
     }
 
+    /// What long work is done on.
+    pub(crate) fn inner(&self) -> &roadstead::mirror::Mirror {
+        self.app.mirror()
+    }
+
     pub(crate) fn storage(&self) -> PathBuf {
         self.directory.path().join("data")
     }

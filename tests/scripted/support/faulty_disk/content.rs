@@ -7,7 +7,7 @@ const PIECE: usize = 64 * 1024;
 #[derive(Clone, Default)]
 pub(super) struct Content {
     /// All whole, the last one padded with zeros.
-    pieces: Vec<Arc<[u8; PIECE]>>,
+    pieces: Vec<Arc<Vec<u8>>>,
     pub(super) len: u64,
 }
 
@@ -40,7 +40,7 @@ impl Content {
     }
 
     pub(super) fn set_len(&mut self, len: u64) {
-        self.pieces.resize_with(to_usize(len).div_ceil(PIECE), || Arc::new([0; PIECE]));
+        self.pieces.resize_with(to_usize(len).div_ceil(PIECE), || Arc::new(vec![0; PIECE]));
         // What is cut off must not come back when the file grows again.
         if len < self.len
             && let Some(last) = self.pieces.last_mut()

@@ -27,7 +27,7 @@ impl Served {
 
 fn attributes(tree: &mut Tree, ino: u64) -> Result<FileAttr, Errno> {
     let node = tree.node(ino)?;
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + node.changed);
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_millis(node.changed);
     let kind = if node.body.is_dir() { FileType::Directory } else { FileType::RegularFile };
     Ok(FileAttr {
         ino,
@@ -52,7 +52,6 @@ fn named(name: &OsStr) -> String {
     name.to_string_lossy().into_owned()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
 fn permissions(mode: u32, umask: u32) -> u16 {
     (mode & !umask & 0o7777) as u16
 }
@@ -142,9 +141,9 @@ impl Filesystem for Served {
         reply: ReplyCreate,
     ) {
         let mut tree = self.tree();
-        let made = tree.create(parent, &named(name), Body::File(Content::default()), permissions(mode, umask));
-        let made = made.and_then(|ino| tree.open(ino).map(|()| ino)).and_then(|ino| attributes(&mut tree, ino));
-        match made {
+        let file = tree.create(parent, &named(name), Body::File(Content::default()), permissions(mode, umask));
+        let file = file.and_then(|ino| tree.open(ino).map(|()| ino)).and_then(|ino| attributes(&mut tree, ino));
+        match file {
             Ok(attributes) => reply.created(&TTL, &attributes, 0, 0, 0),
             Err(errno) => reply.error(errno.raw_os_error()),
         }

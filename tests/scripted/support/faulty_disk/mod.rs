@@ -119,6 +119,26 @@ impl FaultyDisk {
         Self::of(cut::after(&self.tree(), unsynced))
     }
 
+    /// Whole files below this path, whatever goes wrong otherwise.
+    pub(crate) fn contents(&self, below: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        for (path, len) in self.files(below) {
+            let mut tree = self.tree();
+            let mut ino = tree::ROOT;
+            let there = path.iter().all(|part| match tree.lookup(ino, &part.to_string_lossy()) {
+                Ok(child) => {
+                    ino = child;
+                    true
+                }
+                Err(_removed_since) => false,
+            });
+            if there && let Ok(content) = tree.node(ino).and_then(tree::Node::content) {
+                found.push((path, content.read(0, usize::try_from(len).unwrap())));
+            }
+        }
+        found
+    }
+
     /// Paths of all files below this one, from the disk's root, with their lengths, as they would be read back.
     pub(crate) fn files(&self, below: &str) -> Vec<(PathBuf, u64)> {
         let tree = self.tree();

@@ -28,7 +28,7 @@ pub(super) struct Node {
     /// Set aside; bytes from the start.
     allocated: u64,
     pub(super) mode: u16,
-    /// Of this disk's own clock: one second per change.
+    /// Of this disk's own clock: one millisecond per change.
     pub(super) changed: u64,
 }
 
@@ -139,7 +139,7 @@ impl Tree {
 
     pub(super) fn admit_paths(&mut self, op: Op, paths: &[String]) -> Result<Option<usize>, Errno> {
         self.changes += u64::from(op.changes());
-        let struck = self.faults.iter_mut().filter_map(|fault| fault.strikes(op, paths)).next();
+        let struck = self.faults.iter_mut().find_map(|fault| fault.strikes(op, paths));
         match struck {
             Some(How::Fails(errno)) => Err(errno),
             Some(How::Short(bytes)) if op == Op::Write => Ok(Some(bytes)),
@@ -176,6 +176,7 @@ impl Tree {
             self.lose_name(before, parent, name);
         }
         self.touch(parent);
+        self.touch(ino);
         Ok(())
     }
 

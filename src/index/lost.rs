@@ -1,0 +1,49 @@
+//! What was found wrong and nobody can give again, until it is stored anew.
+
+use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::{Index, IndexError};
+use crate::clock::Timestamp;
+use crate::oci::Digest;
+
+/// digest → [`LostRow`]. Made when it is first needed.
+const LOST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("lost");
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRow {
+    pub size_bytes: u64,
+    /// When its bytes were found to be wrong.
+    pub found: Timestamp,
+}
+
+pub(super) fn put(to: &WriteTransaction, digest: Digest, row: &LostRow) -> Result<(), IndexError> {
+    let row = serde_json::to_vec(row).map_err(|_not_json| IndexError::BadRow)?;
+    to.open_table(LOST)?.insert(digest.to_string().as_str(), row.as_slice())?;
+    Ok(())
+}
+
+/// It is stored again.
+pub(super) fn heal(to: &WriteTransaction, digest: Digest) -> Result<(), IndexError> {
+    to.open_table(LOST)?.remove(digest.to_string().as_str())?;
+    Ok(())
+}
+
+impl Index {
+    pub async fn lost(&self) -> Result<Vec<(Digest, LostRow)>, IndexError> {
+        self.read(|from| {
+            let table = match from.open_table(LOST) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut lost = Vec::new();
+            for entry in table.iter()? {
+                let (digest, row) = entry?;
+                let digest = digest.value().parse().map_err(|_not_one| IndexError::BadRow)?;
+                lost.push((digest, serde_json::from_slice(row.value()).map_err(|_not_the_row| IndexError::BadRow)?));
+            }
+            Ok(lost)
+        })
+        .await
+    }
+}

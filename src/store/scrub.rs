@@ -1,0 +1,186 @@
+//! Reading stored bytes again, to see whether they still are what they were.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Advice, fadvise};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::{Digest, Found, READ_CHUNK, Store, layout, off_runtime};
+use crate::oci::{Algorithm, Hasher};
+
+/// What reading a stored file again has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// So many bytes, and they are right.
+    Right(u64),
+    /// So many bytes, and they are not what was stored.
+    Wrong(u64),
+    Missing,
+    /// The disk does not give them.
+    Unreadable,
+}
+
+/// One of the directories that hold blobs, by its place in [`Store::SHARDS`].
+pub type Shard = usize;
+
+impl Store {
+    /// Directories of blobs.
+    pub const SHARDS: Shard = 256 * Algorithm::ALL.len();
+
+    fn shard(&self, shard: Shard) -> (Algorithm, PathBuf) {
+        let algorithm = Algorithm::ALL.into_iter().nth(shard / 256).unwrap_or(Algorithm::Sha256);
+        let path = self.layout.blobs().join(algorithm.name()).join(format!("{:02x}", shard % 256));
+        (algorithm, path)
+    }
+
+    /// The blobs in one of the directories.
+    pub async fn in_shard(&self, shard: Shard) -> io::Result<Vec<Found>> {
+        let (algorithm, path) = self.shard(shard);
+        off_runtime(move || entries(algorithm, &path, None)).await
+    }
+
+    /// What was stored within `before` of the last sign of life of an earlier process: its last change to a directory of
+    /// blobs, or to the index. Directories that are older are not looked into.
+    pub async fn stored_lately(&self, before: Duration) -> io::Result<Vec<Found>> {
+        let shards: Vec<_> = (0..Self::SHARDS).map(|shard| self.shard(shard)).collect();
+        let index = self.layout.root().join("index.redb");
+        off_runtime(move || {
+            let changed = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.mtime());
+            let times: Vec<_> = shards.iter().map(|(_, path)| changed(path)).collect();
+            let last = times.iter().copied().max().unwrap_or(0).max(changed(&index));
+            let since = last - i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            let mut lately = Vec::new();
+            for ((algorithm, path), _) in shards.iter().zip(times).filter(|(_, changed)| *changed >= since) {
+                lately.extend(entries(*algorithm, path, Some(since))?);
+            }
+            Ok(lately)
+        })
+        .await
+    }
+
+    /// Begins to read a stored blob again; the result where it cannot be opened.
+    pub async fn scrub(&self, digest: Digest) -> Result<Scrub, Checked> {
+        let path = self.layout.blob(digest);
+        match off_runtime(move || File::open(path)).await {
+            Ok(file) => {
+                let work = Work { file, hasher: Hasher::new(digest.algorithm()), buffer: vec![0; READ_CHUNK], at: 0 };
+                Ok(Scrub { digest, work: Some(work) })
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Checked::Missing),
+            Err(_) => Err(Checked::Unreadable),
+        }
+    }
+}
+
+/// One stored blob being read again. The kernel's memory of files stays as it was: what nobody has read lately does not
+/// displace what somebody has.
+pub struct Scrub {
+    digest: Digest,
+    work: Option<Work>,
+}
+
+struct Work {
+    file: File,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    at: u64,
+}
+
+impl Scrub {
+    /// Reads the next piece: how many bytes, or the result. After that there is nothing more.
+    pub async fn step(&mut self) -> Result<u64, Checked> {
+        let Some(mut work) = self.work.take() else { return Err(Checked::Missing) };
+        let read = off_runtime(move || {
+            let read = read_quietly(&work.file, &mut work.buffer, work.at)?;
+            work.hasher.update(work.buffer.get(..read).unwrap_or_default());
+            work.at += read as u64;
+            Ok((read as u64, work))
+        });
+        match read.await {
+            Ok((0, Work { hasher, at, .. })) => {
+                let is_right = hasher.finish() == self.digest;
+                Err(if is_right { Checked::Right(at) } else { Checked::Wrong(at) })
+            }
+            Ok((read, work)) => {
+                self.work = Some(work);
+                Ok(read)
+            }
+            Err(_) => Err(Checked::Unreadable),
+        }
+    }
+}
+
+/// Those whose names came there since, in seconds; one that is not there holds none.
+fn entries(algorithm: Algorithm, shard: &Path, since: Option<i64>) -> io::Result<Vec<Found>> {
+    let listed = match std::fs::read_dir(shard) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry?;
+        let digest = format!("{}:{}", algorithm.name(), entry.file_name().to_string_lossy()).parse();
+        let Ok(digest) = digest else { continue };
+        // Removed since it was listed.
+        let Ok(metadata) = entry.metadata() else { continue };
+        // Linking changes a file's status, and nothing does later.
+        if since.is_none_or(|since| metadata.ctime() >= since) {
+            found.push(Found { digest, size_bytes: metadata.len() });
+        }
+    }
+    Ok(found)
+}
+
+fn read_quietly(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut byte = [0];
+    let probe = preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+    let was_resident = !matches!(probe, Err(Errno::AGAIN));
+    let read = file.read_at(buffer, at)?;
+    if !was_resident && let Some(length) = std::num::NonZeroU64::new(read as u64) {
+        // A kernel that does not listen only remembers more than it should.
+        let _advice = fadvise(file, at, Some(length), Advice::DontNeed);
+    }
+    Ok(read)
+}
+
+/// Where the background check is. Losing it costs a beginning anew.
+impl Store {
+    pub async fn read_note(&self) -> Option<Vec<u8>> {
+        let note = self.layout.note();
+        off_runtime(move || std::fs::read(note)).await.ok()
+    }
+
+    pub async fn write_note(&self, bytes: Vec<u8>) -> io::Result<()> {
+        let note = self.layout.note();
+        off_runtime(move || {
+            let temporary = note.with_extension("tmp");
+            std::fs::write(&temporary, bytes)?;
+            std::fs::rename(temporary, note)
+        })
+        .await
+    }
+}
+
+/// How the last process ended.
+impl Store {
+    /// Whether it said goodbye, or there was none. From here on, this one has not. Blocking; for start-up.
+    pub fn take_goodbye(&self) -> io::Result<bool> {
+        let goodbye = self.layout.goodbye();
+        let was_clean = goodbye.exists();
+        if was_clean {
+            layout::remove_if_there(&goodbye)?;
+            layout::sync_dir(self.layout.root())?;
+        }
+        Ok(was_clean)
+    }
+
+    /// Everything is written down. Blocking; the last act.
+    pub fn say_goodbye(&self) -> io::Result<()> {
+        File::create(self.layout.goodbye())?.sync_all()?;
+        layout::sync_dir(self.layout.root())
+    }
+}
