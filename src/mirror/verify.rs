@@ -346,7 +346,8 @@ impl Mirror {
             self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
         }
         for digest in pass.report.unreadable {
-            // Out of the way, so that the next request stores it again.
+            // Out of the way, so that it is stored again, though not at once where the same would happen again.
+            self.uncacheable.insert(digest, self.clock.now());
             if let Err(err) = self.store.quarantine(digest, self.clock.now()).await {
                 tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either");
             } else {

@@ -15,10 +15,13 @@ const LATER: Duration = Duration::from_secs(31);
 
 async fn heals(mirror: &Mirror, disk: &FaultyDisk, name: &str, image: &crate::support::image::Image) {
     disk.heals();
-    mirror.advance(LATER);
-    pull(&mirror.client(), name, image).await;
-    quiet(mirror).await;
-    eventually("it is stored again", async || is_held(&mirror.client(), name, image).await).await;
+    eventually("it is stored again", async || {
+        mirror.advance(LATER);
+        pull(&mirror.client(), name, image).await;
+        quiet(mirror).await;
+        is_held(&mirror.client(), name, image).await
+    })
+    .await;
     eventually("no partial file is left", async || files_below(&mirror.storage().join("partial")).is_empty()).await;
     stored_right(&mirror.storage());
 }
@@ -117,6 +120,7 @@ async fn a_stored_blob_that_cannot_be_read_is_fetched_again() {
     disk.heals();
     let path = format!("/v2/org/app/blobs/{}", layer.digest);
     eventually("a hit", async || {
+        mirror.advance(LATER);
         pull(&mirror.client(), "app", &app).await;
         mirror.client().head(&path).await.header("cache-status") == "roadstead; hit"
     })
