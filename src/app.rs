@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::index::Index;
 use crate::metrics::Metrics;
-use crate::mirror::{Mirror, RecoveryError};
+use crate::mirror::{Mirror, MirrorSettings, RecoveryError};
 use crate::oci::Digest;
 use crate::server::{Admin, BindError, Front, Listeners};
 use crate::store::{self, Store};
@@ -87,16 +87,9 @@ impl App {
             tasks: tasks.clone(),
             via: Arc::clone(&via),
         };
-        let mirror = Arc::new(Mirror::new(
-            config.namespaces,
-            config.upstreams,
-            store,
-            index,
-            eviction,
-            config.fills,
-            around,
-            stop_fills.clone(),
-        )?);
+        let settings =
+            MirrorSettings { namespaces: config.namespaces, members: config.upstreams, eviction, fills: config.fills };
+        let mirror = Arc::new(Mirror::new(settings, store, index, around, stop_fills.clone())?);
         mirror.recover().await?;
         let admin_listen = config.server.admin_listen;
         let listeners = match Listeners::bind(&config.server).await {

@@ -69,7 +69,9 @@ impl Ledger {
 
     /// What was read before these were visible is not believed any more.
     fn outdate(&self, changes: &[Change]) {
-        changes.iter().for_each(|change| self.stamps.outdate(change));
+        for change in changes {
+            self.stamps.outdate(change);
+        }
     }
 
     /// Makes durable what is visible: the journal first, so that it is never behind.

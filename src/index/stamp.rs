@@ -58,7 +58,7 @@ impl Stamps {
     pub(super) fn outdate(&self, change: &Change) {
         match change {
             Change::PutTag { scope, tag, .. } | Change::StampTag { scope, tag, .. } => {
-                self.moved(&Subject::Tag(scope, tag))
+                self.moved(&Subject::Tag(scope, tag));
             }
             Change::DropGrants { scope } => self.moved(&Subject::Scope(scope)),
             Change::GrantManifest { digest, .. }

@@ -64,7 +64,7 @@ pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
 pub use queue::FillLimits;
 pub use reader::{BlobReader, BlobSource, FillSource, Piece, UncachedSource, unreadable};
 pub use referrers::has_artifact_type;
-pub use start::{MemberKey, MemberSettings, RecoveryError};
+pub use start::{MemberKey, MemberSettings, MirrorSettings, RecoveryError};
 pub use tag_list::TagsQuery;
 pub use verify::{VerifyProgress, VerifyReport, VerifySettings};
 

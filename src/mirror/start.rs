@@ -60,18 +60,24 @@ pub enum RecoveryError {
     Index(#[from] crate::index::IndexError),
 }
 
+/// What the configuration says of the mirror, already checked.
+pub struct MirrorSettings {
+    pub namespaces: Namespaces,
+    pub members: Vec<MemberSettings>,
+    pub eviction: EvictionSettings,
+    pub fills: FillLimits,
+}
+
 impl Mirror {
     /// Connects to nothing: every upstream may be down.
     pub fn new(
-        namespaces: Namespaces,
-        members: Vec<MemberSettings>,
+        settings: MirrorSettings,
         store: Store,
         index: Index,
-        eviction: EvictionSettings,
-        fills: FillLimits,
         around: Surroundings,
         stopping: CancellationToken,
     ) -> Result<Self, RecoveryError> {
+        let MirrorSettings { namespaces, members, eviction, fills } = settings;
         let (tasks, now) = (around.tasks.clone(), around.clock.now());
         Ok(Self {
             namespaces,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Listeners {
             None => None,
         };
         let admin_socket = match &server.admin_socket {
-            Some(path) => Some(admin_socket::bind(path).map_err(|err| BindError::Socket { path: path.clone(), err })?),
+            Some(path) => admin_socket(path)?,
             None => None,
         };
         Ok(Self { bound, admin, admin_socket })
@@ -123,6 +123,26 @@ impl Listeners {
         }
         tasks.close();
         tasks.wait().await;
+    }
+}
+
+/// A disk that takes no socket, full or failing or of a kind that has none, is no reason not to serve.
+fn admin_socket(path: &Path) -> Result<Option<UnixListener>, BindError> {
+    match admin_socket::bind(path) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(err)
+            if matches!(
+                err.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::AddrInUse | io::ErrorKind::NotFound
+            ) =>
+        {
+            Err(BindError::Socket { path: path.to_owned(), err })
+        }
+        Err(err) => {
+            tracing::warn!(path = %path.display(), %err,
+                "the admin socket cannot be opened; commands cannot reach this server until the next start");
+            Ok(None)
+        }
     }
 }
 

@@ -29,7 +29,7 @@ async fn what_came_from_an_upstream_that_is_offline_or_gone_is_never_evicted() {
     }
 }
 
-/// After the index was lost, nobody knows whose they were, until a registry shows that it has them.
+/// After the index and the facts beside the blobs were lost, nobody knows whose they were, until a registry shows that it has them.
 #[tokio::test]
 async fn what_no_registry_is_known_to_have_stays_until_one_shows_it() {
     let upstream = Upstream::start().await;
@@ -38,6 +38,7 @@ async fn what_no_registry_is_known_to_have_stays_until_one_shows_it() {
     pull_all(&mirror, &digests[..2]).await;
     let stopped = mirror.stop().await;
     std::fs::remove_file(stopped.storage().join("index.redb")).unwrap();
+    std::fs::remove_dir_all(stopped.storage().join("facts")).unwrap();
     let mirror = stopped.start().await;
     assert_eq!(mirror.client().get(&path_of(&digests[0])).await.status, 200);
     mirror.advance(Duration::from_hours(1));
