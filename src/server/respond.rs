@@ -111,16 +111,22 @@ pub(super) fn manifest(
     let headers = ready.headers(&digest, media_type.as_str(), caching, &provenance)?;
     let whole = 0..bytes.len() as u64;
     let size = whole.end;
-    ranged(headers, provenance, &digest, size, request, method, |range| {
-        let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-        Payload::Bytes(bytes.slice(within(range.start)..within(range.end)))
-    })
+    ranged(headers, provenance, &digest, size, request, method, |range| Payload::Bytes(slice(&bytes, &range)))
+}
+
+fn slice(bytes: &Bytes, range: &std::ops::Range<u64>) -> Bytes {
+    let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(within(range.start)..within(range.end))
 }
 
 pub(super) fn blob(blob: BlobAnswer, ready: &Ready, request: &HeaderMap, method: &Method) -> Result<Answer, WireError> {
     let BlobAnswer { digest, size_bytes, source, provenance } = blob;
     let headers = ready.headers(&digest, MediaType::OCTET_STREAM, IMMUTABLE, &provenance)?;
-    ranged(headers, provenance, &digest, size_bytes, request, method, |range| Payload::Blob { source, range })
+    ranged(headers, provenance, &digest, size_bytes, request, method, |range| match source {
+        // All of it goes out with the headers, without a look for more.
+        BlobSource::Memory(bytes) => Payload::Bytes(slice(&bytes, &range)),
+        source => Payload::Blob { source, range },
+    })
 }
 
 /// 304, 206, 416 or 200, as `If-None-Match`, `If-Range` and `Range` have it. HEAD ignores Range.
