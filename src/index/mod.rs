@@ -6,6 +6,7 @@
 //! Facts outlive the database: a journal of them is kept beside the blobs ([`journal`]), in a form that any release reads,
 //! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`start`]).
 
+mod apply;
 mod backup;
 mod change;
 mod coldest;

@@ -125,7 +125,9 @@ pub(super) fn blob(blob: BlobAnswer, ready: &Ready, request: &HeaderMap, method:
     ranged(headers, provenance, &digest, size_bytes, request, method, |range| match source {
         // All of it goes out with the headers, without a look for more.
         BlobSource::Memory(bytes) => Payload::Bytes(slice(&bytes, &range)),
-        source => Payload::Blob { source, range },
+        source @ (BlobSource::Nothing | BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::Uncached(_)) => {
+            Payload::Blob { source, range }
+        }
     })
 }
 
