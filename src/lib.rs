@@ -8,6 +8,7 @@
 //! | 6 | [`app`]: builds everything, owns tasks and shutdown |
 //! | 5 | [`config`]: raw values → checked [`config::Config`] |
 //! | 4 | [`server`]: HTTP in |
+//! | 3 | [`jobs`]: long work over the mirror |
 //! | 2 | [`mirror`]: the decisions; its module page tells a pull |
 //! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts |
 //! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`metrics`], [`health`], [`telemetry`] |
@@ -18,6 +19,7 @@ pub mod coalesce;
 pub mod config;
 pub mod health;
 pub mod index;
+pub mod jobs;
 pub mod metrics;
 pub mod mirror;
 pub mod oci;

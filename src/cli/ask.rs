@@ -17,7 +17,7 @@ pub(super) struct Answer {
 }
 
 /// `None` if no server is there.
-pub(super) fn get(socket: &Path, path: &str) -> io::Result<Option<Answer>> {
+pub(super) fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option<Answer>> {
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -28,7 +28,7 @@ pub(super) fn get(socket: &Path, path: &str) -> io::Result<Option<Answer>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // In HTTP/1.0 a body ends with its connection: there are no chunks to be put together.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: roadstead\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: roadstead\r\n\r\n")?;
     let mut body = BufReader::new(stream);
     let mut head = body.by_ref().take(LONGEST_HEAD);
     let mut line = String::new();

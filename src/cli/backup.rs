@@ -54,7 +54,7 @@ fn write(config: &Config, part: &Path) -> Result<io::Result<File>, ExitCode> {
         Ok(out) => out,
         Err(err) => return Ok(Err(io::Error::new(err.kind(), format!("{}: {err}", part.display())))),
     };
-    if let Some(mut answer) = super::ask_server(config, "/api/v1/backup")? {
+    if let Some(mut answer) = super::ask_server(config, "GET", "/api/v1/backup")? {
         if answer.status != 200 {
             let mut text = String::new();
             let _as_far_as_it_goes = answer.body.take(LONGEST).read_to_string(&mut text);

@@ -3,20 +3,28 @@
 mod ask;
 mod backup;
 mod check_config;
+mod lost;
+mod pin;
 mod restore;
 mod serve;
 mod status;
 mod stopped;
+mod verify;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use roadstead::config::{Config, Problem, Problems};
+use roadstead::mirror::Rate;
+use serde_json::Value;
 
 /// Bad configuration (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
+/// Largest answer that is read. Bytes.
+const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// A pull-through caching mirror for many container registries at once.
 #[derive(Parser)]
@@ -49,6 +57,33 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keep content for ever: list pins, add some, take some back, running or stopped.
+    Pin {
+        #[command(subcommand)]
+        action: pin::Action,
+    },
+    /// Read all that is stored again, and put aside what is wrong. A running server does it, and goes on with it if this
+    /// command is interrupted. Exits with 1 if anything was wrong.
+    Verify {
+        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// How fast to read, as in "50MiB/s", or "unlimited"; without it, as `storage.verify_rate` says.
+        #[arg(long, value_name = "RATE")]
+        rate: Option<Rate>,
+        /// As JSON, a line for each state; the last one is the result.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was found wrong and cannot be fetched again, running or stopped.
+    Lost {
+        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Copy all facts (tags, grants, lists, pins) into a file, running or stopped. Blobs are not copied.
     Backup {
         /// TOML file, as of `serve`: it says where the storage and its admin socket are.
@@ -74,6 +109,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::CheckConfig { config } => check_config::run(config.as_deref()),
         Command::Status { config, json } => status::run(config.as_deref(), json),
+        Command::Pin { action } => pin::run(action),
+        Command::Verify { config, rate, json } => verify::run(config.as_deref(), rate, json),
+        Command::Lost { config, json } => lost::run(config.as_deref(), json),
         Command::Backup { config, to } => backup::run(config.as_deref(), &to),
         Command::Restore { config, from } => restore::run(config.as_deref(), &from),
     }
@@ -95,12 +133,48 @@ fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
 }
 
 /// What the running server answers; `None` if none runs.
-fn ask_server(config: &Config, path: &str) -> Result<Option<ask::Answer>, ExitCode> {
+fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<ask::Answer>, ExitCode> {
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
-    ask::get(socket, path).map_err(|err| {
+    ask::send(socket, method, path).map_err(|err| {
         say(&format!("roadstead: the server cannot be asked at {}: {err}", socket.display()));
         ExitCode::FAILURE
     })
+}
+
+/// The same, of an answer that is JSON and tells of no failure.
+fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
+    let Some(answer) = ask_server(config, method, path)? else { return Ok(None) };
+    let mut text = String::new();
+    let read = answer.body.take(LONGEST_ANSWER).read_to_string(&mut text);
+    let value: Option<Value> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    match (answer.status, value) {
+        (200..=299, Some(value)) => Ok(Some(value)),
+        (status, value) => {
+            let why = value.as_ref().and_then(|value| value.get("error")).and_then(Value::as_str);
+            match why {
+                Some(why) => say(&format!("roadstead: {why}")),
+                None => say(&format!("roadstead: the server answers {status}: {}", text.trim())),
+            }
+            Err(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A member of an answer, for people: a text as it is, a missing one as nothing.
+fn plain(of: &Value, key: &str) -> String {
+    match of.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => String::new(),
+    }
+}
+
+fn number(of: &Value, key: &str) -> u64 {
+    of.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
+    of.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, ExitCode>>) -> Result<T, ExitCode> {
@@ -118,6 +192,11 @@ fn tell(text: &str) {
     {
         println!("{}", text.trim_end());
     }
+}
+
+/// What was asked for, as JSON.
+fn tell_json(value: &Value) {
+    tell(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// For the operator at the terminal.

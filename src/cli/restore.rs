@@ -8,7 +8,7 @@ pub(super) fn run(file: Option<&Path>, from: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if super::ask_server(&config, "/livez").is_ok_and(|answer| answer.is_some()) {
+    if super::ask_server(&config, "GET", "/livez").is_ok_and(|answer| answer.is_some()) {
         super::say("roadstead: the server runs: stop it, restore, and start it again");
         return ExitCode::FAILURE;
     }

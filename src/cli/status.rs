@@ -1,43 +1,34 @@
-use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
-
-/// Largest answer that is read. Bytes.
-const LONGEST: u64 = 16 * 1024 * 1024;
+use roadstead::config::Config;
+use roadstead::jobs::Status;
+use serde_json::Value;
 
 pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
-    let shown = super::read(file).and_then(|config| {
-        let asked = super::ask_server(&config, "/api/v1/status")?;
-        let Some(answer) = asked else { return of_stopped(&config) };
-        let mut text = String::new();
-        let read = answer.body.take(LONGEST).read_to_string(&mut text);
-        let status: Option<Value> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
-        let status = status.filter(|_| answer.status == 200);
-        status.map(|status| with(status, true)).ok_or_else(|| {
-            super::say(&format!("roadstead: the server answers {}: {}", answer.status, text.trim()));
-            ExitCode::FAILURE
-        })
+    let shown = super::read(file).and_then(|config| match super::ask_api(&config, "GET", "/api/v1/status")? {
+        Some(status) => Ok(with(status, true)),
+        None => of_stopped(config),
     });
     match shown {
         Ok(status) => {
-            let text = serde_json::to_string_pretty(&status).unwrap_or_default();
-            super::tell(&if as_json { text } else { lines(&status) });
+            if as_json {
+                super::tell_json(&status)
+            } else {
+                super::tell(&lines(&status))
+            }
             ExitCode::SUCCESS
         }
         Err(code) => code,
     }
 }
 
-fn of_stopped(config: &roadstead::config::Config) -> Result<Value, ExitCode> {
+fn of_stopped(config: Config) -> Result<Value, ExitCode> {
     super::block_on(async {
-        let storage = tokio::task::block_in_place(|| super::stopped::open(config))?;
-        let counts = storage.index.counts().await;
-        storage.index.close().await;
-        drop(storage.store);
-        let status = json!({ "version": env!("CARGO_PKG_VERSION"), "degraded": [], "facts": counts.ok() });
-        Ok(with(status, false))
+        let still = super::stopped::still(config).await?;
+        let status = Status::of(still.mirror()).await;
+        still.close().await;
+        Ok(with(serde_json::to_value(status).unwrap_or_default(), false))
     })
 }
 
@@ -51,19 +42,22 @@ fn with(mut status: Value, running: bool) -> Value {
 fn lines(status: &Value) -> String {
     let running = status.get("running").and_then(Value::as_bool).unwrap_or_default();
     let mut lines = vec![format!("running: {}", if running { "yes" } else { "no" })];
-    for key in ["version", "used_bytes"] {
-        lines.extend(status.get(key).map(|value| format!("{key}: {}", plain(value))));
+    for key in ["version", "used_bytes", "max_size", "min_free", "pins", "pinned_bytes", "lost"] {
+        if status.get(key).is_some_and(|value| !value.is_null()) {
+            lines.push(format!("{key}: {}", super::plain(status, key)));
+        }
     }
-    for (key, value) in status.get("facts").and_then(Value::as_object).into_iter().flatten() {
-        lines.push(format!("{key}: {}", plain(value)));
+    for quota in super::list(status, "quotas") {
+        let (upstream, used) = (super::plain(quota, "upstream"), super::plain(quota, "used_bytes"));
+        lines.push(format!("quota of {upstream}: {used} of {}", super::plain(quota, "max_size")));
     }
-    for part in status.get("degraded").and_then(Value::as_array).into_iter().flatten() {
-        let of = |key| part.get(key).map(plain).unwrap_or_default();
-        lines.push(format!("degraded: {}: {}", of("part"), of("why")));
+    if let Some(facts) = status.get("facts") {
+        for key in facts.as_object().into_iter().flat_map(serde_json::Map::keys) {
+            lines.push(format!("{key}: {}", super::plain(facts, key)));
+        }
+    }
+    for part in super::list(status, "degraded") {
+        lines.push(format!("degraded: {}: {}", super::plain(part, "part"), super::plain(part, "why")));
     }
     lines.join("\n")
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use roadstead::app::{StartError, Still};
 use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::health::Health;
@@ -20,15 +21,33 @@ pub(super) struct Storage {
 
 /// Takes the lock and opens the index, or says why not. Within a runtime; blocking.
 pub(super) fn open(config: &Config) -> Result<Storage, ExitCode> {
-    let root = &config.storage.path;
-    if !root.join("VERSION").exists() {
-        super::say(&format!("roadstead: there is no storage at {}", root.display()));
-        return Err(ExitCode::FAILURE);
-    }
+    is_there(&config.storage.path)?;
     open_or_make(config)
 }
 
-/// The same; an empty one is made where there is none.
+/// The storage, behind its mirror: for what is more than facts.
+pub(super) async fn still(config: Config) -> Result<Still, ExitCode> {
+    let root = config.storage.path.clone();
+    let socket = config.server.admin_socket.clone();
+    is_there(&root)?;
+    telemetry::start(config.log.format, config.log.level);
+    Still::open(config, Clock::default()).await.map_err(|err| {
+        let is_in_use = matches!(err, StartError::Store(OpenError::InUse { .. }));
+        let advice = if is_in_use { in_use(socket.as_deref()) } else { String::new() };
+        super::say(&format!("roadstead: {err}{advice}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn is_there(root: &Path) -> Result<(), ExitCode> {
+    if root.join("VERSION").exists() {
+        return Ok(());
+    }
+    super::say(&format!("roadstead: there is no storage at {}", root.display()));
+    Err(ExitCode::FAILURE)
+}
+
+/// As [`open`]; an empty one is made where there is none.
 pub(super) fn open_or_make(config: &Config) -> Result<Storage, ExitCode> {
     let root = &config.storage.path;
     let store = Store::open(root, config.storage.limits).map_err(|err| {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::mirror::{EvictionSettings, Marks, Namespaces, VerifySettings};
-use crate::oci::{Authority, PinPattern};
+use crate::mirror::{EvictionSettings, Marks, Namespaces, Rate, VerifySettings};
+use crate::oci::PinPattern;
 use crate::store::SpaceLimits;
 
 use super::StorageSettings;
@@ -54,42 +54,24 @@ fn marks(storage: &Section<'_>) -> Marks {
 fn pins(storage: &Section<'_>, namespaces: &Namespaces) -> Vec<PinPattern> {
     let mut pins = Vec::new();
     for text in storage.texts("pins").unwrap_or_default() {
-        match canonical(&text, namespaces) {
+        match namespaces.pin(&text) {
             Ok(pin) => pins.push(pin),
-            Err(message) => storage.problem("pins", message),
+            Err(err) => storage.problem("pins", err.to_string()),
         }
     }
     pins
 }
 
-/// The pattern with its registry's own name in place of an alias.
-fn canonical(text: &str, namespaces: &Namespaces) -> Result<PinPattern, String> {
-    let pin: PinPattern = text.parse().map_err(|err: crate::oci::InvalidPin| err.to_string())?;
-    let Some((Ok(authority), rest)) = text.split_once('/').map(|(name, rest)| (name.parse::<Authority>(), rest)) else {
-        // A glob over registries.
-        return Ok(pin);
-    };
-    match namespaces.configured(&authority) {
-        Some(configured) => {
-            format!("{configured}/{rest}").parse().map_err(|err: crate::oci::InvalidPin| err.to_string())
-        }
-        None if namespaces.admitted_by(&authority).is_some() => Ok(pin),
-        None => Err("names a registry that is not among the upstreams".to_owned()),
-    }
-}
-
 fn verify_rate(storage: &Section<'_>) -> Option<u64> {
     const DEFAULT: u64 = 50 * 1024 * 1024;
     let Some(text) = storage.text("verify_rate") else { return Some(DEFAULT) };
-    if text == "unlimited" {
-        return None;
+    match text.parse::<Rate>() {
+        Ok(rate) => rate.bytes_per_second(),
+        Err(err) => {
+            storage.problem("verify_rate", err.to_string());
+            None
+        }
     }
-    let rate = text.trim_end_matches("/s").parse::<bytesize::ByteSize>().ok().map(|rate| rate.as_u64());
-    let rate = rate.filter(|rate| *rate > 0);
-    if rate.is_none() {
-        storage.problem("verify_rate", "must be a size per second, as in \"50MiB/s\", or \"unlimited\"");
-    }
-    rate
 }
 
 fn verify_every(storage: &Section<'_>) -> Option<Duration> {

@@ -8,6 +8,7 @@ use redb::ReadTransaction;
 use serde::de::DeserializeOwned;
 
 use super::line::{self, Line, Mark};
+use super::lost;
 use super::pins::PINS;
 use super::row::{BlobRow, GrantRow, ListRow, TagRow};
 use super::snapshot;
@@ -168,6 +169,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
             let key = Key::referrer(scope, *subject, *referrer);
             from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none()
         }
+        Change::PutLost { digest, .. } => lost::is_missing(&from.open_table(BLOBS)?, *digest)?,
         Change::PutPin { pin, .. } => from.open_table(PINS)?.get(pin.as_str())?.is_none(),
         // Backups hold what is, and not how it came about.
         Change::StampTag { .. }
@@ -177,7 +179,6 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         | Change::UseGrant { .. }
         | Change::RemoveBlob { .. }
         | Change::RemoveMissing { .. }
-        | Change::PutLost { .. }
         | Change::NoteUses(_)
         | Change::NoteObtainable { .. }
         | Change::BeginEviction(_)

@@ -1,6 +1,6 @@
 //! What was found wrong and nobody can give again, until it is stored anew.
 
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Index, IndexError};
@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::oci::Digest;
 
 /// digest → [`LostRow`]. Made when it is first needed.
-const LOST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("lost");
+pub(super) const LOST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("lost");
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostRow {
@@ -27,6 +27,14 @@ pub(super) fn put(to: &WriteTransaction, digest: Digest, row: &LostRow) -> Resul
 pub(super) fn heal(to: &WriteTransaction, digest: Digest) -> Result<(), IndexError> {
     to.open_table(LOST)?.remove(digest.to_string().as_str())?;
     Ok(())
+}
+
+/// Whether there is no stored blob of this digest: one that is there has healed.
+pub(super) fn is_missing(
+    blobs: &impl ReadableTable<&'static str, &'static [u8]>,
+    digest: Digest,
+) -> Result<bool, IndexError> {
+    Ok(blobs.get(digest.to_string().as_str())?.is_none())
 }
 
 impl Index {

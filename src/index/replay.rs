@@ -8,6 +8,7 @@ use redb::{Database, ReadTransaction, ReadableTable as _, ReadableTableMetadata 
 
 use super::journal::{Facts, Position};
 use super::line::{self, Line, Mark};
+use super::lost;
 use super::row::BlobRow;
 use super::table::{
     BLOB_GRANTS, BLOBS, CHILDREN, JOURNAL_NUMBER, JOURNAL_OFFSET, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS,
@@ -153,6 +154,7 @@ fn is_of_use(change: &Change, to: &WriteTransaction) -> Result<bool, IndexError>
             let found = found.and_then(|found| serde_json::from_slice::<BlobRow>(found.value()).ok());
             Ok(found.is_some_and(|found| found.size_bytes == row.size_bytes))
         }
+        Change::PutLost { digest, .. } => lost::is_missing(&to.open_table(BLOBS)?, *digest),
         _ => Ok(true),
     }
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::journal::Facts;
 use super::line::{self, Mark};
+use super::lost::LOST;
 use super::pins::PINS;
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{BLOB_GRANTS, BLOBS, CHILDREN, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS};
@@ -100,6 +101,17 @@ pub(super) fn write(
             continue;
         };
         lines.fact(&Change::PutPin { pin, at })?;
+    }
+    let lost = match from.open_table(LOST) {
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        table => Some(table?),
+    };
+    if let Some(lost) = lost {
+        for entry in lost.iter()? {
+            let (digest, row) = entry?;
+            let (Ok(digest), Some(row)) = (digest.value().parse(), parse(row.value())) else { continue };
+            lines.fact(&Change::PutLost { digest, row })?;
+        }
     }
     let facts = lines.facts;
     lines.mark(Mark::End { facts })?;

@@ -54,19 +54,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use blobs::Intent;
+pub use books::Quota;
 pub use evict::{EvictionSettings, Marks};
 pub use fill::WITHHELD_BYTES;
 pub use grants::UNUSED_DAYS;
 pub use hold::Hold;
 pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
 pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
+pub use pins::{Pin, PinError};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
 pub use queue::FillLimits;
 pub use reader::{BlobReader, BlobSource, FillSource, Piece, UncachedSource, unreadable};
 pub use referrers::has_artifact_type;
 pub use start::{MemberKey, MemberSettings, MirrorSettings, RecoveryError};
 pub use tag_list::TagsQuery;
-pub use verify::{VerifyProgress, VerifyReport, VerifySettings};
+pub use verify::{InvalidRate, Lost, Rate, VerifyProgress, VerifyReport, VerifySettings};
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;

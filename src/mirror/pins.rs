@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::index::{Change, IndexError, Roots, Scope};
-use crate::oci::{Digest, PinPattern};
+use crate::oci::{Authority, Digest, InvalidPin, PinPattern};
 
-use super::Mirror;
+use super::{Mirror, Namespaces};
 
 /// Between two times that all marks are made.
 const REFRESH_AFTER: Duration = Duration::from_hours(1);
@@ -69,27 +69,66 @@ impl Pins {
     }
 }
 
+/// A pin, and who made it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Pin {
+    pub pattern: PinPattern,
+    /// By `storage.pins`: only a change of the configuration takes it back.
+    pub configured: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidPin),
+    #[error("names a registry that is not among the upstreams")]
+    UnknownRegistry,
+}
+
+impl Namespaces {
+    /// Reads a pin; its registry's own name stands in place of an alias.
+    pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
+        let pin: PinPattern = text.parse()?;
+        let Some((Ok(authority), rest)) = text.split_once('/').map(|(name, rest)| (name.parse::<Authority>(), rest))
+        else {
+            // A glob over registries.
+            return Ok(pin);
+        };
+        match self.configured(&authority) {
+            Some(configured) => Ok(format!("{configured}/{rest}").parse()?),
+            None if self.admitted_by(&authority).is_some() => Ok(pin),
+            None => Err(PinError::UnknownRegistry),
+        }
+    }
+}
+
 impl Mirror {
-    /// All pins: those of the configuration first.
-    pub fn pins(&self) -> Vec<PinPattern> {
-        self.eviction.pins.all().to_vec()
+    /// Reads a pin for [`Mirror::add_pins`].
+    pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
+        self.namespaces.pin(text)
     }
 
-    /// Pins durably; returns when everything held that it reaches is kept.
-    pub async fn add_pin(&self, pin: PinPattern) -> Result<(), IndexError> {
-        self.index.apply_durably(vec![Change::PutPin { pin, at: self.clock.now() }]).await?;
+    /// All pins: those of the configuration first.
+    pub async fn pins(&self) -> Result<Vec<Pin>, IndexError> {
+        let configured = &self.eviction.pins.configured;
+        let made = self.index.pins().await?.into_iter().filter(|pin| !configured.contains(pin));
+        let made = made.map(|pattern| Pin { pattern, configured: false });
+        Ok(configured.iter().map(|pin| Pin { pattern: pin.clone(), configured: true }).chain(made).collect())
+    }
+
+    /// Pins durably, all of them or none; returns when everything held that they reach is kept.
+    pub async fn add_pins(&self, pins: Vec<PinPattern>) -> Result<(), IndexError> {
+        let at = self.clock.now();
+        self.index.apply_durably(pins.into_iter().map(|pin| Change::PutPin { pin, at }).collect()).await?;
         self.refresh_pins().await;
         Ok(())
     }
 
-    /// Takes a pin back that was made by [`Mirror::add_pin`]; those of the configuration stay. `false` if there is none.
-    pub async fn remove_pin(&self, pin: &PinPattern) -> Result<bool, IndexError> {
-        if !self.index.pins().await?.contains(pin) {
-            return Ok(false);
-        }
-        self.index.apply_durably(vec![Change::RemovePin { pin: pin.clone() }]).await?;
+    /// Takes pins back that were made by [`Mirror::add_pins`]; those of the configuration stay.
+    pub async fn remove_pins(&self, pins: Vec<PinPattern>) -> Result<(), IndexError> {
+        self.index.apply_durably(pins.into_iter().map(|pin| Change::RemovePin { pin }).collect()).await?;
         self.refresh_pins().await;
-        Ok(true)
+        Ok(())
     }
 
     pub(super) async fn refresh_pins_if_due(&self) {

@@ -164,10 +164,23 @@ impl Mirror {
         }
     }
 
-    /// Writes the index down. Call it after all tasks have ended.
-    pub async fn close(self: &Arc<Self>) {
+    /// Whether the last server of this storage ended in good order. From here on, this one has not.
+    pub async fn begin_service(self: &Arc<Self>) -> bool {
+        let mirror = Arc::clone(self);
+        let was_clean = tokio::task::spawn_blocking(move || mirror.store.take_goodbye()).await;
+        // An unreadable sign is none.
+        was_clean.is_ok_and(|was_clean| was_clean.unwrap_or(false))
+    }
+
+    /// Writes the index down, and leaves open how the last server has ended. For who has not served.
+    pub async fn leave(&self) {
         self.write_uses().await;
         self.index.close().await;
+    }
+
+    /// Writes the index down. Call it after all tasks have ended.
+    pub async fn close(self: &Arc<Self>) {
+        self.leave().await;
         let mirror = Arc::clone(self);
         let said = tokio::task::spawn_blocking(move || mirror.store.say_goodbye()).await;
         if let Ok(Err(err)) = said {

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use bytes::Bytes;
 
 use crate::health::Health;
+use crate::jobs::VerifyJobs;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::telemetry;
 
-use super::api::{self, ApiBody};
+use super::api::{self, ApiBody, Call};
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub(super) enum Door {
 pub struct Admin {
     /// A connection of an operator must not hold a storage that was given back.
     mirror: Weak<Mirror>,
+    verify_jobs: Arc<VerifyJobs>,
     metrics: Metrics,
     health: Health,
     ready: AtomicBool,
@@ -38,9 +40,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn new(mirror: &Arc<Mirror>, metrics: Metrics, loopback: bool, token_file: Option<PathBuf>) -> Self {
-        let health = mirror.health().clone();
-        Self { mirror: Arc::downgrade(mirror), metrics, health, ready: AtomicBool::new(false), loopback, token_file }
+    pub fn new(
+        mirror: &Arc<Mirror>,
+        verify_jobs: Arc<VerifyJobs>,
+        metrics: Metrics,
+        loopback: bool,
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        let (mirror, health) = (Arc::downgrade(mirror), mirror.health().clone());
+        Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
 
     /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
@@ -49,14 +57,14 @@ impl Admin {
     }
 
     pub(super) async fn answer(&self, request: &Request<Incoming>, door: Door) -> Response<ApiBody> {
+        let path = request.uri().path();
+        if let Some(call) = path.strip_prefix("/api/v1/") {
+            return self.answer_api(request, call, door).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
-        }
-        let path = request.uri().path();
-        if path.starts_with("/api/v1/") {
-            return self.answer_api(request, path, door).await;
         }
         match path {
             "/livez" => text(StatusCode::OK, "alive\n"),
@@ -79,12 +87,12 @@ impl Admin {
     }
 
     async fn answer_api(&self, request: &Request<Incoming>, path: &str, door: Door) -> Response<ApiBody> {
-        let may = match path {
-            "/api/v1/status" => self.may_read(request, door).await,
-            // It shows the name of everything that was ever pulled.
-            "/api/v1/backup" => self.may_change(request, door).await,
-            _ => return api::refuse(StatusCode::NOT_FOUND, "there is no such call; status and backup are here"),
+        let call = match Call::of(request.method(), path) {
+            Ok(call) => call,
+            Err(refused) => return refused,
         };
+        let may =
+            if call.is_guarded() { self.may_change(request, door).await } else { self.may_read(request, door).await };
         if !may {
             return api::refuse(
                 StatusCode::FORBIDDEN,
@@ -94,7 +102,9 @@ impl Admin {
         let Some(mirror) = self.mirror.upgrade() else {
             return api::refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down");
         };
-        if path == "/api/v1/backup" { api::backup(&mirror) } else { api::status(&mirror, &self.health).await }
+        let query = request.uri().query().unwrap_or_default();
+        let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        call.answer(&mirror, &self.verify_jobs, &query).await
     }
 
     /// Pulls are answered whatever else is wrong: it is told, and the answer stays 200.

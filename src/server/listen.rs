@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admin::Door;
 use super::body::Body;
 use super::file_sender::FileSender;
 use super::http2;
+use super::operators;
 use super::outbox::Outbox;
 use super::pull::Connection;
 use super::stall::StallGuard;
 use super::tls::Current;
 use super::turn_away::Places;
-use super::{Admin, CertificateError, Front, ListenerSettings, ServerSettings, admin_socket};
+use super::{Admin, CertificateError, Front, ListenerSettings, ServerSettings};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Also ends idle keep-alive connections.
@@ -83,7 +83,7 @@ impl Listeners {
             None => None,
         };
         let admin_socket = match &server.admin_socket {
-            Some(path) => admin_socket(path)?,
+            Some(path) => operators::open_socket(path)?,
             None => None,
         };
         Ok(Self { bound, admin, admin_socket })
@@ -112,10 +112,10 @@ impl Listeners {
     ) {
         let tasks = TaskTracker::new();
         if let Some(listener) = self.admin {
-            tokio::spawn(serve_admin(listener, Arc::clone(&admin), admin_stop.clone()));
+            tokio::spawn(operators::serve_network(listener, Arc::clone(&admin), admin_stop.clone()));
         }
         if let Some(listener) = self.admin_socket {
-            tokio::spawn(serve_commands(listener, admin, admin_stop));
+            tokio::spawn(operators::serve_socket(listener, admin, admin_stop));
         }
         let places = Arc::new(Places::new(front.settings.max_connections, front.metrics.clone()));
         for bound in self.bound {
@@ -123,26 +123,6 @@ impl Listeners {
         }
         tasks.close();
         tasks.wait().await;
-    }
-}
-
-/// A disk that takes no socket, full or failing or of a kind that has none, is no reason not to serve.
-fn admin_socket(path: &Path) -> Result<Option<UnixListener>, BindError> {
-    match admin_socket::bind(path) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(err)
-            if matches!(
-                err.kind(),
-                io::ErrorKind::AlreadyExists | io::ErrorKind::AddrInUse | io::ErrorKind::NotFound
-            ) =>
-        {
-            Err(BindError::Socket { path: path.to_owned(), err })
-        }
-        Err(err) => {
-            tracing::warn!(path = %path.display(), %err,
-                "the admin socket cannot be opened; commands cannot reach this server until the next start");
-            Ok(None)
-        }
     }
 }
 
@@ -266,40 +246,4 @@ fn service(
             })
         }
     })
-}
-
-async fn serve_admin(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            },
-            () = stop.cancelled() => return,
-        };
-        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Network));
-    }
-}
-
-async fn serve_commands(listener: UnixListener, admin: Arc<Admin>, stop: CancellationToken) {
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            },
-            () = stop.cancelled() => return,
-        };
-        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Socket));
-    }
-}
-
-async fn answer_operator(stream: impl AsyncRead + AsyncWrite + Unpin + Send, admin: Arc<Admin>, door: Door) {
-    let service = service_fn(move |request| {
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.answer(&request, door).await) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-    let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
 }

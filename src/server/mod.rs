@@ -3,7 +3,7 @@
 //! `listen` accepts and times out, `route` reads the path (pure), `pull` asks the mirror, `respond` makes headers of its
 //! answers, `wire_error` of its failures, `body` streams, `outbox` and `file_sender` let files go out unread, `access_log`
 //! follows each request to its end and `line` writes what it was. `memo` remembers where a path leads. `admin` and `api` are
-//! the operators' side, on an address and a socket of its own.
+//! the operators' side, on an address and a socket of its own, which `operators` serves.
 
 mod access_log;
 mod admin;
@@ -16,6 +16,7 @@ mod http2;
 mod line;
 mod listen;
 mod memo;
+mod operators;
 mod outbox;
 mod own_names;
 mod pull;

@@ -241,6 +241,10 @@ impl Store {
         self.space.uncounted(authority.as_str())
     }
 
+    pub fn limits(&self) -> SpaceLimits {
+        self.space.limits()
+    }
+
     /// Bytes that have to go before so many more fit within the limits.
     pub fn shortage(&self, size_bytes: u64) -> u64 {
         self.space.shortage(size_bytes)

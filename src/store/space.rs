@@ -73,6 +73,10 @@ impl Space {
         Self { root, limits, counts: Mutex::default(), pressure: Notify::new() }
     }
 
+    pub(super) const fn limits(&self) -> SpaceLimits {
+        self.limits
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

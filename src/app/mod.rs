@@ -1,5 +1,7 @@
 //! Builds everything from a checked configuration, owns the tasks, and ends them in order.
 
+mod open;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +12,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::health::Health;
-use crate::index::Index;
+use crate::jobs::VerifyJobs;
 use crate::metrics::Metrics;
-use crate::mirror::{Mirror, MirrorSettings, RecoveryError};
-use crate::oci::Digest;
+use crate::mirror::{Mirror, RecoveryError};
 use crate::server::{Admin, BindError, Front, Listeners};
-use crate::store::{self, Store};
-use crate::upstream::Surroundings;
+use crate::store;
+
+use open::Opened;
+pub use open::Still;
 
 /// A running mirror.
 pub struct App {
     mirror: Arc<Mirror>,
     admin: Arc<Admin>,
+    verify_jobs: Arc<VerifyJobs>,
     tasks: TaskTracker,
     serving: JoinHandle<()>,
     /// No new connections.
@@ -54,44 +57,12 @@ impl App {
     /// Binds, opens the storage, puts it in order, serves. Upstreams are not asked anything.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let metrics = Metrics::default();
-        let health = Health::new(metrics.storage_healthy.clone());
-        let tasks = TaskTracker::new();
         let stop_fills = CancellationToken::new();
-        let root = config.storage.path.clone();
-        let index_path = root.join("index.redb");
-        let (limits, eviction) = (config.storage.limits, config.storage.eviction);
-        let (store, index, was_clean) = {
-            let (health, now) = (health.clone(), clock.now());
-            let open = move || {
-                let store = Store::open(&root, limits)?;
-                let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
-                let index = Index::open(&root, health, now, &walk);
-                store.sync_root()?;
-                // An unreadable sign is none.
-                let was_clean = store.take_goodbye().unwrap_or(false);
-                Ok::<_, store::OpenError>((store, index, was_clean))
-            };
-            let handle = tokio::runtime::Handle::current();
-            let opened = tokio::task::spawn_blocking(move || {
-                let _runtime = handle.enter();
-                open()
-            });
-            opened.await.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))?
-        };
-        let (index, _opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
-        let via: Arc<str> = format!("1.1 roadstead-{}", random_name()).into();
-        let around = Surroundings {
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            health: health.clone(),
-            tasks: tasks.clone(),
-            via: Arc::clone(&via),
-        };
-        let settings =
-            MirrorSettings { namespaces: config.namespaces, members: config.upstreams, eviction, fills: config.fills };
-        let mirror = Arc::new(Mirror::new(settings, store, index, around, stop_fills.clone())?);
-        mirror.recover().await?;
+        let (opened, config) = Opened::open(config, clock.clone(), &metrics, &stop_fills).await?;
+        let Opened { mirror, tasks, via } = opened;
+        let was_clean = mirror.begin_service().await;
         let admin_listen = config.server.admin_listen;
+        let verify_jobs = Arc::new(VerifyJobs::new(&mirror, clock, config.verify.rate));
         let listeners = match Listeners::bind(&config.server).await {
             Ok(listeners) => listeners,
             Err(err) => {
@@ -101,7 +72,9 @@ impl App {
         };
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let loopback = admin_listen.is_none_or(|address| address.ip().is_loopback());
-        let admin = Arc::new(Admin::new(&mirror, metrics.clone(), loopback, config.server.admin_token_file.clone()));
+        let token_file = config.server.admin_token_file.clone();
+        let admin = Admin::new(&mirror, Arc::clone(&verify_jobs), metrics.clone(), loopback, token_file);
+        let admin = Arc::new(admin);
         let admin_socket = config.server.admin_socket.clone();
         let front = Arc::new(Front::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
@@ -110,11 +83,12 @@ impl App {
         tokio::spawn(Arc::clone(&mirror).keep_house());
         tokio::spawn(Arc::clone(&mirror).mend_disk());
         tokio::spawn(Arc::clone(&mirror).evict_for_ever());
-        tokio::spawn(Arc::clone(&mirror).keep_verified(config.storage.verify, was_clean));
+        tokio::spawn(Arc::clone(&mirror).keep_verified(config.verify, was_clean));
         admin.set_ready(true);
         Ok(Self {
             mirror,
             admin,
+            verify_jobs,
             tasks,
             serving,
             stop_accepting,
@@ -136,6 +110,7 @@ impl App {
     /// `/readyz` off, no new connections, then responses and fills until the deadline; what a fill has by then is kept.
     pub async fn stop(mut self) {
         self.admin.set_ready(false);
+        self.verify_jobs.stop();
         self.stop_accepting.cancel();
         let deadline = tokio::time::Instant::now() + self.deadline;
         let responses = tokio::time::timeout_at(deadline, &mut self.serving).await;
@@ -154,14 +129,5 @@ impl App {
         self.stop_admin.cancel();
         // While the storage is locked still: later it may be another server's. One that is left is replaced at the next start.
         let _left = self.admin_socket.as_deref().map(std::fs::remove_file);
-    }
-}
-
-fn random_name() -> String {
-    let mut random = [0; 8];
-    // Two instances without randomness would take each other for a loop: the process id tells them apart.
-    match getrandom::fill(&mut random) {
-        Ok(()) => format!("{:016x}", u64::from_le_bytes(random)),
-        Err(_) => std::process::id().to_string(),
     }
 }

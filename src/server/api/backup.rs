@@ -1,5 +1,3 @@
-//! The JSON API of the admin side, under `/api/v1`.
-
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,52 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use http_body::Frame;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
-use serde::Serialize;
+use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc;
 
-use crate::health::Health;
-use crate::index::Counts;
+use super::ApiBody;
 use crate::mirror::Mirror;
 
 /// A client that takes nothing of a backup for so long is cut: it holds on to an old state of the index.
 const STALL: Duration = Duration::from_mins(1);
 /// Pieces of a backup on their way.
 const PIECES: usize = 4;
-
-pub(super) type ApiBody = UnsyncBoxBody<Bytes, io::Error>;
-
-#[derive(Serialize)]
-struct Status {
-    version: &'static str,
-    /// Bytes of blobs and running downloads.
-    used_bytes: u64,
-    /// What is not well, by part; empty when all is.
-    degraded: Vec<Degraded>,
-    /// `null` while the index cannot be read.
-    facts: Option<Counts>,
-}
-
-#[derive(Serialize)]
-struct Degraded {
-    part: &'static str,
-    why: String,
-}
-
-/// Version, what is stored, and what is not well.
-pub(super) async fn status(mirror: &Mirror, health: &Health) -> Response<ApiBody> {
-    let degraded = health.degraded().into_iter().map(|(part, why)| Degraded { part: part.name(), why }).collect();
-    let status = Status {
-        version: env!("CARGO_PKG_VERSION"),
-        used_bytes: mirror.used_bytes(),
-        degraded,
-        facts: mirror.counts().await.ok(),
-    };
-    json(StatusCode::OK, &status)
-}
 
 /// All facts of this moment, as they come. A whole one ends with a line that says so.
 pub(super) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
@@ -67,19 +31,6 @@ pub(super) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
     let pieces = stream::unfold(body, |mut body| async move { Some((Ok(Frame::data(body.recv().await?)), body)) });
     let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
-    response
-}
-
-pub(super) fn refuse(status: StatusCode, why: &str) -> Response<ApiBody> {
-    json(status, &serde_json::json!({ "error": why }))
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response<ApiBody> {
-    let mut text = serde_json::to_vec_pretty(value).expect("it holds strings and numbers only");
-    text.push(b'\n');
-    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

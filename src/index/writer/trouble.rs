@@ -1,0 +1,81 @@
+//! Writing has failed: what is to be written is kept back, and tried again until the disk takes it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Run;
+use crate::health::Part;
+use crate::index::{Change, IndexError};
+
+/// Changes that are kept back while they cannot be written; more are dropped, and cost a request each.
+const MAX_HELD: usize = 100_000;
+/// Between attempts to write again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Writing has failed.
+pub(super) struct Trouble {
+    /// What is to be written when it works again, in order.
+    pub(super) held: Vec<Change>,
+    pub(super) dropped: usize,
+    /// The database answers nothing until it is opened anew.
+    is_closed: bool,
+    pub(super) try_at: Instant,
+    pub(super) pause: Duration,
+}
+
+impl Run {
+    pub(super) fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
+        self.tell(err);
+        self.flush_at = None;
+        for done in self.waiting.drain(..) {
+            drop(done.send(Err(IndexError::Unavailable)));
+        }
+        // The journal's failure leaves the database as it is.
+        let is_closed = !matches!(err, IndexError::Journal(_));
+        let trouble = Trouble { held: Vec::new(), dropped: 0, is_closed, try_at: Instant::now(), pause: FIRST_PAUSE };
+        self.trouble = Some(trouble);
+        self.hold(changes);
+    }
+
+    fn tell(&self, err: &IndexError) {
+        let why = format!("facts cannot be written ({err}); they are kept back until the disk takes them");
+        if self.ledger.health.degrade(Part::Index, why) {
+            tracing::warn!(%err, "facts cannot be written; pulls go on, and the index heals when the disk does");
+        }
+    }
+
+    pub(super) fn hold(&mut self, changes: Vec<Change>) {
+        if let Some(trouble) = &mut self.trouble {
+            let room = MAX_HELD.saturating_sub(trouble.held.len());
+            trouble.dropped += changes.len().saturating_sub(room);
+            trouble.held.extend(changes.into_iter().take(room));
+        }
+    }
+
+    pub(super) async fn heal(&mut self) {
+        let Some(mut trouble) = self.trouble.take() else { return };
+        let (held, is_closed) = (std::mem::take(&mut trouble.held), trouble.is_closed);
+        let healed = self.blocking(move |ledger| {
+            let mut is_closed = is_closed;
+            let healed = ledger.heal(&held, &mut is_closed);
+            (held, is_closed, healed)
+        });
+        let (held, is_closed, healed) = healed.await.unwrap_or((Vec::new(), true, Err(IndexError::Closed)));
+        match healed {
+            Ok(()) => {
+                let dropped = trouble.dropped;
+                if self.ledger.health.heal(Part::Index) {
+                    tracing::info!(kept = held.len(), dropped, "facts are written again");
+                }
+            }
+            Err(err) => {
+                self.tell(&err);
+                let try_at = Instant::now() + trouble.pause;
+                let pause = (trouble.pause * 2).min(LONGEST_PAUSE);
+                self.trouble = Some(Trouble { held, is_closed, try_at, pause, ..trouble });
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Several pins at once: all of them, or none.
+
+use crate::index::IndexError;
+use crate::mirror::{Mirror, Pin, PinError};
+
+/// Patterns at once.
+const MAX_PATTERNS: usize = 1000;
+
+/// Why nothing was pinned, or taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum PinRefused {
+    #[error("no pattern is given, as in \"docker.io/library/**\"")]
+    None,
+    #[error("these are too many at once; {MAX_PATTERNS} may come together")]
+    TooMany,
+    #[error("{pattern}: {err}")]
+    Invalid { pattern: String, err: PinError },
+    #[error("{0}: there is no such pin")]
+    Unknown(String),
+    #[error("{0}: it is in `storage.pins` of the configuration, which has to be changed")]
+    Configured(String),
+    #[error("pins cannot be read or written: {0}")]
+    Index(#[from] IndexError),
+}
+
+/// Pins durably; those that are pinned already stay. Returns all pins.
+pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
+    check_count(patterns)?;
+    let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: text.clone(), err });
+    let pins = patterns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    mirror.add_pins(pins).await?;
+    Ok(mirror.pins().await?)
+}
+
+/// Takes back, durably, what was pinned by command. Returns all pins.
+pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
+    check_count(patterns)?;
+    let known = mirror.pins().await?;
+    let mut pins = Vec::new();
+    for text in patterns {
+        // A pin of a registry that is no upstream any more can be taken back too.
+        let pin = mirror.pin(text).or_else(|_unknown| text.parse());
+        let pin = pin.map_err(|_invalid| PinRefused::Unknown(text.clone()))?;
+        match known.iter().find(|known| known.pattern == pin) {
+            Some(known) if known.configured => return Err(PinRefused::Configured(text.clone())),
+            Some(_) => pins.push(pin),
+            None => return Err(PinRefused::Unknown(text.clone())),
+        }
+    }
+    mirror.remove_pins(pins).await?;
+    Ok(mirror.pins().await?)
+}
+
+const fn check_count(patterns: &[String]) -> Result<(), PinRefused> {
+    match patterns.len() {
+        0 => Err(PinRefused::None),
+        1..=MAX_PATTERNS => Ok(()),
+        _ => Err(PinRefused::TooMany),
+    }
+}

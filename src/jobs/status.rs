@@ -1,0 +1,53 @@
+use serde::Serialize;
+
+use crate::index::Counts;
+use crate::mirror::{Mirror, Quota};
+
+/// What an operator is told at a glance. `null` stands for what cannot be read while the index is not well.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    /// Bytes of blobs and running downloads.
+    pub used_bytes: u64,
+    /// `storage.max_size`, if there is one. Bytes.
+    pub max_size: Option<u64>,
+    /// What the disk keeps free. Bytes.
+    pub min_free: u64,
+    /// Upstreams with a `max_size` of their own.
+    pub quotas: Vec<Quota>,
+    /// How many patterns: of the configuration, and made by command.
+    pub pins: Option<usize>,
+    /// Bytes of blobs that pins keep.
+    pub pinned_bytes: Option<u64>,
+    /// Blobs that were found wrong and cannot be fetched again.
+    pub lost: Option<usize>,
+    /// What is not well, by part; empty when all is.
+    pub degraded: Vec<Degraded>,
+    pub facts: Option<Counts>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Degraded {
+    pub part: &'static str,
+    /// What failed, and what to do.
+    pub why: String,
+}
+
+impl Status {
+    pub async fn of(mirror: &Mirror) -> Self {
+        let degraded = mirror.health().degraded().into_iter();
+        let limits = mirror.limits();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            used_bytes: mirror.used_bytes(),
+            max_size: limits.max_size,
+            min_free: limits.min_free,
+            quotas: mirror.quotas().await,
+            pins: mirror.pins().await.ok().map(|pins| pins.len()),
+            pinned_bytes: mirror.pinned_bytes().await.ok(),
+            lost: mirror.lost().await.ok().map(|lost| lost.len()),
+            degraded: degraded.map(|(part, why)| Degraded { part: part.name(), why }).collect(),
+            facts: mirror.counts().await.ok(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Verify on demand: one pass at a time, whoever asks.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use serde::Serialize;
+
+use crate::clock::{Clock, Timestamp};
+use crate::mirror::{Mirror, Rate, VerifyProgress, VerifyReport};
+
+/// The pass that runs, or ran last since the start.
+pub struct VerifyJobs {
+    /// A job must not hold a storage that was given back.
+    mirror: Weak<Mirror>,
+    clock: Clock,
+    /// Where none is asked for. Bytes a second.
+    rate: Option<u64>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    run: Option<Arc<Run>>,
+    is_closed: bool,
+}
+
+struct Run {
+    begun: Timestamp,
+    rate: Option<u64>,
+    bytes_total: u64,
+    progress: VerifyProgress,
+    report: OnceLock<VerifyReport>,
+}
+
+/// A pass, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Job {
+    pub id: String,
+    pub state: State,
+    pub begun: Timestamp,
+    /// Bytes a second; `None`: as fast as the disk gives them.
+    pub rate: Option<u64>,
+    pub blobs: u64,
+    pub bytes: u64,
+    /// What was stored when it began. Bytes.
+    pub bytes_total: u64,
+    /// Blobs with wrong bytes.
+    pub wrong: u64,
+    /// Once it has ended.
+    pub report: Option<VerifyReport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Running,
+    /// Everything was looked at.
+    Done,
+    /// It ended early: the server is shutting down, or the pass failed.
+    Stopped,
+}
+
+/// What asking for a pass has led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Started {
+    /// False where one was running already: then `job` is that one, at its own rate.
+    pub started: bool,
+    pub job: Job,
+}
+
+impl VerifyJobs {
+    /// `rate` counts where none is asked for. Bytes a second.
+    pub fn new(mirror: &Arc<Mirror>, clock: Clock, rate: Option<u64>) -> Self {
+        Self { mirror: Arc::downgrade(mirror), clock, rate, slot: Mutex::default() }
+    }
+
+    /// Starts a pass, or joins the one that runs. `None` at shutdown.
+    pub async fn start(&self, rate: Option<Rate>) -> Option<Started> {
+        let mirror = self.mirror.upgrade()?;
+        let bytes_total = mirror.counts().await.map_or(0, |counts| counts.stored_bytes);
+        let rate = rate.map_or(self.rate, Rate::bytes_per_second);
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_closed {
+            return None;
+        }
+        if let Some(running) = slot.run.as_ref().filter(|run| run.report.get().is_none()) {
+            return Some(Started { started: false, job: running.job() });
+        }
+        // Its name, too: two that began in the same moment must differ.
+        let earliest = slot.run.as_ref().map_or(0, |last| last.begun.as_millis() + 1);
+        let begun = Timestamp::from_millis(self.clock.now().as_millis().max(earliest));
+        let progress = VerifyProgress::default();
+        let run = Arc::new(Run { begun, rate, bytes_total, progress, report: OnceLock::new() });
+        slot.run = Some(Arc::clone(&run));
+        let job = run.job();
+        tokio::spawn(run.run(mirror));
+        Some(Started { started: true, job })
+    }
+
+    /// The pass that runs, or ran last; `None` if there was none since the start.
+    pub fn job(&self) -> Option<Job> {
+        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.run.as_ref().map(|run| run.job())
+    }
+
+    /// Ends the pass soon, and lets none begin.
+    pub fn stop(&self) {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.is_closed = true;
+        if let Some(run) = &slot.run {
+            run.progress.stop();
+        }
+    }
+}
+
+impl Run {
+    async fn run(self: Arc<Self>, mirror: Arc<Mirror>) {
+        let this = Arc::clone(&self);
+        let pass = tokio::spawn(async move { mirror.verify(this.rate, &this.progress).await });
+        // One that panicked is an incomplete one.
+        let report = pass.await.unwrap_or_default();
+        tracing::info!(
+            id = self.id(),
+            blobs = report.blobs,
+            bytes = report.bytes,
+            wrong = report.wrong.len(),
+            lost = report.lost.len(),
+            unreadable = report.unreadable.len(),
+            complete = report.complete,
+            "the verify that was asked for has ended"
+        );
+        // Nobody else sets it.
+        let _set_once = self.report.set(report);
+    }
+
+    fn id(&self) -> String {
+        format!("verify-{}", self.begun.as_millis())
+    }
+
+    fn job(&self) -> Job {
+        let report = self.report.get().cloned();
+        let state = match &report {
+            None => State::Running,
+            Some(report) if report.complete => State::Done,
+            Some(_) => State::Stopped,
+        };
+        Job {
+            id: self.id(),
+            state,
+            begun: self.begun,
+            rate: self.rate,
+            blobs: self.progress.blobs.load(Ordering::Relaxed),
+            bytes: self.progress.bytes.load(Ordering::Relaxed),
+            bytes_total: self.bytes_total,
+            wrong: self.progress.wrong.load(Ordering::Relaxed),
+            report,
+        }
+    }
+}

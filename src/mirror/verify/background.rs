@@ -1,0 +1,133 @@
+//! What is read again without being asked: everything now and then, and what is in doubt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Mirror;
+use super::pass::Pass;
+use super::{VerifyProgress, VerifySettings};
+use crate::clock::Timestamp;
+use crate::index::Change;
+use crate::store::{Found, Store};
+
+/// What is looked at first after an unclean stop: stored so long before it.
+const LATELY: Duration = Duration::from_mins(10);
+
+/// Where a pass of the background is, kept in the storage.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Place {
+    begun: Timestamp,
+    shard: usize,
+}
+
+impl Mirror {
+    /// After an unclean stop, what was stored shortly before it; then a pass every so often. For ever.
+    pub async fn keep_verified(self: Arc<Self>, settings: VerifySettings, was_clean: bool) {
+        if !was_clean {
+            tokio::select! {
+                () = self.verify_lately() => {}
+                () = self.stopping.cancelled() => return,
+            }
+        }
+        let Some(every) = settings.every else { return };
+        let mut place = self.store.read_note().await.and_then(|note| serde_json::from_slice::<Place>(&note).ok());
+        loop {
+            let now = self.clock.now();
+            let due = place.map_or(Duration::ZERO, |place| {
+                if place.shard < Store::SHARDS { Duration::ZERO } else { every.saturating_sub(now.since(place.begun)) }
+            });
+            tokio::select! {
+                // Looked at now and then, because clocks are set.
+                () = tokio::time::sleep(due.min(Duration::from_hours(1))) => {}
+                () = self.stopping.cancelled() => return,
+            }
+            if due > Duration::from_hours(1) {
+                continue;
+            }
+            let resumed = place.filter(|place| place.shard < Store::SHARDS);
+            let Some(done) = self.pass(settings.rate, resumed).await else { return };
+            place = Some(done);
+        }
+    }
+
+    /// One pass in the background, from where the last one was; `None` at shutdown.
+    async fn pass(&self, rate: Option<u64>, resumed: Option<Place>) -> Option<Place> {
+        let mut place = resumed.unwrap_or(Place { begun: self.clock.now(), shard: 0 });
+        let progress = VerifyProgress::default();
+        let mut pass = Pass::new(rate, &progress);
+        while place.shard < Store::SHARDS {
+            let went_on = tokio::select! {
+                went_on = self.verify_shard(place.shard, &mut pass) => went_on,
+                () = self.stopping.cancelled() => false,
+            };
+            if !went_on {
+                return None;
+            }
+            place.shard += 1;
+            if let Ok(note) = serde_json::to_vec(&place)
+                && let Err(err) = self.store.write_note(note).await
+            {
+                tracing::debug!(%err, "where verify is could not be noted: after a restart it begins anew");
+            }
+        }
+        let report = &pass.report;
+        tracing::info!(
+            blobs = report.blobs,
+            bytes = report.bytes,
+            wrong = report.wrong.len(),
+            "verified what is stored"
+        );
+        self.tell_verified(report);
+        Some(place)
+    }
+
+    async fn verify_lately(&self) {
+        let lately = match self.store.stored_lately(LATELY).await {
+            Ok(lately) => lately,
+            Err(err) => {
+                tracing::warn!(%err, "what was stored before the unclean stop cannot be found");
+                return;
+            }
+        };
+        let progress = VerifyProgress::default();
+        let mut pass = Pass::new(None, &progress);
+        for found in lately {
+            if self.stopping.is_cancelled() {
+                return;
+            }
+            self.verify_blob(found, &mut pass).await;
+        }
+        self.record_unknown(&mut pass).await;
+        let report = &pass.report;
+        if report.blobs > 0 {
+            tracing::info!(
+                blobs = report.blobs,
+                wrong = report.wrong.len(),
+                recorded = report.recorded,
+                "the last stop was unclean; what was stored shortly before it is verified"
+            );
+        }
+    }
+
+    /// Reads those again whose reading failed. Whether all is known of them that can be.
+    pub(in crate::mirror) async fn look_again(&self) {
+        let progress = VerifyProgress::default();
+        let mut pass = Pass::new(None, &progress);
+        for digest in self.store.unreadable() {
+            // Known to the index, or nobody would have read it.
+            self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
+        }
+        for digest in pass.report.unreadable {
+            // Out of the way, so that it is stored again, though not at once where the same would happen again.
+            self.uncacheable.insert(digest, self.clock.now());
+            if let Err(err) = self.store.quarantine(digest, self.clock.now()).await {
+                tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either");
+            } else {
+                self.forget_hot(digest);
+                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+            }
+        }
+    }
+}

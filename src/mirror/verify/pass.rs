@@ -1,0 +1,216 @@
+//! A pass over what is stored: each file is read, hashed and judged.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::Mirror;
+use super::{Lost, VerifyProgress, VerifyReport, name};
+use crate::health::Part;
+use crate::index::{BlobRow, Change, IndexError, LostRow};
+use crate::oci::Digest;
+use crate::store::{Checked, Found, Store};
+
+/// A pass under way.
+pub(super) struct Pass<'a> {
+    progress: &'a VerifyProgress,
+    pub(super) report: VerifyReport,
+    pace: Pace,
+    /// Right, and perhaps not known to the index.
+    unknown: Vec<Found>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(rate: Option<u64>, progress: &'a VerifyProgress) -> Self {
+        Self { progress, report: VerifyReport::default(), pace: Pace::new(rate), unknown: Vec::new() }
+    }
+}
+
+/// Keeps to a rate, on average.
+struct Pace {
+    rate: Option<u64>,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(rate: Option<u64>) -> Self {
+        Self { rate, since: Instant::now(), bytes: 0 }
+    }
+
+    async fn take(&mut self, bytes: u64) {
+        let Some(rate) = self.rate.filter(|rate| *rate > 0) else { return };
+        self.bytes += bytes;
+        let due = self.since + Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+        tokio::time::sleep_until(due).await;
+        // What was not used while nothing was to be read is not made up for.
+        if due + Duration::from_secs(1) < Instant::now() {
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+    }
+}
+
+impl Mirror {
+    /// Reads everything that is stored, once, at `rate` bytes a second.
+    pub async fn verify(&self, rate: Option<u64>, progress: &VerifyProgress) -> VerifyReport {
+        let mut pass = Pass::new(rate, progress);
+        for shard in 0..Store::SHARDS {
+            if !self.verify_shard(shard, &mut pass).await {
+                return pass.report;
+            }
+        }
+        pass.report.complete = true;
+        self.tell_verified(&pass.report);
+        pass.report
+    }
+
+    /// Whether to go on.
+    pub(super) async fn verify_shard(&self, shard: usize, pass: &mut Pass<'_>) -> bool {
+        match self.store.in_shard(shard).await {
+            Ok(found) => {
+                for found in found {
+                    self.verify_blob(found, pass).await;
+                    if self.stopping.is_cancelled() || pass.progress.is_stopped() {
+                        return false;
+                    }
+                }
+                self.record_unknown(pass).await;
+            }
+            Err(err) => {
+                tracing::warn!(%err, "a directory of blobs cannot be listed; it was not verified");
+                pass.report.unlisted += 1;
+            }
+        }
+        pass.progress.shards.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    async fn told_to_end(&self, progress: &VerifyProgress) {
+        tokio::select! {
+            () = progress.stopped() => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+
+    /// Ends early, without a judgement, where the pass is told to.
+    pub(super) async fn verify_blob(&self, found: Found, pass: &mut Pass<'_>) {
+        let Found { digest, size_bytes } = found;
+        let Pass { progress, report, pace, unknown } = pass;
+        let checked = match self.store.scrub(digest).await {
+            Err(checked) => checked,
+            Ok(mut scrub) => loop {
+                match scrub.step().await {
+                    Err(checked) => break checked,
+                    Ok(bytes) => {
+                        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+                        self.metrics.verified_bytes.inc_by(bytes);
+                        tokio::select! {
+                            () = pace.take(bytes) => {}
+                            () = self.told_to_end(progress) => return,
+                        }
+                    }
+                }
+            },
+        };
+        progress.blobs.fetch_add(1, Ordering::Relaxed);
+        report.blobs += 1;
+        match checked {
+            Checked::Right(bytes) => {
+                report.bytes += bytes;
+                self.store.is_readable_again(digest);
+                if matches!(self.index.blob_row(digest).await, Ok(None)) {
+                    unknown.push(found);
+                }
+            }
+            Checked::Wrong(bytes) => {
+                report.bytes += bytes;
+                progress.wrong.fetch_add(1, Ordering::Relaxed);
+                let is_lost = self.take_out(digest, size_bytes).await;
+                name(&mut report.wrong, digest);
+                if is_lost {
+                    name(&mut report.lost, digest);
+                }
+            }
+            // Evicted since it was listed.
+            Checked::Missing => self.store.is_readable_again(digest),
+            Checked::Unreadable => {
+                tracing::warn!(%digest, "a stored blob cannot be read; it is fetched again when it is asked for");
+                name(&mut report.unreadable, digest);
+            }
+        }
+    }
+
+    /// Blobs whose recording was cut short: their bytes are right, so they are recorded now.
+    pub(super) async fn record_unknown(&self, pass: &mut Pass<'_>) {
+        // Who has just stored one is about to record it: only what stays unknown is.
+        for _look in 0..2 {
+            let mut still = Vec::new();
+            for found in pass.unknown.drain(..) {
+                let is_filling = self.flights.count(found.digest) > 0;
+                if !is_filling && matches!(self.index.blob_row(found.digest).await, Ok(None)) {
+                    still.push(found);
+                }
+            }
+            if still.is_empty() {
+                return;
+            }
+            pass.unknown = still;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        for Found { digest, size_bytes } in pass.unknown.drain(..) {
+            if self.flights.count(digest) > 0 || !matches!(self.index.blob_row(digest).await, Ok(None)) {
+                continue;
+            }
+            let row = BlobRow { size_bytes, origin: None, stored: self.clock.now() };
+            if self.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok() {
+                self.store.count_found(size_bytes);
+                pass.report.recorded += 1;
+            }
+        }
+        self.show_stored();
+    }
+
+    /// Takes a stored blob with wrong bytes out of reach: file first, row second. Whether no upstream can give it again.
+    async fn take_out(&self, digest: Digest, size_bytes: u64) -> bool {
+        let origin = self.index.blob_row(digest).await.ok().flatten().and_then(|row| row.origin);
+        let member = origin.as_ref().and_then(|authority| self.member(authority));
+        let is_lost = member.is_none_or(|member| member.policy.offline);
+        self.metrics.damaged_blobs.inc();
+        self.forget_hot(digest);
+        let now = self.clock.now();
+        if let Err(err) = self.store.quarantine(digest, now).await {
+            tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
+            self.store.withhold(digest);
+            self.health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
+            return is_lost;
+        }
+        let mut changes = vec![Change::RemoveBlob { digest }];
+        if is_lost {
+            changes.push(Change::PutLost { digest, row: LostRow { size_bytes, found: now } });
+        }
+        // The writer has logged a failure; a row without a file is a miss.
+        let _lost = self.index.apply_durably(changes).await;
+        self.show_stored();
+        if is_lost {
+            tracing::error!(%digest, "stored bytes were wrong, and no upstream can give them again: import the blob");
+        } else {
+            tracing::warn!(%digest, "stored bytes were wrong; they are in quarantine, and fetched again when asked for");
+        }
+        let why = "stored bytes were wrong: look after the disk, then run a verify that finds nothing";
+        self.health.degrade(Part::Verify, why);
+        is_lost
+    }
+
+    pub(super) fn tell_verified(&self, report: &VerifyReport) {
+        if report.wrong.is_empty() && report.unreadable.is_empty() && report.unlisted == 0 {
+            self.health.heal(Part::Verify);
+        }
+    }
+
+    /// Those found wrong that nobody can give again.
+    pub async fn lost(&self) -> Result<Vec<Lost>, IndexError> {
+        let lost = self.index.lost().await?.into_iter();
+        Ok(lost.map(|(digest, LostRow { size_bytes, found })| Lost { digest, size_bytes, found }).collect())
+    }
+}

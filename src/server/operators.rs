@@ -1,0 +1,78 @@
+//! Connections of operators: on an address of their own, and on a unix socket.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use super::admin::Door;
+use super::{Admin, BindError, admin_socket};
+
+/// Also ends idle connections.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a connection could not be accepted, as when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A disk that takes no socket, full or failing or of a kind that has none, is no reason not to serve.
+pub(super) fn open_socket(path: &Path) -> Result<Option<UnixListener>, BindError> {
+    match admin_socket::bind(path) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(err)
+            if matches!(
+                err.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::AddrInUse | io::ErrorKind::NotFound
+            ) =>
+        {
+            Err(BindError::Socket { path: path.to_owned(), err })
+        }
+        Err(err) => {
+            tracing::warn!(path = %path.display(), %err,
+                "the admin socket cannot be opened; commands cannot reach this server until the next start");
+            Ok(None)
+        }
+    }
+}
+
+pub(super) async fn serve_network(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            },
+            () = stop.cancelled() => return,
+        };
+        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Network));
+    }
+}
+
+pub(super) async fn serve_socket(listener: UnixListener, admin: Arc<Admin>, stop: CancellationToken) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            },
+            () = stop.cancelled() => return,
+        };
+        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Socket));
+    }
+}
+
+async fn answer_operator(stream: impl AsyncRead + AsyncWrite + Unpin + Send, admin: Arc<Admin>, door: Door) {
+    let service = service_fn(move |request| {
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, Infallible>(admin.answer(&request, door).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+}
