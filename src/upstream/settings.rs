@@ -39,6 +39,8 @@ pub struct UpstreamSettings {
     pub segments: usize,
     /// How long an endpoint is left alone after it failed.
     pub breaker_window: Duration,
+    /// It counts GETs of manifests, and not HEADs. One that says so in its answers is found out anyway.
+    pub rations: bool,
     /// Largest `n` that goes up with a tag list request.
     pub max_page: u32,
     /// Bytes.
