@@ -10,6 +10,7 @@ use crate::oci::RepositoryPattern;
 use crate::secret::Secret;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "keys of the configuration, each by itself")]
 pub struct UpstreamSettings {
     /// The configured name; also the label in metrics. `*` for a wildcard.
     pub name: String,

@@ -1,11 +1,10 @@
 //! Freshness by repository and tag, and how long a 404 is believed.
 
-use std::time::Duration;
-
 use super::upstream;
 use crate::support::image::{image, index};
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
+use std::time::Duration;
 
 const RULES: &str = r#"
 tag_ttl = "1m"
