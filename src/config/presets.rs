@@ -8,19 +8,22 @@ pub(super) struct Preset {
     pub(super) token_hosts: &'static [&'static str],
     /// Largest page of tags that it answers.
     pub(super) max_page: u32,
+    /// It counts manifests that are fetched, and forgives HEADs.
+    pub(super) rations: bool,
 }
 
 /// What a registry that is not known here is asked for at most: distribution's own limit.
 pub(super) const DEFAULT_MAX_PAGE: u32 = 1000;
 
 const fn preset(name: &'static str, url: &'static str) -> Preset {
-    Preset { name, url, aliases: &[], token_hosts: &[], max_page: DEFAULT_MAX_PAGE }
+    Preset { name, url, aliases: &[], token_hosts: &[], max_page: DEFAULT_MAX_PAGE, rations: false }
 }
 
 pub(super) const PRESETS: [Preset; 10] = [
     Preset {
         aliases: &["index.docker.io", "registry-1.docker.io"],
         token_hosts: &["auth.docker.io"],
+        rations: true,
         ..preset("docker.io", "https://registry-1.docker.io")
     },
     Preset { max_page: 100, ..preset("quay.io", "https://quay.io") },

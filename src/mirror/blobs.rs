@@ -132,7 +132,9 @@ impl Mirror {
         let new = || Fill::new(digest, scope.clone());
         let (fill, is_new) = self.flights.join_or_lead(&scope.authority, digest, new);
         if is_new {
-            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), !is_stored);
+            // An earlier fill that has ended since the look would have moved the stamp.
+            let may_be_stored = !is_stored && self.index.stamp_of_digest(scope, digest) != stamp;
+            let lead = Arc::clone(self).lead(Arc::clone(member), scope.clone(), Arc::clone(&fill), may_be_stored);
             self.tasks.spawn(lead);
             return follow(member, &fill, Outcome::Fill, deadline).await;
         }

@@ -8,7 +8,7 @@ use crate::coalesce::Role;
 use crate::index::{Change, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
-use crate::upstream::{Deadline, Failure};
+use crate::upstream::{Deadline, Failure, FetchedManifest};
 
 use super::manifests::Manifest;
 use super::negative::Asked;
@@ -164,7 +164,8 @@ impl Mirror {
         }
     }
 
-    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing.
+    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing, and where
+    /// nothing is held that HEAD could spare, unless the upstream counts what is fetched.
     async fn ask_for_tag(
         self: &Arc<Self>,
         member: &Arc<Member>,
@@ -179,6 +180,10 @@ impl Mirror {
             None => upstream.patience(),
         };
         let by_tag = Reference::Tag(tag.clone());
+        if copy.is_none() && !upstream.rations() {
+            let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
+            return self.keep_or_grant(member, scope, &fetched).await;
+        }
         let head = upstream.head_manifest(&scope.repository, &by_tag, deadline).await;
         let head_refused = match head {
             Ok(head) => {
@@ -200,11 +205,27 @@ impl Mirror {
         if head_refused {
             upstream.remember_head_is_refused(fetched.endpoint);
         }
-        let digest = Self::digest_of(&fetched);
         match copy {
-            Some(copy) if copy.manifest.digest == digest => Ok((copy.manifest.clone(), Outcome::Revalidated)),
-            _ => Ok((self.keep_manifest(member, scope, digest, &fetched).await?, Outcome::Fill)),
+            Some(copy) if copy.manifest.digest == Self::digest_of(&fetched) => {
+                Ok((copy.manifest.clone(), Outcome::Revalidated))
+            }
+            _ => self.keep_or_grant(member, scope, &fetched).await,
         }
+    }
+
+    /// What a GET by tag brought. Bytes that are held already need only a grant.
+    async fn keep_or_grant(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        scope: &Scope,
+        fetched: &FetchedManifest,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        let digest = Self::digest_of(fetched);
+        if let Some(held) = self.held_in_authority(member, scope, digest).await {
+            self.grant_manifest(member, scope, &held).await;
+            return Ok((held, Outcome::Revalidated));
+        }
+        Ok((self.keep_manifest(member, scope, digest, fetched).await?, Outcome::Fill))
     }
 
     /// The manifest that a HEAD of a tag has named. The HEAD is also the proof that this scope serves it.

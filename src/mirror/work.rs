@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::index::Scope;
@@ -18,8 +20,10 @@ use super::outcome::PullError;
 use super::segments::{Id, Segments};
 use super::{Member, Mirror};
 
-/// What a kill -9 may cost.
+/// Not worth a checkpoint.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+/// What came in so long is what a kill -9 may cost: a sync takes the disk from those who read and write.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Written bytes that are kept in memory for the hash. What does not fit is read back from the file.
 const FRESH_BYTES: usize = 2 * 1024 * 1024;
 
@@ -169,48 +173,45 @@ impl<'a> Work<'a> {
     /// Hashes what is there, in order, until all is. Notes from time to time how much of it is safe on disk.
     pub(super) async fn follow(&self, hashing: &mut Hashing, size_bytes: impl Fn() -> Option<u64>) -> Result<(), Stop> {
         let mut noted = hashing.done();
-        let mut noting: Option<tokio::task::JoinHandle<()>> = None;
-        let ended = loop {
+        let mut due = Instant::now() + CHECKPOINT_EVERY;
+        loop {
             let (there, is_complete) = {
                 let segments = self.segments();
                 (segments.prefix(), segments.is_complete())
             };
             if self.abort.is_cancelled() || (is_complete && hashing.done() >= there) {
-                break Ok(());
+                return Ok(());
+            }
+            if hashing.done() - noted >= CHECKPOINT_BYTES && Instant::now() >= due {
+                let mut storing = self.storing.lock().await;
+                due = Instant::now() + CHECKPOINT_EVERY;
+                if !storing.ingest.is_noting() {
+                    noted = hashing.done();
+                    let checkpoint = storing.ingest.checkpoint(size_bytes(), noted);
+                    storing.ingest.notes(self.mirror.tasks.spawn(async move {
+                        if let Err(err) = checkpoint.await {
+                            tracing::debug!(%err, "a checkpoint of a download failed");
+                        }
+                    }));
+                }
             }
             if there <= hashing.done() {
+                let is_worth = hashing.done() - noted >= CHECKPOINT_BYTES;
                 tokio::select! {
+                    () = tokio::time::sleep_until(due), if is_worth => {}
                     () = self.grown.notified() => {}
                     () = self.abort.cancelled() => {}
                 }
                 continue;
             }
             let mut fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-            let hashed = hashing.advance(there, &mut fresh).await;
-            if let Err(err) = hashed {
-                break Err(Stop::from(err));
-            }
+            hashing.advance(there, &mut fresh).await?;
             if !fresh.is_empty() {
                 let mut newer = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
                 fresh.append(&mut newer);
                 *newer = fresh;
             }
-            let is_due = hashing.done() - noted >= CHECKPOINT_BYTES;
-            if is_due && noting.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-                noted = hashing.done();
-                let checkpoint = self.storing.lock().await.ingest.checkpoint(size_bytes(), noted);
-                noting = Some(self.mirror.tasks.spawn(async move {
-                    if let Err(err) = checkpoint.await {
-                        tracing::debug!(%err, "a checkpoint of a download failed");
-                    }
-                }));
-            }
-        };
-        if let Some(noting) = noting {
-            // A checkpoint that failed costs bytes after a crash, nothing else.
-            let _failed = noting.await;
         }
-        ended
     }
 
     /// How the beginning went. A shutdown does not spoil what is whole.

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use crate::oci::{Authority, Digest, Hasher};
 
+use super::allocation::Allocation;
 use super::claim::Claim;
 use super::hashing::Hashing;
 use super::held::Held;
@@ -30,6 +32,9 @@ pub struct Ingest {
     blob: PathBuf,
     space: Arc<Space>,
     reservation: Option<Reservation>,
+    allocation: Allocation,
+    /// A checkpoint that may still be under way.
+    noting: Option<JoinHandle<()>>,
     /// Not here while somebody else hashes.
     hashing: Option<Hashing>,
     /// After a sync that failed, what is in memory says nothing about what is on the disk, and the next sync would not say
@@ -121,6 +126,8 @@ impl Store {
             blob: self.layout.blob(digest),
             space: Arc::clone(&self.space),
             reservation: None,
+            allocation: Allocation::default(),
+            noting: None,
             sync_failed: Arc::default(),
             trouble: Arc::clone(&self.trouble),
             shards: Arc::clone(&self.shards),
@@ -174,7 +181,7 @@ impl Ingest {
 
     /// For bytes that may come in any order.
     pub fn writer(&self) -> Writer {
-        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim))
+        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim), self.allocation.refusal())
     }
 
     /// The hash, for whoever follows what is written. It has to come back before the proof.
@@ -186,20 +193,12 @@ impl Ingest {
         self.hashing = Some(hashing);
     }
 
-    /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`.
+    /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`. The disk may refuse some of it later:
+    /// then a write fails.
     pub async fn reserve(&mut self, size_bytes: u64) -> Result<(), CommitError> {
         self.reservation = None;
         let reservation = self.space.reserve(&self.partial, size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
-        let file = Arc::clone(&self.file);
-        off_runtime(move || match size_bytes {
-            0 => Ok(()),
-            // The file's length stays what was written: a resumed fill reads it.
-            _ => match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size_bytes) {
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
-                Err(err) => Err(err.into()),
-            },
-        })
-        .await?;
+        self.allocation.set_aside(&self.file, size_bytes, self.space.promised()).await?;
         self.reservation = Some(reservation);
         Ok(())
     }
@@ -249,6 +248,24 @@ impl Ingest {
         })
     }
 
+    /// A checkpoint that goes on in the background. Whatever ends this waits for it.
+    pub fn notes(&mut self, checkpoint: JoinHandle<()>) {
+        self.noting = Some(checkpoint);
+    }
+
+    pub fn is_noting(&self) -> bool {
+        self.noting.as_ref().is_some_and(|noting| !noting.is_finished())
+    }
+
+    /// Nobody else works on the file, or its sidecar, when this returns.
+    async fn settle(&mut self) {
+        if let Some(noting) = self.noting.take() {
+            // A checkpoint that failed costs bytes after a crash, nothing else.
+            let _failed = noting.await;
+        }
+        self.allocation.end().await;
+    }
+
     /// Compares the hash with the digest. The proof that releases the tail; nothing is visible yet.
     pub fn prove(&self, size_bytes: Option<u64>) -> Result<(), CommitError> {
         let hashing = self.hashing.as_ref().ok_or_else(not_here)?;
@@ -262,6 +279,7 @@ impl Ingest {
     /// Proves, syncs, links into place, syncs the directory. Without success the partial file is removed.
     pub async fn commit(mut self, size_bytes: Option<u64>) -> Result<Committed, CommitError> {
         self.prove(size_bytes)?;
+        self.settle().await;
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
         let size_bytes = self.hashing.as_ref().map_or(0, Hashing::done);
         let (sync_failed, shards) = (Arc::clone(&self.sync_failed), Arc::clone(&self.shards));
@@ -297,7 +315,8 @@ impl Ingest {
 
     /// Leaves the partial file for a later fill to go on with: `written` bytes from its beginning. What readers may have
     /// been given behind them, up to `end`, stays until they are done. Without success it is removed.
-    pub async fn keep(self, size_bytes: Option<u64>, written: u64, end: u64) -> io::Result<()> {
+    pub async fn keep(mut self, size_bytes: Option<u64>, written: u64, end: u64) -> io::Result<()> {
+        self.settle().await;
         // Gives back what was set aside behind the end: only what is written is counted from here.
         let (file, end) = (Arc::clone(&self.file), end.max(written));
         let cut = off_runtime(move || file.set_len(end)).await;
@@ -320,7 +339,8 @@ impl Ingest {
 
     /// Removes the partial file. Those who read it keep it until they are done. Where that fails it is counted, and removed
     /// when the disk works again.
-    pub async fn discard(self) -> io::Result<()> {
+    pub async fn discard(mut self) -> io::Result<()> {
+        self.settle().await;
         let partial = self.partial.clone();
         let removed = off_runtime(move || {
             layout::remove_if_there(&layout::sidecar(&partial))?;

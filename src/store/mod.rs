@@ -14,6 +14,7 @@
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
 //! async runtime.
 
+mod allocation;
 mod buffers;
 mod claim;
 mod evict;

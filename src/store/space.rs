@@ -214,6 +214,11 @@ impl Space {
         self.counts().used()
     }
 
+    /// Bytes of all partial files, as far as they are to grow.
+    pub(super) fn promised(&self) -> u64 {
+        self.counts().partial
+    }
+
     /// What an authority has here that the index does not count: partial files, and blobs on their way into it.
     pub(super) fn uncounted(&self, authority: &str) -> u64 {
         let counts = self.counts();

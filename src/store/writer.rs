@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::allocation::Refusal;
 use super::claim::Claim;
 
 /// Writes where it is told to. Several may write one file, each its own bytes; the file's name stays claimed until the
@@ -15,18 +16,20 @@ use super::claim::Claim;
 pub struct Writer {
     file: Arc<File>,
     claim: Arc<Claim>,
+    refusal: Refusal,
 }
 
 impl Writer {
-    pub(super) const fn new(file: Arc<File>, claim: Arc<Claim>) -> Self {
-        Self { file, claim }
+    pub(super) const fn new(file: Arc<File>, claim: Arc<Claim>, refusal: Refusal) -> Self {
+        Self { file, claim, refusal }
     }
 
     /// Writes chunks one behind the other, and gives them back. The write goes on if the future is dropped.
     pub fn write(&self, at: u64, chunks: Vec<Bytes>) -> impl Future<Output = io::Result<Vec<Bytes>>> + Send + use<> {
-        let (file, claim) = (Arc::clone(&self.file), Arc::clone(&self.claim));
+        let (file, claim, refusal) = (Arc::clone(&self.file), Arc::clone(&self.claim), self.refusal.clone());
         let written = tokio::task::spawn_blocking(move || {
             let _claim = claim;
+            refusal.check()?;
             let mut at = at;
             for chunk in &chunks {
                 file.write_all_at(chunk, at)?;

@@ -1,6 +1,7 @@
 //! One question to one endpoint: request, sign-in, redirects, answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, VIA, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, StatusCode};
@@ -238,6 +239,7 @@ impl Upstream {
             endpoint.saw_address(response);
         }
         if let Some(remaining) = rate_limit_remaining(response.headers()) {
+            self.rations.store(true, Ordering::Relaxed);
             self.metrics.rate_limit_remaining.get_or_create(&ByAuthority::of(&self.settings.name)).set(remaining);
         }
     }

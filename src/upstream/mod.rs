@@ -26,6 +26,7 @@ mod token;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
@@ -77,6 +78,8 @@ pub struct Upstream {
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
     distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
+    /// GETs of manifests are counted there.
+    rations: Arc<AtomicBool>,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
@@ -136,6 +139,7 @@ impl Upstream {
             passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             distrusted: Arc::default(),
+            rations: Arc::new(AtomicBool::new(settings.rations)),
             via: Arc::clone(&around.via),
             clock,
             metrics: around.metrics.clone(),
@@ -155,6 +159,11 @@ impl Upstream {
 
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
+    }
+
+    /// Whether GETs of manifests are counted there, by its settings or by what it has told.
+    pub fn rations(&self) -> bool {
+        self.rations.load(Ordering::Relaxed)
     }
 
     /// The latest moment at which an answer that nobody holds a copy of may begin.

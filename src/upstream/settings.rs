@@ -10,6 +10,7 @@ use crate::oci::RepositoryPattern;
 use crate::secret::Secret;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "keys of the configuration, each by itself")]
 pub struct UpstreamSettings {
     /// The configured name; also the label in metrics. `*` for a wildcard.
     pub name: String,
@@ -39,6 +40,8 @@ pub struct UpstreamSettings {
     pub segments: usize,
     /// How long an endpoint is left alone after it failed.
     pub breaker_window: Duration,
+    /// It counts GETs of manifests, and not HEADs. One that says so in its answers is found out anyway.
+    pub rations: bool,
     /// Largest `n` that goes up with a tag list request.
     pub max_page: u32,
     /// Bytes.

@@ -1,5 +1,6 @@
 //! Which upstream, manifests, tags, lists: what is promised about everything that is not a blob.
 
+mod cold;
 mod conditional;
 mod content;
 mod denied;

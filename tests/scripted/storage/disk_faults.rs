@@ -69,8 +69,16 @@ async fn what_was_written_before_a_failed_sync_is_never_stored() {
     let mirror = on(&disk, &upstream).await;
     // That of the first checkpoint; all later ones go well.
     disk.fails(Fault::on(Op::Sync).at("/partial/"));
+    let gate = Gate::closed();
+    upstream.script(blobs().get().once().stall_after(36 * 1024 * 1024, &gate));
     let path = format!("/v2/library/app/blobs/{digest}");
-    assert!(mirror.client().get(&path).await.body == content.to_bytes());
+    let pull = tokio::spawn({
+        let (client, path) = (mirror.client(), path.clone());
+        async move { client.get(&path).await.body }
+    });
+    eventually("the first checkpoint has failed", async || disk.has_struck()).await;
+    gate.open();
+    assert!(pull.await.unwrap() == content.to_bytes());
     quiet(&mirror).await;
     assert_eq!(disk.files("/blobs/"), [], "the first one's bytes may not be on the disk");
     assert!(mirror.client().get(&path).await.body == content.to_bytes());

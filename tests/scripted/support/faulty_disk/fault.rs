@@ -108,6 +108,10 @@ impl Fault {
         Self { how: How::Short(bytes), ..self }
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.times == 0
+    }
+
     /// Counts the operation; what happens to it, if anything.
     pub(super) fn strikes(&mut self, op: Op, paths: &[String]) -> Option<How> {
         let meant = self.ops.contains(&op) && paths.iter().any(|path| path.contains(&self.path));

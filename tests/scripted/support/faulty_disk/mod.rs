@@ -66,6 +66,11 @@ impl FaultyDisk {
         self.tree().faults.push(fault);
     }
 
+    /// Whether everything that was to go wrong has.
+    pub(crate) fn has_struck(&self) -> bool {
+        self.tree().faults.iter().all(Fault::is_over)
+    }
+
     /// Nothing goes wrong any more.
     pub(crate) fn heals(&self) {
         let mut tree = self.tree();
