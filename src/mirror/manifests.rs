@@ -115,6 +115,8 @@ impl Mirror {
             }
             Ok(None) => {
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                // A file that is missing was counted.
+                self.reconcile().await;
                 None
             }
             Err(err) => {
