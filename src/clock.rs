@@ -39,7 +39,7 @@ impl Timestamp {
     }
 }
 
-/// The system's clock, which a test may move ahead.
+/// The system's clock, which a test may move.
 #[derive(Debug, Clone)]
 pub struct Clock {
     shared: Arc<Shared>,
@@ -48,6 +48,7 @@ pub struct Clock {
 #[derive(Debug)]
 struct Shared {
     ahead_millis: AtomicU64,
+    back_millis: AtomicU64,
     started: Instant,
     /// What the system's clock said at `started`, as far as it was believed: one that is set back must not make seconds of
     /// waiting into days.
@@ -61,6 +62,7 @@ impl Default for Clock {
     fn default() -> Self {
         let shared = Shared {
             ahead_millis: AtomicU64::new(0),
+            back_millis: AtomicU64::new(0),
             started: Instant::now(),
             epoch_millis: AtomicU64::new(system_millis()),
         };
@@ -70,7 +72,7 @@ impl Default for Clock {
 
 impl Clock {
     pub fn now(&self) -> Timestamp {
-        let Shared { ahead_millis, started, epoch_millis } = &*self.shared;
+        let Shared { ahead_millis, back_millis, started, epoch_millis } = &*self.shared;
         let told = system_millis();
         let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
         let epoch = epoch_millis.load(Ordering::Relaxed);
@@ -80,13 +82,26 @@ impl Clock {
         if millis.abs_diff(running) > 1 {
             epoch_millis.store(millis.saturating_sub(elapsed), Ordering::Relaxed);
         }
-        Timestamp(millis.saturating_add(ahead_millis.load(Ordering::Relaxed)))
+        let ahead = millis.saturating_add(ahead_millis.load(Ordering::Relaxed));
+        Timestamp(ahead.saturating_sub(back_millis.load(Ordering::Relaxed)))
     }
 
     /// Moves this clock and all its clones ahead.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.shared.ahead_millis.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Moves it back. A running process does not follow a clock that is set back; the next one finds it so.
+    pub fn set_back(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.shared.back_millis.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// How long this clock has been running, however the system's clock was set meanwhile.
+    pub fn uptime(&self) -> Duration {
+        let ahead = Duration::from_millis(self.shared.ahead_millis.load(Ordering::Relaxed));
+        self.shared.started.elapsed().saturating_add(ahead)
     }
 }
 

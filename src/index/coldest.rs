@@ -82,6 +82,25 @@ impl Index {
         self.read(move |from| Ok(from.open_table(SUMS)?.get(name.as_str())?.map_or(0, |sum| sum.value()))).await
     }
 
+    /// When anything that may go was last used; `None` where there is nothing.
+    pub async fn latest_use(&self) -> Result<Option<Timestamp>, IndexError> {
+        let authorities = self.stored_by_authority().await?;
+        self.read(move |from| {
+            let table = from.open_table(ORDER)?;
+            let mut latest = None;
+            for (authority, _) in &authorities {
+                for class in Class::ALL {
+                    let (of, class) = (authority.as_str(), class.number());
+                    if let Some(last) = table.range((of, class, 0, "")..=(of, class, u64::MAX, LAST))?.next_back() {
+                        latest = latest.max(Some(last?.0.value().2));
+                    }
+                }
+            }
+            Ok(latest.map(|seconds| Timestamp::from_millis(seconds.saturating_mul(1000))))
+        })
+        .await
+    }
+
     /// Bytes that pins keep.
     pub async fn pinned_bytes(&self) -> Result<u64, IndexError> {
         self.read(|from| Ok(from.open_table(SUMS)?.get(PINNED_BYTES)?.map_or(0, |sum| sum.value()))).await

@@ -80,6 +80,9 @@ impl Mirror {
         });
         let grant = self.unless_unused(grant);
         // What cannot be read is passed through, if there is somewhere to get it from.
+        if member.policy.offline && self.store.is_withheld(digest) {
+            return Err(member.not_found(true));
+        }
         let unreadable = self.store.is_unreadable(digest) && !member.policy.offline;
         if unreadable {
             // Looked at again, or moved away, in a moment; nobody is cut twice until then.

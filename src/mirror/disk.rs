@@ -11,8 +11,10 @@ use super::Mirror;
 const PAUSE: Duration = Duration::from_secs(2);
 
 impl Mirror {
-    /// Something could not be written; `why` is for the operator.
-    pub(super) fn disk_failed(&self, why: &str) {
+    /// Something of so many bytes could not be written; `why` is for the operator. If the disk is full, room is made for
+    /// the next one who asks.
+    pub(super) fn disk_failed(&self, why: &str, size_bytes: u64) {
+        self.store.disk_refused(size_bytes);
         let why = format!("{why}; blobs are passed through without storing them until it works again");
         if self.health.degrade(Part::StoreWrites, why.as_str()) {
             tracing::warn!("{why}");

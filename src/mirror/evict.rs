@@ -151,7 +151,7 @@ impl Mirror {
             return;
         }
         if let Some(unused_for) = self.eviction.settings.unused_for {
-            self.evict_until_done(&Pass::Age(self.clock.now().before(unused_for))).await;
+            self.evict_until_done(&Pass::Age(self.in_order(self.clock.now()).before(unused_for))).await;
         }
         for (authority, member) in self.configured_members() {
             if let Some(quota) = member.policy.max_size.filter(|_| !member.policy.offline) {
@@ -170,11 +170,12 @@ impl Mirror {
             let Ok(turn) = self.eviction.turn.acquire().await else { break };
             let step = self.evict_step(wanted).await;
             drop(turn);
-            if step.blobs == 0 {
-                break;
-            }
             bytes += step.bytes;
             blobs += step.blobs;
+            // What is gone and still in the order would be chosen again.
+            if step.blobs == 0 || !step.is_recorded {
+                break;
+            }
             tokio::time::sleep(began.elapsed()).await;
         }
         if blobs > 0 {
@@ -203,7 +204,7 @@ impl Mirror {
         let mut except = self.flights.digests();
         except.extend(self.eviction.holds.digests());
         let search = Search {
-            now: self.clock.now(),
+            now: self.in_order(self.clock.now()),
             authorities,
             unused_since,
             except,
@@ -252,14 +253,14 @@ impl Mirror {
                 }
             }
         }
-        let _lost = self
+        let recorded = self
             .index
             .apply(vec![
                 Change::EndEviction { digests: gone.iter().copied().collect(), gone: true },
                 Change::EndEviction { digests: stays, gone: false },
             ])
             .await;
-        let mut step = Step::default();
+        let mut step = Step { is_recorded: recorded.is_ok(), ..Step::default() };
         for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| gone.contains(&cold.digest)) {
             step.blobs += 1;
             step.bytes += size_bytes;
@@ -338,6 +339,8 @@ impl Mirror {
 /// What one step did.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Step {
+    /// Whether the index knows of it.
+    is_recorded: bool,
     pub(super) blobs: u64,
     pub(super) bytes: u64,
 }

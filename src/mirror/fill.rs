@@ -104,6 +104,10 @@ impl Fill {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).insert(scope);
     }
 
+    pub(super) fn revoke(&self, scope: &Scope) {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
+    }
+
     pub(super) fn granted_scopes(&self) -> Vec<Scope> {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::index::Scope;
 use crate::oci::{Authority, Digest};
 
 use super::fill::Fill;
@@ -25,6 +26,11 @@ impl Flights {
     /// What is being filled.
     pub(super) fn digests(&self) -> HashSet<Digest> {
         self.with(|flights| flights.keys().map(|(_, digest)| *digest).collect())
+    }
+
+    /// What was said in this scope does not stand any more: running fills grant it nothing.
+    pub(super) fn revoke(&self, scope: &Scope) {
+        self.with(|flights| flights.values().for_each(|fill| fill.revoke(scope)));
     }
 
     /// Fills of this digest that run, each for another authority.
@@ -83,7 +89,6 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Scope;
     use crate::oci::Algorithm;
 
     #[tokio::test]

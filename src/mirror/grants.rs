@@ -121,6 +121,7 @@ impl Mirror {
     pub(super) async fn revoke(&self, scope: &Scope) {
         tracing::warn!(authority = %scope.authority, repository = %scope.repository,
             "upstream refuses access; what it granted in this repository is forgotten");
+        self.flights.revoke(scope);
         // Durably: a crash must not bring them back.
         let _lost = self.index.apply_durably(vec![Change::DropGrants { scope: scope.clone() }]).await;
     }

@@ -136,7 +136,7 @@ impl Mirror {
                     fill.fail(PullError::Restarted);
                 }
                 Err(Stop::Disk(why)) => {
-                    self.disk_failed(&why);
+                    self.disk_failed(&why, fill.size_bytes().unwrap_or(0));
                     self.uncacheable.insert(fill.digest, self.clock.now());
                     fill.fail(PullError::Uncacheable(why));
                     return;
@@ -255,7 +255,7 @@ impl Beginning<'_> {
         };
         if let Err(err) = cleaned {
             tracing::debug!(%digest, %err, "a partial file could not be put in order");
-            self.mirror.disk_failed(&disk_failure(&err));
+            self.mirror.disk_failed(&disk_failure(&err), 0);
         }
     }
 
@@ -302,7 +302,7 @@ impl Beginning<'_> {
                 // The readers have what they need; only the next one pays.
                 tracing::warn!(%digest, %err, "a verified blob could not be stored");
                 if let CommitError::Io(err) = err {
-                    self.mirror.disk_failed(&disk_failure(&err));
+                    self.mirror.disk_failed(&disk_failure(&err), size_bytes);
                 }
                 self.mirror.uncacheable.insert(digest, self.mirror.clock.now());
                 return Ok(());
@@ -328,7 +328,7 @@ impl Mirror {
         let row = BlobRow {
             size_bytes: committed.size_bytes,
             origin: Some(member.upstream.authority().clone()),
-            stored: now,
+            stored: self.in_order(now),
         };
         let mut changes = vec![Change::PutBlob { digest, row }];
         changes.extend(scopes.into_iter().map(|scope| Change::GrantBlob {
@@ -358,7 +358,7 @@ impl Mirror {
             && let Err(err) = committed.unlink_partial().await
         {
             tracing::debug!(%err, "a partial file's name could not be removed yet");
-            self.disk_failed(&disk_failure(&err));
+            self.disk_failed(&disk_failure(&err), 0);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::index::{Change, ListRow, Scope};
 use crate::metrics::ByResult;
 
 use super::outcome::{Outcome, Provenance, PullError};
-use super::policy::OnDenied;
+use super::policy::{OnDenied, Policy};
 use super::{Member, Mirror};
 
 /// A failed check is not repeated sooner.
@@ -51,7 +51,8 @@ impl Mirror {
             let because = if member.policy.offline {
                 Some("this upstream is offline by configuration".to_owned())
             } else {
-                (now < row.hold_until).then(|| "the last check failed a moment ago".to_owned())
+                let is_held = Policy::is_held(row.checked, row.hold_until, now, member.policy.tag_ttl);
+                is_held.then(|| "the last check failed a moment ago".to_owned())
             };
             let outcome = match because {
                 _ if fresh => Some((Outcome::Hit, None)),

@@ -115,6 +115,8 @@ impl Mirror {
             }
             Ok(None) => {
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                // A file that is missing was counted.
+                self.reconcile().await;
                 None
             }
             Err(err) => {
@@ -227,7 +229,8 @@ impl Mirror {
     fn facts_about(&self, scope: &Scope, manifest: &Manifest, inspected: &Inspected) -> Vec<Change> {
         let digest = manifest.digest;
         let size_bytes = manifest.bytes.len() as u64;
-        let row = BlobRow { size_bytes, origin: Some(scope.authority.clone()), stored: self.clock.now() };
+        let stored = self.in_order(self.clock.now());
+        let row = BlobRow { size_bytes, origin: Some(scope.authority.clone()), stored };
         let children = inspected.children.iter().map(|child| child.digest).collect();
         let mut facts = vec![Change::PutBlob { digest, row }, Change::PutChildren { manifest: digest, children }];
         facts.extend(inspected.subject.map(|subject| {
@@ -269,7 +272,7 @@ impl Mirror {
             Err(err) => {
                 tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now");
                 if let CommitError::Io(err) = err {
-                    self.disk_failed(&disk_failure(&err));
+                    self.disk_failed(&disk_failure(&err), size_bytes);
                 }
             }
         }

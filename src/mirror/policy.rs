@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
+use crate::clock::Timestamp;
 use crate::oci::{Repository, RepositoryPattern, Tag};
 
 #[derive(Debug, Clone)]
@@ -28,6 +29,10 @@ pub struct Policy {
     pub deny: Vec<RepositoryPattern>,
     pub freshness: Vec<FreshnessRule>,
 }
+
+/// Longest that a failed check puts off the next one, where the time for which a tag is believed is not longer: the
+/// longest `Retry-After` that is believed.
+const LONGEST_HOLD: Duration = Duration::from_hours(6);
 
 /// What a 401 or 403 means for what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,11 @@ pub enum Ttl {
 }
 
 impl Policy {
+    /// Whether the next check is still put off. What was written down before the clock was set back is not believed.
+    pub(super) fn is_held(checked: Timestamp, until: Timestamp, now: Timestamp, ttl: Duration) -> bool {
+        checked <= now && now < until && until.since(now) <= ttl.max(LONGEST_HOLD)
+    }
+
     pub fn allows(&self, repository: &Repository) -> bool {
         let listed = |patterns: &[RepositoryPattern]| patterns.iter().any(|pattern| pattern.matches(repository));
         (self.allow.is_empty() || listed(&self.allow)) && !listed(&self.deny)

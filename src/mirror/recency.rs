@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -30,6 +31,8 @@ thread_local! {
 pub(super) struct Recency {
     shards: [Mutex<HashMap<Digest, Timestamp>>; SHARDS],
     full: Notify,
+    /// Where uses go on that lay ahead at the start, and the clock's uptime then.
+    ahead: OnceLock<(Timestamp, Duration)>,
 }
 
 impl Recency {
@@ -70,7 +73,27 @@ impl Recency {
 impl Mirror {
     /// A stored blob or manifest was served.
     pub(super) fn note_use(&self, digest: Digest, at: Timestamp) {
-        self.recency.note(digest, at);
+        self.recency.note(digest, self.in_order(at));
+    }
+
+    /// The time as the order of uses has it. After the clock was set back, it goes on from the last use: what comes now is
+    /// not older than what was there.
+    pub(super) fn in_order(&self, now: Timestamp) -> Timestamp {
+        match self.recency.ahead.get() {
+            None => now,
+            Some((latest, then)) => now.max(latest.plus(self.clock.uptime().saturating_sub(*then))),
+        }
+    }
+
+    /// Finds out whether the clock was set back. For start-up.
+    pub(super) async fn follow_order(&self) {
+        if let Ok(Some(latest)) = self.index.latest_use().await
+            && latest > self.clock.now()
+        {
+            tracing::warn!("the clock was set back since the last start; what was used last is still kept longest");
+            // Start-up comes once.
+            let _first = self.recency.ahead.set((latest, self.clock.uptime()));
+        }
     }
 
     /// Writes down what was used, in small steps. What cannot be written is forgotten.

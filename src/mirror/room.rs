@@ -28,6 +28,10 @@ impl Mirror {
             }
             reserved => reserved,
         };
+        if matches!(reserved, Err(CommitError::Io(_))) {
+            // Nobody waits for room that others on this disk may take: this one is passed through.
+            self.store.disk_refused(size_bytes);
+        }
         if matches!(reserved, Err(CommitError::NoSpace(_))) {
             ingest.release();
             self.metrics.reservations_refused.get_or_create(&ByAuthority::of(member.name())).inc();

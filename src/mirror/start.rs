@@ -108,6 +108,7 @@ impl Mirror {
     /// Reads what a crash left between any two steps of a commit. Its time grows with the number of partial files.
     pub async fn recover(self: &Arc<Self>) -> Result<(), RecoveryError> {
         self.end_evictions().await?;
+        self.follow_order().await;
         let mirror = Arc::clone(self);
         let leftovers =
             tokio::task::spawn_blocking(move || mirror.store.recover()).await.map_err(io::Error::other)??;
@@ -119,7 +120,7 @@ impl Mirror {
                 Leftover::Committed { digest, size_bytes, partial } => {
                     let origin = partial.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str());
                     let origin = origin.and_then(|name| name.parse().ok());
-                    let row = BlobRow { size_bytes, origin, stored: self.clock.now() };
+                    let row = BlobRow { size_bytes, origin, stored: self.in_order(self.clock.now()) };
                     changes.push(Change::PutBlob { digest, row });
                     names.push(partial);
                 }

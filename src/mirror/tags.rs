@@ -13,7 +13,7 @@ use crate::upstream::{Deadline, Failure, FetchedManifest};
 use super::manifests::Manifest;
 use super::negative::Asked;
 use super::outcome::{ManifestAnswer, Outcome, Provenance, PullError};
-use super::policy::{OnDenied, Ttl};
+use super::policy::{OnDenied, Policy, Ttl};
 use super::{Member, Mirror};
 
 /// A failed check is not repeated sooner.
@@ -40,6 +40,11 @@ enum Known {
     Answer(Checked),
     /// Upstream has to be asked; the copy that is held, if any.
     Ask(Option<Copy>),
+}
+
+/// What lies ahead was written down before the clock was set back.
+fn is_young(since: Timestamp, now: Timestamp, ttl: Duration) -> bool {
+    since <= now && now.since(since) < ttl
 }
 
 impl Checked {
@@ -93,14 +98,16 @@ impl Mirror {
             let because = if member.policy.offline {
                 Some("this upstream is offline by configuration".to_owned())
             } else {
-                (now < copy.row.hold_until).then(|| "the last check failed a moment ago".to_owned())
+                let longest = if let Ttl::For(ttl) = ttl { ttl } else { MIN_HOLD };
+                let is_held = Policy::is_held(copy.row.checked, copy.row.hold_until, now, longest);
+                is_held.then(|| "the last check failed a moment ago".to_owned())
             };
             if because.is_some() && member.within_max_stale(age) {
                 return answer(Outcome::Stale, because);
             }
         }
         let is_tombstone =
-            row.is_some_and(|row| row.digest.is_none() && now.since(row.checked) < member.policy.negative_ttl);
+            row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, now, member.policy.negative_ttl));
         let missing = is_tombstone || self.is_known_missing(scope, Asked::Manifest(Reference::Tag(tag.clone())));
         if member.policy.offline || (copy.is_none() && missing) {
             return Err(member.not_found(true));

@@ -33,6 +33,7 @@ impl Store {
                     Ok(()) => {
                         let lingers = held.removed(digest, size_bytes);
                         space.forget_stored(size_bytes);
+                        space.evicted(size_bytes);
                         shards.extend(path.parent().map(PathBuf::from));
                         (Ok(()), if lingers { 0 } else { size_bytes })
                     }

@@ -262,6 +262,11 @@ impl Store {
         self.space.surplus(begun)
     }
 
+    /// The disk took no more when so many bytes were to be written: if it is full, that much is evicted in the background.
+    pub fn disk_refused(&self, size_bytes: u64) {
+        self.space.disk_refused(size_bytes);
+    }
+
     /// Resolves when something should go.
     pub async fn pressed(&self) {
         self.space.pressed().await;

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::{Digest, Found, READ_CHUNK, Store, layout, off_runtime};
+use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Hasher};
 
 /// What reading a stored file again has shown.
@@ -44,14 +45,17 @@ impl Store {
     }
 
     /// What was stored within `before` of the last sign of life of an earlier process: its last change to a directory of
-    /// blobs, or to the index. Directories that are older are not looked into.
-    pub async fn stored_lately(&self, before: Duration) -> io::Result<Vec<Found>> {
+    /// blobs, or to the index. Directories that are older are not looked into. What lies ahead of `now`, because the clock
+    /// was set back, is no sign of life, and is looked at.
+    pub async fn stored_lately(&self, before: Duration, now: Timestamp) -> io::Result<Vec<Found>> {
         let shards: Vec<_> = (0..Self::SHARDS).map(|shard| self.shard(shard)).collect();
         let index = self.layout.root().join("index.redb");
+        let now = i64::try_from(now.as_millis() / 1000).unwrap_or(i64::MAX);
         off_runtime(move || {
             let changed = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.mtime());
             let times: Vec<_> = shards.iter().map(|(_, path)| changed(path)).collect();
-            let last = times.iter().copied().max().unwrap_or(0).max(changed(&index));
+            let past = times.iter().copied().chain([changed(&index)]).filter(|time| *time <= now);
+            let last = past.max().unwrap_or(0);
             let since = last - i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
             let mut lately = Vec::new();
             for ((algorithm, path), _) in shards.iter().zip(times).filter(|(_, changed)| *changed >= since) {

@@ -19,6 +19,9 @@ pub struct SpaceLimits {
     pub low_mark: Option<u64>,
 }
 
+/// What index and journal need besides, to write down that something was stored. Bytes.
+const WORKING_BYTES: u64 = 2 * 1024 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Space {
     root: PathBuf,
@@ -43,6 +46,17 @@ struct Counts {
     leftovers: HashMap<PathBuf, Leftover>,
     /// Changes of `stored`.
     changes: u64,
+    /// What a full disk refused.
+    wanted: Option<Wanted>,
+}
+
+/// The disk was full although the limits were kept: others use it, too.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    /// Free bytes that there should be.
+    free: u64,
+    /// Evicted for it at most, so that others cannot empty the store. Bytes.
+    budget: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +131,41 @@ impl Space {
         };
         // A little more than asked for, so that not every fill has to wait.
         let lack = self.lack_of_free(0);
-        over.max(if lack > 0 { lack + self.limits.min_free / 20 } else { 0 })
+        over.max(if lack > 0 { lack + self.limits.min_free / 20 } else { 0 }).max(self.refused())
+    }
+
+    /// The disk took no more, when so many bytes were to be written. If it is full indeed, and if that would make the room,
+    /// so much is evicted in the background.
+    pub(super) fn disk_refused(&self, size_bytes: u64) {
+        let wanted = size_bytes.saturating_add(WORKING_BYTES);
+        let Some(budget) = self.free().and_then(|free| wanted.checked_sub(free)).filter(|lack| *lack > 0) else {
+            return;
+        };
+        let mut counts = self.counts();
+        if budget > counts.stored {
+            return;
+        }
+        let before = counts.wanted.map_or(0, |before| before.free);
+        counts.wanted = Some(Wanted { free: wanted.max(before), budget });
+        drop(counts);
+        self.pressure.notify_one();
+    }
+
+    /// What a full disk refused, as far as it is still lacking. Bytes.
+    fn refused(&self) -> u64 {
+        let Some(wanted) = self.counts().wanted else { return 0 };
+        let lack = self.free().map_or(0, |free| wanted.free.saturating_sub(free)).min(wanted.budget);
+        if lack == 0 {
+            self.counts().wanted = None;
+        }
+        lack
+    }
+
+    /// So much was evicted.
+    pub(super) fn evicted(&self, size_bytes: u64) {
+        if let Some(wanted) = &mut self.counts().wanted {
+            wanted.budget = wanted.budget.saturating_sub(size_bytes);
+        }
     }
 
     /// Whether so much could ever fit, were everything else gone.
@@ -165,10 +213,13 @@ impl Space {
         if self.limits.min_free == 0 {
             return 0;
         }
-        // A disk that cannot be asked is left to fail by itself.
-        let Ok(disk) = rustix::fs::statvfs(&self.root) else { return 0 };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        self.limits.min_free.saturating_add(size_bytes).saturating_sub(free)
+        self.free().map_or(0, |free| self.limits.min_free.saturating_add(size_bytes).saturating_sub(free))
+    }
+
+    /// Bytes free on the disk. One that cannot be asked is left to fail by itself.
+    fn free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     pub(super) fn set_stored(&self, size_bytes: u64) {

@@ -17,6 +17,8 @@ pub(super) struct Trouble {
     strays: Mutex<BTreeSet<PathBuf>>,
     /// Stored blobs that could not be read.
     unreadable: Mutex<HashSet<Digest>>,
+    /// Of those, what was found to be wrong: not even where nothing else is to be had.
+    wrong: Mutex<HashSet<Digest>>,
     /// Their number: every hit asks, and there are none as a rule.
     unreadable_count: AtomicUsize,
 }
@@ -50,7 +52,13 @@ impl Trouble {
         self.unreadable_count.store(unreadable.len(), Ordering::Release);
     }
 
+    pub(super) fn is_wrong(&self, digest: Digest) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
+        self.cannot_read(digest);
+    }
+
     pub(super) fn can_read(&self, digest: Digest) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
         let mut unreadable = self.unreadable();
         unreadable.remove(&digest);
         self.unreadable_count.store(unreadable.len(), Ordering::Release);
@@ -70,9 +78,15 @@ impl Store {
         self.trouble.unreadable_count.load(Ordering::Acquire) > 0 && self.trouble.unreadable().contains(&digest)
     }
 
-    /// Not to be served from here on.
+    /// Its bytes are wrong, and stay where they are: not to be served from here on.
     pub fn withhold(&self, digest: Digest) {
-        self.trouble.cannot_read(digest);
+        self.trouble.is_wrong(digest);
+    }
+
+    /// Whether its bytes are known to be wrong.
+    pub fn is_withheld(&self, digest: Digest) -> bool {
+        self.is_unreadable(digest)
+            && self.trouble.wrong.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
     }
 
     /// Every blob of which that is so.

@@ -35,9 +35,9 @@ impl Mirror {
         let mut place = self.store.read_note().await.and_then(|note| serde_json::from_slice::<Place>(&note).ok());
         loop {
             let now = self.clock.now();
-            let due = place.map_or(Duration::ZERO, |place| {
-                if place.shard < Store::SHARDS { Duration::ZERO } else { every.saturating_sub(now.since(place.begun)) }
-            });
+            // A beginning that lies ahead is one from before the clock was set back.
+            let waits = place.filter(|place| place.shard >= Store::SHARDS && place.begun <= now);
+            let due = waits.map_or(Duration::ZERO, |place| every.saturating_sub(now.since(place.begun)));
             tokio::select! {
                 // Looked at now and then, because clocks are set.
                 () = tokio::time::sleep(due.min(Duration::from_hours(1))) => {}
@@ -84,7 +84,7 @@ impl Mirror {
     }
 
     async fn verify_lately(&self) {
-        let lately = match self.store.stored_lately(LATELY).await {
+        let lately = match self.store.stored_lately(LATELY, self.clock.now()).await {
             Ok(lately) => lately,
             Err(err) => {
                 tracing::warn!(%err, "what was stored before the unclean stop cannot be found");

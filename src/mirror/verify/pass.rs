@@ -162,7 +162,7 @@ impl Mirror {
             if self.flights.count(digest) > 0 || !matches!(self.index.blob_row(digest).await, Ok(None)) {
                 continue;
             }
-            let row = BlobRow { size_bytes, origin: None, stored: self.clock.now() };
+            let row = BlobRow { size_bytes, origin: None, stored: self.in_order(self.clock.now()) };
             if self.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok() {
                 self.store.count_found(size_bytes);
                 pass.report.recorded += 1;

@@ -98,7 +98,10 @@ async fn an_empty_index_is_made_anew() {
 #[tokio::test]
 async fn a_damaged_index_is_set_aside_and_made_anew() {
     type Damage = fn(&mut Vec<u8>);
-    let damages: [(&str, Damage); 4] = [
+    // A slot of the header begins with the version of the form.
+    let damages: [(&str, Damage); 6] = [
+        ("an older form of redb", |bytes| (bytes[64], bytes[192]) = (1, 1)),
+        ("a form of redb to come", |bytes| (bytes[64], bytes[192]) = (200, 200)),
         ("garbage", |bytes| *bytes = b"This is no database. ".repeat(1000)),
         ("cut to its first page", |bytes| bytes.truncate(4096)),
         ("cut in the middle", |bytes| bytes.truncate(bytes.len() / 2)),

@@ -193,6 +193,40 @@ async fn a_full_disk_fails_no_pull() {
     assert!(partial_files(&mirror).len() <= 2, "nothing is left of what did not fit");
 }
 
+/// Without a limit of its own: others use the disk, too.
+#[tokio::test]
+async fn a_full_disk_makes_room_for_the_next_pull() {
+    let disk = Tmpfs::mount("24m");
+    let upstream = Upstream::start().await;
+    let contents: Vec<_> = (0..6).map(|seed| blob(4 * 1024 * 1024, 500 + seed)).collect();
+    let digests: Vec<_> = contents.iter().map(|content| upstream.blob("library/app", content)).collect();
+    let storage = tempfile::tempdir_in(disk.path()).unwrap();
+    let mirror = Mirror::builder(one(&upstream, "")).directory(storage).start().await;
+    let evicted = || counted(&mirror, r#"roadstead_evicted_blobs_total{authority="docker.io",reason="space"}"#);
+    let mut refused = None;
+    for (content, digest) in contents.iter().zip(&digests) {
+        assert!(mirror.client().get(&path_of(digest)).await.body == content.to_bytes());
+        quiet(&mirror).await;
+        if passed_through(&mirror) > 0 {
+            refused = Some(digest);
+            break;
+        }
+        mirror.advance(Duration::from_mins(10));
+    }
+    let refused = refused.expect("the disk is smaller than all of them");
+    super::eventually("some of it is evicted", || evicted() > 0).await;
+    let is_held =
+        async |digest: &str| mirror.client().head(&path_of(digest)).await.header("cache-status").ends_with("hit");
+    super::eventually("the disk works again", || {
+        counted(&mirror, r#"roadstead_storage_healthy{part="store_writes"}"#) == 1
+    })
+    .await;
+    mirror.client().get(&path_of(refused)).await;
+    quiet(&mirror).await;
+    assert!(is_held(refused).await && !is_held(&digests[0]).await, "the oldest made room");
+    assert!(evicted() <= 2, "and no more than that: {}", evicted());
+}
+
 fn fill_up(disk: &Tmpfs) -> PathBuf {
     let path = disk.path().join("ballast");
     let mut ballast = std::fs::File::create(&path).unwrap();

@@ -1,12 +1,14 @@
 //! Random traffic over a disk that fails at random operations: what is answered is right, what is stored is right, and
 //! when the disk works again everything is stored, counted, and nothing else is left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use roadstead::mirror::VerifyProgress;
 use rustix::io::Errno;
 
 use super::traffic::counts_what_is_there;
-use super::{eventually, is_held, on, published, pull, quiet};
+use super::{eventually, is_held, one, published, pull, quiet};
 use crate::support::faulty_disk::*;
 use crate::support::image::Image;
 use crate::support::mirror::{Mirror, files_below};
@@ -21,8 +23,8 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
 
 fn any_fault(dice: &mut Dice) -> Fault {
     let op = Op::ALL[usize::try_from(dice.below(Op::ALL.len() as u64)).unwrap()];
-    // The index has its own ways with a failing disk, and its own tests.
-    let place = if dice.below(2) == 0 { "/partial/" } else { "/blobs/" };
+    let places = ["/partial/", "/blobs/", "/facts/", "index.redb", "/data/"];
+    let place = places[usize::try_from(dice.below(places.len() as u64)).unwrap()];
     let fault = if dice.below(3) == 0 { Fault::on_changes() } else { Fault::on(op) };
     let fault = fault.at(place).after(dice.below(20));
     match dice.below(6) {
@@ -42,9 +44,16 @@ fn all_right(disk: &FaultyDisk) {
     }
 }
 
-async fn settles(mirror: &Mirror, disk: &FaultyDisk, images: &[(String, Image)]) {
+/// The disk works, and what was asked of it in the end is there: all images, or as many as the quota takes.
+async fn settles(mirror: &Mirror, disk: &FaultyDisk, images: &[(String, Image)], pinned: &BTreeSet<String>) {
     disk.heals();
     mirror.advance(Duration::from_secs(31));
+    for part in ["index", "store_writes"] {
+        let line = format!("roadstead_storage_healthy{{part=\"{part}\"}}");
+        eventually("the disk is trusted again", async || mirror.metric(&line) == 1.0).await;
+    }
+    let kept: BTreeSet<_> = mirror.inner().pins().iter().map(ToString::to_string).collect();
+    assert!(pinned.is_subset(&kept), "{pinned:?} was promised, {kept:?} is there");
     eventually("everything is stored", async || {
         for (name, image) in images {
             pull(&mirror.client(), name, image).await;
@@ -62,37 +71,76 @@ async fn settles(mirror: &Mirror, disk: &FaultyDisk, images: &[(String, Image)])
 
 #[tokio::test]
 async fn random_faults_of_the_disk_fail_no_pull_and_leave_nothing_wrong_behind() {
+    run("", 8, 8).await;
+}
+
+/// Three images fit: each pull evicts, with a disk that fails at any moment of it.
+#[tokio::test]
+async fn random_faults_while_blobs_are_evicted_fail_no_pull_and_leave_nothing_wrong_behind() {
+    run("max_size = \"1200KiB\"", 8, 1).await;
+}
+
+/// So many images, of which so many must fit at the end.
+async fn run(storage: &str, published_images: u64, fitting: usize) {
     let (steps, seed) = (from_environment("ROADSTEAD_MODEL_STEPS", STEPS), from_environment("ROADSTEAD_MODEL_SEED", 1));
     let mut dice = Dice(seed);
     let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
-    let images: Vec<_> =
-        (0..8).map(|nth| (format!("app{nth}"), published(&upstream, &format!("app{nth}"), 10 * nth))).collect();
-    let mut mirror = on(&disk, &upstream).await;
+    let images: Vec<_> = (0..published_images)
+        .map(|nth| (format!("app{nth}"), published(&upstream, &format!("app{nth}"), 10 * nth)))
+        .collect();
+    let mut mirror = Mirror::builder(one(&upstream)).storage(storage).directory(disk.directory()).start().await;
+    // Those of which the mirror said that they are made.
+    let mut pinned = BTreeSet::new();
     for step in 0..steps {
-        let act = dice.below(12);
+        let act = dice.below(14);
         match act {
             0..=5 => {
                 let (name, image) = &images[usize::try_from(dice.below(images.len() as u64)).unwrap()];
                 pull(&mirror.client(), name, image).await;
             }
             6 | 7 => disk.fails(any_fault(&mut dice)),
-            8 => settles(&mirror, &disk, &images).await,
+            8 => settles(&mirror, &disk, &images[..fitting], &pinned).await,
             9 => {
                 disk.heals();
                 mirror = mirror.restart().await;
             }
             10 => {
-                // Something goes by hand.
+                // Something goes by hand while nobody has it in memory, or open.
                 disk.heals();
-                let stored = files_below(&mirror.storage().join("blobs"));
+                let stopped = mirror.stop().await;
+                let stored = files_below(&stopped.storage().join("blobs"));
                 if let Some(path) = stored.get(usize::try_from(dice.below(1 + stored.len() as u64)).unwrap()) {
                     std::fs::remove_file(path).unwrap();
                 }
+                mirror = stopped.start().await;
+            }
+            11 => {
+                // Of nothing that is pulled: all of it may be evicted.
+                let pin = format!("docker.io/org/pinned{step}");
+                if mirror.inner().add_pin(pin.parse().unwrap()).await.is_ok() {
+                    pinned.insert(pin);
+                }
+            }
+            12 => {
+                // Nothing that is stored is wrong, whatever was refused.
+                disk.heals();
+                let report = mirror.inner().verify(None, &VerifyProgress::default()).await;
+                assert!(report.complete && report.wrong.is_empty() && report.unreadable.is_empty(), "{report:?}");
             }
             _ => mirror.advance(Duration::from_secs(31)),
         }
         all_right(&disk);
         eprintln!("step {step} of seed {seed}: {act}");
     }
-    settles(&mirror, &disk, &images).await;
+    settles(&mirror, &disk, &images[..fitting], &pinned).await;
+    // What is durable is known to the next life, too, and without the database.
+    let stopped = mirror.stop().await;
+    std::fs::remove_file(stopped.storage().join("index.redb")).unwrap();
+    let mirror = stopped.start().await;
+    upstream.close_on_accept();
+    upstream.cut_connections();
+    for (name, image) in &images[..fitting] {
+        pull(&mirror.client(), name, image).await;
+    }
+    settles(&mirror, &disk, &[], &pinned).await;
 }

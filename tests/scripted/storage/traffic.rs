@@ -114,6 +114,35 @@ impl Catalogue {
         }
     }
 
+    /// With the upstream away, what of the images has one of these digests is served, under its grant.
+    pub(super) async fn is_served_offline(&self, client: &Client, hex_digests: &BTreeSet<String>) {
+        self.upstream.close_on_accept();
+        self.upstream.cut_connections();
+        let is_listed = |digest: &str| hex_digests.contains(digest.strip_prefix("sha256:").unwrap());
+        for (name, image) in &self.images {
+            for part in image.blobs.iter().filter(|part| is_listed(&part.digest)) {
+                let path = format!("/v2/org/{name}/blobs/{}", part.digest);
+                let answer = client.get(&path).await;
+                assert!(answer.status == 200 && answer.body == part.content.to_bytes(), "{path}: {}", answer.status);
+            }
+            if is_listed(&image.digest) {
+                let path = format!("/v2/org/{name}/manifests/{}", image.digest);
+                assert_eq!(client.get(&path).await.body, image.manifest, "{path}");
+            }
+        }
+        self.upstream.accept_again();
+    }
+
+    /// With the upstream away, tags go on, stale.
+    pub(super) async fn tags_are_served_offline(&self, client: &Client) {
+        self.upstream.close_on_accept();
+        self.upstream.cut_connections();
+        for (name, image) in &self.images {
+            assert_eq!(client.get(&format!("/v2/org/{name}/manifests/1")).await.body, image.manifest, "{name}");
+        }
+        self.upstream.accept_again();
+    }
+
     /// With the upstream away, what is stored goes on being served.
     pub(super) async fn all_is_served_offline(&self, client: &Client) {
         self.upstream.close_on_accept();

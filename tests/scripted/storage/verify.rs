@@ -12,7 +12,7 @@ use crate::support::mirror::{Mirror, files_below};
 use crate::support::upstream::*;
 
 /// Turns one bit of a stored blob over, as a disk does: its length stays.
-fn rot(storage: &Path, digest: &str) -> PathBuf {
+pub(super) fn rot(storage: &Path, digest: &str) -> PathBuf {
     let hex = digest.strip_prefix("sha256:").unwrap();
     let path = storage.join("blobs/sha256").join(&hex[..2]).join(hex);
     let mut bytes = std::fs::read(&path).unwrap();
