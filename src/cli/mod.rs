@@ -59,6 +59,9 @@ enum Command {
     },
     /// Keep content for ever: list pins, add some, take some back, running or stopped.
     Pin {
+        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
+        #[arg(long, value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
         #[command(subcommand)]
         action: pin::Action,
     },
@@ -109,7 +112,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config.as_deref()),
         Command::CheckConfig { config } => check_config::run(config.as_deref()),
         Command::Status { config, json } => status::run(config.as_deref(), json),
-        Command::Pin { action } => pin::run(action),
+        Command::Pin { config, action } => pin::run(config.as_deref(), &action),
         Command::Verify { config, rate, json } => verify::run(config.as_deref(), rate, json),
         Command::Lost { config, json } => lost::run(config.as_deref(), json),
         Command::Backup { config, to } => backup::run(config.as_deref(), &to),

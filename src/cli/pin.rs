@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -10,38 +10,29 @@ use serde_json::{Value, json};
 pub(super) enum Action {
     /// Show all pins: those of the configuration, and those made by command.
     Ls {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
     /// Never evict what these name, with all that their manifests list.
     Add {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
         /// Globs over registry/repository or registry/repository:tag, as in "docker.io/library/**".
         #[arg(value_name = "PATTERN", required = true)]
         patterns: Vec<String>,
     },
     /// Take back pins that were made by command.
     Rm {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
         /// As `ls` shows them.
         #[arg(value_name = "PATTERN", required = true)]
         patterns: Vec<String>,
     },
 }
 
-pub(super) fn run(action: Action) -> ExitCode {
-    let (done, as_json) = match &action {
-        Action::Ls { config, json } => (at(config.as_deref(), &action, "GET", &[]), *json),
-        Action::Add { config, patterns } => (at(config.as_deref(), &action, "POST", patterns), false),
-        Action::Rm { config, patterns } => (at(config.as_deref(), &action, "DELETE", patterns), false),
+pub(super) fn run(file: Option<&Path>, action: &Action) -> ExitCode {
+    let (done, as_json) = match action {
+        Action::Ls { json } => (at(file, action, "GET", &[]), *json),
+        Action::Add { patterns } => (at(file, action, "POST", patterns), false),
+        Action::Rm { patterns } => (at(file, action, "DELETE", patterns), false),
     };
     match done {
         Ok(pins) if as_json => super::tell_json(&pins),

@@ -13,9 +13,9 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
     match shown {
         Ok(status) => {
             if as_json {
-                super::tell_json(&status)
+                super::tell_json(&status);
             } else {
-                super::tell(&lines(&status))
+                super::tell(&lines(&status));
             }
             ExitCode::SUCCESS
         }

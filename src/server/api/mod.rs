@@ -33,8 +33,10 @@ pub(super) enum Call {
     Lost,
 }
 
+type Meanings = &'static [(Method, Call)];
+
 /// Path, allowed methods, and what each of them means. HEAD is GET without a body.
-const CALLS: &[(&str, &str, &[(Method, Call)])] = &[
+const CALLS: &[(&str, &str, Meanings)] = &[
     ("status", "GET, HEAD", &[(Method::GET, Call::Status)]),
     ("backup", "GET, HEAD", &[(Method::GET, Call::Backup)]),
     (

@@ -3,6 +3,7 @@
 mod backup;
 mod journal;
 mod loss;
+mod pins;
 mod trouble;
 
 use std::path::{Path, PathBuf};

@@ -7,11 +7,14 @@ use http::Method;
 use roadstead::app::App;
 use roadstead::clock::Clock;
 use roadstead::config::Config;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::support::client::Client;
+use crate::support::image::image;
 use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
 
 const NOWHERE: &str = "[upstreams.\"docker.io\"]\nurl = \"http://127.0.0.1:9\"\n";
 
@@ -59,6 +62,91 @@ async fn a_backup_over_the_network_needs_the_token_and_the_status_does_off_loopb
     let refused = Client::new(without.admin).get("/api/v1/backup").await;
     assert_eq!(refused.status, 403);
     assert!(refused.json()["error"].as_str().unwrap().contains("admin_token_file"));
+}
+
+/// The JSON of an answer over the socket, and its status.
+async fn asked(mirror: &Mirror, request: &str) -> (u16, Value) {
+    let answer = over_socket(&mirror.storage().join("admin.sock"), request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn pins_are_added_and_taken_back_all_or_none_and_those_of_the_configuration_stay() {
+    let configured = "pins = [\"docker.io/library/**\"]";
+    let mirror = Mirror::builder(NOWHERE).storage(configured).start().await;
+    let pin = |pattern: &str, configured: bool| json!({ "pattern": pattern, "configured": configured });
+    let of_file = pin("docker.io/library/**", true);
+    assert_eq!(asked(&mirror, "GET /api/v1/pins").await, (200, json!({ "pins": [of_file] })));
+    let two = "?pin=index.docker.io%2Forg%2Fapp%3Av1*&pin=docker.io/org/base";
+    let (status, pins) = asked(&mirror, &format!("POST /api/v1/pins{two}")).await;
+    let added = json!({ "pins": [of_file, pin("docker.io/org/app:v1*", false), pin("docker.io/org/base", false)] });
+    assert_eq!((status, &pins), (200, &added), "aliases are folded");
+    for (query, expected, why) in [
+        ("", 400, "no pattern"),
+        ("?pin=docker.io", 400, "a pin is"),
+        ("?pin=docker.io/new&pin=ghcr.io/org/app", 400, "not among the upstreams"),
+    ] {
+        let (status, refused) = asked(&mirror, &format!("POST /api/v1/pins{query}")).await;
+        assert!(status == expected && refused["error"].as_str().unwrap().contains(why), "{query}: {refused}");
+    }
+    for (query, expected) in [("?pin=docker.io/org/base&pin=docker.io/x", 404), ("?pin=docker.io/library/**", 409)] {
+        assert_eq!(asked(&mirror, &format!("DELETE /api/v1/pins{query}")).await.0, expected, "{query}");
+    }
+    assert_eq!(asked(&mirror, "GET /api/v1/pins").await.1, added, "what was refused has changed nothing");
+    assert_eq!(asked(&mirror, "GET /api/v1/status").await.1["pins"], 3);
+    let (status, left) = asked(&mirror, "DELETE /api/v1/pins?pin=docker.io/org/app:v1*").await;
+    assert_eq!((status, left), (200, json!({ "pins": [of_file, pin("docker.io/org/base", false)] })));
+    let mirror = mirror.restart().await;
+    assert_eq!(asked(&mirror, "GET /api/v1/status").await.1["pins"], 2);
+}
+
+#[tokio::test]
+async fn what_changes_something_needs_the_token_and_reading_does_not_on_loopback() {
+    let mirror = Mirror::start(NOWHERE).await;
+    let admin = Client::new(mirror.admin);
+    for path in ["pins", "verify", "lost"] {
+        assert_eq!(admin.get(&format!("/api/v1/{path}")).await.status, 200, "{path}");
+    }
+    for (method, path) in [(Method::POST, "pins?pin=docker.io/a"), (Method::DELETE, "pins"), (Method::POST, "verify")] {
+        assert_eq!(admin.send(method, &format!("/api/v1/{path}"), &[]).await.status, 403, "{path}");
+    }
+    let refused = admin.send(Method::DELETE, "/api/v1/verify", &[]).await;
+    assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, POST"));
+    assert_eq!(asked(&mirror, "GET /api/v1/verify").await, (200, json!({ "job": null })), "nothing was started");
+}
+
+#[tokio::test]
+async fn one_verify_runs_at_a_time_and_goes_on_without_who_asked_until_shutdown() {
+    let upstream = Upstream::start().await;
+    let image = image(&[blob(400_000, 1)]);
+    upstream.publish("org/app", "1", &image);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    mirror.pull_whole("org/app", "1").await;
+    assert_eq!(asked(&mirror, "POST /api/v1/verify?rate=fast").await.0, 400);
+    // Slow enough not to end by itself.
+    let (status, first) = asked(&mirror, "POST /api/v1/verify?rate=1B/s").await;
+    assert_eq!((status, &first["started"], &first["job"]["state"]), (202, &true.into(), &"running".into()));
+    let (status, second) = asked(&mirror, "POST /api/v1/verify?rate=unlimited").await;
+    assert_eq!((status, &second["started"]), (200, &false.into()));
+    assert_eq!((&second["job"]["id"], &second["job"]["rate"]), (&first["job"]["id"], &1.into()));
+    assert_eq!(asked(&mirror, "GET /api/v1/verify").await.1["job"]["state"], "running");
+    let mirror = mirror.restart().await;
+    let (status, again) = asked(&mirror, "POST /api/v1/verify?rate=unlimited").await;
+    assert!(status == 202 && again["job"]["id"] != first["job"]["id"], "{again}");
+    let ended = async {
+        loop {
+            let job = asked(&mirror, "GET /api/v1/verify").await.1["job"].take();
+            if job["state"] != "running" {
+                return job;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let job = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+    assert_eq!((&job["state"], &job["report"]["blobs"]), (&"done".into(), &3.into()), "{job}");
+    assert_eq!(job["bytes"], job["bytes_total"]);
 }
 
 #[tokio::test]
