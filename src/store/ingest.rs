@@ -283,11 +283,18 @@ impl Ingest {
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
         let size_bytes = self.hashing.as_ref().map_or(0, Hashing::done);
         let (sync_failed, shards) = (Arc::clone(&self.sync_failed), Arc::clone(&self.shards));
+        let (trouble, digest) = (Arc::clone(&self.trouble), self.digest);
         let linked = off_runtime(move || {
             // Gives back what was set aside behind the end.
             file.set_len(size_bytes)?;
             sync_once(&sync_failed, || file.sync_all())?;
-            link_into_place(&partial, &blob, &shards)
+            // A complaint from here on may be of the new file: it stands.
+            let was_unreadable = trouble.can_read(digest);
+            link_into_place(&partial, &blob, &shards).inspect_err(|_| {
+                if was_unreadable {
+                    trouble.cannot_read(digest);
+                }
+            })
         })
         .await;
         let replaced = match linked {
@@ -298,7 +305,6 @@ impl Ingest {
                 return Err(err.into());
             }
         };
-        self.trouble.can_read(self.digest);
         self.held.named();
         let unrecorded = self.reservation.take().map(|reservation| reservation.becomes_stored(size_bytes));
         self.space.forget_stored(replaced);

@@ -38,7 +38,7 @@ impl Store {
         })
         .await?;
         self.space.forget_stored(size_bytes);
-        self.trouble.can_read(digest);
+        let _was_unreadable = self.trouble.can_read(digest);
         Ok(())
     }
 }

@@ -57,11 +57,13 @@ impl Trouble {
         self.cannot_read(digest);
     }
 
-    pub(super) fn can_read(&self, digest: Digest) {
+    /// `true` if it was complained of.
+    pub(super) fn can_read(&self, digest: Digest) -> bool {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
         let mut unreadable = self.unreadable();
-        unreadable.remove(&digest);
+        let was_there = unreadable.remove(&digest);
         self.unreadable_count.store(unreadable.len(), Ordering::Release);
+        was_there
     }
 }
 
@@ -96,7 +98,7 @@ impl Store {
 
     /// It was read to its end, or is gone.
     pub fn is_readable_again(&self, digest: Digest) {
-        self.trouble.can_read(digest);
+        let _was_unreadable = self.trouble.can_read(digest);
     }
 
     /// Writes, syncs and links a small file as a blob would be, and removes it.

@@ -52,7 +52,7 @@ async fn settles(mirror: &Mirror, disk: &FaultyDisk, images: &[(String, Image)],
         let line = format!("roadstead_storage_healthy{{part=\"{part}\"}}");
         eventually("the disk is trusted again", async || mirror.metric(&line) == 1.0).await;
     }
-    let kept: BTreeSet<_> = mirror.inner().pins().iter().map(ToString::to_string).collect();
+    let kept: BTreeSet<_> = mirror.inner().pins().await.expect("the index is well").iter().map(|pin| pin.pattern.to_string()).collect();
     assert!(pinned.is_subset(&kept), "{pinned:?} was promised, {kept:?} is there");
     eventually("everything is stored", async || {
         for (name, image) in images {
