@@ -12,6 +12,8 @@ use crate::pull::REPOSITORY;
 
 /// Changes of one transaction.
 const BATCH: usize = 40_000;
+/// Of every blob.
+const SIZE_BYTES: u64 = MIB / 64;
 /// Later than any day of a run, so that no row has expired and none is written anew when it is used.
 const DAY: u64 = 1_000_000;
 
@@ -34,6 +36,25 @@ pub(crate) async fn write_shared(storage: &Path, blobs: u64, grants: u64, to_eac
         of_repository(&digests, nth, to_each).map(move |digest| grant(&scope, digest, DAY)).collect::<Vec<_>>()
     });
     apply_all(storage, rows.chain(grants)).await;
+}
+
+/// A file without bytes on the disk for each of the first so many blobs, of the size that its row tells.
+pub(super) fn write_files(storage: &Path, blobs: u64) {
+    let folder = storage.join("blobs").join(Algorithm::Sha256.name());
+    for digest in digests(blobs) {
+        let hex = digest.hex();
+        let shard = folder.join(hex.get(..2).unwrap_or_default());
+        std::fs::create_dir_all(&shard).expect("the storage is writable");
+        let file = std::fs::File::create_new(shard.join(hex)).expect("the storage is writable");
+        file.set_len(SIZE_BYTES).expect("the storage is writable");
+    }
+}
+
+/// Where one of the blobs of [`write_shared`] can be read.
+pub(super) fn one_path(blobs: u64) -> String {
+    let digests = digests(blobs);
+    let digest = of_repository(&digests, 0, 1).next().expect("there is a blob");
+    format!("/v2/{}/blobs/{digest}", repository(0))
 }
 
 /// The use of so many grants, spread over all that [`write_shared`] has written.
@@ -77,7 +98,7 @@ fn scope(repository: &str) -> Scope {
 
 fn row(scope: &Scope, digest: Digest) -> Change {
     let stored = Timestamp::from_millis(0);
-    Change::PutBlob { digest, row: BlobRow { size_bytes: MIB / 64, origin: Some(scope.authority.clone()), stored } }
+    Change::PutBlob { digest, row: BlobRow { size_bytes: SIZE_BYTES, origin: Some(scope.authority.clone()), stored } }
 }
 
 fn grant(scope: &Scope, digest: Digest, day: u64) -> Change {
