@@ -55,6 +55,6 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
         Figure::new(format!("{what}: private memory, peak"), many_kib as f64 / 1024.0, Unit::Mebibytes),
         Figure::milliseconds(format!("{what}: until all have begun"), crowd.all_began),
         Figure::seconds(format!("{what}: until all are served"), crowd.took),
-        Figure::milliseconds("/livez meanwhile: p99", livez.percentile(99)),
+        Figure::milliseconds(format!("{what}: /livez, p99"), livez.percentile(99)),
     ]
 }

@@ -48,12 +48,16 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     let each = with_them.saturating_sub(before) as f64 / many as f64;
     vec![
         Figure::new(format!("{many} idle connections: private memory of each"), each, Unit::Kibibytes),
-        Figure::promised("of these, served again afterwards, parts", still_there as f64 / many as f64, 1.0),
+        Figure::promised(
+            format!("{many} idle connections: part that is served again"),
+            still_there as f64 / many as f64,
+            1.0,
+        ),
         micros(format!("hit of 1 KiB, {BUSY} connections and no others: p50"), alone.percentile(50)),
         micros(format!("hit of 1 KiB, {BUSY} connections and no others: p99"), alone.percentile(99)),
         micros(format!("hit of 1 KiB, {BUSY} connections beside the idle ones: p50"), among.percentile(50)),
         micros(format!("hit of 1 KiB, {BUSY} connections beside the idle ones: p99"), among.percentile(99)),
-        Figure::milliseconds("/livez meanwhile: p99", livez.percentile(99)),
+        Figure::milliseconds(format!("{many} idle connections: /livez, p99"), livez.percentile(99)),
     ]
 }
 

@@ -41,10 +41,14 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     vec![
         Figure::new(format!("{what}: answers"), answers as f64 / asked.took.as_secs_f64(), Unit::RequestsPerSecond),
         Figure::new(format!("{what}: answered 503"), refused, Unit::Percent),
-        Figure::promised("of these, with Retry-After, parts", asked.told_when as f64 / asked.refused as f64, 1.0),
+        Figure::promised(
+            format!("{what}: part of the 503 with Retry-After"),
+            asked.told_when as f64 / asked.refused as f64,
+            1.0,
+        ),
         Figure::new(format!("{what}: served"), rate(&asked), Unit::MebibytesPerSecond),
         Figure::new(format!("{PLACES} clients, as many places: served"), rate(&as_many), Unit::MebibytesPerSecond),
-        Figure::new("looks at /livez meanwhile, all answered", livez.count() as f64, Unit::Count),
-        Figure::milliseconds("/livez meanwhile: p99", livez.percentile(99)),
+        Figure::new(format!("{what}: looks at /livez, all answered"), livez.count() as f64, Unit::Count),
+        Figure::milliseconds(format!("{what}: /livez, p99"), livez.percentile(99)),
     ]
 }
