@@ -1,5 +1,7 @@
 //! Requests at times of their own, however long the answers take.
 
+#![expect(clippy::disallowed_methods, reason = "a thread that waits for the time of its next request")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "a thread that waits for the time of its next request")]
+
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
