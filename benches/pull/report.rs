@@ -25,10 +25,14 @@ pub(crate) enum Unit {
     Seconds,
     Milliseconds,
     Microseconds,
+    Kibibytes,
     Mebibytes,
     MebibytesPerSecond,
     RequestsPerSecond,
+    PerSecond,
+    SecondsPerGibibyte,
     CpuSecondsPerGibibyte,
+    Percent,
     Times,
 }
 
@@ -39,20 +43,24 @@ impl Unit {
             Self::Seconds => "s",
             Self::Milliseconds => "ms",
             Self::Microseconds => "µs",
+            Self::Kibibytes => "KiB",
             Self::Mebibytes => "MiB",
             Self::MebibytesPerSecond => "MiB/s",
             Self::RequestsPerSecond => "req/s",
+            Self::PerSecond => "/s",
+            Self::SecondsPerGibibyte => "s/GiB",
             Self::CpuSecondsPerGibibyte => "CPU-s/GiB",
+            Self::Percent => "%",
             Self::Times => "times",
         }
     }
 
     pub(crate) const fn decimals(self) -> usize {
         match self {
-            Self::RequestsPerSecond | Self::MebibytesPerSecond => 0,
-            Self::Milliseconds | Self::Microseconds | Self::Mebibytes => 1,
+            Self::RequestsPerSecond | Self::MebibytesPerSecond | Self::PerSecond => 0,
+            Self::Milliseconds | Self::Microseconds | Self::Kibibytes | Self::Mebibytes | Self::Percent => 1,
             Self::Times => 2,
-            Self::Count | Self::Seconds | Self::CpuSecondsPerGibibyte => 3,
+            Self::Count | Self::Seconds | Self::SecondsPerGibibyte | Self::CpuSecondsPerGibibyte => 3,
         }
     }
 }

@@ -21,7 +21,8 @@ impl Task {
     }
 
     fn all() -> impl Iterator<Item = Self> {
-        Self::usual().into_iter().chain([Self::Scale, Self::Soak])
+        let named = Measurement::NAMED.into_iter().map(Self::Measure).chain([Self::Scale, Self::Soak]);
+        Self::usual().into_iter().chain(named)
     }
 
     /// Those that a name stands for: none if it is unknown.

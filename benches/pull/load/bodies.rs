@@ -2,15 +2,15 @@
 
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// On Linux, what a TCP socket received is dropped instead of copied.
-const MSG_TRUNC: i32 = 0x20;
+pub(super) const MSG_TRUNC: i32 = 0x20;
 const DROP_BYTES: usize = 1024 * 1024;
 const HEAD_BYTES: usize = 4096;
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -20,6 +20,7 @@ const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vn
 pub(crate) struct Stream {
     socket: TcpStream,
     host: SocketAddr,
+    /// Made when the first large body comes.
     scrap: Box<[MaybeUninit<u8>]>,
 }
 
@@ -35,10 +36,21 @@ pub(crate) struct Took {
 
 impl Stream {
     pub(crate) fn connect(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(to)?;
+        Self::over(TcpStream::connect(to)?, to)
+    }
+
+    /// From an address of its own: there are only so many ports for each.
+    pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&to.into())?;
+        Self::over(socket.into(), to)
+    }
+
+    fn over(stream: TcpStream, to: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { socket: stream, host: to, scrap: Box::new_uninit_slice(DROP_BYTES) })
+        Ok(Self { socket: stream, host: to, scrap: Box::default() })
     }
 
     /// Asks, and reads the answer to its end. It must be a 200 with a length.
@@ -64,6 +76,9 @@ impl Stream {
         let mut left = length.saturating_sub(received - head);
         if received > head || left == 0 {
             first_byte = Some(begun.elapsed());
+        }
+        if left > 0 && self.scrap.is_empty() {
+            self.scrap = Box::new_uninit_slice(DROP_BYTES);
         }
         let raw = SockRef::from(&self.socket);
         while left > 0 {

@@ -2,10 +2,14 @@
 
 mod black_hole;
 mod coalescing;
+mod evict;
+mod many;
 mod readers;
+mod rebuild;
 pub(crate) mod rows;
 pub(crate) mod start;
 mod tags;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -20,10 +24,17 @@ pub(crate) enum Measurement {
     Readers,
     Start,
     BlackHole,
+    Many,
+    Evict,
+    Verify,
+    Rebuild,
 }
 
 impl Measurement {
     pub(crate) const ALL: [Self; 5] = [Self::Coalescing, Self::Tags, Self::Readers, Self::Start, Self::BlackHole];
+
+    /// Those that run only when they are named.
+    pub(crate) const NAMED: [Self; 4] = [Self::Many, Self::Evict, Self::Verify, Self::Rebuild];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -32,6 +43,10 @@ impl Measurement {
             Self::Readers => "readers",
             Self::Start => "start",
             Self::BlackHole => "black-hole",
+            Self::Many => "many",
+            Self::Evict => "evict",
+            Self::Verify => "verify",
+            Self::Rebuild => "rebuild",
         }
     }
 
@@ -42,13 +57,24 @@ impl Measurement {
             Self::Readers => "private memory with 100 readers on one running fill",
             Self::Start => "time to listening: empty, with a million blobs, and after kill -9",
             Self::BlackHole => "pulls while upstream swallows packets",
+            Self::Many => "idle connections, readers of one fill, and too many requests; only when named",
+            Self::Evict => "hits while a full store takes blobs in; only when named",
+            Self::Verify => "reading all that is stored again; only when named",
+            Self::Rebuild => "a start without an index; only when named",
         }
     }
 
     /// Programs, besides Roadstead, that it needs.
     pub(crate) const fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::Coalescing | Self::Tags | Self::Readers | Self::Start => &["setpriv", "sh"],
+            Self::Coalescing
+            | Self::Tags
+            | Self::Readers
+            | Self::Start
+            | Self::Many
+            | Self::Evict
+            | Self::Verify
+            | Self::Rebuild => &["setpriv", "sh"],
             Self::BlackHole => &["setpriv", "sh", "docker-registry", "ip", "iptables", "nsenter", "sleep", "unshare"],
         }
     }
@@ -60,6 +86,10 @@ impl Measurement {
             Self::Readers => Box::pin(readers::measure(bench)).await,
             Self::Start => Box::pin(start::measure(bench)).await,
             Self::BlackHole => Box::pin(black_hole::measure(bench)).await,
+            Self::Many => Box::pin(many::measure(bench)).await,
+            Self::Evict => Box::pin(evict::measure(bench)).await,
+            Self::Verify => Box::pin(verify::measure(bench)).await,
+            Self::Rebuild => Box::pin(rebuild::measure(bench)).await,
         }
     }
 }

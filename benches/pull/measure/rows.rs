@@ -1,5 +1,6 @@
 //! A storage that has seen many blobs.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use roadstead::clock::Timestamp;
@@ -7,11 +8,12 @@ use roadstead::health::Health;
 use roadstead::index::{Aging, BlobRow, Change, Index, Opened, Scope};
 use roadstead::oci::{Algorithm, Digest};
 
-use super::MIB;
 use crate::pull::REPOSITORY;
 
 /// Changes of one transaction.
 const BATCH: usize = 40_000;
+/// Of every blob: its number.
+const SIZE_BYTES: u64 = 8;
 /// Later than any day of a run, so that no row has expired and none is written anew when it is used.
 const DAY: u64 = 1_000_000;
 
@@ -34,6 +36,31 @@ pub(crate) async fn write_shared(storage: &Path, blobs: u64, grants: u64, to_eac
         of_repository(&digests, nth, to_each).map(move |digest| grant(&scope, digest, DAY)).collect::<Vec<_>>()
     });
     apply_all(storage, rows.chain(grants)).await;
+}
+
+/// A file for each of so many blobs, of the size that its row tells. Only the one of [`one_path`] has its bytes.
+pub(super) fn write_files(storage: &Path, blobs: u64) {
+    let folder = storage.join("blobs").join(Algorithm::Sha256.name());
+    let with_bytes = digests(blobs).into_iter().next();
+    for nth in 0..blobs {
+        let digest = digest(nth);
+        let hex = digest.hex();
+        let shard = folder.join(hex.get(..2).unwrap_or_default());
+        std::fs::create_dir_all(&shard).expect("the storage is writable");
+        let mut file = std::fs::File::create_new(shard.join(hex)).expect("the storage is writable");
+        if Some(digest) == with_bytes {
+            file.write_all(&nth.to_le_bytes()).expect("the storage is writable");
+        } else {
+            file.set_len(SIZE_BYTES).expect("the storage is writable");
+        }
+    }
+}
+
+/// Where one of the blobs of [`write_shared`] can be read.
+pub(super) fn one_path(blobs: u64) -> String {
+    let digests = digests(blobs);
+    let digest = of_repository(&digests, 0, 1).next().expect("there is a blob");
+    format!("/v2/{}/blobs/{digest}", repository(0))
 }
 
 /// The use of so many grants, spread over all that [`write_shared`] has written.
@@ -62,9 +89,13 @@ fn repository(nth: u64) -> String {
 
 /// In the order of the index.
 fn digests(many: u64) -> Vec<Digest> {
-    let mut digests: Vec<_> = (0..many).map(|n| Digest::of(Algorithm::Sha256, &n.to_le_bytes())).collect();
+    let mut digests: Vec<_> = (0..many).map(digest).collect();
     digests.sort_unstable();
     digests
+}
+
+fn digest(nth: u64) -> Digest {
+    Digest::of(Algorithm::Sha256, &nth.to_le_bytes())
 }
 
 fn scope(repository: &str) -> Scope {
@@ -77,7 +108,7 @@ fn scope(repository: &str) -> Scope {
 
 fn row(scope: &Scope, digest: Digest) -> Change {
     let stored = Timestamp::from_millis(0);
-    Change::PutBlob { digest, row: BlobRow { size_bytes: MIB / 64, origin: Some(scope.authority.clone()), stored } }
+    Change::PutBlob { digest, row: BlobRow { size_bytes: SIZE_BYTES, origin: Some(scope.authority.clone()), stored } }
 }
 
 fn grant(scope: &Scope, digest: Digest, day: u64) -> Change {

@@ -33,9 +33,11 @@ pub(crate) struct Settings {
 pub(crate) struct More<'a> {
     /// A listener for TLS.
     pub(crate) secure: Option<&'a Secure>,
+    /// Lines of `[server]`.
+    pub(crate) server: &'a str,
     /// Lines of `[storage]`.
     pub(crate) storage: &'a str,
-    /// Whole sections.
+    /// Lines of Docker Hub's own section, or whole sections.
     pub(crate) upstreams: &'a str,
 }
 
@@ -74,10 +76,11 @@ impl Settings {
         });
         let storage = folder.join("storage");
         let toml = format!(
-            "[server]\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\n\n\
+            "[server]\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\n{}\n\n\
              {}[storage]\npath = \"{}\"\n{}\n\
              [defaults]\ntag_ttl = \"{tag_ttl}\"\n\n\
              [upstreams.\"docker.io\"]\nurl = \"{upstream}\"\n{}",
+            more.server,
             listener.unwrap_or_default(),
             storage.display(),
             more.storage,
@@ -118,6 +121,13 @@ impl Settings {
         let ready = program.first(begun, || answers(self.admin, "/readyz")).await;
         let logged = listening.recv_timeout(START_LIMIT).expect("it logs where it listens");
         (Roadstead { program, address: self.address, settings: self }, Started { accepts, ready, logged })
+    }
+
+    /// One of the commands for a mirror that is stopped.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = command(Path::new(BINARY));
+        command.arg(name).arg("--config").arg(&self.file).current_dir(&self.folder).stdin(Stdio::null());
+        command
     }
 
     fn arguments<'a>(&self, command: &'a mut Command) -> &'a mut Command {

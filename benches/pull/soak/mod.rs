@@ -47,7 +47,7 @@ pub(crate) async fn measure(bench: &Bench, wanted: &Soak) -> (Vec<Figure>, Value
         let _written = writeln!(others, "[upstreams.\"{authority}\"]\nurl = \"{}\"", upstream.url());
     }
     let storage = format!("max_size = \"{quota}B\"");
-    let more = More { secure: None, storage: &storage, upstreams: &others };
+    let more = More { storage: &storage, upstreams: &others, ..More::default() };
     let settings = Settings::with(bench.folder("soak"), &upstream.url(), "10s", &more);
     let roadstead = settings.start().await;
 
