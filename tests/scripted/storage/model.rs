@@ -121,7 +121,7 @@ async fn run(storage: &str, places: &[&str], fitting: usize) {
             11 => {
                 // Of nothing that is pulled: all of it may be evicted.
                 let pin = format!("docker.io/org/pinned{step}");
-                if mirror.inner().add_pin(pin.parse().unwrap()).await.is_ok() {
+                if mirror.inner().add_pins(vec![pin.parse().unwrap()]).await.is_ok() {
                     pinned.insert(pin);
                 }
             }
