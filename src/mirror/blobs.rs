@@ -207,8 +207,14 @@ impl Mirror {
         if let Err(err) = self.store.remove(digest).await {
             tracing::warn!(%digest, %err, "a damaged blob cannot be removed; it is passed through from upstream");
             self.uncacheable.insert(digest, self.clock.now());
+            // It keeps its row for as long as it takes space, and is moved away when the disk works again.
+            self.store.withhold(digest);
+            self.mend_soon();
+            return;
         }
         let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+        // Between file and row, the index was not right.
+        self.accounts.doubt();
         self.show_stored();
     }
 

@@ -29,6 +29,7 @@ impl Mirror {
             // What could not be stored can be now.
             self.uncacheable.invalidate_all();
             self.disk_mended.notify_one();
+            self.accounts.doubt();
         }
     }
 
@@ -61,7 +62,10 @@ impl Mirror {
     async fn mended(&self) -> bool {
         let works = async {
             self.store.probe().await?;
-            self.store.tidy().await
+            // Makes names strays, which are removed then.
+            let recorded = self.record_what_waits().await;
+            self.store.tidy().await?;
+            recorded.map_err(std::io::Error::other)
         };
         if let Err(err) = works.await {
             tracing::debug!(%err, "the disk does not work yet");
@@ -69,7 +73,8 @@ impl Mirror {
         }
         self.disk_works();
         self.look_again().await;
+        let is_clean = self.remove_unwanted().await;
         self.show_stored();
-        true
+        is_clean
     }
 }

@@ -126,14 +126,20 @@ impl Mirror {
     pub async fn evict_for_ever(self: Arc<Self>) {
         let work = async {
             self.refresh_pins().await;
+            let mut due = Instant::now() + PAUSE;
             loop {
                 tokio::select! {
                     () = self.store.pressed() => {}
                     () = self.recency.filled() => {}
-                    () = tokio::time::sleep(PAUSE) => {}
+                    () = tokio::time::sleep_until(due) => {}
+                    () = self.accounts.doubted() => {
+                        self.reconcile().await;
+                        continue;
+                    }
                 }
                 self.evict_now().await;
                 self.refresh_pins_if_due().await;
+                due = Instant::now() + PAUSE;
             }
         };
         tokio::select! {
@@ -226,6 +232,8 @@ impl Mirror {
         // On a full disk the mark may not be written; space is what cures that. Without it, a crash leaves rows without
         // files, which are misses.
         let _unmarked = self.index.apply_durably(vec![Change::BeginEviction(digests.clone())]).await;
+        // Those whose row does not go now, and those that were removed before, are counted anew.
+        self.accounts.doubt();
         // What began since is passed over.
         let mut except = self.flights.digests();
         except.extend(self.eviction.holds.digests());
@@ -298,17 +306,6 @@ impl Mirror {
         // None is idle since ever: this only notes that they have been seen.
         let idle_since = if self.store.surplus(false) > 0 { now.saturating_sub(patience) } else { 0 };
         self.store.drop_leftovers(now, idle_since).await;
-    }
-
-    /// The index counts with each row; where nothing is on its way, it is right.
-    pub(super) async fn reconcile(&self) {
-        // Between a file and its row, an eviction is at work: then it is left to the next time.
-        let Ok(_turn) = self.eviction.turn.try_acquire() else { return };
-        let Some(moment) = self.store.moment() else { return };
-        if let Ok(stored) = self.index.stored_bytes().await {
-            self.store.settle(moment, stored);
-            self.show_stored();
-        }
     }
 
     /// Drops what memory has of a blob whose file has gone.

@@ -345,18 +345,22 @@ impl Mirror {
         }
         // Visible first, so that the flight can end; durable in the background.
         if self.index.apply(changes.clone()).await.is_err() {
+            self.record_later(digest, changes, committed);
             return;
         }
         committed.recorded();
         self.show_stored();
         let mirror = Arc::clone(self);
-        self.tasks.spawn(async move { mirror.forget_partial_when_durable(committed).await });
+        self.tasks.spawn(async move { mirror.forget_partial_when_durable(digest, changes, committed).await });
     }
 
-    pub(super) async fn forget_partial_when_durable(&self, committed: Committed) {
-        if self.index.settled().await.is_ok()
-            && let Err(err) = committed.unlink_partial().await
-        {
+    pub(super) async fn forget_partial_when_durable(&self, digest: Digest, facts: Vec<Change>, committed: Committed) {
+        if committed.replaced_bytes > 0 {
+            self.accounts.doubt();
+        }
+        if self.index.settled().await.is_err() {
+            self.record_later(digest, facts, committed);
+        } else if let Err(err) = committed.unlink_partial().await {
             tracing::debug!(%err, "a partial file's name could not be removed yet");
             self.disk_failed(&disk_failure(&err), 0);
         }

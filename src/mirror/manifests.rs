@@ -261,12 +261,16 @@ impl Mirror {
                 if replaced > 0 && matches!(self.index.blob_row(digest).await, Ok(None)) {
                     self.store.count_found(replaced);
                 }
-                if self.index.apply(facts).await.is_ok() {
-                    self.show_stored();
-                    if let Some(mut committed) = committed {
+                let applied = self.index.apply(facts.clone()).await;
+                match (committed, applied) {
+                    (Some(mut committed), Ok(())) => {
                         committed.recorded();
-                        self.forget_partial_when_durable(committed).await;
+                        self.show_stored();
+                        self.forget_partial_when_durable(digest, facts, committed).await;
                     }
+                    (Some(committed), Err(_)) => self.record_later(digest, facts, committed),
+                    // What was there without a row may have been counted already.
+                    (None, _) => self.accounts.doubt(),
                 }
             }
             Err(err) => {

@@ -42,6 +42,7 @@ mod segments;
 mod start;
 mod tag_list;
 mod tags;
+mod unsettled;
 mod verify;
 mod width;
 mod work;
@@ -118,6 +119,7 @@ pub struct Mirror {
     disk_mended: Notify,
     recency: Recency,
     eviction: Eviction,
+    accounts: unsettled::Accounts,
 }
 
 /// One authority: whom to ask, and what its content may do.

@@ -102,6 +102,7 @@ impl Mirror {
             disk_mended: tokio::sync::Notify::new(),
             recency: super::Recency::default(),
             eviction: Eviction::new(eviction, now),
+            accounts: super::unsettled::Accounts::default(),
         })
     }
 

@@ -20,17 +20,23 @@ pub struct Evicted {
 }
 
 impl Store {
-    /// Removes the files of these blobs, and syncs: what is gone then stays gone.
+    /// Removes the files of these blobs, and syncs: what is gone then stays gone. A directory that cannot be synced now is
+    /// synced when the disk works again.
     pub async fn evict(&self, digests: Vec<Digest>) -> io::Result<Vec<Evicted>> {
         let (layout, space, held) = (self.layout.clone(), Arc::clone(&self.space), Arc::clone(&self.held));
+        let trouble = Arc::clone(&self.trouble);
         off_runtime(move || {
             let mut shards = HashSet::new();
             let mut evicted = Vec::with_capacity(digests.len());
             for digest in digests {
                 let path = layout.blob(digest);
-                let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                let (gone, freed_bytes) = match std::fs::remove_file(&path) {
-                    Ok(()) => {
+                // What cannot be asked for its size could not be taken off the count.
+                let removed = std::fs::metadata(&path).and_then(|metadata| {
+                    std::fs::remove_file(&path)?;
+                    Ok(metadata.len())
+                });
+                let (gone, freed_bytes) = match removed {
+                    Ok(size_bytes) => {
                         let lingers = held.removed(digest, size_bytes);
                         space.forget_stored(size_bytes);
                         space.evicted(size_bytes);
@@ -43,7 +49,9 @@ impl Store {
                 evicted.push(Evicted { digest, gone, freed_bytes });
             }
             for shard in shards {
-                layout::sync_dir(&shard)?;
+                if let Err(err) = trouble.sync_removal(&shard) {
+                    tracing::warn!(path = %shard.display(), %err, "what was evicted may be back after a power cut");
+                }
             }
             Ok(evicted)
         })

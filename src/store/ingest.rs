@@ -84,7 +84,7 @@ impl Store {
         let claim = self.claims.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let file = off_runtime(move || create_anew(&path)).await?;
+        let file = off_runtime(move || create_anew(&path)).await.inspect_err(|_| self.trouble.stray(&partial))?;
         self.trouble.take_stray(&partial);
         Ok(self.ingest(digest, partial, claim, file))
     }
@@ -107,11 +107,8 @@ impl Store {
             _ => Ok((create_anew(&path)?, 0, None)),
         })
         .await;
-        let (file, left, size_bytes) = opened.inspect_err(|_| {
-            if is_stray {
-                self.trouble.stray(&partial);
-            }
-        })?;
+        // What was there may still be, and nobody counts it.
+        let (file, left, size_bytes) = opened.inspect_err(|_| self.trouble.stray(&partial))?;
         Ok((self.ingest(digest, partial, claim, file), left, size_bytes))
     }
 
@@ -290,10 +287,15 @@ impl Ingest {
             sync_once(&sync_failed, || file.sync_all())?;
             // A complaint from here on may be of the new file: it stands.
             let was_unreadable = trouble.can_read(digest);
-            link_into_place(&partial, &blob, &shards).inspect_err(|_| {
+            let linked = link_into_place(&partial, &blob, &shards);
+            linked.map_err(|NotLinked { err, has_name }| {
                 if was_unreadable {
                     trouble.cannot_read(digest);
                 }
+                if has_name {
+                    trouble.is_unwanted(digest, &partial);
+                }
+                err
             })
         })
         .await;
@@ -364,8 +366,21 @@ impl Ingest {
     }
 }
 
+/// A blob could not be given its name for good.
+struct NotLinked {
+    err: io::Error,
+    /// It has the name all the same.
+    has_name: bool,
+}
+
+impl From<io::Error> for NotLinked {
+    fn from(err: io::Error) -> Self {
+        Self { err, has_name: false }
+    }
+}
+
 /// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
-fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> io::Result<u64> {
+fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> Result<u64, NotLinked> {
     let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
     shards.ensure(shard)?;
     let replaced = match std::fs::hard_link(partial, blob) {
@@ -379,14 +394,12 @@ fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> io::Result<u
             std::fs::rename(&second, blob)?;
             replaced
         }
-        Err(err) => return Err(err),
+        Err(err) => return Err(err.into()),
     };
     if let Err(err) = layout::sync_dir(shard) {
-        if replaced == 0 {
-            // Nobody will record it: it must not stay, uncounted.
-            layout::remove_if_there(blob)?;
-        }
-        return Err(err);
+        // Nobody will record it: it must not stay, uncounted. One that was there may be known.
+        let has_name = replaced > 0 || layout::remove_if_there(blob).is_err();
+        return Err(NotLinked { err, has_name });
     }
     Ok(replaced)
 }
@@ -411,6 +424,11 @@ impl Committed {
         }
     }
 
+    /// Gives up the partial name, which stays until the index has the blob.
+    pub fn wait_for_index(self) -> Unsettled {
+        Unsettled { partial: self.partial, trouble: self.trouble, unrecorded: self.unrecorded }
+    }
+
     /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
     /// start that there is a blob to record.
     pub async fn unlink_partial(self) -> io::Result<()> {
@@ -421,6 +439,29 @@ impl Committed {
         })
         .await;
         removed.inspect_err(|_| self.trouble.stray(&self.partial))
+    }
+}
+
+/// A stored blob of which it is not known that the index has it durably.
+#[derive(Debug)]
+pub struct Unsettled {
+    partial: PathBuf,
+    trouble: Arc<Trouble>,
+    unrecorded: Option<Unrecorded>,
+}
+
+impl Unsettled {
+    /// The index has it now.
+    pub fn recorded(&mut self) {
+        if let Some(unrecorded) = self.unrecorded.take() {
+            unrecorded.recorded();
+        }
+    }
+
+    /// The index has it durably: [`Store::tidy`] removes the partial name.
+    pub fn settled(mut self) {
+        self.recorded();
+        self.trouble.stray(&self.partial);
     }
 }
 

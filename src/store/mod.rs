@@ -41,7 +41,7 @@ use bytes::Bytes;
 
 pub use evict::Evicted;
 pub use hashing::Hashing;
-pub use ingest::{CommitError, Committed, Ingest};
+pub use ingest::{CommitError, Committed, Ingest, Unsettled};
 pub use recovery::{Found, Leftover};
 pub use scrub::{Checked, Scrub, Shard};
 pub use send::SEND_WINDOW;
@@ -184,16 +184,23 @@ impl Store {
     ) -> Result<Option<Committed>, CommitError> {
         let size_bytes = bytes.len() as u64;
         let mut ingest = self.begin(authority, digest).await?;
-        if self.read_verified(digest, size_bytes).await?.is_some() {
-            ingest.discard().await?;
-            return Ok(None);
+        match self.read_verified(digest, size_bytes).await {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                ingest.discard().await?;
+                return Ok(None);
+            }
+            Err(err) => {
+                let _remembered = ingest.discard().await;
+                return Err(err.into());
+            }
         }
         let written = match ingest.reserve(size_bytes).await {
             Ok(()) => ingest.append(vec![bytes]).await.map_err(CommitError::from),
             Err(err) => Err(err),
         };
         if let Err(err) = written {
-            let _left_for_the_next_start = ingest.discard().await;
+            let _remembered = ingest.discard().await;
             return Err(err);
         }
         ingest.commit(Some(size_bytes)).await.map(Some)
@@ -203,16 +210,20 @@ impl Store {
         let path = self.layout.blob(digest);
         let (space, held) = (Arc::clone(&self.space), Arc::clone(&self.held));
         off_runtime(move || {
-            let size_bytes = std::fs::metadata(&path).map(|meta| meta.len());
-            match (std::fs::remove_file(&path), size_bytes) {
-                (Ok(()), Ok(size_bytes)) => {
+            // What cannot be asked for its size could not be taken off the count.
+            let removed = std::fs::metadata(&path).and_then(|metadata| {
+                std::fs::remove_file(&path)?;
+                Ok(metadata.len())
+            });
+            match removed {
+                Ok(size_bytes) => {
                     held.removed(digest, size_bytes);
                     space.forget_stored(size_bytes);
+                    Ok(())
                 }
-                (Err(err), _) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-                _ => {}
+                Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(err) => Err(err),
             }
-            Ok(())
         })
         .await
     }
@@ -277,9 +288,9 @@ impl Store {
         self.space.moment()
     }
 
-    /// Believes the index's sum of stored bytes, if nothing has changed since that moment.
-    pub fn settle(&self, moment: u64, stored_bytes: u64) {
-        self.space.settle(moment, stored_bytes);
+    /// Believes the index's sum of stored bytes, if nothing has changed since that moment. Whether it did.
+    pub fn settle(&self, moment: u64, stored_bytes: u64) -> bool {
+        self.space.settle(moment, stored_bytes)
     }
 }
 

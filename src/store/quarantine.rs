@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Digest, Store, layout, off_runtime};
@@ -17,10 +18,11 @@ impl Store {
     /// Takes a stored file out of reach: from here on it is a miss. Its row is the caller's to remove.
     pub async fn quarantine(&self, digest: Digest, now: Timestamp) -> io::Result<()> {
         let (blob, quarantine) = (self.layout.blob(digest), self.layout.quarantine());
-        let size_bytes = off_runtime(move || {
+        let (space, held, trouble) = (Arc::clone(&self.space), Arc::clone(&self.held), Arc::clone(&self.trouble));
+        off_runtime(move || {
             let size_bytes = match std::fs::metadata(&blob) {
                 Ok(metadata) => metadata.len(),
-                Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(err) => return Err(err),
             };
             let name = format!("{:013}-{}-{}", now.as_millis(), digest.algorithm().name(), digest.hex());
@@ -29,15 +31,21 @@ impl Store {
                 // Not to be read is what matters.
                 std::fs::remove_file(&blob)?;
             }
-            if let Some(shard) = blob.parent() {
-                layout::sync_dir(shard)?;
+            // Of one that was removed, what somebody has open still takes its space; one that was moved is not counted.
+            if moved.is_err() {
+                held.removed(digest, size_bytes);
+            }
+            space.forget_stored(size_bytes);
+            if let Some(shard) = blob.parent()
+                && let Err(err) = trouble.sync_removal(shard)
+            {
+                tracing::warn!(%digest, %err, "wrong bytes that were moved away may be back after a power cut");
             }
             // What cannot be thinned out now is thinned out at the next one.
             let _later = thin_out(&quarantine, now);
-            Ok(size_bytes)
+            Ok(())
         })
         .await?;
-        self.space.forget_stored(size_bytes);
         let _was_unreadable = self.trouble.can_read(digest);
         Ok(())
     }

@@ -244,12 +244,14 @@ impl Space {
         counts.unrecorded.is_empty().then_some(counts.changes)
     }
 
-    /// Believes the index's sum, if nothing has changed since that moment.
-    pub(super) fn settle(&self, moment: u64, stored_bytes: u64) {
+    /// Believes the index's sum, if nothing has changed since that moment. Whether it did.
+    pub(super) fn settle(&self, moment: u64, stored_bytes: u64) -> bool {
         let mut counts = self.counts();
-        if counts.unrecorded.is_empty() && counts.changes == moment {
+        let is_so = counts.unrecorded.is_empty() && counts.changes == moment;
+        if is_so {
             counts.stored = stored_bytes;
         }
+        is_so
     }
 
     pub(super) fn linger(&self, size_bytes: u64) {

@@ -1,6 +1,6 @@
 //! What the disk refused, to be put in order when it works again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +15,10 @@ const MAX: usize = 10_000;
 pub(super) struct Trouble {
     /// Partial names that could not be removed.
     strays: Mutex<BTreeSet<PathBuf>>,
+    /// Blobs whose commit failed and whose names could not be removed, each with its partial name. Nobody counts them.
+    unwanted: Mutex<HashMap<Digest, PathBuf>>,
+    /// Directories that names were removed from, and that could not be synced then.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
     /// Stored blobs that could not be read.
     unreadable: Mutex<HashSet<Digest>>,
     /// Of those, what was found to be wrong: not even where nothing else is to be had.
@@ -42,6 +46,31 @@ impl Trouble {
     /// Whether the name was one; a fill makes it anew.
     pub(super) fn take_stray(&self, partial: &Path) -> bool {
         self.strays().remove(partial)
+    }
+
+    fn unwanted(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_unwanted(&self, digest: Digest, partial: &Path) {
+        let mut unwanted = self.unwanted();
+        if unwanted.len() < MAX {
+            unwanted.insert(digest, partial.to_owned());
+        }
+    }
+
+    /// Makes the removal of names durable, now or when the disk works again.
+    pub(super) fn sync_removal(&self, dir: &Path) -> io::Result<()> {
+        layout::sync_dir(dir).inspect_err(|_| {
+            let mut unsynced = self.unsynced();
+            if unsynced.len() < MAX {
+                unsynced.insert(dir.to_owned());
+            }
+        })
     }
 
     pub(super) fn cannot_read(&self, digest: Digest) {
@@ -134,6 +163,36 @@ impl Store {
             self.space.take_over(&partial);
             self.trouble.take_stray(&partial);
         }
+        let unsynced: Vec<PathBuf> = self.trouble.unsynced().iter().cloned().collect();
+        for dir in unsynced {
+            let path = dir.clone();
+            off_runtime(move || layout::sync_dir(&path)).await?;
+            self.trouble.unsynced().remove(&dir);
+        }
         Ok(())
+    }
+
+    /// Blobs whose commit failed and which have their names all the same. Their bytes are right, and not counted.
+    pub fn unwanted(&self) -> Vec<Digest> {
+        self.trouble.unwanted().keys().copied().collect()
+    }
+
+    /// Somebody recorded it since.
+    pub fn is_wanted(&self, digest: Digest) {
+        self.trouble.unwanted().remove(&digest);
+    }
+
+    /// Removes one of them, which the index does not know, unless somebody is about to store it: then it is `false`.
+    pub async fn remove_unwanted(&self, digest: Digest) -> io::Result<bool> {
+        let Some(partial) = self.trouble.unwanted().get(&digest).cloned() else { return Ok(true) };
+        let Some(_claim) = self.claims.try_take(&partial) else { return Ok(false) };
+        let (blob, trouble) = (self.layout.blob(digest), Arc::clone(&self.trouble));
+        off_runtime(move || {
+            layout::remove_if_there(&blob)?;
+            blob.parent().map_or(Ok(()), |shard| trouble.sync_removal(shard))
+        })
+        .await?;
+        self.trouble.unwanted().remove(&digest);
+        Ok(true)
     }
 }

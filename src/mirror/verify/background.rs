@@ -127,6 +127,7 @@ impl Mirror {
             } else {
                 self.forget_hot(digest);
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                self.accounts.doubt();
             }
         }
     }

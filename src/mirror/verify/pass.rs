@@ -165,6 +165,7 @@ impl Mirror {
             let row = BlobRow { size_bytes, origin: None, stored: self.in_order(self.clock.now()) };
             if self.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok() {
                 self.store.count_found(size_bytes);
+                self.accounts.doubt();
                 pass.report.recorded += 1;
             }
         }
@@ -191,6 +192,7 @@ impl Mirror {
         }
         // The writer has logged a failure; a row without a file is a miss.
         let _lost = self.index.apply_durably(changes).await;
+        self.accounts.doubt();
         self.show_stored();
         if is_lost {
             tracing::error!(%digest, "stored bytes were wrong, and no upstream can give them again: import the blob");

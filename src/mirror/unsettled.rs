@@ -1,0 +1,134 @@
+//! Blobs that were stored while the index took nothing: recorded when it does, so that what is counted is what is there.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::health::Part;
+use crate::index::{Change, IndexError};
+use crate::oci::Digest;
+use crate::store::{Committed, Unsettled};
+
+use super::Mirror;
+
+/// Blobs remembered. Of more, the next start records what the index has lost.
+const MAX: usize = 10_000;
+/// Between looks at a count that may be wrong.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    waiting: Mutex<Vec<Waiting>>,
+    doubt: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    digest: Digest,
+    facts: Vec<Change>,
+    blob: Unsettled,
+}
+
+impl Accounts {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is counted may not be what is there: the index is asked soon.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Resolves some time after there was a doubt.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl Mirror {
+    /// The index did not take the facts about a stored blob, or did not make them durable.
+    pub(super) fn record_later(&self, digest: Digest, facts: Vec<Change>, committed: Committed) {
+        let mut blob = committed.wait_for_index();
+        let mut waiting = self.accounts.waiting();
+        if waiting.len() < MAX {
+            waiting.push(Waiting { digest, facts, blob });
+        } else {
+            blob.recorded();
+        }
+        drop(waiting);
+        self.disk_trouble.notify_one();
+    }
+
+    /// Records what waits, if the index takes facts again; its own writer may have.
+    pub(super) async fn record_what_waits(&self) -> Result<(), IndexError> {
+        let mut waiting = std::mem::take(&mut *self.accounts.waiting());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let recorded = self.record(&waiting).await;
+        if recorded.is_ok() {
+            for Waiting { blob, .. } in waiting.drain(..) {
+                blob.settled();
+            }
+            self.accounts.doubt();
+        }
+        self.accounts.waiting().append(&mut waiting);
+        recorded
+    }
+
+    async fn record(&self, waiting: &[Waiting]) -> Result<(), IndexError> {
+        // Nothing is believed of an index that has not caught up.
+        self.index.settled().await?;
+        for Waiting { digest, facts, .. } in waiting {
+            // A file that has gone since is not recorded; one that cannot be asked for may be there.
+            let is_gone = matches!(self.store.open_blob(*digest).await, Ok(None));
+            if !is_gone && self.index.blob_row(*digest).await?.is_none() {
+                self.index.apply(facts.clone()).await?;
+            }
+        }
+        self.index.settled().await
+    }
+
+    /// Removes what a failed commit has left under a digest, where nobody has recorded it since. `false` if that is not
+    /// known of all.
+    pub(super) async fn remove_unwanted(&self) -> bool {
+        let mut is_done = true;
+        for digest in self.store.unwanted() {
+            is_done &= match self.index.blob_row(digest).await {
+                Ok(Some(_)) => {
+                    self.store.is_wanted(digest);
+                    self.accounts.doubt();
+                    true
+                }
+                Ok(None) if self.flights.count(digest) == 0 => {
+                    self.store.remove_unwanted(digest).await.is_ok_and(|removed| removed)
+                }
+                Ok(None) | Err(_) => false,
+            };
+        }
+        is_done
+    }
+
+    /// The index counts with each row; where nothing is on its way, it is right.
+    pub(super) async fn reconcile(&self) {
+        if !self.reconciled().await {
+            self.accounts.doubt();
+        }
+    }
+
+    async fn reconciled(&self) -> bool {
+        // Between a file and its row, an eviction is at work: then it is left to the next time.
+        let Ok(_turn) = self.eviction.turn.try_acquire() else { return false };
+        // What is kept back is not in the sum.
+        if self.health.degraded().iter().any(|(part, _)| *part == Part::Index) {
+            return false;
+        }
+        let Some(moment) = self.store.moment() else { return false };
+        let Ok(stored) = self.index.stored_bytes().await else { return false };
+        let is_settled = self.store.settle(moment, stored);
+        self.show_stored();
+        is_settled
+    }
+}
