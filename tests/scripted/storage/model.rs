@@ -90,7 +90,7 @@ async fn random_faults_of_the_disk_fail_no_pull_and_leave_nothing_wrong_behind()
 /// Three images fit: each pull evicts, with a disk that fails at any moment of it.
 #[tokio::test]
 async fn random_faults_while_blobs_are_evicted_fail_no_pull_and_leave_nothing_wrong_behind() {
-    run("max_size = \"1200KiB\"", &["/partial/", "/blobs/"], 1).await;
+    run("max_size = \"1200KiB\"", &["/partial/", "/blobs/", "/facts/", "index.redb", "/data/"], 1).await;
 }
 
 /// With faults in these places; so many images must fit at the end.
