@@ -59,7 +59,7 @@ impl Mirror {
         }
     }
 
-    async fn mended(&self) -> bool {
+    async fn mended(self: &Arc<Self>) -> bool {
         let works = async {
             self.store.probe().await?;
             // Makes names strays, which are removed then.
@@ -72,6 +72,7 @@ impl Mirror {
             return false;
         }
         self.disk_works();
+        self.store_what_waits();
         self.look_again().await;
         let is_clean = self.remove_unwanted().await;
         self.show_stored();

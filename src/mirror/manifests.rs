@@ -246,7 +246,13 @@ impl Mirror {
         facts
     }
 
-    async fn store_manifest(self: Arc<Self>, member: &Member, digest: Digest, bytes: Bytes, facts: Vec<Change>) {
+    pub(super) async fn store_manifest(
+        self: Arc<Self>,
+        member: &Arc<Member>,
+        digest: Digest,
+        bytes: Bytes,
+        facts: Vec<Change>,
+    ) {
         let size_bytes = bytes.len() as u64;
         let stored = match self.store.put(member.upstream.authority(), digest, bytes.clone()).await {
             Err(CommitError::NoSpace(size_bytes)) if self.make_room_for_manifest(member, size_bytes).await => {
@@ -276,6 +282,7 @@ impl Mirror {
             Err(err) => {
                 tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now");
                 if let CommitError::Io(err) = err {
+                    self.store_later(member, digest, facts);
                     self.disk_failed(&disk_failure(&err), size_bytes);
                 }
             }

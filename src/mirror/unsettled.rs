@@ -1,6 +1,8 @@
-//! Blobs that were stored while the index took nothing: recorded when it does, so that what is counted is what is there.
+//! Blobs that were stored while the index took nothing: recorded when it does, so that what is counted is what is there. And
+//! manifests that the disk did not take.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,16 +12,21 @@ use crate::index::{Change, IndexError};
 use crate::oci::Digest;
 use crate::store::{Committed, Unsettled};
 
-use super::Mirror;
+use super::{Member, Mirror};
 
 /// Blobs remembered. Of more, the next start records what the index has lost.
 const MAX: usize = 10_000;
 /// Between looks at a count that may be wrong.
 const PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+/// By digest: whom a manifest came from, and the facts about it.
+type Unstored = HashMap<Digest, (Arc<Member>, Vec<Change>)>;
+
+#[derive(Default)]
 pub(super) struct Accounts {
     waiting: Mutex<Vec<Waiting>>,
+    /// Manifests that are in memory only.
+    unstored: Mutex<Unstored>,
     doubt: Notify,
 }
 
@@ -33,6 +40,10 @@ struct Waiting {
 impl Accounts {
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, Unstored> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is counted may not be what is there: the index is asked soon.
@@ -89,6 +100,25 @@ impl Mirror {
             }
         }
         self.index.settled().await
+    }
+
+    /// A manifest that the disk did not take is stored when it works again, if it is in memory still.
+    pub(super) fn store_later(&self, member: &Arc<Member>, digest: Digest, facts: Vec<Change>) {
+        let mut unstored = self.accounts.unstored();
+        if unstored.len() < MAX {
+            unstored.insert(digest, (Arc::clone(member), facts));
+        }
+    }
+
+    /// Whoever asks for them is answered from memory: nothing else would store them.
+    pub(super) fn store_what_waits(self: &Arc<Self>) {
+        let unstored = std::mem::take(&mut *self.accounts.unstored());
+        for (digest, (member, facts)) in unstored {
+            if let Some(bytes) = self.hot.content(digest) {
+                let mirror = Arc::clone(self);
+                self.tasks.spawn(async move { mirror.store_manifest(&member, digest, bytes, facts).await });
+            }
+        }
     }
 
     /// Removes what a failed commit has left under a digest, where nobody has recorded it since. `false` if that is not
