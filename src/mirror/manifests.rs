@@ -98,6 +98,11 @@ impl Mirror {
         let bytes = self.manifest_bytes(member, digest).await?;
         self.touch(member, scope, digest, &grant);
         let manifest = Manifest { digest, media_type, bytes };
+        if member.policy.public && grant.may_add(&scope.repository) {
+            // Pins go by repository, also where grants do not.
+            self.grant_manifest(member, scope, &manifest).await;
+            return Some(manifest);
+        }
         self.hot.keep_manifest(scope, &manifest, grant, stamp);
         Some(manifest)
     }
