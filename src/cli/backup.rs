@@ -67,7 +67,7 @@ fn create(to: &Path) -> io::Result<(PathBuf, File)> {
     Ok((name.into(), file))
 }
 
-fn write(config: &Config, mut out: File) -> Result<io::Result<File>, ExitCode> {
+fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
     if let Some(mut answer) = super::ask_server(config, "GET", "/api/v1/backup")? {
         if answer.status != 200 {
             let mut text = String::new();

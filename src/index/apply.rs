@@ -91,6 +91,14 @@ impl Change {
                     to.open_table(grants)?.retain_in(first..=last, |_, _| false)?;
                 }
             }
+            Self::DropPublicGrants { scope, digests } => {
+                for grants in [MANIFEST_GRANTS, BLOB_GRANTS] {
+                    let mut grants = to.open_table(grants)?;
+                    for digest in digests {
+                        grants.remove(Key::digest(scope, *digest, true).as_tuple())?;
+                    }
+                }
+            }
             Self::DropExpired { table, key: (domain, authority, repository, what), before_day } => {
                 let mut rows = to.open_table(table.definition())?;
                 let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());

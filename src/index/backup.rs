@@ -176,6 +176,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         Change::StampTag { .. }
         | Change::DropLists { .. }
         | Change::DropGrants { .. }
+        | Change::DropPublicGrants { .. }
         | Change::DropExpired { .. }
         | Change::UseGrant { .. }
         | Change::RemoveBlob { .. }

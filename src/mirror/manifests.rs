@@ -62,7 +62,7 @@ impl Mirror {
                         mirror.remember_missing(&member, &scope, Asked::Manifest(Reference::Digest(digest)));
                     }
                     Err(error) if error.is_denied() && member.policy.on_denied == OnDenied::Refuse => {
-                        mirror.revoke(&scope).await;
+                        mirror.revoke(&member, &scope, Some(digest)).await;
                     }
                     _ => {}
                 }
