@@ -1,5 +1,6 @@
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,15 +18,21 @@ pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
     } else {
         to.into()
     };
-    let mut name = to.clone().into_os_string();
-    name.push(".part");
-    let part = PathBuf::from(name);
+    let (part, out) = match create(&to) {
+        Ok(created) => created,
+        Err(err) => {
+            super::say(&format!("roadstead: no backup was made: {}: {err}", to.display()));
+            return ExitCode::FAILURE;
+        }
+    };
     let done = super::read(file).and_then(|config| {
-        let written = write(&config, &part)?;
-        let named = written.and_then(|out| {
+        let written = write(&config, out)?;
+        let named = written.and_then(|mut out| {
             out.sync_all()?;
             // What was cut short on its way is found here, and not when it is needed.
-            let facts = count_backup(File::open(&part)?).map_err(io::Error::other)?;
+            out.rewind()?;
+            let facts = count_backup(out).map_err(io::Error::other)?;
+            // A link of this name is replaced, and nothing is written to where it leads.
             std::fs::rename(&part, &to)?;
             let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(directory)?.sync_all()?;
@@ -42,18 +49,25 @@ pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(code) => {
-            // There may be none.
             let _left = std::fs::remove_file(&part);
             code
         }
     }
 }
 
-fn write(config: &Config, part: &Path) -> Result<io::Result<File>, ExitCode> {
-    let out = match File::create(part) {
-        Ok(out) => out,
-        Err(err) => return Ok(Err(io::Error::new(err.kind(), format!("{}: {err}", part.display())))),
-    };
+/// A new file beside `to`, for its owner only: facts name private repositories, and the directory may be anybody's.
+fn create(to: &Path) -> io::Result<(PathBuf, File)> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let mut name = to.as_os_str().to_owned();
+    name.push(format!(".part-{:016x}", u64::from_le_bytes(random)));
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).custom_flags(no_link).open(&name)?;
+    Ok((name.into(), file))
+}
+
+fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
     if let Some(mut answer) = super::ask_server(config, "GET", "/api/v1/backup")? {
         if answer.status != 200 {
             let mut text = String::new();

@@ -9,6 +9,7 @@ use super::change::Change;
 use super::order::{self, Order};
 use super::pins::{self, PINS};
 use super::row::{BlobRow, GrantRow, TagRow};
+use super::snapshot::ANY_REPOSITORY;
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, TAGS,
@@ -64,12 +65,19 @@ impl Change {
                 if !known {
                     types.insert(table::type_key(scope, &name), json(media_type)?.as_slice())?;
                 }
-                let row = GrantRow { media_type: Some(media_type.clone()), used_day: *day };
+                let mut grants = to.open_table(MANIFEST_GRANTS)?;
                 let key = Key::digest(scope, *digest, *whole_authority);
-                to.open_table(MANIFEST_GRANTS)?.insert(key.as_tuple(), json(&row)?.as_slice())?;
+                let repositories = if *whole_authority && scope.repository.as_str() != ANY_REPOSITORY {
+                    let before = grants.get(key.as_tuple())?;
+                    GrantRow::with(before.and_then(|row| serde_json::from_slice(row.value()).ok()), &scope.repository)
+                } else {
+                    None
+                };
+                let row = GrantRow { media_type: Some(media_type.clone()), used_day: *day, repositories };
+                grants.insert(key.as_tuple(), json(&row)?.as_slice())?;
             }
             Self::GrantBlob { scope, whole_authority, digest, day } => {
-                let row = GrantRow { media_type: None, used_day: *day };
+                let row = GrantRow { media_type: None, used_day: *day, repositories: None };
                 let key = Key::digest(scope, *digest, *whole_authority);
                 to.open_table(BLOB_GRANTS)?.insert(key.as_tuple(), json(&row)?.as_slice())?;
             }
@@ -81,6 +89,14 @@ impl Change {
                     let first = (scope.domain, authority, repository, "");
                     let last = (scope.domain, authority, repository, LAST);
                     to.open_table(grants)?.retain_in(first..=last, |_, _| false)?;
+                }
+            }
+            Self::DropPublicGrants { scope, digests } => {
+                for grants in [MANIFEST_GRANTS, BLOB_GRANTS] {
+                    let mut grants = to.open_table(grants)?;
+                    for digest in digests {
+                        grants.remove(Key::digest(scope, *digest, true).as_tuple())?;
+                    }
                 }
             }
             Self::DropExpired { table, key: (domain, authority, repository, what), before_day } => {

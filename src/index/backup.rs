@@ -149,7 +149,8 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         }
         Change::GrantManifest { scope, whole_authority, digest, day, .. } => {
             let key = Key::digest(scope, *digest, *whole_authority);
-            scoped::<GrantRow>(from, MANIFEST_GRANTS, &key)?.is_none_or(|known| known.used_day < *day)
+            let known = scoped::<GrantRow>(from, MANIFEST_GRANTS, &key)?;
+            known.is_none_or(|known| known.used_day < *day || known.may_add(&scope.repository))
         }
         Change::GrantBlob { scope, whole_authority, digest, day } => {
             let key = Key::digest(scope, *digest, *whole_authority);
@@ -175,6 +176,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         Change::StampTag { .. }
         | Change::DropLists { .. }
         | Change::DropGrants { .. }
+        | Change::DropPublicGrants { .. }
         | Change::DropExpired { .. }
         | Change::UseGrant { .. }
         | Change::RemoveBlob { .. }

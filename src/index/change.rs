@@ -103,6 +103,11 @@ pub enum Change {
     DropGrants {
         scope: Scope,
     },
+    /// The same of these digests, where one grant had opened them to the whole authority.
+    DropPublicGrants {
+        scope: Scope,
+        digests: Vec<Digest>,
+    },
     /// A key as [`super::Index::expired`] found it, to be dropped if it is still unused.
     DropExpired {
         table: Aging,
@@ -206,6 +211,7 @@ impl Change {
             | Self::GrantBlob { .. }
             | Self::DropLists { .. }
             | Self::DropGrants { .. }
+            | Self::DropPublicGrants { .. }
             | Self::DropExpired { .. }
             | Self::UseGrant { .. }
             | Self::PutBlob { .. }

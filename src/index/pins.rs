@@ -3,10 +3,12 @@
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::order::{Order, PINNED, ReadableTableOfRows as _, seconds};
+use super::row::GrantRow;
+use super::snapshot::ANY_REPOSITORY;
 use super::table::{CHILDREN, LAST, MANIFEST_GRANTS, REFERRERS, TAGS};
 use super::{Index, IndexError, OwnedKey, Scope};
 use crate::clock::Timestamp;
-use crate::oci::{Digest, PinPattern};
+use crate::oci::{Authority, Digest, PinPattern};
 
 /// Pins made by command: pattern → when, in seconds.
 pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
@@ -17,6 +19,8 @@ pub struct Root {
     pub scope: Scope,
     pub tag: Option<String>,
     pub manifest: Digest,
+    /// It may have been served in any repository of its authority: the one in `scope` stands for all.
+    pub anywhere: bool,
 }
 
 /// Where roots are read from.
@@ -90,9 +94,6 @@ impl Index {
                 if seen == limit {
                     return Ok((roots, Some((domain, authority.to_owned(), repository.to_owned(), what.to_owned()))));
                 }
-                // A grant to the whole authority names no repository.
-                let (Ok(authority), Ok(repository)) = (authority.parse(), repository.parse()) else { continue };
-                let scope = Scope { domain, authority, repository };
                 let (tag, manifest) = match of {
                     Roots::Manifests => (None, what.parse().ok()),
                     Roots::Tags => {
@@ -100,7 +101,22 @@ impl Index {
                         (Some(what.to_owned()), row.and_then(|row| row.digest))
                     }
                 };
-                roots.extend(manifest.map(|manifest| Root { scope, tag, manifest }));
+                let (Ok(authority), Some(manifest)) = (authority.parse::<Authority>(), manifest) else { continue };
+                // A grant to the whole authority has its repositories in the row, if they are known.
+                let known = repository.is_empty().then(|| serde_json::from_slice::<GrantRow>(row.value()).ok());
+                let (repositories, anywhere) = match known {
+                    None => (repository.parse().into_iter().collect(), false),
+                    Some(row) => match row.and_then(|row| row.repositories) {
+                        Some(repositories) => (repositories, false),
+                        None => (ANY_REPOSITORY.parse().into_iter().collect(), true),
+                    },
+                };
+                roots.extend(repositories.into_iter().map(|repository| Root {
+                    scope: Scope { domain, authority: authority.clone(), repository },
+                    tag: tag.clone(),
+                    manifest,
+                    anywhere,
+                }));
             }
             Ok((roots, None))
         })

@@ -1,15 +1,21 @@
+use std::collections::HashSet;
+
 use redb::{ReadTransaction, ReadableTableMetadata as _, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
 use super::change::{Aging, Change, OwnedKey};
+use super::order::ReadableTableOfRows as _;
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, ScopedKey, TAGS,
 };
 use super::{Index, IndexError, Scope};
+
+/// Most that one manifest is taken to reach: an index of a hundred platforms with a hundred layers each.
+const MAX_REACHED: usize = 10_000;
 
 /// What is known of a manifest in one scope.
 #[derive(Debug, Clone)]
@@ -133,6 +139,23 @@ impl Index {
                 }
             }
             Ok(true)
+        })
+        .await
+    }
+
+    /// A manifest and what it lists at any depth, as far as that is known; at most [`MAX_REACHED`].
+    pub async fn reached(&self, manifest: Digest) -> Result<Vec<Digest>, IndexError> {
+        self.read(move |from| {
+            let listed = from.open_table(CHILDREN)?;
+            let (mut reached, mut nth) = (vec![manifest], 0);
+            let mut seen = HashSet::from([manifest]);
+            while let Some(next) = reached.get(nth).filter(|_| reached.len() < MAX_REACHED) {
+                let children = listed.children(&next.to_string())?;
+                reached.extend(children.into_iter().filter(|child| seen.insert(*child)));
+                nth += 1;
+            }
+            reached.truncate(MAX_REACHED);
+            Ok(reached)
         })
         .await
     }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::oci::{Authority, Digest, MediaType};
+use crate::oci::{Authority, Digest, MediaType, Repository};
 
 /// What a tag points to, and when that was last asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,28 @@ pub struct GrantRow {
     pub media_type: Option<MediaType>,
     /// Day of its last use, by [`Timestamp::day`].
     pub used_day: u64,
+    /// Of a manifest granted to a whole authority: where it was asked for. `None` where that is not known, or where there
+    /// are more than [`GrantRow::MAX_REPOSITORIES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repositories: Option<Vec<Repository>>,
+}
+
+impl GrantRow {
+    pub const MAX_REPOSITORIES: usize = 8;
+
+    /// Whether a use in this repository would be news.
+    pub fn may_add(&self, repository: &Repository) -> bool {
+        self.repositories.as_ref().is_some_and(|known| !known.contains(repository))
+    }
+
+    /// The repositories of a row, with one more; `None` once there are too many to tell.
+    pub(super) fn with(before: Option<Self>, repository: &Repository) -> Option<Vec<Repository>> {
+        let mut known = before.map_or(Some(Vec::new()), |row| row.repositories)?;
+        if !known.contains(repository) {
+            known.push(repository.clone());
+        }
+        (known.len() <= Self::MAX_REPOSITORIES).then_some(known)
+    }
 }
 
 /// Bytes that are stored.

@@ -15,10 +15,10 @@ use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{BLOB_GRANTS, BLOBS, CHILDREN, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS};
 use super::{Change, IndexError, Scope};
 use crate::clock::Timestamp;
-use crate::oci::Repository;
+use crate::oci::{Digest, Repository};
 
-/// Stands in a grant for a whole authority, where the repository is not looked at.
-const ANY_REPOSITORY: &str = "any";
+/// Stands in a grant for a whole authority, where the repository is not known.
+pub(super) const ANY_REPOSITORY: &str = "any";
 
 /// Writes `snapshot-<number>.jsonl`, whole or not at all, and removes what it replaces. Returns its size in bytes.
 pub(super) fn take(
@@ -80,8 +80,16 @@ pub(super) fn write(
         lines.fact(&Change::PutChildren { manifest, children })?;
     }
     lines.scoped(from, MANIFEST_GRANTS, |scope, whole_authority, digest, row: GrantRow| {
-        let (digest, media_type) = (digest.parse().ok()?, row.media_type?);
-        Some(Change::GrantManifest { scope, whole_authority, digest, media_type, day: row.used_day })
+        let (Ok(digest), Some(media_type)) = (digest.parse::<Digest>(), row.media_type) else { return Vec::new() };
+        let repositories = row.repositories.unwrap_or_else(|| vec![scope.repository.clone()]);
+        let grants = repositories.into_iter().map(|repository| Change::GrantManifest {
+            scope: Scope { repository, ..scope.clone() },
+            whole_authority,
+            digest,
+            media_type: media_type.clone(),
+            day: row.used_day,
+        });
+        grants.collect()
     })?;
     lines.scoped(from, BLOB_GRANTS, |scope, whole_authority, digest, row: GrantRow| {
         Some(Change::GrantBlob { scope, whole_authority, digest: digest.parse().ok()?, day: row.used_day })
@@ -142,11 +150,11 @@ impl Lines<'_> {
         self.out.write_all(&self.buffer).map_err(IndexError::Journal)
     }
 
-    fn scoped<T: DeserializeOwned>(
+    fn scoped<T: DeserializeOwned, F: IntoIterator<Item = Change>>(
         &mut self,
         from: &ReadTransaction,
         table: TableDefinition<'_, ScopedKey, &'static [u8]>,
-        fact: impl Fn(Scope, bool, &str, T) -> Option<Change>,
+        facts: impl Fn(Scope, bool, &str, T) -> F,
     ) -> Result<(), IndexError> {
         for entry in from.open_table(table)?.iter()? {
             let (key, row) = entry?;
@@ -157,8 +165,9 @@ impl Lines<'_> {
                 continue;
             };
             let scope = Scope { domain, authority, repository };
-            if let Some(change) = parse(row.value()).and_then(|row| fact(scope, whole_authority, what, row)) {
-                self.fact(&change)?;
+            let Some(row) = parse(row.value()) else { continue };
+            for fact in facts(scope, whole_authority, what, row) {
+                self.fact(&fact)?;
             }
         }
         Ok(())

@@ -68,7 +68,9 @@ impl Stamps {
             | Change::PutBlob { digest, .. }
             | Change::RemoveBlob { digest }
             | Change::RemoveMissing { digest, .. } => self.outdate_digest(*digest),
-            Change::EndEviction { digests, .. } => digests.iter().for_each(|digest| self.outdate_digest(*digest)),
+            Change::EndEviction { digests, .. } | Change::DropPublicGrants { digests, .. } => {
+                digests.iter().for_each(|digest| self.outdate_digest(*digest))
+            }
             Change::DropExpired { key: (_, _, _, what), .. } => {
                 // Lists expire too, and are not kept.
                 if let Ok(digest) = what.parse() {

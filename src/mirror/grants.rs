@@ -117,13 +117,26 @@ impl Mirror {
         self.tasks.spawn(async move { drop(mirror.index.apply(vec![change]).await) });
     }
 
-    /// Upstream no longer lets the mirror in: what it granted in this scope is forgotten.
-    pub(super) async fn revoke(&self, scope: &Scope) {
-        tracing::warn!(authority = %scope.authority, repository = %scope.repository,
-            "upstream refuses access; what it granted in this repository is forgotten");
+    /// Upstream no longer lets the mirror in: what it granted in this scope is forgotten. Grants to a whole authority are
+    /// nobody's: of these, those of the manifest that was `refused` and of all it lists.
+    pub(super) async fn revoke(&self, member: &Member, scope: &Scope, refused: Option<Digest>) {
         self.flights.revoke(scope);
+        let mut drops = vec![Change::DropGrants { scope: scope.clone() }];
+        let (authority, repository) = (&scope.authority, &scope.repository);
+        if member.policy.public {
+            tracing::warn!(%authority, %repository, manifest = refused.map(|digest| digest.to_string()),
+                "upstream refuses access; its lists and the manifest that was asked for, with what that lists, are \
+                forgotten. What else was served stays readable in all of this registry: it is configured as `public`");
+            if let Some(manifest) = refused {
+                let digests = self.index.reached(manifest).await.unwrap_or_else(|_not_read| vec![manifest]);
+                drops.push(Change::DropPublicGrants { scope: scope.clone(), digests });
+            }
+        } else {
+            tracing::warn!(%authority, %repository,
+                "upstream refuses access; what it granted in this repository is forgotten");
+        }
         // Durably: a crash must not bring them back.
-        let _lost = self.index.apply_durably(vec![Change::DropGrants { scope: scope.clone() }]).await;
+        let _lost = self.index.apply_durably(drops).await;
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps.

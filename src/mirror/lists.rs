@@ -9,13 +9,18 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::index::{Change, ListRow, Scope};
 use crate::metrics::ByResult;
+use crate::oci::Digest;
 
+use super::negative::Asked;
 use super::outcome::{Outcome, Provenance, PullError};
 use super::policy::{OnDenied, Policy};
 use super::{Member, Mirror};
 
 /// A failed check is not repeated sooner.
 const MIN_HOLD: Duration = Duration::from_secs(10);
+
+/// An empty list of referrers, as JSON.
+const NOTHING: &str = "[]";
 
 /// The outcome of one fetch, shared by all who waited: the list as JSON.
 pub(super) type FetchedList = Result<String, PullError>;
@@ -24,13 +29,15 @@ impl Mirror {
     /// The list `name` of `scope`: from the index while it is fresh, else by `fetch`, else what the index still has.
     ///
     /// When upstream says that there is no such list any more, or refuses it, all lists whose names begin with `family`
-    /// are forgotten, so that they are not served stale later.
+    /// are forgotten, so that they are not served stale later. An empty list about a manifest that is not held here is kept
+    /// in memory only: clients can ask about any number of them.
     pub(super) async fn cached_list<T, W, F>(
         self: &Arc<Self>,
         member: &Arc<Member>,
         scope: &Scope,
         name: &str,
         family: &str,
+        about: Option<Digest>,
         fetch: W,
     ) -> Result<(T, Provenance), PullError>
     where
@@ -85,6 +92,15 @@ impl Mirror {
                     .await
                     .and_then(|list| serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string())));
                 // Here and not in the request, whose client may leave.
+                if let (Ok(NOTHING), Some(subject)) = (fetched.as_deref(), about)
+                    && !mirror.is_subject_held(&member, &scope, subject).await
+                {
+                    mirror.remember_missing_for(member.policy.tag_ttl, &scope, Asked::Referrers(subject));
+                    if row.is_some() {
+                        mirror.drop_lists(&scope, &name).await;
+                    }
+                    return fetched;
+                }
                 mirror.record_list(&member, &scope, &name, &family, row, &fetched).await;
                 fetched
             }
@@ -143,12 +159,16 @@ impl Mirror {
                 let kept = (error.is_not_found() && member.policy.keep_deleted)
                     || (error.is_denied() && member.policy.on_denied == OnDenied::Stale);
                 if (error.is_not_found() || error.is_denied()) && !kept {
-                    let change = Change::DropLists { scope: scope.clone(), family: family.to_owned() };
-                    // The writer has logged a failure; upstream is asked again before the list is served.
-                    let _lost = self.index.apply(vec![change]).await;
+                    self.drop_lists(scope, family).await;
                 }
             }
         }
+    }
+
+    async fn drop_lists(&self, scope: &Scope, family: &str) {
+        let change = Change::DropLists { scope: scope.clone(), family: family.to_owned() };
+        // The writer has logged a failure; upstream is asked again before the list is served.
+        let _lost = self.index.apply(vec![change]).await;
     }
 
     /// Records a list that upstream has sent just now.

@@ -62,7 +62,7 @@ impl Mirror {
                         mirror.remember_missing(&member, &scope, Asked::Manifest(Reference::Digest(digest)));
                     }
                     Err(error) if error.is_denied() && member.policy.on_denied == OnDenied::Refuse => {
-                        mirror.revoke(&scope).await;
+                        mirror.revoke(&member, &scope, Some(digest)).await;
                     }
                     _ => {}
                 }
@@ -98,6 +98,11 @@ impl Mirror {
         let bytes = self.manifest_bytes(member, digest).await?;
         self.touch(member, scope, digest, &grant);
         let manifest = Manifest { digest, media_type, bytes };
+        if member.policy.public && grant.may_add(&scope.repository) {
+            // Pins go by repository, also where grants do not.
+            self.grant_manifest(member, scope, &manifest).await;
+            return Some(manifest);
+        }
         self.hot.keep_manifest(scope, &manifest, grant, stamp);
         Some(manifest)
     }

@@ -1,5 +1,7 @@
 //! What upstream said is not there, believed for seconds.
 
+use std::time::Duration;
+
 use crate::clock::Timestamp;
 use crate::index::Scope;
 use crate::oci::{Digest, Reference};
@@ -12,6 +14,7 @@ pub(super) enum Asked {
     Manifest(Reference),
     Blob(Digest),
     Tags,
+    Referrers(Digest),
 }
 
 /// Entries of the negative cache.
@@ -30,7 +33,10 @@ impl Mirror {
     }
 
     pub(super) fn remember_missing(&self, member: &Member, scope: &Scope, asked: Asked) {
-        let ttl = member.policy.negative_ttl;
+        self.remember_missing_for(member.policy.negative_ttl, scope, asked);
+    }
+
+    pub(super) fn remember_missing_for(&self, ttl: Duration, scope: &Scope, asked: Asked) {
         if !ttl.is_zero() {
             let key = (scope.clone(), asked);
             let now = self.clock.now();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::index::{Change, IndexError, Roots, Scope};
+use crate::index::{Change, IndexError, Root, Roots, Scope};
 use crate::oci::{Authority, Digest, InvalidPin, PinPattern};
 
 use super::{Mirror, Namespaces};
@@ -66,6 +66,16 @@ impl Pins {
         let matches = |pin: &PinPattern| pin.matches(&scope.authority, &scope.repository, tag);
         let pinned = self.all().iter().any(matches);
         pinned.then(|| Change::MarkPinned { scope: scope.clone(), manifest, at: self.round() })
+    }
+
+    /// The mark for what is held. Where only the authority is known, every pin of repositories in it counts: rather too
+    /// much is kept than too little.
+    fn mark_root(&self, root: &Root) -> Option<Change> {
+        let Root { scope, tag, manifest, anywhere } = root;
+        if *anywhere && self.all().iter().any(|pin| pin.may_match(&scope.authority)) {
+            return Some(Change::MarkPinned { scope: scope.clone(), manifest: *manifest, at: self.round() });
+        }
+        self.mark(scope, tag.as_deref(), *manifest)
     }
 }
 
@@ -166,8 +176,7 @@ impl Mirror {
             let mut after = None;
             loop {
                 let (found, next) = self.index.roots(roots, after, STEP).await?;
-                let marks = found.iter().filter_map(|root| pins.mark(&root.scope, root.tag.as_deref(), root.manifest));
-                let marks: Vec<Change> = marks.collect();
+                let marks: Vec<Change> = found.iter().filter_map(|root| pins.mark_root(root)).collect();
                 for marks in marks.chunks(MARKS_AT_ONCE) {
                     self.index.apply(marks.to_vec()).await?;
                 }

@@ -7,6 +7,7 @@ use crate::index::Scope;
 use crate::oci::{Digest, Inspected, MediaType, Reference, Shape};
 use crate::upstream::{Deadline, Failure};
 
+use super::negative::Asked;
 use super::outcome::{Outcome, Provenance, PullError, ReferrersAnswer};
 use super::{Member, Mirror, Place};
 
@@ -17,16 +18,32 @@ impl Mirror {
     /// All referrers, whatever their type. Never "not found": a subject without referrers has an empty list.
     pub async fn referrers(self: &Arc<Self>, place: &Place, subject: Digest) -> Result<ReferrersAnswer, PullError> {
         let (member, scope) = self.enter(place)?;
+        if !member.policy.offline && self.is_known_missing(&scope, Asked::Referrers(subject)) {
+            return Ok(ReferrersAnswer { descriptors: Vec::new(), provenance: Provenance::of(Outcome::Hit) });
+        }
         let fetch = || {
-            let (member, scope) = (Arc::clone(&member), scope.clone());
-            async move { fetch(&member, &scope, subject).await }
+            let (mirror, member, scope) = (Arc::clone(self), Arc::clone(&member), scope.clone());
+            async move {
+                // Another fetch may have ended between this request's look and its turn.
+                if mirror.is_known_missing(&scope, Asked::Referrers(subject)) {
+                    return Ok(Vec::new());
+                }
+                fetch(&member, &scope, subject).await
+            }
         };
         let name = format!("referrers:{subject}");
-        match self.cached_list(&member, &scope, &name, &name, fetch).await {
+        match self.cached_list(&member, &scope, &name, &name, Some(subject), fetch).await {
             Ok((descriptors, provenance)) => Ok(ReferrersAnswer { descriptors, provenance }),
             Err(error) if member.policy.offline && error.is_not_found() => self.held_referrers(&scope, subject).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether this subject was served in this repository. Anyone can ask for referrers of what there is not.
+    pub(super) async fn is_subject_held(&self, member: &Member, scope: &Scope, subject: Digest) -> bool {
+        let is_public = member.policy.public;
+        let grant = self.index.manifest(scope, subject, is_public).await.ok().and_then(|held| held.grant);
+        grant.is_some_and(|grant| !is_public || grant.repositories.is_some_and(|all| all.contains(&scope.repository)))
     }
 
     async fn held_referrers(&self, scope: &Scope, subject: Digest) -> Result<ReferrersAnswer, PullError> {

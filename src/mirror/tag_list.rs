@@ -114,7 +114,7 @@ impl Mirror {
                 Ok(page)
             }
         };
-        match self.cached_list::<TagsPage, _, _>(member, scope, &name, family, fetch).await {
+        match self.cached_list::<TagsPage, _, _>(member, scope, &name, family, None, fetch).await {
             Ok((page, provenance)) => Ok(TagsAnswer { tags: page.tags, next: page.next, provenance }),
             Err(error) => {
                 let is_gone = error.is_not_found() && !member.policy.offline;

@@ -261,7 +261,8 @@ impl Mirror {
     ) -> Result<Checked, PullError> {
         let now = self.clock.now();
         if error.is_denied() && member.policy.on_denied == OnDenied::Refuse {
-            self.revoke(scope).await;
+            let named = self.tag_row(member, scope, tag).await.and_then(|row| row.digest);
+            self.revoke(member, scope, named).await;
         }
         let kept = match &copy {
             Some(copy) => {

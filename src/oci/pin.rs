@@ -32,6 +32,11 @@ impl PinPattern {
                 (Some(_), None) => false,
             }
     }
+
+    /// Whether it names all that some repository of this authority holds.
+    pub fn may_match(&self, authority: &Authority) -> bool {
+        self.tag.is_none() && self.authority.matches(authority.as_str())
+    }
 }
 
 impl FromStr for PinPattern {

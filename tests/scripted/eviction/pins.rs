@@ -102,3 +102,31 @@ async fn a_new_pin_keeps_what_is_held_already() {
     pull_all(&mirror, &digests).await;
     assert!(is_whole(&mirror, &image));
 }
+
+/// Their grants are those of the whole authority.
+#[tokio::test]
+async fn what_is_pinned_of_a_public_upstream_stays_and_the_rest_of_it_goes() {
+    let upstream = Upstream::start().await;
+    let pinned = image::image(&[blob(MIB, 1)]);
+    let other = image::image(&[blob(MIB, 2)]);
+    upstream.publish(APP, "v1", &pinned);
+    upstream.publish("other/app", "v1", &pinned);
+    upstream.publish("other/app", "v2", &other);
+    let digests = mebibytes(&upstream, 100..110);
+    let toml = upstream_named("docker.io", &upstream, "tag_ttl = \"1h\"\npublic = true");
+    let mirror = Mirror::builder(toml.clone()).storage(SMALL).start().await;
+    // The first to be served it is not who pins it, and nobody asks by tag.
+    mirror.pull_whole("other/app", &pinned.digest).await;
+    mirror.pull_whole(APP, &pinned.digest).await;
+    mirror.pull_whole("other/app", &other.digest).await;
+    let pins = format!("{SMALL}\npins = [\"docker.io/library/**\"]");
+    let mirror = mirror.stop().await.start_in(&pins, toml.clone()).await;
+    // The same from the facts beside the blobs.
+    let stopped = mirror.stop().await;
+    std::fs::remove_file(stopped.storage().join("index.redb")).unwrap();
+    let mirror = stopped.start_in(&pins, toml).await;
+    mirror.advance(Duration::from_mins(10));
+    pull_all(&mirror, &digests).await;
+    assert!(is_whole(&mirror, &pinned), "pinned, though unused for longest");
+    assert!(!has_file(&mirror, &other.layers()[0].digest), "another repository of the same registry");
+}

@@ -53,6 +53,26 @@ async fn a_backup_of_a_running_server_brings_back_all_facts_that_were_lost() {
     assert_eq!(answers(&mirror.client(), &paths).await, before);
 }
 
+/// Facts name private repositories, and a directory of backups may be anybody's.
+#[tokio::test]
+async fn a_backup_is_for_its_owner_only_and_is_written_through_no_link() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let (_upstream, mirror, _paths) = held().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (config, file) = (config(directory.path(), &mirror.storage()), directory.path().join("facts.backup"));
+    let target = directory.path().join("somebody's");
+    std::fs::write(&target, "theirs").unwrap();
+    symlink(&target, &file).unwrap();
+    symlink(&target, directory.path().join("facts.backup.part")).unwrap();
+    let done = run(&config, &["backup", file.to_str().unwrap()]).await;
+    assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(std::fs::read(&target).unwrap(), b"theirs");
+    let made = std::fs::symlink_metadata(&file).unwrap();
+    assert!(made.is_file());
+    assert_eq!(made.permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read(&file).unwrap().len() > 1000);
+}
+
 #[tokio::test]
 async fn what_is_newer_than_a_backup_stays() {
     let upstream = Upstream::start().await;

@@ -66,6 +66,31 @@ async fn t13_access_revoked_in_one_repository_leaves_the_others_alone() {
 }
 
 #[tokio::test]
+async fn what_a_public_upstream_refuses_is_forgotten_with_all_it_lists_and_the_rest_stays() {
+    let (registry, mirror, app) = one("public = true").await;
+    let kept = image(&[blob(10, 20)]);
+    registry.publish("org/app", "kept", &kept);
+    mirror.pull_whole("org/app", "kept").await;
+    let denial = registry.script(every_request().always().status(403));
+    assert_eq!(mirror.client().get(TAG).await.status, 403);
+    for (refused, status) in [(&app, 403), (&kept, 200)] {
+        let layer = &refused.layers()[0].digest;
+        for repository in ["org/app", "org/other"] {
+            for part in [format!("manifests/{}", refused.digest), format!("blobs/{layer}")] {
+                let answer = mirror.client().get(&format!("/v2/{repository}/{part}")).await;
+                assert_eq!(answer.status, status, "{repository}/{part}");
+            }
+        }
+    }
+    denial.revoke();
+    registry.stop().await;
+    let mirror = mirror.restart().await;
+    let by_digest = |image: &Image| format!("/v2/org/other/manifests/{}", image.digest);
+    assert_eq!(mirror.client().get(&by_digest(&app)).await.status, 502, "nor after a restart");
+    assert_eq!(mirror.client().get(&by_digest(&kept)).await.status, 200);
+}
+
+#[tokio::test]
 async fn on_denied_stale_serves_what_is_held_and_says_so() {
     let (registry, mirror, app) = one("on_denied = \"stale\"").await;
     registry.script(every_request().always().status(403));

@@ -121,6 +121,33 @@ async fn none_is_an_empty_list_and_never_404() {
     assert_eq!(listed(&mirror.client().get(&path(&lonely)).await), Vec::<String>::new());
 }
 
+/// Clients choose repositories and subjects: what there is not takes no place in the index.
+#[tokio::test]
+async fn an_empty_list_is_recorded_only_for_what_is_held() {
+    let (registry, mirror, _app, _digests) = signed().await;
+    let lonely = image(&[blob(10, 9)]);
+    registry.publish("org/app", "lonely", &lonely);
+    let made_up = format!("/v2/org/none/referrers/{}", lonely.digest);
+    for _ in 0..2 {
+        assert_eq!(listed(&mirror.client().get(&made_up).await), Vec::<String>::new());
+        assert_eq!(listed(&mirror.client().get(&path(&lonely)).await), Vec::<String>::new());
+    }
+    assert_eq!(mirror.inner().counts().await.unwrap().lists, 0);
+    let asked = registry.requests().iter().filter(|request| request.path.contains("/referrers/")).count();
+    assert_eq!(asked, 2, "once each: the answers are believed for as long as others");
+    mirror.pull_whole("org/app", "lonely").await;
+    mirror.advance(Duration::from_mins(2));
+    assert_eq!(listed(&mirror.client().get(&path(&lonely)).await), Vec::<String>::new());
+    assert_eq!(mirror.inner().counts().await.unwrap().lists, 1);
+    registry.stop().await;
+    mirror.advance(Duration::from_mins(2));
+    assert_eq!(
+        listed(&mirror.client().get(&path(&lonely)).await),
+        Vec::<String>::new(),
+        "what is held is served stale"
+    );
+}
+
 #[tokio::test]
 async fn upstream_failing_is_never_an_empty_list() {
     for step in [
