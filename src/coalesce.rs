@@ -199,9 +199,10 @@ mod tests {
         let tasks = TaskTracker::new();
         let coalesce = Coalesce::new(tasks.clone());
         let turns = Arc::new(tokio::sync::Semaphore::new(0));
+        let queue = &turns;
         let ask = |key| {
-            coalesce.run(key, || {
-                let turns = Arc::clone(&turns);
+            coalesce.run(key, move || {
+                let turns = Arc::clone(queue);
                 async move {
                     turn(turns.acquire()).await.unwrap().forget();
                     key
