@@ -1,11 +1,16 @@
 //! One piece of work for all who ask for the same thing at the same time.
 //!
 //! The work is a task of its own: whoever asked may leave. If it dies, by panic or abort, the next of those who wait
-//! starts it again, once; nobody waits for ever.
+//! starts it again, once; nobody waits for ever. Work that has not begun, because it waits for its turn, ends when all
+//! who asked have left: they cost nothing then, and who still waits has their turn.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::Hash;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -15,7 +20,22 @@ pub struct Coalesce<K, V> {
     tasks: TaskTracker,
 }
 
-type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
+type Running<K, V> = HashMap<K, Arc<watch::Sender<Option<V>>>>;
+
+tokio::task_local! {
+    /// Whether the work of this task waits for its turn.
+    static WAITS: Arc<AtomicBool>;
+}
+
+/// Awaits a turn, without which nothing is begun. Within work that others share, the wait ends, and the work with it, when
+/// all who asked for it have left.
+pub async fn turn<T>(turn: impl Future<Output = T>) -> T {
+    let waits = WAITS.try_with(Arc::clone).unwrap_or_default();
+    waits.store(true, Ordering::Relaxed);
+    let turn = turn.await;
+    waits.store(false, Ordering::Relaxed);
+    turn
+}
 
 /// Whether the caller's request started the work or found it running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +51,7 @@ pub struct LeaderDied;
 
 impl<K, V> Coalesce<K, V>
 where
-    K: Eq + Hash + Clone + Send + 'static,
+    K: Eq + Hash + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     pub fn new(tasks: TaskTracker) -> Self {
@@ -61,18 +81,20 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(result) = running.get(key) {
-            return (result.clone(), Role::Joined);
+        if let Some(sender) = running.get(key) {
+            return (sender.subscribe(), Role::Joined);
         }
         let (sender, result) = watch::channel(None);
-        running.insert(key.clone(), result.clone());
+        let sender = Arc::new(sender);
+        running.insert(key.clone(), Arc::clone(&sender));
         drop(running);
-        let entry = Entry { key: key.clone(), running: Arc::clone(&self.running) };
+        let entry = Entry { key: key.clone(), running: Arc::clone(&self.running), sender };
         let work = work();
         self.tasks.spawn(async move {
             let entry = entry;
-            let value = work.await;
+            let Some(value) = entry.unless_deserted(work).await else { return };
             // Leaves the map first: who comes from here on sees what the work has recorded.
+            let sender = Arc::clone(&entry.sender);
             drop(entry);
             sender.send_replace(Some(value));
         });
@@ -84,11 +106,48 @@ where
 struct Entry<K: Eq + Hash, V> {
     key: K,
     running: Arc<Mutex<Running<K, V>>>,
+    sender: Arc<watch::Sender<Option<V>>>,
+}
+
+impl<K: Eq + Hash, V> Entry<K, V> {
+    /// `None` if all who asked left before the work had its turn.
+    async fn unless_deserted(&self, work: impl Future<Output = V>) -> Option<V> {
+        let waits = Arc::new(AtomicBool::new(false));
+        let mut work = pin!(WAITS.scope(Arc::clone(&waits), work));
+        let mut all_left = pin!(self.sender.closed());
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(value));
+            }
+            while waits.load(Ordering::Relaxed) && all_left.as_mut().poll(cx).is_ready() {
+                if self.leave_if_deserted() {
+                    return Poll::Ready(None);
+                }
+                all_left.set(self.sender.closed());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Who comes from here on starts anew. `false` if somebody has come.
+    fn leave_if_deserted(&self) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_deserted = self.sender.receiver_count() == 0;
+        if is_deserted {
+            running.remove(&self.key);
+        }
+        is_deserted
+    }
 }
 
 impl<K: Eq + Hash, V> Drop for Entry<K, V> {
     fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // By now it may be another's.
+        if running.get(&self.key).is_some_and(|sender| Arc::ptr_eq(sender, &self.sender)) {
+            running.remove(&self.key);
+        }
     }
 }
 
@@ -133,5 +192,66 @@ mod tests {
         let (first, second) = tokio::join!(ask(), ask());
         assert_eq!(first.map(|(value, _)| value), Ok(1));
         assert_eq!(second.map(|(value, _)| value), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn work_that_waits_for_its_turn_ends_with_the_last_who_asked() {
+        let tasks = TaskTracker::new();
+        let coalesce = Coalesce::new(tasks.clone());
+        let turns = Arc::new(tokio::sync::Semaphore::new(0));
+        let queue = &turns;
+        let ask = |key| {
+            coalesce.run(key, move || {
+                let turns = Arc::clone(queue);
+                async move {
+                    turn(turns.acquire()).await.unwrap().forget();
+                    key
+                }
+            })
+        };
+        {
+            let (mut left, mut stays) = (Box::pin(ask("left")), Box::pin(ask("stays")));
+            assert!(futures_util::poll!(&mut left).is_pending() && futures_util::poll!(&mut stays).is_pending());
+            tokio::task::yield_now().await;
+            assert_eq!(tasks.len(), 2, "both wait");
+            let joined = ask("stays");
+            drop((left, stays));
+            let (joined, ()) = tokio::join!(joined, async {
+                while tasks.len() > 1 {
+                    tokio::task::yield_now().await;
+                }
+                turns.add_permits(1);
+            });
+            assert_eq!(joined, Ok(("stays", Role::Joined)));
+        }
+        turns.add_permits(1);
+        assert_eq!(ask("left").await, Ok(("left", Role::Led)), "it was never done");
+    }
+
+    #[tokio::test]
+    async fn work_that_has_begun_goes_on_without_those_who_asked() {
+        let tasks = TaskTracker::new();
+        let coalesce = Coalesce::new(tasks.clone());
+        let (open, gate) = watch::channel(false);
+        let ends = Arc::new(AtomicUsize::new(0));
+        let ask = || {
+            coalesce.run((), || {
+                let (ends, mut gate) = (Arc::clone(&ends), gate.clone());
+                async move {
+                    turn(async {}).await;
+                    gate.wait_for(|open| *open).await.unwrap();
+                    ends.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        {
+            let mut left = Box::pin(ask());
+            assert!(futures_util::poll!(&mut left).is_pending());
+            tokio::task::yield_now().await;
+        }
+        open.send(true).unwrap();
+        tasks.close();
+        tasks.wait().await;
+        assert_eq!(ends.load(Ordering::SeqCst), 1);
     }
 }

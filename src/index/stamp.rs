@@ -22,6 +22,13 @@ pub struct Stamp {
     second: u64,
 }
 
+impl Stamp {
+    /// Whether nothing has changed of the digest that both are of, whatever scopes they were taken in.
+    pub fn is_of_same_content(&self, other: &Self) -> bool {
+        self.second == other.second
+    }
+}
+
 pub(super) struct Stamps {
     counters: Box<[AtomicU64]>,
     hasher: RandomState,
@@ -143,5 +150,17 @@ mod tests {
             assert_ne!(stamps.of_digest(&app, digest), before, "{change:?}");
             assert_eq!(stamps.of_tag(&app, &tag), of_tag, "{change:?}");
         }
+    }
+
+    #[test]
+    fn a_scope_that_lost_its_grants_has_the_same_content_and_one_that_was_removed_not() {
+        let stamps = Stamps::default();
+        let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a");
+        let (app, other) = (scope("org/app"), scope("org/other"));
+        let opened = stamps.of_digest(&app, digest);
+        stamps.outdate(&Change::DropGrants { scope: app });
+        assert!(opened.is_of_same_content(&stamps.of_digest(&other, digest)));
+        stamps.outdate_digest(digest);
+        assert!(!opened.is_of_same_content(&stamps.of_digest(&other, digest)));
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Hot {
     blobs: Facts<Digest, BlobFact>,
     tags: Facts<Tag, TagFact>,
     contents: Cache<Digest, Bytes, Weight>,
-    files: Cache<Digest, (BlobFile, u64)>,
+    files: Cache<Digest, OpenFile>,
 }
 
 #[derive(Clone)]
@@ -60,10 +60,24 @@ struct TagFact {
     stamp: Stamp,
 }
 
+#[derive(Clone)]
+struct OpenFile {
+    file: BlobFile,
+    size_bytes: u64,
+    /// Of before it was opened: a file that took its place since is another.
+    stamp: Stamp,
+}
+
 /// A stored blob at hand.
 pub(super) enum HotBlob {
     Small(Bytes),
     File(BlobFile, u64),
+}
+
+impl OpenFile {
+    fn is_behind(&self, fact: &BlobFact) -> bool {
+        self.size_bytes == fact.size_bytes && self.stamp.is_of_same_content(&fact.stamp)
+    }
 }
 
 #[derive(Clone)]
@@ -176,11 +190,11 @@ impl Mirror {
         let held = if fact.size_bytes <= SMALL_BYTES {
             HotBlob::Small(self.hot.content(digest)?)
         } else {
-            let (file, size_bytes) = self.hot.files.get(&digest).filter(|(_, size)| *size == fact.size_bytes)?;
+            let open = self.hot.files.get(&digest).filter(|open| open.is_behind(&fact))?;
             if self.store.is_unreadable(digest) {
                 return None;
             }
-            HotBlob::File(file, size_bytes)
+            HotBlob::File(open.file, open.size_bytes)
         };
         self.touch(member, scope, digest, &fact.grant);
         Some(held)
@@ -188,8 +202,11 @@ impl Mirror {
 
     /// Keeps an open file for the next who asks, unless the blob went away since `stamp` was taken.
     pub(super) fn keep_file(&self, scope: &Scope, digest: Digest, file: &BlobFile, size_bytes: u64, stamp: Stamp) {
-        self.hot.files.insert(digest, (file.clone(), size_bytes));
-        // Whoever forgets it outdates first and removes second.
+        if self.index.stamp_of_digest(scope, digest) != stamp {
+            return;
+        }
+        self.hot.files.insert(digest, OpenFile { file: file.clone(), size_bytes, stamp });
+        // Whoever forgets it outdates first and removes second: between the two it would be held for nobody.
         if self.index.stamp_of_digest(scope, digest) != stamp {
             self.hot.files.remove(&digest);
         }

@@ -92,10 +92,15 @@ impl Completion {
         self.expected_bytes = expected_bytes;
     }
 
-    pub(super) fn sent(&mut self, bytes: usize) {
+    /// The first bytes of the body are there.
+    pub(super) fn begun(&mut self) {
         if self.first_byte.is_none() {
             self.first_byte = Some(self.started.elapsed());
         }
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.begun();
         self.sent_bytes += bytes as u64;
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Body {
     length: u64,
     completion: Option<Shared>,
     outbox: Option<Outbox>,
+    /// On HTTP/2, from the first frame on.
+    progress: Option<Arc<Progress>>,
 }
 
 enum Content {
@@ -46,7 +48,7 @@ impl Body {
     }
 
     const fn of(content: Content, length: u64) -> Self {
-        Self { content, length, completion: None, outbox: None }
+        Self { content, length, completion: None, outbox: None, progress: None }
     }
 
     /// Tells `completion` how it went.
@@ -94,18 +96,30 @@ impl http_body::Body for Body {
     type Error = PullError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, PullError>>> {
-        Progress::note(false);
+        if self.progress.is_none() {
+            self.progress = Progress::of_stream();
+        }
         let piece = ready!(self.poll_piece(cx));
-        Progress::note(true);
         Poll::Ready(match piece {
-            None => None,
+            None => {
+                // The end is not told before all is taken: what would be left in h2 then is nobody's.
+                if let Some(progress) = &self.progress {
+                    ready!(progress.poll_taken(cx));
+                }
+                None
+            }
             Some(Err(error)) => {
                 self.tell(|completion| completion.failed(&error));
                 Some(Err(error))
             }
             Some(Ok(Piece::Bytes(bytes))) => {
-                self.tell(|completion| completion.sent(bytes.len()));
-                Some(Ok(Frame::data(Chunk::Bytes(bytes))))
+                let Some(progress) = &self.progress else {
+                    self.tell(|completion| completion.sent(bytes.len()));
+                    return Poll::Ready(Some(Ok(Frame::data(Chunk::Bytes(bytes)))));
+                };
+                let given = progress.watch(bytes);
+                self.tell(Completion::begun);
+                Some(Ok(Frame::data(Chunk::Given(given))))
             }
             Some(Ok(Piece::File { file, offset, length })) => {
                 let Some(outbox) = &self.outbox else {
@@ -118,10 +132,20 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Bytes(None))
+        // On HTTP/2 the end is a frame of its own, once something was given.
+        matches!(self.content, Content::Bytes(None)) && self.progress.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.length)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            let taken = usize::try_from(progress.taken_bytes()).unwrap_or(usize::MAX);
+            self.tell(|completion| completion.sent(taken));
+        }
     }
 }

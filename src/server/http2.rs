@@ -1,16 +1,19 @@
 //! HTTP/2, with deadlines of its own.
 //!
-//! A body is not asked for more while its stream's window is closed, and a closed window is no pending write. So each
-//! stream is watched from outside: it is a task, which notes when its body gave something; one that has not come back for
-//! more within the limit is dropped, which resets that stream and gives its request's place back. The others go on.
+//! A body is not asked for more while its stream's window is closed, and a closed window is no pending write; what a body
+//! gave waits in h2, which tells nobody. So the buffers themselves count what is taken of them, and a stream, which is a
+//! task, does not end before its last buffer is empty. One of which nothing is taken within the limit is dropped, which
+//! resets that stream and gives its request's place back. The others go on.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use hyper::body::Incoming;
 use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::http2;
@@ -34,30 +37,112 @@ tokio::task_local! {
     static PROGRESS: Arc<Progress>;
 }
 
-/// When a stream's body last gave something, while it is not asked for more.
+/// What a stream's client has yet to take of what its body gave.
 #[derive(Default)]
-pub(super) struct Progress(Mutex<Option<Instant>>);
+pub(super) struct Progress(Mutex<Taking>);
+
+#[derive(Default)]
+struct Taking {
+    waiting_bytes: u64,
+    taken_bytes: u64,
+    /// When something was last taken, or given while nothing waited.
+    since: Option<Instant>,
+    /// Of a body that waits for its end.
+    waker: Option<Waker>,
+}
 
 impl Progress {
-    /// To be called by a body: `gave` is true when it gave something, false when it is asked for more. Elsewhere than on an
-    /// HTTP/2 stream it does nothing.
-    pub(super) fn note(gave: bool) {
-        let note = |progress: &Arc<Self>| {
-            *progress.0.lock().unwrap_or_else(PoisonError::into_inner) = gave.then(Instant::now);
-        };
-        // There is none on HTTP/1.1.
-        let _not_http2 = PROGRESS.try_with(note);
+    /// Of the stream whose task this is; `None` on HTTP/1.1.
+    pub(super) fn of_stream() -> Option<Arc<Self>> {
+        PROGRESS.try_with(Arc::clone).ok()
     }
 
-    /// Resolves when the client has taken nothing for `limit`.
+    fn taking(&self) -> MutexGuard<'_, Taking> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what is taken of these bytes, by which they are given to the client.
+    pub(super) fn watch(self: &Arc<Self>, bytes: Bytes) -> Given {
+        let mut taking = self.taking();
+        if taking.waiting_bytes == 0 {
+            taking.since = Some(Instant::now());
+        }
+        taking.waiting_bytes += bytes.len() as u64;
+        drop(taking);
+        Given { bytes, progress: Arc::clone(self) }
+    }
+
+    /// Bytes that went to the client.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.taking().taken_bytes
+    }
+
+    /// Ready when nothing that was given waits.
+    pub(super) fn poll_taken(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut taking = self.taking();
+        if taking.waiting_bytes == 0 {
+            return Poll::Ready(());
+        }
+        taking.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// So many of the bytes that wait do not any more.
+    fn left(&self, bytes: u64, are_taken: bool) {
+        let mut taking = self.taking();
+        taking.waiting_bytes = taking.waiting_bytes.saturating_sub(bytes);
+        if are_taken {
+            taking.taken_bytes += bytes;
+            taking.since = Some(Instant::now());
+        }
+        let waker = if taking.waiting_bytes == 0 { taking.waker.take() } else { None };
+        drop(taking);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Resolves when something has waited for `limit` without any of it being taken.
     async fn stalled(&self, limit: Duration) {
         loop {
-            let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = {
+                let taking = self.taking();
+                taking.since.filter(|_| taking.waiting_bytes > 0)
+            };
             let now = Instant::now();
             match since {
                 Some(since) if since + limit <= now => return,
                 since => sleep_until(since.unwrap_or(now) + limit).await,
             }
+        }
+    }
+}
+
+/// Bytes on their way to a stream's client.
+pub(super) struct Given {
+    bytes: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl Buf for Given {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.progress.left(count as u64, true);
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if !self.bytes.is_empty() {
+            self.progress.left(self.bytes.len() as u64, false);
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::mirror::unreadable;
 use crate::store::BlobFile;
 
 use super::access_log::Completion;
+use super::http2::Given;
 
 /// A response's end: it comes when the last that holds it is dropped.
 pub(super) type Shared = Arc<Mutex<Completion>>;
@@ -52,6 +53,8 @@ struct Waiting {
 /// The buffers of response bodies.
 pub(super) enum Chunk {
     Bytes(Bytes),
+    /// On HTTP/2.
+    Given(Given),
     File(FileChunk),
 }
 
@@ -147,6 +150,7 @@ impl Buf for Chunk {
     fn remaining(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.remaining(),
+            Self::Given(given) => given.remaining(),
             Self::File(file) => file.remaining,
         }
     }
@@ -154,6 +158,7 @@ impl Buf for Chunk {
     fn chunk(&self) -> &[u8] {
         match self {
             Self::Bytes(bytes) => bytes.chunk(),
+            Self::Given(given) => given.chunk(),
             Self::File(file) => file.slice(file.remaining),
         }
     }
@@ -161,6 +166,7 @@ impl Buf for Chunk {
     fn advance(&mut self, count: usize) {
         match self {
             Self::Bytes(bytes) => bytes.advance(count),
+            Self::Given(given) => given.advance(count),
             Self::File(file) => {
                 file.remaining = file.remaining.saturating_sub(count);
                 file.outbox.queue().advanced += count as u64;
@@ -171,6 +177,7 @@ impl Buf for Chunk {
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.chunks_vectored(slices),
+            Self::Given(given) => given.chunks_vectored(slices),
             Self::File(file) => {
                 let mut left = file.remaining;
                 let mut filled = 0;

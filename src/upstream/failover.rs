@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::coalesce;
 use crate::metrics::ByEndpoint;
 
 use super::breaker::Lane;
@@ -31,7 +32,7 @@ impl Upstream {
         }
         // Blobs have slots of their own, which last as long as their bodies.
         let slot = match kind.lane() {
-            Lane::Manifests => Some(tokio::time::timeout_at(deadline, self.questions.acquire()).await),
+            Lane::Manifests => Some(coalesce::turn(tokio::time::timeout_at(deadline, self.questions.acquire())).await),
             Lane::Blobs => None,
         };
         if let Some(Err(_elapsed)) = slot {

@@ -74,7 +74,7 @@ pub struct Upstream {
     downloads: Arc<Semaphore>,
     /// Connections of what is passed through without being stored: a slow client holds one for as long as it reads.
     passing: Arc<Semaphore>,
-    /// Other questions at one time: work outlives the clients that asked for it, so their number is no bound.
+    /// Other questions at one time: those that are being asked outlive their clients, whose number is thus no bound.
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
     distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,

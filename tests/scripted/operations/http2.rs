@@ -30,10 +30,14 @@ async fn connect(ca: &TestCa, address: SocketAddr, protocols: &[&str]) -> TlsStr
 }
 
 async fn client(ca: &TestCa, address: SocketAddr) -> SendRequest<Bytes> {
+    client_with(ca, address, WINDOW).await
+}
+
+async fn client_with(ca: &TestCa, address: SocketAddr, window: u32) -> SendRequest<Bytes> {
     let stream = connect(ca, address, &["h2"]).await;
     let mut builder = h2::client::Builder::new();
     // The connection's window is never what a stream waits for.
-    builder.initial_window_size(WINDOW).initial_connection_window_size(64 * 1024 * 1024);
+    builder.initial_window_size(window).initial_connection_window_size(64 * 1024 * 1024);
     let (client, connection) = builder.handshake(stream).await.unwrap();
     tokio::spawn(connection);
     client
@@ -105,4 +109,34 @@ async fn t34_a_stream_whose_client_takes_nothing_is_reset_and_no_other() {
     assert_eq!((got.len(), cut), (WINDOW as usize, Some(Reason::CANCEL)));
     // Both places are free again.
     let _two = (open(&client, &path).await, open(&client, &path).await);
+}
+
+/// What is small is given whole, and waits where no task of its own would be left.
+#[tokio::test]
+async fn t34_a_small_answer_that_nobody_takes_keeps_its_place_until_it_is_reset() {
+    let ca = TestCa::new();
+    let (registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"700ms\"\nmax_requests = 2").await;
+    let small = format!("/v2/org/app/blobs/{}", registry.blob("org/app", blob(20_000, 2)));
+    let client = client_with(&ca, mirror.address, 1).await;
+    for path in [&small, &path] {
+        let mut stalled = open(&client, path).await;
+        assert!(mirror.metric("roadstead_requests_in_flight") >= 1.0, "it is being answered");
+        let (got, cut) = read(&mut stalled, false).await;
+        assert_eq!((got.len(), cut), (1, Some(Reason::CANCEL)));
+    }
+}
+
+/// A chunk of the body lasts for longer than the limit.
+#[tokio::test]
+async fn a_slow_client_that_takes_something_all_the_time_is_not_reset() {
+    let ca = TestCa::new();
+    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"1s\"").await;
+    let client = client_with(&ca, mirror.address, 500).await;
+    let mut body = open(&client, &path).await;
+    for _window in 0..30 {
+        let chunk = body.data().await.unwrap().expect("it is not cut");
+        // So slow is the client.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        body.flow_control().release_capacity(chunk.len()).unwrap();
+    }
 }
