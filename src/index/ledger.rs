@@ -8,6 +8,7 @@ use redb::ReadTransaction;
 use super::engine::Engine;
 use super::journal::{Facts, Journal};
 use super::replay::{self, Tally};
+use super::revoked::Revoked;
 use super::stamp::Stamps;
 use super::{Change, IndexError, line, snapshot};
 use crate::health::Health;
@@ -24,6 +25,7 @@ pub(super) struct Ledger {
     pub(super) engine: Engine,
     pub(super) health: Health,
     pub(super) stamps: Stamps,
+    pub(super) revoked: Revoked,
     facts: Facts,
     journal: Mutex<Journal>,
     /// The journals do not hold all that the index has.
@@ -37,6 +39,7 @@ impl Ledger {
             engine,
             health,
             stamps: Stamps::default(),
+            revoked: Revoked::default(),
             facts,
             journal: Mutex::new(journal),
             lacks_snapshot: AtomicBool::new(lacks_snapshot),

@@ -122,8 +122,8 @@ impl Mirror {
         tracing::warn!(authority = %scope.authority, repository = %scope.repository,
             "upstream refuses access; what it granted in this repository is forgotten");
         self.flights.revoke(scope);
-        // Durably: a crash must not bring them back.
-        let _lost = self.index.apply_durably(vec![Change::DropGrants { scope: scope.clone() }]).await;
+        // The writer has logged a failure; until it is written down, it holds in memory.
+        let _lost = self.index.revoke(scope).await;
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps.
