@@ -215,6 +215,10 @@ impl Run {
         }
         if let Some(snapshot) = self.snapshot.take() {
             let _ended = snapshot.await;
+            if self.trouble.is_none() {
+                // What it has made whole is known at the next start.
+                self.flush().await;
+            }
         }
     }
 
