@@ -56,7 +56,7 @@ impl Mirror {
             let same_size = shown.size_bytes.is_none_or(|told| told == row.size_bytes);
             let is_proof = same_size && file.read(range.start, length).await.is_ok_and(|stored| stored == shown.bytes);
             if !is_proof {
-                return Err(self.judge_mismatch(member, scope, digest, shown.endpoint).await);
+                return Err(self.judge_mismatch(member, scope, digest, row.size_bytes, shown.endpoint).await);
             }
         }
         self.grant_blob(member, scope, digest).await;
@@ -69,11 +69,22 @@ impl Mirror {
     }
 
     /// Upstream and the stored bytes disagree. The stored ones are read again before anyone is blamed.
-    async fn judge_mismatch(&self, member: &Member, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
-        if !self.store.is_intact(digest).await.unwrap_or(false) {
-            tracing::warn!(%digest, "a stored blob is damaged; it is dropped and fetched again");
-            self.forget_blob(digest).await;
-            return PullError::Restarted;
+    async fn judge_mismatch(
+        &self,
+        member: &Member,
+        scope: &Scope,
+        digest: Digest,
+        size_bytes: u64,
+        endpoint: usize,
+    ) -> PullError {
+        match self.store.is_intact(digest).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.take_out(digest, size_bytes).await;
+                return PullError::Restarted;
+            }
+            // Not read is not wrong: the bytes stay, and are looked at again in the background.
+            Err(err) => return PullError::Uncacheable(format!("the disk does not give the stored bytes: {err}")),
         }
         self.metrics.digest_mismatches.get_or_create(&ByAuthority::of(member.name())).inc();
         let error = member.upstream.error_at(endpoint, Failure::BadDigest);
