@@ -163,6 +163,8 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
             let known = known.and_then(|known| serde_json::from_slice::<BlobRow>(known.value()).ok());
             known.is_some_and(|known| known.origin.is_none() && known.size_bytes == row.size_bytes)
         }
+        // No manifest can name its own digest: whoever wrote that made it up.
+        Change::PutChildren { manifest, children } if children.contains(manifest) => false,
         Change::PutChildren { manifest, .. } => {
             from.open_table(CHILDREN)?.get(manifest.to_string().as_str())?.is_none()
         }

@@ -189,6 +189,11 @@ pub enum Change {
 }
 
 impl Change {
+    /// Takes something away that must not stay: never dropped for want of room.
+    pub(super) const fn is_denial(&self) -> bool {
+        matches!(self, Self::DropGrants { .. } | Self::DropLists { .. } | Self::RemovePin { .. })
+    }
+
     /// What the journal keeps of this change before it is applied; `None` of what may be lost with the index.
     pub(super) fn journaled(&self, before: &WriteTransaction) -> Result<Option<Cow<'_, Self>>, IndexError> {
         match self {

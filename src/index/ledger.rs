@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use redb::ReadTransaction;
 
 use super::engine::Engine;
 use super::journal::{Facts, Journal};
 use super::replay::{self, Tally};
+use super::revoked::Revoked;
 use super::stamp::Stamps;
 use super::{Change, IndexError, line, snapshot};
 use crate::health::Health;
@@ -16,6 +18,8 @@ use crate::health::Health;
 const PROBE_BYTES: usize = 1024 * 1024;
 /// What a change takes on disk, about. Bytes.
 const CHANGE_BYTES: usize = 1024;
+/// After a snapshot failed, before the next one.
+const SNAPSHOT_PAUSE: Duration = Duration::from_mins(1);
 /// Facts taken in from the journal in one transaction.
 const BATCH: usize = 10_000;
 
@@ -24,10 +28,13 @@ pub(super) struct Ledger {
     pub(super) engine: Engine,
     pub(super) health: Health,
     pub(super) stamps: Stamps,
+    pub(super) revoked: Revoked,
     facts: Facts,
     journal: Mutex<Journal>,
-    /// The journals do not hold all that the index has.
+    /// The journals do not hold all that the index has. Written down with every flush.
     lacks_snapshot: AtomicBool,
+    /// When a snapshot that failed is taken again.
+    snapshot_again: Mutex<Option<Instant>>,
     stopping: AtomicBool,
 }
 
@@ -37,9 +44,11 @@ impl Ledger {
             engine,
             health,
             stamps: Stamps::default(),
+            revoked: Revoked::default(),
             facts,
             journal: Mutex::new(journal),
             lacks_snapshot: AtomicBool::new(lacks_snapshot),
+            snapshot_again: Mutex::new(None),
             stopping: AtomicBool::new(false),
         }
     }
@@ -82,7 +91,7 @@ impl Ledger {
             journal.position()
         };
         let transaction = self.engine.begin_write(true)?;
-        replay::save(&transaction, position)?;
+        replay::save(&transaction, position, self.lacks_snapshot())?;
         Ok(transaction.commit()?)
     }
 
@@ -123,7 +132,19 @@ impl Ledger {
 
     /// Whether it is time for a snapshot.
     pub(super) fn is_long(&self) -> bool {
-        self.lacks_snapshot.load(Ordering::Relaxed) || self.journal().is_long()
+        let again = *self.snapshot_again();
+        match again {
+            Some(at) => Instant::now() >= at,
+            None => self.lacks_snapshot() || self.journal().is_long(),
+        }
+    }
+
+    pub(super) fn lacks_snapshot(&self) -> bool {
+        self.lacks_snapshot.load(Ordering::Relaxed)
+    }
+
+    fn snapshot_again(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.snapshot_again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a new journal, and shows all that the old ones hold.
@@ -132,7 +153,6 @@ impl Ledger {
         self.flush()?;
         let number = self.journal().turn();
         self.flush()?;
-        self.lacks_snapshot.store(false, Ordering::Relaxed);
         Ok((number, self.engine.begin_read()?))
     }
 
@@ -141,10 +161,14 @@ impl Ledger {
         match snapshot::take(&self.facts, number, from, &|| !self.stopping.load(Ordering::Relaxed)) {
             Ok(bytes) => {
                 self.journal().snapshot_taken(bytes);
+                *self.snapshot_again() = None;
+                // The next flush writes it down; until then a crash costs one more snapshot.
+                self.lacks_snapshot.store(false, Ordering::Relaxed);
                 tracing::debug!(bytes, "a snapshot of the facts was taken");
             }
             Err(IndexError::Closed) => {}
             Err(err) => {
+                *self.snapshot_again() = Some(Instant::now() + SNAPSHOT_PAUSE);
                 tracing::warn!(%err, "no snapshot of the facts could be taken; the journal grows until the next one");
             }
         }
@@ -152,5 +176,47 @@ impl Ledger {
 
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableDatabase as _;
+
+    use super::*;
+    use crate::index::engine;
+    use crate::index::journal::Position;
+
+    #[test]
+    fn a_first_snapshot_that_was_cut_short_is_still_lacking_at_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("index.redb");
+        let facts = Facts::create(root.path().join("facts")).unwrap();
+        let open = |lacks| {
+            let journal = Journal::open(facts.clone(), Position { number: 1, offset: 0 }).unwrap();
+            let engine = Engine::new(path.clone(), engine::open(&path).unwrap());
+            Ledger::new(engine, facts.clone(), journal, lacks, Health::default())
+        };
+        let lacked = || replay::lacked_snapshot(&engine::open(&path).unwrap().begin_read().unwrap()).unwrap();
+        let ledger = open(true);
+        drop(ledger.turn().unwrap());
+        assert!(ledger.is_long());
+        drop(ledger);
+        assert!(lacked());
+        let ledger = open(true);
+        let (number, from) = ledger.turn().unwrap();
+        // A file that is in the way, as a failing disk would be.
+        let unfinished = facts.snapshot(number).with_extension("tmp");
+        std::fs::create_dir(&unfinished).unwrap();
+        ledger.take_snapshot(number, &from);
+        ledger.flush().unwrap();
+        assert!(ledger.lacks_snapshot() && !ledger.is_long(), "it waits a while");
+        std::fs::remove_dir(&unfinished).unwrap();
+        ledger.take_snapshot(number, &from);
+        drop(from);
+        ledger.flush().unwrap();
+        assert!(!ledger.is_long());
+        drop(ledger);
+        assert!(!lacked());
     }
 }

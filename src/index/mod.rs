@@ -19,6 +19,7 @@ mod order;
 mod pins;
 mod read;
 mod replay;
+mod revoked;
 mod row;
 mod snapshot;
 mod stamp;
@@ -122,6 +123,16 @@ impl Index {
     /// The same, and waits until they would survive a power cut.
     pub async fn apply_durably(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         self.writer.apply(changes, writer::Until::DurableNow).await
+    }
+
+    /// Upstream no longer lets us in: from here on nothing may be read in this scope without asking, even while that cannot
+    /// be written down. Returns when a crash would not bring the grants back.
+    pub async fn revoke(&self, scope: &Scope) -> Result<(), IndexError> {
+        let change = Change::DropGrants { scope: scope.clone() };
+        self.ledger.revoked.begin(scope);
+        // What was read before is not believed any more; what is read later is refused.
+        self.ledger.stamps.outdate(&change);
+        self.apply_durably(vec![change]).await
     }
 
     /// Waits until all that is visible now has become durable by itself.

@@ -41,11 +41,14 @@ pub(super) fn reach(to: &WriteTransaction, scope: Option<&Scope>, root: &str, at
     let referrers = to.open_table(REFERRERS)?;
     let mut order = Order::open(to)?;
     let mut left = vec![root.to_owned()];
+    let mut is_root = true;
     while let Some(name) = left.pop() {
-        // A mark of this very time has its reach marked as well, and manifests may refer to each other in a circle.
-        if !order.pin(&name, at)? && name != root {
+        // A mark of this very time has its reach marked as well, and manifests may refer to each other in a circle: only the
+        // first look at the root goes on from there, whatever lists it again.
+        if !order.pin(&name, at)? && !std::mem::take(&mut is_root) {
             continue;
         }
+        is_root = false;
         left.extend(listed.children(&name)?.iter().map(ToString::to_string));
         if let Some(scope) = scope {
             let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());

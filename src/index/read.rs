@@ -48,10 +48,13 @@ pub struct Counts {
 
 impl Index {
     pub async fn tag(&self, scope: &Scope, tag: &Tag, whole_authority: bool) -> Result<Option<HeldTag>, IndexError> {
-        let (scope, tag) = (scope.clone(), tag.clone());
+        let (scope, tag, is_revoked) = (scope.clone(), tag.clone(), self.ledger.revoked.contains(scope));
         self.read(move |from| {
             let Some(row) = get::<TagRow>(from, TAGS, &Key::tag(&scope, &tag))? else { return Ok(None) };
-            let manifest = row.digest.map(|digest| held(from, &scope, digest, whole_authority)).transpose()?;
+            let mut manifest = row.digest.map(|digest| held(from, &scope, digest, whole_authority)).transpose()?;
+            if let Some(manifest) = manifest.as_mut().filter(|_| is_revoked) {
+                manifest.grant = None;
+            }
             Ok(Some(HeldTag { row, manifest }))
         })
         .await
@@ -63,8 +66,12 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<HeldManifest, IndexError> {
-        let scope = scope.clone();
-        self.read(move |from| held(from, &scope, digest, whole_authority)).await
+        let (scope, is_revoked) = (scope.clone(), self.ledger.revoked.contains(scope));
+        self.read(move |from| {
+            let held = held(from, &scope, digest, whole_authority)?;
+            Ok(HeldManifest { grant: held.grant.filter(|_| !is_revoked), ..held })
+        })
+        .await
     }
 
     /// The blob's record, and this scope's grant to read it.
@@ -74,10 +81,10 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<(Option<BlobRow>, Option<GrantRow>), IndexError> {
-        let scope = scope.clone();
+        let (scope, is_revoked) = (scope.clone(), self.ledger.revoked.contains(scope));
         self.read(move |from| {
-            let grant = get(from, BLOB_GRANTS, &Key::digest(&scope, digest, whole_authority))?;
-            Ok((blob(from, digest)?, grant))
+            let grant: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, digest, whole_authority))?;
+            Ok((blob(from, digest)?, grant.filter(|_| !is_revoked)))
         })
         .await
     }
@@ -88,12 +95,18 @@ impl Index {
     }
 
     pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
+        if self.ledger.revoked.contains(scope) {
+            return Ok(None);
+        }
         let key = Key::list(scope, list);
         self.read(move |from| get(from, LISTS, &key)).await
     }
 
     /// Every tag of a repository that points to what this scope may read, in ASCII order.
     pub async fn tags_of(&self, scope: &Scope, whole_authority: bool) -> Result<Vec<String>, IndexError> {
+        if self.ledger.revoked.contains(scope) {
+            return Ok(Vec::new());
+        }
         let scope = scope.clone();
         self.read(move |from| {
             let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
@@ -127,6 +140,9 @@ impl Index {
 
     /// Whether everything that a manifest lists is stored, and this scope may read it.
     pub async fn is_whole(&self, scope: &Scope, manifest: Digest, whole_authority: bool) -> Result<bool, IndexError> {
+        if self.ledger.revoked.contains(scope) {
+            return Ok(false);
+        }
         let scope = scope.clone();
         self.read(move |from| {
             let children = from.open_table(CHILDREN)?;

@@ -11,8 +11,8 @@ use super::line::{self, Line, Mark};
 use super::lost;
 use super::row::BlobRow;
 use super::table::{
-    BLOB_GRANTS, BLOBS, CHILDREN, JOURNAL_NUMBER, JOURNAL_OFFSET, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS,
-    ROWS, SUMS, TAGS,
+    BLOB_GRANTS, BLOBS, CHILDREN, JOURNAL_NUMBER, JOURNAL_OFFSET, LACKS_SNAPSHOT, LISTS, MANIFEST_GRANTS,
+    MANIFEST_TYPES, REFERRERS, ROWS, SUMS, TAGS,
 };
 use super::{Change, IndexError, engine};
 
@@ -106,19 +106,19 @@ impl<'a> Loader<'a> {
     }
 
     /// Writes the rest, and how far the journals are taken in now. All is durable then.
-    pub(super) fn end(mut self, position: Position) -> Result<(), IndexError> {
-        self.write(true, Some(position))
+    pub(super) fn end(mut self, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
+        self.write(true, Some((position, lacks_snapshot)))
     }
 
-    fn write(&mut self, is_durable: bool, position: Option<Position>) -> Result<(), IndexError> {
+    fn write(&mut self, is_durable: bool, position: Option<(Position, bool)>) -> Result<(), IndexError> {
         let transaction = engine::settle(self.database.begin_write()?, is_durable)?;
         for change in self.batch.drain(..) {
             if !self.is_rebuild || is_of_use(&change, &transaction)? {
                 change.apply(&transaction)?;
             }
         }
-        if let Some(position) = position {
-            save(&transaction, position)?;
+        if let Some((position, lacks_snapshot)) = position {
+            save(&transaction, position, lacks_snapshot)?;
         }
         Ok(transaction.commit()?)
     }
@@ -194,7 +194,8 @@ pub(super) fn saved(from: &ReadTransaction) -> Result<Option<Position>, IndexErr
     Ok(number.zip(offset).map(|(number, offset)| Position { number: number.value(), offset: offset.value() }))
 }
 
-pub(super) fn save(to: &WriteTransaction, position: Position) -> Result<(), IndexError> {
+/// With it goes whether there are facts in the index that no journal holds: a crash must not forget that.
+pub(super) fn save(to: &WriteTransaction, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
     let mut rows = to.open_table(BLOBS)?.len()? + to.open_table(CHILDREN)?.len()?;
     for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
         rows += to.open_table(table)?.len()?;
@@ -203,7 +204,13 @@ pub(super) fn save(to: &WriteTransaction, position: Position) -> Result<(), Inde
     sums.insert(JOURNAL_NUMBER, position.number)?;
     sums.insert(JOURNAL_OFFSET, position.offset)?;
     sums.insert(ROWS, rows)?;
+    sums.insert(LACKS_SNAPSHOT, u64::from(lacks_snapshot))?;
     Ok(())
+}
+
+/// Whether the journals did not hold all when the database was last synced.
+pub(super) fn lacked_snapshot(from: &ReadTransaction) -> Result<bool, IndexError> {
+    Ok(from.open_table(SUMS)?.get(LACKS_SNAPSHOT)?.is_some_and(|lacks| lacks.value() != 0))
 }
 
 /// Whether a release that keeps no journal has written since.

@@ -76,7 +76,9 @@ impl Stamps {
             | Change::RemoveBlob { digest }
             | Change::RemoveMissing { digest, .. } => self.outdate_digest(*digest),
             Change::EndEviction { digests, .. } | Change::DropPublicGrants { digests, .. } => {
-                digests.iter().for_each(|digest| self.outdate_digest(*digest))
+                for digest in digests {
+                    self.outdate_digest(*digest);
+                }
             }
             Change::DropExpired { key: (_, _, _, what), .. } => {
                 // Lists expire too, and are not kept.

@@ -103,16 +103,16 @@ fn follow(database: &Database, facts: &Facts) -> Result<Option<Known>, IndexErro
         tracing::warn!("the journal of facts has lost its end; a snapshot is taken from the index");
         return Ok(Some(unknown));
     }
-    let has_drifted = replay::has_drifted(&from)?;
+    let lacks_snapshot = replay::lacked_snapshot(&from)? || replay::has_drifted(&from)?;
     drop(from);
     let mut tally = Tally::default();
     let mut loader = Loader::new(database, false);
     let end = replay::take_in(facts, Some(saved), &mut tally, &mut |change| loader.put(change))?;
     if end != saved {
-        loader.end(end)?;
+        loader.end(end, lacks_snapshot)?;
         tally.tell("what the journal had and the index had not was taken in");
     }
-    Ok(Some(Known { end, lacks_snapshot: has_drifted }))
+    Ok(Some(Known { end, lacks_snapshot }))
 }
 
 /// Beside the old name until it is complete: a crash leaves no half of an index.
@@ -141,7 +141,9 @@ fn rebuild(root: &Path, facts: &Facts, now: Timestamp, walk: Walk<'_>) -> Result
     loader.walked()?;
     let mut tally = Tally::default();
     let end = replay::take_in(facts, None, &mut tally, &mut |change| loader.put(change))?;
-    loader.end(end)?;
+    // What was damaged or is not known would be damaged for ever.
+    let lacks_snapshot = tally.damaged > 0 || blobs > 0;
+    loader.end(end, lacks_snapshot)?;
     let io = IndexError::Journal;
     std::fs::rename(&unfinished, root.join("index.redb")).map_err(io)?;
     std::fs::File::open(root).and_then(|root| root.sync_all()).map_err(io)?;
@@ -149,8 +151,7 @@ fn rebuild(root: &Path, facts: &Facts, now: Timestamp, walk: Walk<'_>) -> Result
         tracing::warn!(blobs, "the index was made anew from the stored blobs and the facts beside them");
     }
     tally.tell("the facts beside the blobs were taken in");
-    // What was damaged or is not known would be damaged for ever.
-    Ok((database, Known { end, lacks_snapshot: tally.damaged > 0 || blobs > 0 }))
+    Ok((database, Known { end, lacks_snapshot }))
 }
 
 fn set_aside(path: &Path) -> io::Result<()> {

@@ -168,8 +168,7 @@ impl Mirror {
         let length = usize::try_from(size_bytes).unwrap_or(usize::MAX);
         let Ok(bytes) = file.read(0, length).await else { return Ok(()) };
         if Digest::of(digest.algorithm(), &bytes) != digest {
-            tracing::warn!(%digest, "a stored blob is damaged; it is dropped and fetched again");
-            self.forget_blob(digest).await;
+            self.take_out(digest, size_bytes).await;
             return Err(PullError::Restarted);
         }
         self.hot.keep_content(digest, bytes);
@@ -181,9 +180,8 @@ impl Mirror {
         match self.store.open_blob(digest).await {
             Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
             Ok(Some((_, size_bytes))) => {
-                tracing::warn!(%digest, "a stored blob has lost its size; it is dropped and fetched again");
                 self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
-                self.forget_blob(digest).await;
+                self.take_out(digest, row.size_bytes).await;
                 Ok(None)
             }
             Ok(None) => {
@@ -199,23 +197,6 @@ impl Mirror {
                 Ok(None)
             }
         }
-    }
-
-    /// Drops a stored blob that is damaged: file first, row second.
-    pub(super) async fn forget_blob(&self, digest: Digest) {
-        self.forget_hot(digest);
-        if let Err(err) = self.store.remove(digest).await {
-            tracing::warn!(%digest, %err, "a damaged blob cannot be removed; it is passed through from upstream");
-            self.uncacheable.insert(digest, self.clock.now());
-            // It keeps its row for as long as it takes space, and is moved away when the disk works again.
-            self.store.withhold(digest);
-            self.mend_soon();
-            return;
-        }
-        let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
-        // Between file and row, the index was not right.
-        self.accounts.doubt();
-        self.show_stored();
     }
 
     async fn head_only(&self, member: &Member, scope: &Scope, digest: Digest) -> Result<BlobAnswer, PullError> {

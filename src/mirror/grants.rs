@@ -56,7 +56,7 @@ impl Mirror {
             let same_size = shown.size_bytes.is_none_or(|told| told == row.size_bytes);
             let is_proof = same_size && file.read(range.start, length).await.is_ok_and(|stored| stored == shown.bytes);
             if !is_proof {
-                return Err(self.judge_mismatch(member, scope, digest, shown.endpoint).await);
+                return Err(self.judge_mismatch(member, scope, digest, row.size_bytes, shown.endpoint).await);
             }
         }
         self.grant_blob(member, scope, digest).await;
@@ -69,11 +69,22 @@ impl Mirror {
     }
 
     /// Upstream and the stored bytes disagree. The stored ones are read again before anyone is blamed.
-    async fn judge_mismatch(&self, member: &Member, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
-        if !self.store.is_intact(digest).await.unwrap_or(false) {
-            tracing::warn!(%digest, "a stored blob is damaged; it is dropped and fetched again");
-            self.forget_blob(digest).await;
-            return PullError::Restarted;
+    async fn judge_mismatch(
+        &self,
+        member: &Member,
+        scope: &Scope,
+        digest: Digest,
+        size_bytes: u64,
+        endpoint: usize,
+    ) -> PullError {
+        match self.store.is_intact(digest).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.take_out(digest, size_bytes).await;
+                return PullError::Restarted;
+            }
+            // Not read is not wrong: the bytes stay, and are looked at again in the background.
+            Err(err) => return PullError::Uncacheable(format!("the disk does not give the stored bytes: {err}")),
         }
         self.metrics.digest_mismatches.get_or_create(&ByAuthority::of(member.name())).inc();
         let error = member.upstream.error_at(endpoint, Failure::BadDigest);
@@ -121,7 +132,7 @@ impl Mirror {
     /// nobody's: of these, those of the manifest that was `refused` and of all it lists.
     pub(super) async fn revoke(&self, member: &Member, scope: &Scope, refused: Option<Digest>) {
         self.flights.revoke(scope);
-        let mut drops = vec![Change::DropGrants { scope: scope.clone() }];
+        let mut drops = Vec::new();
         let (authority, repository) = (&scope.authority, &scope.repository);
         if member.policy.public {
             tracing::warn!(%authority, %repository, manifest = refused.map(|digest| digest.to_string()),
@@ -135,8 +146,12 @@ impl Mirror {
             tracing::warn!(%authority, %repository,
                 "upstream refuses access; what it granted in this repository is forgotten");
         }
-        // Durably: a crash must not bring them back.
-        let _lost = self.index.apply_durably(drops).await;
+        // The writer has logged a failure; until it is written down, it holds in memory.
+        let _lost = self.index.revoke(scope).await;
+        if !drops.is_empty() {
+            // Durably: a crash must not bring them back.
+            let _lost = self.index.apply_durably(drops).await;
+        }
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::index::{BlobRow, Change, ReferrerRow, Scope};
 use crate::oci::{Algorithm, Digest, Inspected, MediaType, NotAManifest, Reference, Shape};
-use crate::store::CommitError;
+use crate::store::{CommitError, Verified};
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
 use super::lead::disk_failure;
@@ -107,18 +107,23 @@ impl Mirror {
         Some(manifest)
     }
 
-    /// From memory, else from disk. What is damaged there is dropped and fetched again.
+    /// From memory, else from disk. What is damaged there goes into quarantine, and is fetched again.
     async fn manifest_bytes(&self, member: &Member, digest: Digest) -> Option<Bytes> {
         if let Some(bytes) = self.hot.content(digest).filter(|bytes| member.takes_manifest_of(bytes.len())) {
             return Some(bytes);
         }
         let limit = member.upstream.settings().max_manifest_size;
         match self.store.read_verified(digest, limit).await {
-            Ok(Some(bytes)) => {
+            Ok(Verified::Right(bytes)) => {
                 self.hot.keep_content(digest, bytes.clone());
                 Some(bytes)
             }
-            Ok(None) => {
+            Ok(Verified::Wrong(size_bytes)) => {
+                self.take_out(digest, size_bytes).await;
+                None
+            }
+            Ok(Verified::TooLarge) => None,
+            Ok(Verified::Missing) => {
                 let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
                 // A file that is missing was counted.
                 self.reconcile().await;

@@ -144,20 +144,16 @@ impl Store {
         .await
     }
 
-    /// Reads a stored blob of at most `limit_bytes` whole, and compares it with its digest: `None` if it is missing or
-    /// damaged. A damaged file is removed.
-    pub async fn read_verified(&self, digest: Digest, limit_bytes: u64) -> io::Result<Option<Bytes>> {
-        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(None) };
+    /// Reads a stored blob of at most `limit_bytes` whole, and compares it with its digest.
+    pub async fn read_verified(&self, digest: Digest, limit_bytes: u64) -> io::Result<Verified> {
+        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(Verified::Missing) };
         if size_bytes > limit_bytes {
-            return Ok(None);
+            return Ok(Verified::TooLarge);
         }
         let length = usize::try_from(size_bytes).map_err(io::Error::other)?;
         let bytes = file.read(0, length).await?;
-        if Digest::of(digest.algorithm(), &bytes) == digest {
-            return Ok(Some(bytes));
-        }
-        self.remove(digest).await?;
-        Ok(None)
+        let is_right = Digest::of(digest.algorithm(), &bytes) == digest;
+        Ok(if is_right { Verified::Right(bytes) } else { Verified::Wrong(size_bytes) })
     }
 
     /// Whether the stored bytes still have their digest. Reads all of them.
@@ -185,11 +181,18 @@ impl Store {
         let size_bytes = bytes.len() as u64;
         let mut ingest = self.begin(authority, digest).await?;
         match self.read_verified(digest, size_bytes).await {
-            Ok(None) => {}
-            Ok(Some(_)) => {
+            Ok(Verified::Right(_)) => {
                 ingest.discard().await?;
                 return Ok(None);
             }
+            // The right ones are at hand.
+            Ok(Verified::Wrong(_)) => {
+                if let Err(err) = self.remove(digest).await {
+                    let _remembered = ingest.discard().await;
+                    return Err(err.into());
+                }
+            }
+            Ok(Verified::Missing | Verified::TooLarge) => {}
             Err(err) => {
                 let _remembered = ingest.discard().await;
                 return Err(err.into());
@@ -292,6 +295,17 @@ impl Store {
     pub fn settle(&self, moment: u64, stored_bytes: u64) -> bool {
         self.space.settle(moment, stored_bytes)
     }
+}
+
+/// What a small stored blob was found to be.
+#[derive(Debug)]
+pub enum Verified {
+    Right(Bytes),
+    /// So many bytes, and they are not what was stored. They stay where they are: what becomes of them is the caller's.
+    Wrong(u64),
+    Missing,
+    /// Larger than the caller takes. It was not read.
+    TooLarge,
 }
 
 impl BlobFile {

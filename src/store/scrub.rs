@@ -23,6 +23,8 @@ pub enum Checked {
     Missing,
     /// The disk does not give them.
     Unreadable,
+    /// Too many files are open: nothing was found out.
+    NotOpened,
 }
 
 /// One of the directories that hold blobs, by its place in [`Store::SHARDS`].
@@ -75,9 +77,15 @@ impl Store {
                 Ok(Scrub { digest, work: Some(work) })
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Checked::Missing),
+            Err(err) if is_short_of_files(&err) => Err(Checked::NotOpened),
             Err(_) => Err(Checked::Unreadable),
         }
     }
+}
+
+/// A limit of the process or the system, which says nothing about the disk.
+fn is_short_of_files(err: &io::Error) -> bool {
+    matches!(Errno::from_io_error(err), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// One stored blob being read again. The kernel's memory of files stays as it was: what nobody has read lately does not

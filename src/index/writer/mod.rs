@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::{Change, IndexError};
+use super::{Change, IndexError, Scope};
 use trouble::Trouble;
 
 /// Longest time between a change and its durable commit.
@@ -46,7 +46,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(ledger: Arc<Ledger>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let run = Run { ledger, waiting: Vec::new(), flush_at: None, trouble: None, snapshot: None };
+        let run =
+            Run { ledger, waiting: Vec::new(), flush_at: None, trouble: None, revoking: Vec::new(), snapshot: None };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
         let stopped = tokio::spawn(run.run(queue));
         Self { jobs: Mutex::new(Some(jobs)), stopped: Mutex::new(Some(stopped)) }
@@ -74,6 +75,8 @@ struct Run {
     waiting: Vec<Done>,
     flush_at: Option<Instant>,
     trouble: Option<Trouble>,
+    /// Whose grants are dropped by what has come in and is not durable yet.
+    revoking: Vec<Scope>,
     snapshot: Option<JoinHandle<()>>,
 }
 
@@ -111,15 +114,30 @@ impl Run {
         let (changes, dones): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
+        let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
+        for denial in &denials {
+            if let Change::DropGrants { scope } = denial {
+                self.revoking.push(scope.clone());
+            }
+        }
         let written = if self.trouble.is_some() {
             self.hold(changes);
             Err(IndexError::Unavailable)
         } else {
-            let (changes, written) = self.write(changes).await;
+            let (mut changes, mut written) = self.write(changes).await;
+            if matches!(written, Err(IndexError::BadRow)) {
+                // Nor will it be another time.
+                tracing::warn!("facts cannot be put into words; they cost a request each");
+                changes.retain(Change::is_denial);
+                if !changes.is_empty() {
+                    (changes, written) = self.write(changes).await;
+                }
+            }
             match &written {
                 Ok(()) => {}
-                // Nor will it be another time.
-                Err(IndexError::BadRow) => tracing::warn!("facts cannot be put into words; they cost a request each"),
+                Err(IndexError::BadRow) if changes.is_empty() => {}
+                // Writing has panicked, and has taken them along.
+                Err(err) if changes.is_empty() => self.fail(err, denials),
                 Err(err) => self.fail(err, changes),
             }
             written
@@ -154,8 +172,16 @@ impl Run {
         for done in self.waiting.drain(..) {
             drop(done.send(if flushed.is_ok() { Ok(()) } else { Err(IndexError::Unavailable) }));
         }
-        if let Err(err) = flushed {
-            self.fail(&err, Vec::new());
+        match flushed {
+            Ok(()) => self.revoked(),
+            Err(err) => self.fail(&err, Vec::new()),
+        }
+    }
+
+    /// All that has come in is durable.
+    fn revoked(&mut self) {
+        for scope in self.revoking.drain(..) {
+            self.ledger.revoked.end(&scope);
         }
     }
 
@@ -189,6 +215,10 @@ impl Run {
         }
         if let Some(snapshot) = self.snapshot.take() {
             let _ended = snapshot.await;
+            if self.trouble.is_none() {
+                // What it has made whole is known at the next start.
+                self.flush().await;
+            }
         }
     }
 

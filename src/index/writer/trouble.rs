@@ -1,5 +1,6 @@
 //! Writing has failed: what is to be written is kept back, and tried again until the disk takes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +9,8 @@ use super::Run;
 use crate::health::Part;
 use crate::index::{Change, IndexError};
 
-/// Changes that are kept back while they cannot be written; more are dropped, and cost a request each.
+/// Changes that are kept back while they cannot be written; more are dropped, and cost a request each. What takes rights
+/// away is kept beyond them.
 const MAX_HELD: usize = 100_000;
 /// Between attempts to write again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -48,23 +50,30 @@ impl Run {
 
     pub(super) fn hold(&mut self, changes: Vec<Change>) {
         if let Some(trouble) = &mut self.trouble {
-            let room = MAX_HELD.saturating_sub(trouble.held.len());
-            trouble.dropped += changes.len().saturating_sub(room);
-            trouble.held.extend(changes.into_iter().take(room));
+            for change in changes {
+                if trouble.held.len() < MAX_HELD || change.is_denial() {
+                    trouble.held.push(change);
+                } else {
+                    trouble.dropped += 1;
+                }
+            }
         }
     }
 
     pub(super) async fn heal(&mut self) {
         let Some(mut trouble) = self.trouble.take() else { return };
-        let (held, is_closed) = (std::mem::take(&mut trouble.held), trouble.is_closed);
+        let (held, is_closed) = (Arc::new(std::mem::take(&mut trouble.held)), trouble.is_closed);
+        let to_write = Arc::clone(&held);
         let healed = self.blocking(move |ledger| {
             let mut is_closed = is_closed;
-            let healed = ledger.heal(&held, &mut is_closed);
-            (held, is_closed, healed)
+            let healed = ledger.heal(&to_write, &mut is_closed);
+            (is_closed, healed)
         });
-        let (held, is_closed, healed) = healed.await.unwrap_or((Vec::new(), true, Err(IndexError::Closed)));
+        let (is_closed, healed) = healed.await.unwrap_or((true, Err(IndexError::Closed)));
+        let held = Arc::unwrap_or_clone(held);
         match healed {
             Ok(()) => {
+                self.revoked();
                 let dropped = trouble.dropped;
                 if self.ledger.health.heal(Part::Index) {
                     tracing::info!(kept = held.len(), dropped, "facts are written again");

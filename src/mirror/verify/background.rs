@@ -9,7 +9,7 @@ use super::super::Mirror;
 use super::pass::Pass;
 use super::{VerifyProgress, VerifySettings};
 use crate::clock::Timestamp;
-use crate::index::Change;
+use crate::index::{Change, LostRow};
 use crate::store::{Found, Store};
 
 /// What is looked at first after an unclean stop: stored so long before it.
@@ -122,11 +122,22 @@ impl Mirror {
         for digest in pass.report.unreadable {
             // Out of the way, so that it is stored again, though not at once where the same would happen again.
             self.uncacheable.insert(digest, self.clock.now());
+            let (row, is_lost) = (self.index.blob_row(digest).await.ok().flatten(), self.is_last_copy(digest).await);
+            if is_lost && row.as_ref().is_some_and(|row| row.origin.is_some()) {
+                // The last copy, and perhaps only a cable is loose: it stays where it is.
+                continue;
+            }
             if let Err(err) = self.store.quarantine(digest, self.clock.now()).await {
                 tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either");
             } else {
                 self.forget_hot(digest);
-                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
+                let mut changes = vec![Change::RemoveBlob { digest }];
+                if is_lost {
+                    let size_bytes = row.map_or(0, |row| row.size_bytes);
+                    changes.push(Change::PutLost { digest, row: LostRow { size_bytes, found: self.clock.now() } });
+                    tracing::error!(%digest, "a stored blob cannot be read, and no upstream can give it again: import it");
+                }
+                let _lost = self.index.apply_durably(changes).await;
                 self.accounts.doubt();
             }
         }

@@ -134,6 +134,10 @@ impl Mirror {
             }
             // Evicted since it was listed.
             Checked::Missing => self.store.is_readable_again(digest),
+            // Nothing is known of it; the next pass comes by again.
+            Checked::NotOpened => {
+                tracing::warn!(%digest, "too many files are open: a stored blob was not verified");
+            }
             Checked::Unreadable => {
                 tracing::warn!(%digest, "a stored blob cannot be read; it is fetched again when it is asked for");
                 name(&mut report.unreadable, digest);
@@ -173,10 +177,8 @@ impl Mirror {
     }
 
     /// Takes a stored blob with wrong bytes out of reach: file first, row second. Whether no upstream can give it again.
-    async fn take_out(&self, digest: Digest, size_bytes: u64) -> bool {
-        let origin = self.index.blob_row(digest).await.ok().flatten().and_then(|row| row.origin);
-        let member = origin.as_ref().and_then(|authority| self.member(authority));
-        let is_lost = member.is_none_or(|member| member.policy.offline);
+    pub(in crate::mirror) async fn take_out(&self, digest: Digest, size_bytes: u64) -> bool {
+        let is_lost = self.is_last_copy(digest).await;
         self.metrics.damaged_blobs.inc();
         self.forget_hot(digest);
         let now = self.clock.now();
@@ -202,6 +204,13 @@ impl Mirror {
         let why = "stored bytes were wrong: look after the disk, then run a verify that finds nothing";
         self.health.degrade(Part::Verify, why);
         is_lost
+    }
+
+    /// Whether no upstream can give it again, as far as is known.
+    pub(super) async fn is_last_copy(&self, digest: Digest) -> bool {
+        let origin = self.index.blob_row(digest).await.ok().flatten().and_then(|row| row.origin);
+        let member = origin.as_ref().and_then(|authority| self.member(authority));
+        member.is_none_or(|member| member.policy.offline)
     }
 
     pub(super) fn tell_verified(&self, report: &VerifyReport) {

@@ -116,3 +116,28 @@ async fn grants_outlive_both_the_bytes_and_the_index() {
     super::eventually("it is stored again", is_hit).await;
     assert_eq!(upstream.requests_of(&blobs().head()).len(), 0, "and not proven again");
 }
+
+/// Security: a storage is only as trustworthy as who wrote its facts.
+#[tokio::test]
+async fn manifests_that_list_themselves_or_each_other_stop_nobody() {
+    let (upstream, mirror, _) = held().await;
+    let image = crate::support::image::image(&[blob(900, 77)]);
+    upstream.publish("org/app", "3", &image);
+    mirror.pull_whole("org/app", "3").await;
+    let stopped = mirror.stop().await;
+    let journal = files(&stopped, "journal-").remove(0);
+    let (own, other) = (&image.digest, &image.layers()[0].digest);
+    let mut text = std::fs::read_to_string(&journal).unwrap();
+    text += &sealed(&format!(r#"{{"put_children":{{"manifest":"{own}","children":["{own}","{other}"]}}}}"#));
+    text += &sealed(&format!(r#"{{"put_children":{{"manifest":"{other}","children":["{own}"]}}}}"#));
+    std::fs::write(&journal, text).unwrap();
+    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\n", upstream.url());
+    let mirror = stopped.start_in("pins = [\"docker.io/**\"]", toml).await;
+    // Pinned with all that it reaches, by the one task that writes, before it is granted here.
+    upstream.publish("org/other", "1", &image);
+    mirror.pull_whole("org/other", "1").await;
+    // And facts are written on.
+    let late = crate::support::image::image(&[blob(900, 78)]);
+    upstream.publish("org/late", "1", &late);
+    mirror.pull_whole("org/late", "1").await;
+}

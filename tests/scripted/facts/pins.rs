@@ -132,3 +132,30 @@ async fn verify_of_a_running_server_tells_what_was_wrong_by_its_exit_code() {
     assert!(said(&found).contains(&format!("wrong: {digest}: it is fetched again")), "{}", said(&found));
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn a_damaged_last_copy_that_a_request_finds_goes_to_quarantine_and_is_lost() {
+    let (upstream, mirror, paths) = held().await;
+    let stopped = mirror.stop().await;
+    rot_all(&stopped);
+    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\noffline = true\n", upstream.url());
+    let mirror = stopped.start_with(toml).await;
+    let digest_of = |path: &str| path.split('/').next_back().unwrap().split('?').next().unwrap().to_owned();
+    let asked: Vec<_> = paths.iter().filter(|path| path.contains("docker.io") && path.contains("sha256:")).collect();
+    let asked: Vec<_> = asked.into_iter().filter(|path| !path.contains("referrers")).collect();
+    let mut found = Vec::new();
+    for path in asked {
+        if mirror.client().get(path).await.status == 404 {
+            found.push(digest_of(path));
+        }
+    }
+    // The manifest, its config and the small layer; the large one is for verify to find.
+    assert_eq!(found.len(), 3, "{found:?}");
+    let lost: Vec<_> = mirror.inner().lost().await.unwrap().iter().map(|lost| lost.digest.to_string()).collect();
+    assert!(lost.len() == 3 && found.iter().all(|digest| lost.contains(digest)), "{lost:?}");
+    assert_eq!(
+        files_below(&mirror.storage().join("quarantine")).len(),
+        3,
+        "their bytes are kept for who looks into it"
+    );
+}

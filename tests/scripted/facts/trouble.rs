@@ -46,3 +46,52 @@ async fn facts_are_for_their_owner_only() {
     let mode = |path: &str| std::fs::metadata(mirror.storage().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("facts"), mode("facts/journal-000000000001.jsonl")), (0o750, 0o640));
 }
+
+/// Security T13: a full disk lets nobody read on what upstream refuses.
+#[tokio::test]
+async fn what_upstream_refuses_is_refused_while_facts_cannot_be_written_and_afterwards() {
+    let upstream = Upstream::start().await;
+    let app = image(&[blob(50_000, 1)]);
+    upstream.publish("org/app", "1", &app);
+    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\nbreaker_window = \"0s\"\n", upstream.url());
+    let mirror = Mirror::start(toml).await;
+    mirror.pull_whole("org/app", "1").await;
+    assert_eq!(mirror.client().get("/v2/org/app/tags/list").await.status, 200);
+    let paths = [
+        "/v2/org/app/manifests/1".to_owned(),
+        format!("/v2/org/app/manifests/{}", app.digest),
+        format!("/v2/org/app/blobs/{}", app.layers()[0].digest),
+        "/v2/org/app/tags/list".to_owned(),
+    ];
+    let stopped = mirror.stop().await;
+    // Behind a torn line a new file is begun, which cannot be made.
+    let journal = super::files(&stopped, "journal-").remove(0);
+    let torn = std::fs::read(&journal).unwrap().into_iter().chain(*b"torn").collect::<Vec<_>>();
+    std::fs::write(&journal, torn).unwrap();
+    let mirror = stopped.start().await;
+    for path in &paths {
+        assert_eq!(mirror.client().get(path).await.header("cache-status"), "roadstead; hit", "{path}");
+    }
+    let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
+    std::fs::rename(&facts, &away).unwrap();
+    std::fs::write(&facts, "in the way").unwrap();
+    mirror.advance(std::time::Duration::from_mins(2));
+    let denial = upstream.script(every_request().always().status(403));
+    let well = || mirror.metric(r#"roadstead_storage_healthy{part="index"}"#);
+    for path in &paths {
+        assert_eq!(mirror.client().get(path).await.status, 403, "{path}");
+    }
+    assert_eq!(well(), 0.0);
+    std::fs::remove_file(&facts).unwrap();
+    std::fs::rename(&away, &facts).unwrap();
+    eventually("it heals", async || well() == 1.0).await;
+    // Written down by now: it outlives this process, with an upstream that is merely down.
+    denial.revoke();
+    upstream.stop().await;
+    let mirror = mirror.restart().await;
+    for path in &paths {
+        assert_eq!(mirror.client().get(path).await.status, 502, "{path}");
+    }
+    upstream.restart().await;
+    assert_eq!(mirror.client().get(&paths[0]).await.status, 200, "access is back");
+}
