@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::oci::{Digest, MediaType, Tag};
 
 use super::change::{Aging, Change, OwnedKey};
-use super::order::ReadableTableOfRows as _;
+use super::order::{PINNED, ReadableTableOfRows as _};
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
 use super::table::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
@@ -196,7 +196,7 @@ impl Index {
         .await
     }
 
-    /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day`, and where to go on; `None`
+    /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day` and that nothing pins, and where to go on; `None`
     /// at the end.
     pub async fn expired(
         &self,
@@ -207,6 +207,7 @@ impl Index {
     ) -> Result<(Vec<Change>, Option<OwnedKey>), IndexError> {
         self.read(move |from| {
             let rows = from.open_table(table.definition())?;
+            let pinned = from.open_table(PINNED)?;
             let start = after.unwrap_or_default();
             let start = (start.0, start.1.as_str(), start.2.as_str(), start.3.as_str());
             let mut expired = Vec::new();
@@ -217,7 +218,7 @@ impl Index {
                 if seen > limit {
                     return Ok((expired, Some(key)));
                 }
-                if table.is_unused(row.value(), before_day) {
+                if table.is_unused(row.value(), before_day) && pinned.get(key.3.as_str())?.is_none() {
                     expired.push(Change::DropExpired { table, key, before_day });
                 }
             }

@@ -78,7 +78,7 @@ impl Mirror {
             tracing::warn!(%err, %digest, "upstream is asked instead");
             (None, None)
         });
-        let grant = self.unless_unused(grant);
+        let grant = self.unless_unused(member, digest, grant).await;
         // What cannot be read is passed through, if there is somewhere to get it from.
         if member.policy.offline && self.store.is_withheld(digest) {
             return Err(member.not_found(true));

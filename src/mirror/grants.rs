@@ -105,12 +105,20 @@ impl Mirror {
     }
 
     /// The grant, unless it was last used so long ago that it counts as dropped.
-    pub(super) fn unless_unused(&self, grant: Option<GrantRow>) -> Option<GrantRow> {
-        grant.filter(|grant| !self.is_unused(grant))
+    pub(super) async fn unless_unused(
+        &self,
+        member: &Member,
+        digest: Digest,
+        grant: Option<GrantRow>,
+    ) -> Option<GrantRow> {
+        let grant = grant?;
+        let is_dropped = self.is_unused(member, &grant) && !self.index.is_pinned(digest).await.unwrap_or(false);
+        (!is_dropped).then_some(grant)
     }
 
-    pub(super) fn is_unused(&self, grant: &GrantRow) -> bool {
-        grant.used_day < self.clock.now().day().saturating_sub(UNUSED_DAYS)
+    /// Whether it counts as dropped if nothing pins what it opens. Where upstream is never asked, nothing could renew it.
+    pub(super) fn is_unused(&self, member: &Member, grant: &GrantRow) -> bool {
+        !member.policy.offline && grant.used_day < self.clock.now().day().saturating_sub(UNUSED_DAYS)
     }
 
     /// Notes that a grant was used, at most once a day and off the request's path.
@@ -154,16 +162,21 @@ impl Mirror {
         }
     }
 
-    /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps.
+    /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps; not those of what is pinned, nor of
+    /// upstreams that are offline.
     pub async fn sweep(&self) {
         const STEP: usize = 1000;
+        if !self.eviction.pins.are_known() {
+            return;
+        }
         let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
         for table in Aging::ALL {
             let mut after = None;
             loop {
-                let Ok((expired, next)) = self.index.expired(table, after, before_day, STEP).await else {
+                let Ok((mut expired, next)) = self.index.expired(table, after, before_day, STEP).await else {
                     break;
                 };
+                expired.retain(|change| !self.is_offline(change));
                 if !expired.is_empty() && self.index.apply(expired).await.is_err() {
                     break;
                 }
@@ -174,6 +187,15 @@ impl Mirror {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+impl Mirror {
+    /// Whether this is about an upstream that is never asked.
+    fn is_offline(&self, change: &Change) -> bool {
+        let Change::DropExpired { key: (_, authority, _, _), .. } = change else { return false };
+        let member = authority.parse().ok().and_then(|authority| self.member(&authority));
+        member.is_some_and(|member| member.policy.offline)
     }
 }
 

@@ -173,7 +173,7 @@ impl Mirror {
     /// A manifest that this scope may read and whose bytes are in memory.
     pub(super) fn hot_manifest(self: &Arc<Self>, member: &Member, scope: &Scope, digest: Digest) -> Option<Manifest> {
         let fact = self.hot.manifests.get(&In(scope, &digest))?;
-        if fact.stamp != self.index.stamp_of_digest(scope, digest) || self.is_unused(&fact.grant) {
+        if fact.stamp != self.index.stamp_of_digest(scope, digest) || self.is_unused(member, &fact.grant) {
             return None;
         }
         let bytes = self.hot.content(digest).filter(|bytes| member.takes_manifest_of(bytes.len()))?;
@@ -184,7 +184,7 @@ impl Mirror {
     /// A stored blob that this scope may read and that is at hand.
     pub(super) fn hot_blob(self: &Arc<Self>, member: &Member, scope: &Scope, digest: Digest) -> Option<HotBlob> {
         let fact = self.hot.blobs.get(&In(scope, &digest))?;
-        if fact.stamp != self.index.stamp_of_digest(scope, digest) || self.is_unused(&fact.grant) {
+        if fact.stamp != self.index.stamp_of_digest(scope, digest) || self.is_unused(member, &fact.grant) {
             return None;
         }
         let held = if fact.size_bytes <= SMALL_BYTES {

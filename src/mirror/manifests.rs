@@ -93,7 +93,7 @@ impl Mirror {
                 return None;
             }
         };
-        let grant = self.unless_unused(held.grant)?;
+        let grant = self.unless_unused(member, digest, held.grant).await?;
         let media_type = held.media_type.or_else(|| grant.media_type.clone())?;
         let bytes = self.manifest_bytes(member, digest).await?;
         self.touch(member, scope, digest, &grant);

@@ -118,6 +118,11 @@ impl Mirror {
         self.namespaces.pin(text)
     }
 
+    /// Whether all that is pinned is marked: until then nothing is evicted, and no grant is dropped.
+    pub fn are_pins_known(&self) -> bool {
+        self.eviction.pins.are_known()
+    }
+
     /// All pins: those of the configuration first.
     pub async fn pins(&self) -> Result<Vec<Pin>, IndexError> {
         let configured = &self.eviction.pins.configured;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{mismatches, one, open, path_in, path_of, quiet};
+use super::{eventually, mismatches, one, open, path_in, path_of, quiet};
 use crate::support::image::image;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
@@ -155,6 +155,39 @@ async fn grants_outlive_a_restart() {
     upstream.stop().await;
     let answer = mirror.client().get(&path_of(&digest)).await;
     assert_eq!((sha256(&answer.body), answer.header("cache-status")), (digest, "roadstead; hit"));
+}
+
+/// Nobody could grant the one again; the other was to be kept whatever comes.
+#[tokio::test]
+async fn grants_of_what_is_pinned_and_of_offline_upstreams_do_not_expire() {
+    let upstream = Upstream::start().await;
+    let image = image(&[blob(SIZE, 9)]);
+    upstream.publish("library/app", "latest", &image);
+    let layer = path_of(&image.layers()[0].digest);
+    let manifest = format!("/v2/library/app/manifests/{}", image.digest);
+    let online = one(&upstream, "");
+    for (storage, toml) in [
+        ("pins = [\"docker.io/library/**\"]", online.clone()),
+        ("", one(&upstream, "offline = true")),
+        ("", online.clone()),
+    ] {
+        let mirror = Mirror::start(online.clone()).await;
+        for path in [&manifest, &layer] {
+            mirror.client().get(path).await;
+        }
+        quiet(&mirror).await;
+        let is_kept = !storage.is_empty() || toml != online;
+        let mirror = mirror.stop().await.start_in(storage, toml).await;
+        eventually("pins are known", || mirror.inner().are_pins_known()).await;
+        mirror.advance(Duration::from_hours(24) * 100);
+        mirror.inner().sweep().await;
+        upstream.forget_requests();
+        for path in [&manifest, &layer] {
+            let answer = mirror.client().get(path).await;
+            assert_eq!(answer.header("cache-status") == "roadstead; hit", is_kept, "{path} {storage}");
+        }
+        assert_eq!(upstream.requests().is_empty(), is_kept, "{storage}");
+    }
 }
 
 #[tokio::test]
