@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::upstream;
 use crate::support::client::Answer;
-use crate::support::image::{image, index};
+use crate::support::image::index;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -143,13 +143,15 @@ async fn t14_a_refused_list_is_not_served_stale_later() {
 async fn lists_outlive_a_restart() {
     let (registry, mirror) = three("").await;
     mirror.client().get(LIST).await;
-    mirror.client().get(&format!("/v2/org/app/referrers/{}", image(&[]).digest)).await;
+    // An empty list is kept of what is held.
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/a").await.status, 200);
+    mirror.client().get(&format!("/v2/org/app/referrers/{}", index(&[]).digest)).await;
     let mirror = mirror.restart().await;
     registry.stop().await;
     let answer = mirror.client().get(LIST).await;
     assert_eq!((listed(&answer).len(), answer.header("cache-status")), (3, "roadstead; hit"));
     mirror.advance(Duration::from_mins(2));
     assert_eq!(listed(&mirror.client().get(LIST).await), ["a", "b", "c"]);
-    let referrers = mirror.client().get(&format!("/v2/org/app/referrers/{}", image(&[]).digest)).await;
+    let referrers = mirror.client().get(&format!("/v2/org/app/referrers/{}", index(&[]).digest)).await;
     assert_eq!((referrers.status, referrers.header("warning").is_empty()), (200, false));
 }
