@@ -35,7 +35,7 @@ pub struct VerifyProgress {
     pub blobs: AtomicU64,
     pub bytes: AtomicU64,
     pub wrong: AtomicU64,
-    /// Of [`Store::SHARDS`] directories.
+    /// Of [`crate::store::Store::SHARDS`] directories.
     pub shards: AtomicU64,
     stop: CancellationToken,
 }

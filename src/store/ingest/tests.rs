@@ -2,7 +2,8 @@ use tempfile::TempDir;
 
 use super::super::SpaceLimits;
 use super::*;
-use crate::oci::Algorithm;
+use crate::oci::{Algorithm, Authority};
+use crate::store::Store;
 
 const CONTENT: &[u8] = b"what a blob holds";
 

@@ -1,9 +1,12 @@
 //! A partial file on its way to being a blob: reserve, prove, sync, link.
 
+mod committed;
+mod open;
+
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,17 +14,20 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::oci::{Authority, Digest, Hasher};
+use crate::oci::Digest;
+
+pub use committed::{Committed, Unsettled};
 
 use super::allocation::Allocation;
 use super::claim::Claim;
 use super::hashing::Hashing;
 use super::held::Held;
 use super::layout::Shards;
-use super::space::{Reservation, Space, Unrecorded};
+use super::space::{Reservation, Space};
 use super::trouble::{Complaint, Trouble};
 use super::writer::Writer;
-use super::{BlobFile, Store, layout, off_runtime};
+use super::{BlobFile, layout, off_runtime};
+use committed::{NotLinked, link_into_place};
 
 /// One download into a partial file.
 pub struct Ingest {
@@ -45,19 +51,6 @@ pub struct Ingest {
     claim: Arc<Claim>,
 }
 
-/// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
-#[derive(Debug)]
-pub struct Committed {
-    pub size_bytes: u64,
-    pub file: BlobFile,
-    /// Length of another file that had the name, taken off the count. 0 where there was none.
-    pub replaced_bytes: u64,
-    partial: PathBuf,
-    trouble: Arc<Trouble>,
-    unrecorded: Option<Unrecorded>,
-    _claim: Arc<Claim>,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error("the bytes have the digest {got}")]
@@ -75,95 +68,6 @@ pub enum CommitError {
 pub(super) struct Sidecar {
     pub(super) size_bytes: Option<u64>,
     pub(super) synced_bytes: u64,
-}
-
-impl Store {
-    /// Starts from nothing; what an earlier fill left is removed, though those who read it keep it.
-    pub async fn begin(&self, authority: &Authority, digest: Digest) -> io::Result<Ingest> {
-        let partial = self.layout.partial(authority, digest);
-        let claim = self.claims.take(&partial).await;
-        self.space.take_over(&partial);
-        let path = partial.clone();
-        let file = off_runtime(move || create_anew(&path)).await.inspect_err(|_| self.trouble.stray(&partial))?;
-        self.trouble.take_stray(&partial);
-        Ok(self.ingest(digest, partial, claim, file))
-    }
-
-    /// Whether an interrupted fill has left something to go on with. Touches no disk.
-    pub fn has_leftover(&self, authority: &Authority, digest: Digest) -> bool {
-        self.space.has_leftover(&self.layout.partial(authority, digest))
-    }
-
-    /// Starts from what an interrupted fill left, if anything. Gives the number of its bytes, which have to be hashed
-    /// again, and the blob's size as it was known then.
-    pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {
-        let partial = self.layout.partial(authority, digest);
-        let claim = self.claims.take(&partial).await;
-        self.space.take_over(&partial);
-        let path = partial.clone();
-        let is_stray = self.trouble.take_stray(&partial);
-        let opened = off_runtime(move || match open_leftover(&path) {
-            Some(leftover) if !is_stray => Ok(leftover),
-            _ => Ok((create_anew(&path)?, 0, None)),
-        })
-        .await;
-        // What was there may still be, and nobody counts it.
-        let (file, left, size_bytes) = opened.inspect_err(|_| self.trouble.stray(&partial))?;
-        Ok((self.ingest(digest, partial, claim, file), left, size_bytes))
-    }
-
-    fn ingest(&self, digest: Digest, partial: PathBuf, claim: Claim, file: File) -> Ingest {
-        let file = Arc::new(file);
-        Ingest {
-            digest,
-            hashing: Some(Hashing::new(Arc::clone(&file), Hasher::new(digest.algorithm()))),
-            file,
-            held: self.held.hold_unnamed(digest),
-            partial,
-            blob: self.layout.blob(digest),
-            space: Arc::clone(&self.space),
-            reservation: None,
-            allocation: Allocation::default(),
-            noting: None,
-            sync_failed: Arc::default(),
-            trouble: Arc::clone(&self.trouble),
-            shards: Arc::clone(&self.shards),
-            claim: Arc::new(claim),
-        }
-    }
-}
-
-/// The file that an interrupted fill left, how much of it can be trusted to be there, and the blob's size.
-fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
-    let sidecar = std::fs::read(layout::sidecar(partial)).ok()?;
-    let sidecar: Sidecar = serde_json::from_slice(&sidecar).ok()?;
-    let file = File::options().read(true).write(true).open(partial).ok()?;
-    let metadata = file.metadata().ok()?;
-    // A second name means that it is a stored blob already: those bytes are never written again.
-    let is_partial = metadata.is_file() && metadata.nlink() == 1;
-    let left = sidecar.synced_bytes.min(metadata.len());
-    (is_partial && left > 0).then_some((file, left, sidecar.size_bytes))
-}
-
-fn create_anew(partial: &Path) -> io::Result<File> {
-    // Whoever discards the last other partial file of this authority removes the directory.
-    const TRIES: u32 = 10;
-    for _try in 1..TRIES {
-        match create_once(partial) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            done => return done,
-        }
-    }
-    create_once(partial)
-}
-
-fn create_once(partial: &Path) -> io::Result<File> {
-    if let Some(parent) = partial.parent() {
-        layout::make_dir(parent)?;
-    }
-    layout::remove_if_there(&layout::sidecar(partial))?;
-    layout::remove_if_there(partial)?;
-    layout::create_file(partial)
 }
 
 impl Ingest {
@@ -366,44 +270,6 @@ impl Ingest {
     }
 }
 
-/// A blob could not be given its name for good.
-struct NotLinked {
-    err: io::Error,
-    /// It has the name all the same.
-    has_name: bool,
-}
-
-impl From<io::Error> for NotLinked {
-    fn from(err: io::Error) -> Self {
-        Self { err, has_name: false }
-    }
-}
-
-/// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
-fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> Result<u64, NotLinked> {
-    let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
-    shards.ensure(shard)?;
-    let replaced = match std::fs::hard_link(partial, blob) {
-        Ok(()) => 0,
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-            let replaced = std::fs::metadata(blob).map_or(0, |metadata| metadata.len());
-            // Renamed over in one step; a crash before it leaves a stray name that the next start removes.
-            let second = partial.with_extension("link");
-            layout::remove_if_there(&second)?;
-            std::fs::hard_link(partial, &second)?;
-            std::fs::rename(&second, blob)?;
-            replaced
-        }
-        Err(err) => return Err(err.into()),
-    };
-    if let Err(err) = layout::sync_dir(shard) {
-        // Nobody will record it: it must not stay, uncounted. One that was there may be known.
-        let has_name = replaced > 0 || layout::remove_if_there(blob).is_err();
-        return Err(NotLinked { err, has_name });
-    }
-    Ok(replaced)
-}
-
 /// Syncs, unless that failed before.
 fn sync_once(failed: &AtomicBool, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if failed.load(Ordering::Acquire) {
@@ -416,55 +282,5 @@ fn not_here() -> io::Error {
     io::Error::other("an earlier step on this file failed")
 }
 
-impl Committed {
-    /// The index has the blob: from here on it counts it.
-    pub fn recorded(&mut self) {
-        if let Some(unrecorded) = self.unrecorded.take() {
-            unrecorded.recorded();
-        }
-    }
-
-    /// Gives up the partial name, which stays until the index has the blob.
-    pub fn wait_for_index(self) -> Unsettled {
-        Unsettled { partial: self.partial, trouble: self.trouble, unrecorded: self.unrecorded }
-    }
-
-    /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
-    /// start that there is a blob to record.
-    pub async fn unlink_partial(self) -> io::Result<()> {
-        let partial = self.partial.clone();
-        let removed = off_runtime(move || {
-            layout::remove_if_there(&layout::sidecar(&partial))?;
-            layout::remove_if_there(&partial)
-        })
-        .await;
-        removed.inspect_err(|_| self.trouble.stray(&self.partial))
-    }
-}
-
-/// A stored blob of which it is not known that the index has it durably.
-#[derive(Debug)]
-pub struct Unsettled {
-    partial: PathBuf,
-    trouble: Arc<Trouble>,
-    unrecorded: Option<Unrecorded>,
-}
-
-impl Unsettled {
-    /// The index has it now.
-    pub fn recorded(&mut self) {
-        if let Some(unrecorded) = self.unrecorded.take() {
-            unrecorded.recorded();
-        }
-    }
-
-    /// The index has it durably: [`Store::tidy`] removes the partial name.
-    pub fn settled(mut self) {
-        self.recorded();
-        self.trouble.stray(&self.partial);
-    }
-}
-
 #[cfg(test)]
-#[path = "ingest/tests.rs"]
 mod tests;

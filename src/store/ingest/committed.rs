@@ -1,0 +1,111 @@
+//! A blob that has its name, until the index has it, too.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::claim::Claim;
+use super::super::layout::Shards;
+use super::super::space::Unrecorded;
+use super::super::trouble::Trouble;
+use super::super::{BlobFile, layout, off_runtime};
+
+/// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
+#[derive(Debug)]
+pub struct Committed {
+    pub size_bytes: u64,
+    pub file: BlobFile,
+    /// Length of another file that had the name, taken off the count. 0 where there was none.
+    pub replaced_bytes: u64,
+    pub(super) partial: PathBuf,
+    pub(super) trouble: Arc<Trouble>,
+    pub(super) unrecorded: Option<Unrecorded>,
+    pub(super) _claim: Arc<Claim>,
+}
+
+impl Committed {
+    /// The index has the blob: from here on it counts it.
+    pub fn recorded(&mut self) {
+        if let Some(unrecorded) = self.unrecorded.take() {
+            unrecorded.recorded();
+        }
+    }
+
+    /// Gives up the partial name, which stays until the index has the blob.
+    pub fn wait_for_index(self) -> Unsettled {
+        Unsettled { partial: self.partial, trouble: self.trouble, unrecorded: self.unrecorded }
+    }
+
+    /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
+    /// start that there is a blob to record.
+    pub async fn unlink_partial(self) -> io::Result<()> {
+        let partial = self.partial.clone();
+        let removed = off_runtime(move || {
+            layout::remove_if_there(&layout::sidecar(&partial))?;
+            layout::remove_if_there(&partial)
+        })
+        .await;
+        removed.inspect_err(|_| self.trouble.stray(&self.partial))
+    }
+}
+
+/// A stored blob of which it is not known that the index has it durably.
+#[derive(Debug)]
+pub struct Unsettled {
+    partial: PathBuf,
+    trouble: Arc<Trouble>,
+    unrecorded: Option<Unrecorded>,
+}
+
+impl Unsettled {
+    /// The index has it now.
+    pub fn recorded(&mut self) {
+        if let Some(unrecorded) = self.unrecorded.take() {
+            unrecorded.recorded();
+        }
+    }
+
+    /// The index has it durably: [`crate::store::Store::tidy`] removes the partial name.
+    pub fn settled(mut self) {
+        self.recorded();
+        self.trouble.stray(&self.partial);
+    }
+}
+
+/// A blob could not be given its name for good.
+pub(super) struct NotLinked {
+    pub(super) err: io::Error,
+    /// It has the name all the same.
+    pub(super) has_name: bool,
+}
+
+impl From<io::Error> for NotLinked {
+    fn from(err: io::Error) -> Self {
+        Self { err, has_name: false }
+    }
+}
+
+/// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
+pub(super) fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> Result<u64, NotLinked> {
+    let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
+    shards.ensure(shard)?;
+    let replaced = match std::fs::hard_link(partial, blob) {
+        Ok(()) => 0,
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+            let replaced = std::fs::metadata(blob).map_or(0, |metadata| metadata.len());
+            // Renamed over in one step; a crash before it leaves a stray name that the next start removes.
+            let second = partial.with_extension("link");
+            layout::remove_if_there(&second)?;
+            std::fs::hard_link(partial, &second)?;
+            std::fs::rename(&second, blob)?;
+            replaced
+        }
+        Err(err) => return Err(err.into()),
+    };
+    if let Err(err) = layout::sync_dir(shard) {
+        // Nobody will record it: it must not stay, uncounted. One that was there may be known.
+        let has_name = replaced > 0 || layout::remove_if_there(blob).is_err();
+        return Err(NotLinked { err, has_name });
+    }
+    Ok(replaced)
+}

@@ -1,0 +1,104 @@
+//! A partial file, made anew or found as an interrupted fill left it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::oci::{Authority, Digest, Hasher};
+
+use super::super::allocation::Allocation;
+use super::super::claim::Claim;
+use super::super::hashing::Hashing;
+use super::super::{Store, layout, off_runtime};
+use super::{Ingest, Sidecar};
+
+impl Store {
+    /// Starts from nothing; what an earlier fill left is removed, though those who read it keep it.
+    pub async fn begin(&self, authority: &Authority, digest: Digest) -> io::Result<Ingest> {
+        let partial = self.layout.partial(authority, digest);
+        let claim = self.claims.take(&partial).await;
+        self.space.take_over(&partial);
+        let path = partial.clone();
+        let file = off_runtime(move || create_anew(&path)).await.inspect_err(|_| self.trouble.stray(&partial))?;
+        self.trouble.take_stray(&partial);
+        Ok(self.ingest(digest, partial, claim, file))
+    }
+
+    /// Whether an interrupted fill has left something to go on with. Touches no disk.
+    pub fn has_leftover(&self, authority: &Authority, digest: Digest) -> bool {
+        self.space.has_leftover(&self.layout.partial(authority, digest))
+    }
+
+    /// Starts from what an interrupted fill left, if anything. Gives the number of its bytes, which have to be hashed
+    /// again, and the blob's size as it was known then.
+    pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {
+        let partial = self.layout.partial(authority, digest);
+        let claim = self.claims.take(&partial).await;
+        self.space.take_over(&partial);
+        let path = partial.clone();
+        let is_stray = self.trouble.take_stray(&partial);
+        let opened = off_runtime(move || match open_leftover(&path) {
+            Some(leftover) if !is_stray => Ok(leftover),
+            _ => Ok((create_anew(&path)?, 0, None)),
+        })
+        .await;
+        // What was there may still be, and nobody counts it.
+        let (file, left, size_bytes) = opened.inspect_err(|_| self.trouble.stray(&partial))?;
+        Ok((self.ingest(digest, partial, claim, file), left, size_bytes))
+    }
+
+    fn ingest(&self, digest: Digest, partial: PathBuf, claim: Claim, file: File) -> Ingest {
+        let file = Arc::new(file);
+        Ingest {
+            digest,
+            hashing: Some(Hashing::new(Arc::clone(&file), Hasher::new(digest.algorithm()))),
+            file,
+            held: self.held.hold_unnamed(digest),
+            partial,
+            blob: self.layout.blob(digest),
+            space: Arc::clone(&self.space),
+            reservation: None,
+            allocation: Allocation::default(),
+            noting: None,
+            sync_failed: Arc::default(),
+            trouble: Arc::clone(&self.trouble),
+            shards: Arc::clone(&self.shards),
+            claim: Arc::new(claim),
+        }
+    }
+}
+
+/// The file that an interrupted fill left, how much of it can be trusted to be there, and the blob's size.
+fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
+    let sidecar = std::fs::read(layout::sidecar(partial)).ok()?;
+    let sidecar: Sidecar = serde_json::from_slice(&sidecar).ok()?;
+    let file = File::options().read(true).write(true).open(partial).ok()?;
+    let metadata = file.metadata().ok()?;
+    // A second name means that it is a stored blob already: those bytes are never written again.
+    let is_partial = metadata.is_file() && metadata.nlink() == 1;
+    let left = sidecar.synced_bytes.min(metadata.len());
+    (is_partial && left > 0).then_some((file, left, sidecar.size_bytes))
+}
+
+fn create_anew(partial: &Path) -> io::Result<File> {
+    // Whoever discards the last other partial file of this authority removes the directory.
+    const TRIES: u32 = 10;
+    for _try in 1..TRIES {
+        match create_once(partial) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    create_once(partial)
+}
+
+fn create_once(partial: &Path) -> io::Result<File> {
+    if let Some(parent) = partial.parent() {
+        layout::make_dir(parent)?;
+    }
+    layout::remove_if_there(&layout::sidecar(partial))?;
+    layout::remove_if_there(partial)?;
+    layout::create_file(partial)
+}
