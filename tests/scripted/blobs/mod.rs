@@ -68,7 +68,7 @@ async fn take(response: &mut Response, n: usize) -> Vec<u8> {
 }
 
 /// The rest of the body, and whether it ended as announced.
-async fn rest(response: &mut Response) -> (Vec<u8>, bool) {
+pub(crate) async fn rest(response: &mut Response) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {
         match tokio::time::timeout(PATIENCE, response.chunk()).await.expect("the body goes on or ends") {

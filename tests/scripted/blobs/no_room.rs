@@ -1,15 +1,13 @@
 //! A full or failing disk never fails a pull: what cannot be kept is passed through, its tail held all the same.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 use super::{
     counted, mismatches, one, open, open_range, partial_files, path_in, path_of, quiet, rest, stored_files, take,
 };
 use crate::support::mirror::Mirror;
+use crate::support::tmpfs::Tmpfs;
 use crate::support::upstream::*;
 
 const SIZE: u64 = 300_000;
@@ -148,29 +146,6 @@ async fn a_storage_that_cannot_be_written_to_passes_blobs_through() {
             quiet(&mirror).await;
         }
         assert_eq!(mirror.client().range(&path_of(&digest), "-10").await.body, content.slice(SIZE - 10, SIZE));
-    }
-}
-
-/// A file system of its own, so that it can be full.
-struct Tmpfs(TempDir);
-
-impl Tmpfs {
-    fn mount(size: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory.path());
-        assert!(mount.status().unwrap().success(), "this test mounts a file system: run it as root");
-        Self(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _gone_with_the_process = Command::new("umount").arg("--lazy").arg(self.path()).status();
     }
 }
 

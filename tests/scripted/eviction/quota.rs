@@ -1,10 +1,7 @@
 //! `max_size`, `min_free` and the marks.
 
-use std::process::Command;
-
-use tempfile::TempDir;
-
 use super::*;
+use crate::support::tmpfs::Tmpfs;
 
 #[tokio::test]
 async fn what_was_not_used_for_longest_makes_room_for_a_pull() {
@@ -105,28 +102,6 @@ async fn a_reader_of_an_evicted_blob_finishes_and_its_bytes_count_until_then() {
     assert!(sha256(&body) == slow);
     pull_all(&mirror, &digests[5..]).await;
     assert!(used(&mirror) <= 14 * MIB, "what was read is given back");
-}
-
-struct Tmpfs(TempDir);
-
-impl Tmpfs {
-    fn mount(size: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory.path());
-        assert!(mount.status().unwrap().success(), "this test mounts a file system: run it as root");
-        Self(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _gone_with_the_process = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
 }
 
 #[tokio::test]

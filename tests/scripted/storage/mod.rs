@@ -68,14 +68,7 @@ async fn read(client: &Client, path: &str, from: usize) -> (Vec<u8>, bool) {
     let Ok(mut response) = client.open(Method::GET, path, headers).await else { return (Vec::new(), false) };
     let status = response.status();
     assert!(status.is_success(), "{path} from {from}: {status}");
-    let mut bytes = Vec::new();
-    loop {
-        match tokio::time::timeout(PATIENCE, response.chunk()).await.expect("the body goes on or ends") {
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Ok(None) => return (bytes, true),
-            Err(_cut) => return (bytes, false),
-        }
-    }
+    crate::blobs::rest(&mut response).await
 }
 
 /// Whether every part of it comes from the disk.

@@ -6,4 +6,5 @@ pub(crate) mod faulty_disk;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mirror;
+pub(crate) mod tmpfs;
 pub(crate) mod upstream;

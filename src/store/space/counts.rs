@@ -1,0 +1,75 @@
+//! What is there, on its way, or still read: the numbers behind the promises.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Committed blobs.
+    pub(super) stored: u64,
+    /// Of `stored`, what the index does not have yet, by authority.
+    pub(super) unrecorded: HashMap<Box<str>, u64>,
+    /// Running fills, and what interrupted ones left.
+    pub(super) partial: u64,
+    pub(super) partial_by: HashMap<Box<str>, u64>,
+    /// Removed files that somebody still reads.
+    pub(super) lingering: u64,
+    /// Of `partial`: files that no fill is working on.
+    pub(super) leftovers: HashMap<PathBuf, Leftover>,
+    /// Changes of `stored`.
+    pub(super) changes: u64,
+    /// What a full disk refused.
+    pub(super) wanted: Option<Wanted>,
+}
+
+/// The disk was full although the limits were kept: others use it, too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Free bytes that there should be.
+    pub(super) free: u64,
+    /// Evicted for it at most, so that others cannot empty the store. Bytes.
+    pub(super) budget: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leftover {
+    pub(super) size_bytes: u64,
+    /// When it was first looked at. Milliseconds, by the clock of whoever looked.
+    pub(super) seen: Option<u64>,
+}
+
+impl Counts {
+    pub(super) const fn used(&self) -> u64 {
+        self.stored.saturating_add(self.partial).saturating_add(self.lingering)
+    }
+
+    pub(super) fn set_stored(&mut self, size_bytes: u64) {
+        self.stored = size_bytes;
+        self.changes += 1;
+    }
+
+    pub(super) fn add_partial(&mut self, authority: &str, size_bytes: u64) {
+        self.partial += size_bytes;
+        *self.partial_by.entry(authority.into()).or_default() += size_bytes;
+    }
+
+    pub(super) fn sub_partial(&mut self, authority: &str, size_bytes: u64) {
+        self.partial = self.partial.saturating_sub(size_bytes);
+        subtract(&mut self.partial_by, authority, size_bytes);
+    }
+}
+
+/// Authorities come and go with wildcards: a sum of nothing is not kept.
+pub(super) fn subtract(sums: &mut HashMap<Box<str>, u64>, authority: &str, size_bytes: u64) {
+    if let Some(sum) = sums.get_mut(authority) {
+        *sum = sum.saturating_sub(size_bytes);
+        if *sum == 0 {
+            sums.remove(authority);
+        }
+    }
+}
+
+/// Partial files lie in a directory named after the authority.
+pub(super) fn authority_of(partial: &Path) -> Box<str> {
+    partial.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into()).unwrap_or_default()
+}

@@ -1,0 +1,241 @@
+//! The promises about size, kept by reserving before the first byte.
+
+mod counts;
+mod reservation;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+pub use reservation::Reservation;
+pub(in crate::store) use reservation::Unrecorded;
+
+use counts::{Counts, Leftover, Wanted, authority_of};
+
+/// What the operator promised others about this disk. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpaceLimits {
+    /// Blobs and partial files together stay below.
+    pub max_size: Option<u64>,
+    /// The file system keeps so much free.
+    pub min_free: u64,
+    /// Above this much of `max_size`, some is evicted …
+    pub high_mark: Option<u64>,
+    /// … down to this much.
+    pub low_mark: Option<u64>,
+}
+
+/// What index and journal need besides, to write down that something was stored. Bytes.
+const WORKING_BYTES: u64 = 2 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(in crate::store) struct Space {
+    root: PathBuf,
+    limits: SpaceLimits,
+    counts: Mutex<Counts>,
+    /// Something should go.
+    pressure: Notify,
+}
+
+impl Space {
+    pub(in crate::store) fn new(root: PathBuf, limits: SpaceLimits) -> Self {
+        Self { root, limits, counts: Mutex::default(), pressure: Notify::new() }
+    }
+
+    pub(in crate::store) const fn limits(&self) -> SpaceLimits {
+        self.limits
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Space for the file of that name; `None` when a limit would be broken.
+    pub(in crate::store) fn reserve(self: &Arc<Self>, partial: &Path, size_bytes: u64) -> Option<Reservation> {
+        let leaves_free = self.lack_of_free(size_bytes) == 0;
+        let mut counts = self.counts();
+        let used = counts.used().saturating_add(size_bytes);
+        let fits = leaves_free && self.limits.max_size.is_none_or(|max| used <= max);
+        let authority = authority_of(partial);
+        if fits {
+            counts.add_partial(&authority, size_bytes);
+        }
+        drop(counts);
+        if !fits || self.limits.high_mark.is_some_and(|high| used > high) {
+            self.pressure.notify_one();
+        }
+        fits.then(|| Reservation { space: Arc::clone(self), authority, size_bytes })
+    }
+
+    /// Bytes that have to go before so many more fit.
+    pub(in crate::store) fn shortage(&self, size_bytes: u64) -> u64 {
+        let used = self.counts().used().saturating_add(size_bytes);
+        let over = self.limits.max_size.map_or(0, |max| used.saturating_sub(max));
+        over.max(self.lack_of_free(size_bytes))
+    }
+
+    /// Bytes that should go in the background. Removed files that are still read go by themselves.
+    pub(in crate::store) fn surplus(&self, begun: bool) -> u64 {
+        let used = {
+            let counts = self.counts();
+            counts.used() - counts.lingering
+        };
+        let over = match (self.limits.high_mark, self.limits.low_mark) {
+            (Some(high), Some(low)) if used > if begun { low } else { high } => used.saturating_sub(low),
+            _ => 0,
+        };
+        // A little more than asked for, so that not every fill has to wait.
+        let lack = self.lack_of_free(0);
+        over.max(if lack > 0 { lack + self.limits.min_free / 20 } else { 0 }).max(self.refused())
+    }
+
+    /// The disk took no more, when so many bytes were to be written. If it is full indeed, and if that would make the room,
+    /// so much is evicted in the background.
+    pub(in crate::store) fn disk_refused(&self, size_bytes: u64) {
+        let wanted = size_bytes.saturating_add(WORKING_BYTES);
+        let Some(budget) = self.free().and_then(|free| wanted.checked_sub(free)).filter(|lack| *lack > 0) else {
+            return;
+        };
+        let mut counts = self.counts();
+        if budget > counts.stored {
+            return;
+        }
+        let before = counts.wanted.map_or(0, |before| before.free);
+        counts.wanted = Some(Wanted { free: wanted.max(before), budget });
+        drop(counts);
+        self.pressure.notify_one();
+    }
+
+    /// What a full disk refused, as far as it is still lacking. Bytes.
+    fn refused(&self) -> u64 {
+        let Some(wanted) = self.counts().wanted else { return 0 };
+        let lack = self.free().map_or(0, |free| wanted.free.saturating_sub(free)).min(wanted.budget);
+        if lack == 0 {
+            self.counts().wanted = None;
+        }
+        lack
+    }
+
+    /// So much was evicted.
+    pub(in crate::store) fn evicted(&self, size_bytes: u64) {
+        if let Some(wanted) = &mut self.counts().wanted {
+            wanted.budget = wanted.budget.saturating_sub(size_bytes);
+        }
+    }
+
+    /// Whether so much could ever fit, were everything else gone.
+    pub(in crate::store) fn could_fit(&self, size_bytes: u64) -> bool {
+        self.limits.max_size.is_none_or(|max| size_bytes <= max)
+    }
+
+    pub(in crate::store) async fn pressed(&self) {
+        self.pressure.notified().await;
+    }
+
+    /// Counts a partial file that waits for a fill to go on with it.
+    pub(in crate::store) fn count_leftover(&self, partial: &Path, size_bytes: u64) {
+        let mut counts = self.counts();
+        let before = counts.leftovers.insert(partial.to_owned(), Leftover { size_bytes, seen: None });
+        let authority = authority_of(partial);
+        counts.sub_partial(&authority, before.map_or(0, |before| before.size_bytes));
+        counts.add_partial(&authority, size_bytes);
+    }
+
+    pub(in crate::store) fn has_leftover(&self, partial: &Path) -> bool {
+        self.counts().leftovers.contains_key(partial)
+    }
+
+    /// A fill takes the file over; its reservation counts from here.
+    pub(in crate::store) fn take_over(&self, partial: &Path) {
+        let mut counts = self.counts();
+        let taken = counts.leftovers.remove(partial).map_or(0, |taken| taken.size_bytes);
+        counts.sub_partial(&authority_of(partial), taken);
+    }
+
+    /// Files that no fill has worked on since `idle_since`, by the clock that says it is `now`. Milliseconds.
+    pub(in crate::store) fn idle_leftovers(&self, now: u64, idle_since: u64) -> Vec<PathBuf> {
+        let mut idle = Vec::new();
+        for (partial, leftover) in &mut self.counts().leftovers {
+            if *leftover.seen.get_or_insert(now) <= idle_since {
+                idle.push(partial.clone());
+            }
+        }
+        idle
+    }
+
+    /// Bytes short of what the disk must keep free once so many more are on it.
+    fn lack_of_free(&self, size_bytes: u64) -> u64 {
+        if self.limits.min_free == 0 {
+            return 0;
+        }
+        self.free().map_or(0, |free| self.limits.min_free.saturating_add(size_bytes).saturating_sub(free))
+    }
+
+    /// Bytes free on the disk. One that cannot be asked is left to fail by itself.
+    fn free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    pub(in crate::store) fn set_stored(&self, size_bytes: u64) {
+        self.counts().set_stored(size_bytes);
+    }
+
+    pub(in crate::store) fn add_stored(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let stored = counts.stored.saturating_add(size_bytes);
+        counts.set_stored(stored);
+    }
+
+    pub(in crate::store) fn forget_stored(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let stored = counts.stored.saturating_sub(size_bytes);
+        counts.set_stored(stored);
+    }
+
+    /// Stands for this moment, if the index can have everything that is stored now.
+    pub(in crate::store) fn moment(&self) -> Option<u64> {
+        let counts = self.counts();
+        counts.unrecorded.is_empty().then_some(counts.changes)
+    }
+
+    /// Believes the index's sum, if nothing has changed since that moment. Whether it did.
+    pub(in crate::store) fn settle(&self, moment: u64, stored_bytes: u64) -> bool {
+        let mut counts = self.counts();
+        let is_so = counts.unrecorded.is_empty() && counts.changes == moment;
+        if is_so {
+            counts.stored = stored_bytes;
+        }
+        is_so
+    }
+
+    pub(in crate::store) fn linger(&self, size_bytes: u64) {
+        self.counts().lingering += size_bytes;
+    }
+
+    pub(in crate::store) fn stop_lingering(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        counts.lingering = counts.lingering.saturating_sub(size_bytes);
+    }
+
+    pub(in crate::store) fn used(&self) -> u64 {
+        self.counts().used()
+    }
+
+    /// Bytes of all partial files, as far as they are to grow.
+    pub(in crate::store) fn promised(&self) -> u64 {
+        self.counts().partial
+    }
+
+    /// What an authority has here that the index does not count: partial files, and blobs on their way into it.
+    pub(in crate::store) fn uncounted(&self, authority: &str) -> u64 {
+        let counts = self.counts();
+        let of = |sums: &HashMap<Box<str>, u64>| sums.get(authority).copied().unwrap_or(0);
+        of(&counts.partial_by) + of(&counts.unrecorded)
+    }
+}
+
+#[cfg(test)]
+mod tests;
