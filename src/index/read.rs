@@ -125,6 +125,17 @@ impl Index {
         .await
     }
 
+    /// Whether any tag of a repository was ever looked up and found.
+    pub async fn knows_tags_of(&self, scope: &Scope) -> Result<bool, IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| {
+            let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+            let range = (scope.domain, authority, repository, "")..=(scope.domain, authority, repository, LAST);
+            Ok(from.open_table(TAGS)?.range(range)?.next().transpose()?.is_some())
+        })
+        .await
+    }
+
     /// Held manifests that name `subject`, in this repository.
     pub async fn referrers_of(&self, scope: &Scope, subject: Digest) -> Result<Vec<ReferrerRow>, IndexError> {
         let scope = scope.clone();

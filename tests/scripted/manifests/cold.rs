@@ -71,28 +71,35 @@ async fn another_repositorys_manifest_is_granted_by_the_one_request_and_not_stor
 }
 
 #[tokio::test]
-async fn an_upstream_that_rations_is_asked_what_a_tag_is_before_it_is_fetched() {
-    let (registry, mirror, app) = one("rations = true").await;
-    has(&mirror.client().get(TAG).await, &app);
-    let first_named = [(Method::HEAD, "1".to_owned()), (Method::GET, app.digest.clone())];
-    assert_eq!(asked(&registry), first_named);
-    // Docker Hub is known to.
-    let (registry, _mirror, app) = one("").await;
-    let mirror = Mirror::start(upstream("docker.io", &registry, "")).await;
-    has(&mirror.client().get("/v2/org/app/manifests/1").await, &app);
-    assert_eq!(asked(&registry), [(Method::HEAD, "1".to_owned()), (Method::GET, app.digest.clone())]);
+async fn an_upstream_that_rations_is_asked_what_a_tag_is_where_another_tag_may_be_the_same() {
+    // Docker Hub is known to ration.
+    for (name, lines) in [("quay.io", "rations = true"), ("docker.io", "")] {
+        let (registry, _mirror, app) = one("").await;
+        let mirror = Mirror::start(upstream(name, &registry, lines)).await;
+        let get = async |tag: &str| mirror.client().get(&format!("/v2/org/app/manifests/{tag}?ns={name}")).await;
+        has(&get("1").await, &app);
+        assert_eq!(asked(&registry), [(Method::GET, "1".to_owned())], "nothing is held that HEAD could spare");
+        registry.forget_requests();
+        registry.publish("org/app", "same", &app);
+        has(&get("same").await, &app);
+        assert_eq!(asked(&registry), [(Method::HEAD, "same".to_owned())], "what is held is not fetched");
+        registry.forget_requests();
+        let newer = image(&[blob(10, 2)]);
+        registry.publish("org/app", "2", &newer);
+        has(&get("2").await, &newer);
+        assert_eq!(asked(&registry), [(Method::HEAD, "2".to_owned()), (Method::GET, newer.digest)]);
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_tells_what_is_left_is_taken_for_one_that_rations() {
     let (registry, mirror, app) = one("").await;
-    registry.publish("org/other", "1", &app);
     registry.script(manifests().get().once().rate_limit("100;w=21600", "76;w=21600"));
     has(&mirror.client().get(TAG).await, &app);
     assert_eq!(asked(&registry), [(Method::GET, "1".to_owned())], "nobody could know");
     registry.forget_requests();
     let newer = image(&[blob(10, 2)]);
-    registry.publish("org/other", "1", &newer);
-    has(&mirror.client().get("/v2/org/other/manifests/1?ns=quay.io").await, &newer);
-    assert_eq!(asked(&registry), [(Method::HEAD, "1".to_owned()), (Method::GET, newer.digest)]);
+    registry.publish("org/app", "2", &newer);
+    has(&mirror.client().get("/v2/org/app/manifests/2?ns=quay.io").await, &newer);
+    assert_eq!(asked(&registry), [(Method::HEAD, "2".to_owned()), (Method::GET, newer.digest)]);
 }

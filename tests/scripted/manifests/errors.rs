@@ -144,7 +144,7 @@ async fn t32_an_upstream_that_never_connects_is_502_and_then_502_at_once() {
     let answer = mirror.client().get("/v2/org/app/manifests/1").await;
     assert!(answer.text().contains("failed a moment ago") && !answer.header("retry-after").is_empty());
     let asked = mirror.metric(
-        "roadstead_upstream_requests_total{authority=\"docker.io\",kind=\"manifest\",method=\"HEAD\",status=\"error\"}",
+        "roadstead_upstream_requests_total{authority=\"docker.io\",kind=\"manifest\",method=\"GET\",status=\"error\"}",
     );
     assert_eq!(asked, 1.0, "nobody waits twice");
 }
@@ -170,7 +170,7 @@ async fn too_many_requests_in_flight_here_are_503_with_retry_after() {
     let toml = upstream("docker.io", &registry, "");
     let mirror = Mirror::builder(toml).server("max_requests = 1").start().await;
     let gate = Gate::closed();
-    registry.script(manifests().head().once().stall_before_headers(&gate));
+    registry.script(manifests().get().once().stall_before_headers(&gate));
     let client = mirror.client();
     let first = tokio::spawn({
         let client = client.clone();

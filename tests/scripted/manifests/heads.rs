@@ -20,6 +20,13 @@ async fn one() -> (Upstream, Mirror, Image, Image) {
     (registry, mirror, app, newer)
 }
 
+/// Another tag is held, so that this one is asked about first.
+async fn with_another_tag(registry: &Upstream, mirror: &Mirror) {
+    registry.publish("org/app", "other", &image(&[blob(10, 3)]));
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/other").await.status, 200);
+    registry.forget_requests();
+}
+
 fn counts(registry: &Upstream) -> (usize, usize) {
     (registry.count(Method::HEAD, Kind::Manifest), registry.count(Method::GET, Kind::Manifest))
 }
@@ -27,6 +34,7 @@ fn counts(registry: &Upstream) -> (usize, usize) {
 #[tokio::test]
 async fn t23_a_tag_that_moves_between_head_and_get_is_bound_to_the_bytes_it_is_served_with() {
     let (registry, mirror, app, newer) = one().await;
+    with_another_tag(&registry, &mirror).await;
     registry.move_tag_after_heads("org/app", "1", 1, &newer.digest);
     let client = mirror.client();
     let answer = client.get(TAG).await;
@@ -39,6 +47,7 @@ async fn t23_a_tag_that_moves_between_head_and_get_is_bound_to_the_bytes_it_is_s
 #[tokio::test]
 async fn t23_a_digest_that_head_named_and_get_does_not_have_is_asked_for_by_tag() {
     let (registry, mirror, app, newer) = one().await;
+    with_another_tag(&registry, &mirror).await;
     let (old, new) = (app.digest.clone(), newer.digest.clone());
     registry.script(manifests().head().once().then(move |contents| {
         contents.tag("org/app", "1", &new);
@@ -56,6 +65,7 @@ async fn where_head_is_refused_get_is_used_and_head_not_tried_again() {
     for status in [401, 403, 405] {
         let (registry, mirror, app, newer) = one().await;
         registry.refuse_head(Kind::Manifest, status);
+        with_another_tag(&registry, &mirror).await;
         assert_eq!(mirror.client().get(TAG).await.body, app.manifest, "{status}");
         assert_eq!(counts(&registry), (1, 1), "{status}");
         mirror.advance(Duration::from_mins(1));
@@ -70,6 +80,7 @@ async fn where_head_is_refused_get_is_used_and_head_not_tried_again() {
 #[tokio::test]
 async fn where_head_names_no_digest_the_body_is_hashed_and_head_not_tried_again() {
     let (registry, mirror, app, newer) = one().await;
+    with_another_tag(&registry, &mirror).await;
     registry.script(manifests().always().without_digest_header());
     let answer = mirror.client().get(TAG).await;
     assert_eq!((answer.header("docker-content-digest"), &answer.body), (app.digest.as_str(), &app.manifest));
@@ -84,6 +95,7 @@ async fn where_head_names_no_digest_the_body_is_hashed_and_head_not_tried_again(
 #[tokio::test]
 async fn a_digest_header_that_is_not_that_of_the_body_is_never_trusted() {
     let (registry, mirror, app, newer) = one().await;
+    with_another_tag(&registry, &mirror).await;
     // HEAD is refused, and the GET by tag carries another manifest's digest.
     registry.refuse_head(Kind::Manifest, 405);
     registry.script(manifests().get().always().digest_header(&newer.digest));

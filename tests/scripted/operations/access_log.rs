@@ -128,7 +128,7 @@ async fn joined_readers_and_clients_that_leave_have_their_lines_too() {
     // One that leaves before there is an answer.
     let gate = Gate::closed();
     registry.publish("org/app", "1", &image(&[]));
-    registry.script(manifests().head().once().stall_before_headers(&gate));
+    registry.script(manifests().get().once().stall_before_headers(&gate));
     let early = tokio::spawn({
         let client = client.clone();
         async move { client.get("/v2/org/app/manifests/1").await }

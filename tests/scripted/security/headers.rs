@@ -26,12 +26,15 @@ async fn t10_nothing_that_a_client_sends_reaches_upstream() {
     for path in [APP, &layer, "/v2/library/app/tags/list", &format!("/v2/library/app/referrers/{}", app.digest)] {
         assert_eq!(mirror.client().send(Method::GET, path, &sent).await.status, 200, "{path}");
     }
-    for request in upstream.requests() {
+    mirror.advance(std::time::Duration::from_mins(1));
+    assert_eq!(mirror.client().send(Method::GET, APP, &sent).await.status, 200);
+    let asked = upstream.requests();
+    assert_eq!(asked.len(), 5, "the manifest, the layer, tags, referrers, and HEAD of the manifest");
+    for request in asked {
         let seen = format!("{:?} {}", request.headers, request.query);
         assert!(!seen.contains("MARKER") && !seen.contains("gzip"), "{}: {seen}", request.line());
         assert_eq!(request.header("authorization"), None);
     }
-    assert_eq!(upstream.requests().len(), 5, "HEAD and GET of the manifest, the layer, tags, referrers");
 }
 
 #[tokio::test]

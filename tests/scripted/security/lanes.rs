@@ -1,7 +1,5 @@
 //! Manifests and tokens do not queue behind layers.
 
-use http::Method;
-
 use super::{APP, blob_path, hub, publish_app};
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
@@ -102,6 +100,6 @@ async fn layers_come_by_http_1_and_manifests_by_http_2_where_it_is_offered() {
     assert_eq!(mirror.client().get(APP).await.status, 200);
     assert_eq!(mirror.client().get(&blob_path("library/app", &app.layers()[0].digest)).await.status, 200);
     let versions = |matcher: Matcher| upstream.requests_of(&matcher)[0].version;
-    assert_eq!(versions(manifests().method(Method::HEAD)), http::Version::HTTP_2);
+    assert_eq!(versions(manifests().get()), http::Version::HTTP_2);
     assert_eq!(versions(blobs()), http::Version::HTTP_11);
 }
