@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads beyond as many share buffers.
 const BUFFERS: usize = 16;
@@ -113,9 +113,7 @@ impl Shared {
             while !self.waiting.load(Ordering::Acquire) && self.asked.load(Ordering::Acquire) == self.done() {
                 std::thread::park();
             }
-            if !self.hurry.load(Ordering::Acquire) {
-                std::thread::park_timeout(GATHER);
-            }
+            self.gather();
             let asked = self.asked.load(Ordering::Acquire);
             // Before the buffers are looked at: what is added behind the look sets them again. And in this order: who finds
             // `hurry` set may rely on a look to come.
@@ -141,6 +139,18 @@ impl Shared {
                 tracing::warn!(lines = dropped - reported, "log lines were dropped: standard error did not take them");
                 reported = dropped;
             }
+        }
+    }
+
+    /// Whoever woke the thread may have left a token, at which parking returns at once: the time is what counts.
+    fn gather(&self) {
+        let begun = Instant::now();
+        while !self.hurry.load(Ordering::Acquire) {
+            let left = GATHER.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
         }
     }
 
@@ -205,6 +215,16 @@ mod tests {
         let written: Vec<usize> = writes.concat().lines().map(|line| line.parse().unwrap()).collect();
         assert_eq!(written, (0..100).collect::<Vec<_>>());
         assert!(writes.len() < 100, "{}", writes.len());
+    }
+
+    #[test]
+    fn a_token_left_by_who_woke_the_thread_does_not_end_the_gathering() {
+        let begun = Instant::now();
+        std::thread::current().unpark();
+        Shared::default().gather();
+        assert!(begun.elapsed() >= GATHER);
+        let hurried = Shared { hurry: true.into(), ..Shared::default() };
+        hurried.gather();
     }
 
     #[test]
