@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +19,10 @@ use super::work::Work;
 
 /// Received and not yet given to the disk. As much again is being written.
 const AT_HAND_BYTES: usize = 1024 * 1024;
+/// A write of fewer bytes waits for more, as long as they keep coming: each write wakes the hash and every reader.
+const WORTH_WRITING: usize = 512 * 1024;
+/// How long more is waited for.
+const LINGER: Duration = Duration::from_millis(1);
 /// Set aside ahead of a blob that does not tell its size.
 pub(super) const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
 
@@ -62,10 +67,17 @@ impl Work<'_> {
         };
         let mut writing: Option<(u64, Write)> = None;
         let mut ended: Option<Ended> = None;
+        // The first bytes go at once: somebody waits for them.
+        let mut has_waited = true;
         loop {
-            if writing.is_none() {
+            let is_little = (1..WORTH_WRITING).contains(&place.at_hand_bytes);
+            let gathers = writing.is_none() && ended.is_none() && !has_waited && is_little;
+            if writing.is_none() && !gathers {
                 match self.sort(&mut place).await? {
-                    Sorted::Write(at, chunks) => writing = Some((at, Box::pin(self.writer.write(at, chunks)))),
+                    Sorted::Write(at, chunks) => {
+                        has_waited = false;
+                        writing = Some((at, Box::pin(self.writer.write(at, chunks))));
+                    }
                     Sorted::Done => return Ok(Ended::Done),
                     Sorted::Nothing => {}
                 }
@@ -100,6 +112,7 @@ impl Work<'_> {
                         return Ok(Ended::Done);
                     }
                 }
+                () = tokio::time::sleep(LINGER), if gathers => has_waited = true,
                 () = piece.stop.cancelled(), if ended.is_none() => {
                     place.drop_at_hand();
                     ended = Some(Ended::Done);

@@ -7,8 +7,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use crate::index::{GrantRow, Index, Scope, Stamp, TagRow};
 use crate::oci::{Digest, MediaType, Tag};
@@ -30,13 +31,13 @@ const ENTRY_BYTES: u64 = 256;
 /// A fixed number, so that one content may always have an eighth of the room.
 const SHARDS: usize = 8;
 
-type Facts<K, V> = Cache<(Scope, K), V, Weight>;
+type Facts<K, V> = Cache<(Scope, K), V, Weight, RandomState>;
 
 pub(super) struct Hot {
     manifests: Facts<Digest, ManifestFact>,
     blobs: Facts<Digest, BlobFact>,
     tags: Facts<Tag, TagFact>,
-    contents: Cache<Digest, Bytes, Weight>,
+    contents: Cache<Digest, Bytes, Weight, RandomState>,
     files: Cache<Digest, OpenFile>,
 }
 
@@ -105,14 +106,14 @@ impl<K: Eq> Equivalent<(Scope, K)> for In<'_, K> {
     }
 }
 
-fn cache<K: Hash + Eq, V: Clone>(bytes: u64, entry_bytes: u64) -> Cache<K, V, Weight>
+fn cache<K: Hash + Eq, V: Clone>(bytes: u64, entry_bytes: u64) -> Cache<K, V, Weight, RandomState>
 where
     Weight: Weighter<K, V>,
 {
     let items = usize::try_from(bytes / entry_bytes).unwrap_or(usize::MAX);
     let options = OptionsBuilder::new().shards(SHARDS).estimated_items_capacity(items).weight_capacity(bytes).build();
     let options = options.expect("both capacities are given");
-    Cache::with_options(options, Weight, DefaultHashBuilder::default(), DefaultLifecycle::default())
+    Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default())
 }
 
 impl Default for Hot {

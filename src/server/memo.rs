@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use crate::mirror::Place;
 use crate::oci::Authority;
@@ -66,7 +67,7 @@ impl Weighter<Key, Arc<Target>> for Weight {
 }
 
 pub(super) struct Memo {
-    targets: Cache<Key, Arc<Target>, Weight>,
+    targets: Cache<Key, Arc<Target>, Weight, RandomState>,
 }
 
 impl Default for Memo {
@@ -74,7 +75,7 @@ impl Default for Memo {
         let items = usize::try_from(MEMO_BYTES / (2 * TARGET_BYTES)).unwrap_or(usize::MAX);
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(MEMO_BYTES).build();
         let options = options.expect("both capacities are given");
-        let targets = Cache::with_options(options, Weight, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let targets = Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default());
         Self { targets }
     }
 }
