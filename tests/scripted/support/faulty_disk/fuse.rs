@@ -150,10 +150,23 @@ impl Filesystem for Served {
     }
 
     fn unlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
-        let mut tree = self.tree();
-        let removed = tree.remove(parent, &named(name), Op::Remove);
-        tree.free_unnamed();
-        done(removed, reply);
+        let (tree, name) = (Arc::clone(&self.0), named(name));
+        let gate = self.tree().held_removal(parent, &name);
+        let remove = move || {
+            let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+            let removed = tree.remove(parent, &name, Op::Remove);
+            tree.free_unnamed();
+            done(removed, reply);
+        };
+        match gate {
+            None => remove(),
+            // Everything else goes on meanwhile.
+            Some(gate) => drop(std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(gate.wait());
+                remove();
+            })),
+        }
     }
 
     fn rmdir(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
