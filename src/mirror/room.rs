@@ -118,6 +118,9 @@ impl Mirror {
             tokio::task::yield_now().await;
             return Some(turn);
         }
+        if reason == Reason::Space && self.store.free_quarantine(bytes).await > 0 {
+            return Some(turn);
+        }
         let (turn, step) = self.evict_step(turn, Wanted { reason, bytes, authorities, unused_since: None }).await?;
         // Of interrupted downloads only a promise is lost.
         let made = step.went_on() || self.store.drop_leftovers(now, now).await > 0;

@@ -160,6 +160,9 @@ impl Mirror {
         self.write_uses().await;
         self.reconcile().await;
         self.note_leftovers().await;
+        if let Err(err) = self.store.recount_quarantine(self.clock.now()).await {
+            tracing::debug!(%err, "what is in quarantine cannot be counted now");
+        }
         if !self.eviction.pins.are_known() {
             return;
         }
@@ -170,6 +173,11 @@ impl Mirror {
             if let Some(quota) = member.policy.max_size.filter(|_| !member.policy.offline) {
                 self.evict_until_done(&Pass::Quota { authority, quota }).await;
             }
+        }
+        // Nobody reads what is in quarantine.
+        let surplus = self.store.surplus(false);
+        if surplus > 0 {
+            self.store.free_quarantine(surplus).await;
         }
         self.evict_until_done(&Pass::Space).await;
         self.show_usage().await;

@@ -17,7 +17,7 @@ use counts::{Counts, Leftover, Wanted, authority_of};
 /// What the operator promised others about this disk. Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SpaceLimits {
-    /// Blobs and partial files together stay below.
+    /// Blobs, partial files and what is in quarantine stay below together.
     pub max_size: Option<u64>,
     /// The file system keeps so much free.
     pub min_free: u64,
@@ -99,7 +99,7 @@ impl Space {
             return;
         };
         let mut counts = self.counts();
-        if budget > counts.stored {
+        if budget > counts.stored.saturating_add(counts.quarantined) {
             return;
         }
         let before = counts.wanted.map_or(0, |before| before.free);
@@ -193,6 +193,35 @@ impl Space {
         let mut counts = self.counts();
         let stored = counts.stored.saturating_sub(size_bytes);
         counts.set_stored(stored);
+    }
+
+    /// A stored file has become one in quarantine.
+    pub(in crate::store) fn move_to_quarantine(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let (stored, quarantined) = (counts.stored.saturating_sub(size_bytes), counts.quarantined + size_bytes);
+        counts.set_stored(stored);
+        counts.set_quarantined(quarantined);
+    }
+
+    pub(in crate::store) fn forget_quarantined(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let quarantined = counts.quarantined.saturating_sub(size_bytes);
+        counts.set_quarantined(quarantined);
+        drop(counts);
+        self.evicted(size_bytes);
+    }
+
+    /// Stands for this moment of the quarantine.
+    pub(in crate::store) fn quarantine_moment(&self) -> u64 {
+        self.counts().quarantine_changes
+    }
+
+    /// What was found in quarantine, if nothing has changed since that moment.
+    pub(in crate::store) fn settle_quarantine(&self, moment: u64, size_bytes: u64) {
+        let mut counts = self.counts();
+        if counts.quarantine_changes == moment {
+            counts.quarantined = size_bytes;
+        }
     }
 
     /// Stands for this moment, if the index can have everything that is stored now.
