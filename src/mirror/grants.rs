@@ -143,25 +143,21 @@ impl Mirror {
                 forgotten. What else was served stays readable in all of this registry: it is configured as `public`");
             if let Some(manifest) = refused {
                 let digests = self.index.reached(manifest).await.unwrap_or_else(|_not_read| vec![manifest]);
-                drops.push(Change::DropPublicGrants { scope: scope.clone(), digests });
+                drops = digests;
             }
         } else {
             tracing::warn!(%authority, %repository,
                 "upstream refuses access; what it granted in this repository is forgotten");
         }
         // The writer has logged a failure; until it is written down, it holds in memory.
-        let _lost = self.index.revoke(scope).await;
-        if !drops.is_empty() {
-            // Durably: a crash must not bring them back.
-            let _lost = self.index.apply_durably(drops).await;
-        }
+        let _lost = self.index.revoke(scope, drops).await;
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps; not those of what is pinned, nor of
     /// upstreams that are offline.
     pub async fn sweep(&self) {
         const STEP: usize = 1000;
-        if !self.eviction.pins.are_known() {
+        if !self.are_pins_known() {
             return;
         }
         let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
@@ -171,6 +167,9 @@ impl Mirror {
                 let Ok((mut expired, next)) = self.index.expired(table, after, before_day, STEP).await else {
                     break;
                 };
+                if !self.are_pins_known() {
+                    return;
+                }
                 expired.retain(|change| !self.is_offline(change));
                 if !expired.is_empty() && self.index.apply(expired).await.is_err() {
                     break;

@@ -61,7 +61,7 @@ impl Mirror {
         if !self.could_fit(member, size_bytes) {
             return refused();
         }
-        self.eviction.pins.known().await;
+        self.pins_known().await;
         let Some(mut turn) = self.eviction_turn().await else { return refused() };
         loop {
             match self.reserve_now(ingest, member, size_bytes).await {
@@ -78,7 +78,7 @@ impl Mirror {
     /// The same for a manifest, which the store reserves for by itself. `true` if there may be room now.
     pub(super) async fn make_room_for_manifest(self: &Arc<Self>, member: &Member, size_bytes: u64) -> bool {
         let evicting = async {
-            self.eviction.pins.known().await;
+            self.pins_known().await;
             let Some(turn) = self.eviction_turn().await else { return false };
             self.make_room(turn, member.upstream.authority(), None, size_bytes).await.is_some()
         };

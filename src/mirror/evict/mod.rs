@@ -139,6 +139,10 @@ impl Mirror {
                     () = self.store.pressed() => {}
                     () = self.recency.filled() => {}
                     () = tokio::time::sleep_until(due) => {}
+                    () = self.index.healed() => {
+                        self.refresh_pins().await;
+                        continue;
+                    }
                     () = self.accounts.doubted() => {
                         self.reconcile().await;
                         continue;
@@ -163,7 +167,7 @@ impl Mirror {
         if let Err(err) = self.store.recount_quarantine(self.clock.now()).await {
             tracing::debug!(%err, "what is in quarantine cannot be counted now");
         }
-        if !self.eviction.pins.are_known() {
+        if !self.are_pins_known() {
             return;
         }
         if let Some(unused_for) = self.eviction.settings.unused_for {

@@ -75,7 +75,8 @@ impl Mirror {
             blobs: STEP_BLOBS,
         };
         match self.index.coldest(search).await {
-            Ok(cold) if !cold.is_empty() => self.evict(cold, reason).await,
+            // The index may have lost marks of pins since somebody looked.
+            Ok(cold) if !cold.is_empty() && self.are_pins_known() => self.evict(cold, reason).await,
             Ok(_) => Step::default(),
             Err(err) => {
                 tracing::warn!(%err, "nothing can be evicted: the index does not say what is cold");
