@@ -29,6 +29,9 @@ impl Mirror {
             }
             reserved => reserved,
         };
+        if reserved.is_ok() {
+            self.found_room(member, size_bytes);
+        }
         if matches!(reserved, Err(CommitError::Io(_))) {
             // Nobody waits for room that others on this disk may take: this one is passed through.
             self.store.disk_refused(size_bytes);
@@ -68,10 +71,12 @@ impl Mirror {
                 Err(CommitError::NoSpace(_)) => {}
                 reserved => return reserved,
             }
-            match self.make_room(turn, member.upstream.authority(), member.policy.max_size, size_bytes).await {
-                Some(still) => turn = still,
-                None => return refused(),
-            }
+            let made = self.make_room(turn, member.upstream.authority(), member.policy.max_size, size_bytes).await;
+            let Some(still) = made else {
+                self.nothing_may_go(member, size_bytes);
+                return refused();
+            };
+            turn = still;
         }
     }
 

@@ -20,6 +20,7 @@ use crate::oci::{Authority, Digest, PinPattern};
 use super::Mirror;
 use super::hold::Holds;
 use super::pins::Pins;
+use super::shortage::Shortages;
 pub(super) use step::Turn;
 
 /// Between looks when nobody asks.
@@ -64,6 +65,7 @@ pub(super) struct Eviction {
     pub(super) turn: Arc<Semaphore>,
     pub(super) holds: Holds,
     stuck: stuck::Stuck,
+    pub(super) shortages: Shortages,
     pub(super) pins: Pins,
 }
 
@@ -123,6 +125,7 @@ impl Eviction {
             turn: Arc::new(Semaphore::new(1)),
             holds: Holds::default(),
             stuck: stuck::Stuck::default(),
+            shortages: Shortages::default(),
             pins,
         }
     }
@@ -184,6 +187,7 @@ impl Mirror {
             self.store.free_quarantine(surplus).await;
         }
         self.evict_until_done(&Pass::Space).await;
+        self.look_for_room().await;
         self.show_usage().await;
     }
 

@@ -86,7 +86,7 @@ impl Mirror {
     }
 
     /// What is being filled or held.
-    fn busy(&self) -> HashSet<Digest> {
+    pub(in crate::mirror) fn busy(&self) -> HashSet<Digest> {
         let mut busy = self.flights.digests();
         busy.extend(self.eviction.holds.digests());
         busy

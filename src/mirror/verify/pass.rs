@@ -40,13 +40,22 @@ impl Pace {
     }
 
     async fn take(&mut self, bytes: u64) {
-        let Some(rate) = self.rate.filter(|rate| *rate > 0) else { return };
-        self.bytes += bytes;
-        let due = self.since + Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+        let Some(due) = self.due(bytes) else { return };
         tokio::time::sleep_until(due).await;
-        // What was not used while nothing was to be read is not made up for.
-        if due + Duration::from_secs(1) < Instant::now() {
-            (self.since, self.bytes) = (Instant::now(), 0);
+        self.went_on(due, Instant::now());
+    }
+
+    /// When more may be read, after so many bytes.
+    fn due(&mut self, bytes: u64) -> Option<Instant> {
+        let rate = self.rate.filter(|rate| *rate > 0)?;
+        self.bytes += bytes;
+        Some(self.since + Duration::from_secs_f64(self.bytes as f64 / rate as f64))
+    }
+
+    /// What was not used while nothing was to be read is not made up for.
+    fn went_on(&mut self, due: Instant, now: Instant) {
+        if due + Duration::from_secs(1) < now {
+            (self.since, self.bytes) = (now, 0);
         }
     }
 }
@@ -248,5 +257,26 @@ impl Mirror {
     pub async fn lost(&self) -> Result<Vec<Lost>, IndexError> {
         let lost = self.index.lost().await?.into_iter();
         Ok(lost.map(|(digest, LostRow { size_bytes, found })| Lost { digest, size_bytes, found }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_the_rate_allows_and_nothing_is_made_up_for() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut pace = Pace::new(Some(1000));
+        let begin = pace.since;
+        for nth in 1..=10 {
+            let due = pace.due(500).unwrap();
+            assert_eq!(due, begin + nth * SECOND / 2);
+            pace.went_on(due, due);
+        }
+        let late = begin + 3600 * SECOND;
+        pace.went_on(begin + 5 * SECOND, late);
+        assert_eq!(pace.due(2000), Some(late + 2 * SECOND), "an hour without anything to read leaves no burst");
+        assert_eq!(Pace::new(None).due(u64::MAX), None);
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Counts {
     pub(super) changes: u64,
     /// What a full disk refused.
     pub(super) wanted: Option<Wanted>,
+    /// A quota of the file system refused something.
+    pub(super) is_quota_full: bool,
 }
 
 /// The disk was full although the limits were kept: others use it, too.
@@ -33,6 +35,8 @@ pub(super) struct Wanted {
     pub(super) free: u64,
     /// Evicted for it at most, so that others cannot empty the store. Bytes.
     pub(super) budget: u64,
+    /// A quota of the file system refused it: what the disk has free says nothing.
+    pub(super) by_quota: bool,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,7 @@ mod counts;
 mod reservation;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -95,7 +96,9 @@ impl Space {
     /// so much is evicted in the background.
     pub(in crate::store) fn disk_refused(&self, size_bytes: u64) {
         let wanted = size_bytes.saturating_add(WORKING_BYTES);
-        let Some(budget) = self.free().and_then(|free| wanted.checked_sub(free)).filter(|lack| *lack > 0) else {
+        let by_quota = std::mem::take(&mut self.counts().is_quota_full);
+        let free = if by_quota { Some(0) } else { self.free() };
+        let Some(budget) = free.and_then(|free| wanted.checked_sub(free)).filter(|lack| *lack > 0) else {
             return;
         };
         let mut counts = self.counts();
@@ -103,15 +106,26 @@ impl Space {
             return;
         }
         let before = counts.wanted.map_or(0, |before| before.free);
-        counts.wanted = Some(Wanted { free: wanted.max(before), budget });
+        counts.wanted = Some(Wanted { free: wanted.max(before), budget, by_quota });
         drop(counts);
         self.pressure.notify_one();
+    }
+
+    /// Why the disk refused something, for when it is told how much that was.
+    pub(in crate::store) fn note_refusal(&self, err: &io::Error) {
+        if err.kind() == io::ErrorKind::QuotaExceeded {
+            self.counts().is_quota_full = true;
+        }
     }
 
     /// What a full disk refused, as far as it is still lacking. Bytes.
     fn refused(&self) -> u64 {
         let Some(wanted) = self.counts().wanted else { return 0 };
-        let lack = self.free().map_or(0, |free| wanted.free.saturating_sub(free)).min(wanted.budget);
+        let lack = if wanted.by_quota {
+            wanted.budget
+        } else {
+            self.free().map_or(0, |free| wanted.free.saturating_sub(free)).min(wanted.budget)
+        };
         if lack == 0 {
             self.counts().wanted = None;
         }

@@ -32,14 +32,20 @@ impl Process {
 
     /// With its storage there, and these lines behind its path.
     pub(crate) async fn start_on(directory: &Path, storage: &Path, toml: &str) -> Self {
+        Self::start_under(&[], directory, storage, toml).await
+    }
+
+    /// The same, run by a command that ends in running it.
+    pub(crate) async fn start_under(by: &[&str], directory: &Path, storage: &Path, toml: &str) -> Self {
         let config = directory.join("roadstead.toml");
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[storage]\npath = \"{}\"\n{toml}",
             storage.display(),
         );
         std::fs::write(&config, toml).unwrap();
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_roadstead"));
-        serve.arg("serve").arg("--config").arg(config).env_clear();
+        let mut words = by.iter().copied().chain([env!("CARGO_BIN_EXE_roadstead")]);
+        let mut serve = Command::new(words.next().unwrap());
+        serve.args(words).arg("serve").arg("--config").arg(config).env_clear();
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         tokio::task::spawn_blocking(move || Self::listening(serve.spawn().unwrap())).await.unwrap()
     }
@@ -104,6 +110,11 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Files and sockets that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }
 
     /// SIGKILL.

@@ -157,3 +157,25 @@ async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_agai
     };
     tokio::time::timeout(PATIENCE, kept).await.expect("all of it is pinned");
 }
+
+#[tokio::test]
+async fn a_storage_in_which_nothing_may_go_is_told_by_readyz_until_something_may() {
+    let upstream = Upstream::start().await;
+    let pinned = image::image(&[blob(3 * MIB, 1)]);
+    upstream.publish(APP, "1", &pinned);
+    let other = upstream.blob(APP, blob(2 * MIB, 7));
+    let mirror = bounded(&upstream, "max_size = \"4MiB\"").start().await;
+    let pin = || vec![mirror.inner().pin(&format!("docker.io/{APP}")).unwrap()];
+    mirror.inner().add_pins(pin()).await.unwrap();
+    mirror.pull_whole(APP, "1").await;
+    let well = || counted(&mirror, r#"roadstead_storage_healthy{part="space"}"#);
+    assert_eq!(well(), 1);
+    assert_eq!(sha256(&mirror.client().get(&path_of(&other)).await.body), other);
+    assert_eq!(well(), 0);
+    let ready = Client::new(mirror.admin).get("/readyz").await;
+    assert!(ready.status == 200 && ready.text().contains("degraded: space: there is no room"), "{}", ready.text());
+    mirror.inner().remove_pins(pin()).await.unwrap();
+    mirror.advance(Duration::from_secs(31));
+    pull_all(&mirror, std::slice::from_ref(&other)).await;
+    assert_eq!((well(), is_whole(&mirror, &pinned)), (1, false));
+}

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::content::Content;
 use super::fault::Op;
 use super::tree::{Body, Entries, Tree};
+use crate::support::upstream::PATIENCE;
 
 /// Nothing is remembered by the kernel: a test changes the disk behind its back.
 const TTL: Duration = Duration::ZERO;
@@ -162,8 +163,9 @@ impl Filesystem for Served {
             None => remove(),
             // Everything else goes on meanwhile.
             Some(gate) => drop(std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                runtime.block_on(gate.wait());
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                // A test that has failed opens no gate, and must end.
+                let _in_time = runtime.block_on(async { tokio::time::timeout(2 * PATIENCE, gate.wait()).await });
                 remove();
             })),
         }
