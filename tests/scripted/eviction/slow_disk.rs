@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::faulty_disk::FaultyDisk;
+use crate::support::mirror::files_below;
 
 use crate::support::log::Log;
 
@@ -20,6 +21,8 @@ async fn an_eviction_that_outlasts_the_pull_it_was_for_ends_in_good_order() {
     let digests = mebibytes(&upstream, 0..5);
     let mirror = bounded(&upstream, FULL).directory(disk.directory()).start().await;
     pull_all(&mirror, &digests[..4]).await;
+    // A file is locked while one of its names is removed.
+    eventually("each has one name", || files_below(&mirror.storage().join("partial")).is_empty()).await;
     let gate = Gate::closed();
     disk.holds_removals("/blobs/", &gate);
     let last = mirror.client().get(&path_of(&digests[4])).await;
