@@ -112,9 +112,12 @@ impl Process {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
-    /// Files and sockets that it has open.
-    pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    /// From here on it opens no file whose number is not below this. The limit before.
+    pub(crate) fn limit_descriptors(&self, limit: u64) -> u64 {
+        use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(limit), maximum };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap().current.unwrap_or(1024)
     }
 
     /// SIGKILL.
