@@ -77,7 +77,7 @@ impl Clock {
         let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
         let epoch = epoch_millis.load(Ordering::Relaxed);
         let running = epoch.saturating_add(elapsed);
-        let millis = if told >= running || running - told < BELIEVED_MILLIS { told } else { running };
+        let millis = believed(told, running);
         // Two roundings make a millisecond, which is not worth a write that all threads see.
         if millis.abs_diff(running) > 1 {
             epoch_millis.store(millis.saturating_sub(elapsed), Ordering::Relaxed);
@@ -105,8 +105,33 @@ impl Clock {
     }
 }
 
+/// What the system's clock says, unless it was set back; then what this process has counted by itself.
+const fn believed(told: u64, running: u64) -> u64 {
+    if told >= running || running - told < BELIEVED_MILLIS { told } else { running }
+}
+
 fn system_millis() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_process_does_not_follow_a_clock_that_is_set_back() {
+        let hour = 3_600_000;
+        assert_eq!(believed(10 * hour, 10 * hour - 5), 10 * hour);
+        assert_eq!(believed(11 * hour, 10 * hour), 11 * hour, "set ahead");
+        assert_eq!(believed(10 * hour, 10 * hour + 999), 10 * hour, "kept in step");
+        assert_eq!(believed(9 * hour, 10 * hour), 10 * hour);
+        let earlier = Timestamp::from_millis(hour);
+        assert_eq!(
+            earlier.since(Timestamp::from_millis(2 * hour)),
+            Duration::ZERO,
+            "nor is anything of another life old"
+        );
+    }
 }

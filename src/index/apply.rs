@@ -99,6 +99,12 @@ impl Change {
                     }
                 }
             }
+            Self::DropAllGrants { authority } => {
+                let is_of = |of: &str| authority.as_ref().is_none_or(|authority| authority.as_str() == of);
+                for rows in [LISTS, MANIFEST_GRANTS, BLOB_GRANTS] {
+                    to.open_table(rows)?.retain(|(_, of, _, _), _| !is_of(of))?;
+                }
+            }
             Self::DropExpired { table, key: (domain, authority, repository, what), before_day } => {
                 let mut rows = to.open_table(table.definition())?;
                 let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());

@@ -179,6 +179,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         | Change::DropLists { .. }
         | Change::DropGrants { .. }
         | Change::DropPublicGrants { .. }
+        | Change::DropAllGrants { .. }
         | Change::DropExpired { .. }
         | Change::UseGrant { .. }
         | Change::RemoveBlob { .. }

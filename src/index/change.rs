@@ -9,7 +9,7 @@ use crate::oci::{Authority, Digest, MediaType, PinPattern, Tag};
 use super::lost::LostRow;
 use super::order::Use;
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
-use super::table::{self, BLOB_GRANTS, Key, LISTS, MANIFEST_GRANTS, TAGS};
+use super::table::{self, BLOB_GRANTS, Key, LAST, LISTS, MANIFEST_GRANTS, TAGS};
 use super::{IndexError, Scope, is_default};
 
 /// Tables whose rows are dropped when nobody has used them for long.
@@ -108,6 +108,10 @@ pub enum Change {
         scope: Scope,
         digests: Vec<Digest>,
     },
+    /// More was refused than could be remembered one by one: nothing may be read in this registry, or in any, without asking.
+    DropAllGrants {
+        authority: Option<Authority>,
+    },
     /// A key as [`super::Index::expired`] found it, to be dropped if it is still unused.
     DropExpired {
         table: Aging,
@@ -191,7 +195,14 @@ pub enum Change {
 impl Change {
     /// Takes something away that must not stay: never dropped for want of room.
     pub(super) const fn is_denial(&self) -> bool {
-        matches!(self, Self::DropGrants { .. } | Self::DropLists { .. } | Self::RemovePin { .. })
+        matches!(
+            self,
+            Self::DropGrants { .. }
+                | Self::DropPublicGrants { .. }
+                | Self::DropAllGrants { .. }
+                | Self::DropLists { .. }
+                | Self::RemovePin { .. }
+        )
     }
 
     /// What the journal keeps of this change before it is applied; `None` of what may be lost with the index.
@@ -209,6 +220,15 @@ impl Change {
                 }
                 Ok(Some(Cow::Borrowed(self)))
             }
+            // Clients ask for any number of made-up names, which upstream does not have, or refuses.
+            Self::DropLists { scope, family } if !has_rows(before, LISTS, scope, family)? => Ok(None),
+            Self::DropGrants { scope }
+                if !has_rows(before, LISTS, scope, "")?
+                    && !has_rows(before, MANIFEST_GRANTS, scope, "")?
+                    && !has_rows(before, BLOB_GRANTS, scope, "")? =>
+            {
+                Ok(None)
+            }
             Self::StampTag { .. }
             | Self::PutList { .. }
             | Self::PutManifestType { .. }
@@ -217,6 +237,7 @@ impl Change {
             | Self::DropLists { .. }
             | Self::DropGrants { .. }
             | Self::DropPublicGrants { .. }
+            | Self::DropAllGrants { .. }
             | Self::DropExpired { .. }
             | Self::UseGrant { .. }
             | Self::PutBlob { .. }
@@ -233,4 +254,17 @@ impl Change {
             Self::NoteUses(_) | Self::NoteObtainable { .. } | Self::MarkPinned { .. } | Self::Unmark { .. } => Ok(None),
         }
     }
+}
+
+/// Whether a scope has rows whose last part begins with this.
+fn has_rows(
+    transaction: &WriteTransaction,
+    table: redb::TableDefinition<'_, table::ScopedKey, &'static [u8]>,
+    scope: &Scope,
+    begins: &str,
+) -> Result<bool, IndexError> {
+    let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+    let last = format!("{begins}{LAST}");
+    let range = (scope.domain, authority, repository, begins)..=(scope.domain, authority, repository, last.as_str());
+    Ok(transaction.open_table(table)?.range(range)?.next().is_some())
 }

@@ -1,10 +1,11 @@
 //! The index and its journal, written together.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redb::ReadTransaction;
+use tokio::sync::Notify;
 
 use super::engine::Engine;
 use super::journal::{Facts, Journal};
@@ -29,6 +30,10 @@ pub(super) struct Ledger {
     pub(super) health: Health,
     pub(super) stamps: Stamps,
     pub(super) revoked: Revoked,
+    /// How many times the database was opened anew after it failed, and lost what was not durable.
+    pub(super) losses: AtomicU64,
+    /// The last of them is over.
+    pub(super) healed: Notify,
     facts: Facts,
     journal: Mutex<Journal>,
     /// The journals do not hold all that the index has. Written down with every flush.
@@ -45,6 +50,8 @@ impl Ledger {
             health,
             stamps: Stamps::default(),
             revoked: Revoked::default(),
+            losses: AtomicU64::new(0),
+            healed: Notify::new(),
             facts,
             journal: Mutex::new(journal),
             lacks_snapshot: AtomicBool::new(lacks_snapshot),

@@ -30,6 +30,7 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -125,14 +126,27 @@ impl Index {
         self.writer.apply(changes, writer::Until::DurableNow).await
     }
 
-    /// Upstream no longer lets us in: from here on nothing may be read in this scope without asking, even while that cannot
-    /// be written down. Returns when a crash would not bring the grants back.
-    pub async fn revoke(&self, scope: &Scope) -> Result<(), IndexError> {
-        let change = Change::DropGrants { scope: scope.clone() };
-        self.ledger.revoked.begin(scope);
+    /// Upstream no longer lets us in: from here on nothing may be read in this scope without asking, nor these digests where
+    /// one grant had opened them to the whole authority, even while that cannot be written down. Returns when a crash would
+    /// not bring the grants back.
+    pub async fn revoke(&self, scope: &Scope, public: Vec<Digest>) -> Result<(), IndexError> {
+        let changes = self.ledger.revoked.begin(scope, public);
         // What was read before is not believed any more; what is read later is refused.
-        self.ledger.stamps.outdate(&change);
-        self.apply_durably(vec![change]).await
+        for change in &changes {
+            self.ledger.stamps.outdate(change);
+        }
+        self.apply_durably(changes).await
+    }
+
+    /// How many times the index has lost what is not in its journal, as marks of pins are: those of the last half second
+    /// before it failed.
+    pub fn losses(&self) -> u64 {
+        self.ledger.losses.load(Ordering::Acquire)
+    }
+
+    /// Resolves when it works again after it has lost something.
+    pub async fn healed(&self) {
+        self.ledger.healed.notified().await;
     }
 
     /// Waits until all that is visible now has become durable by itself.

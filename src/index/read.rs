@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTableMetadata as _, TableDefinition};
 use serde::de::DeserializeOwned;
@@ -48,16 +49,22 @@ pub struct Counts {
 
 impl Index {
     pub async fn tag(&self, scope: &Scope, tag: &Tag, whole_authority: bool) -> Result<Option<HeldTag>, IndexError> {
-        let (scope, tag, is_revoked) = (scope.clone(), tag.clone(), self.ledger.revoked.contains(scope));
-        self.read(move |from| {
-            let Some(row) = get::<TagRow>(from, TAGS, &Key::tag(&scope, &tag))? else { return Ok(None) };
-            let mut manifest = row.digest.map(|digest| held(from, &scope, digest, whole_authority)).transpose()?;
-            if let Some(manifest) = manifest.as_mut().filter(|_| is_revoked) {
-                manifest.grant = None;
-            }
-            Ok(Some(HeldTag { row, manifest }))
-        })
-        .await
+        let is_any_revoked = !self.ledger.revoked.is_empty();
+        let (of, tag) = (scope.clone(), tag.clone());
+        let mut found = self
+            .read(move |from| {
+                let Some(row) = get::<TagRow>(from, TAGS, &Key::tag(&of, &tag))? else { return Ok(None) };
+                let manifest = row.digest.map(|digest| held(from, &of, digest, whole_authority)).transpose()?;
+                Ok(Some(HeldTag { row, manifest }))
+            })
+            .await?;
+        if let Some(HeldTag { row: TagRow { digest: Some(digest), .. }, manifest }) =
+            found.as_mut().filter(|_| is_any_revoked)
+        {
+            // Which digest to ask for is known only now.
+            *manifest = Some(self.manifest(scope, *digest, whole_authority).await?);
+        }
+        Ok(found)
     }
 
     pub async fn manifest(
@@ -66,7 +73,8 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<HeldManifest, IndexError> {
-        let (scope, is_revoked) = (scope.clone(), self.ledger.revoked.contains(scope));
+        let is_revoked = self.ledger.revoked.contains_digest(scope, digest, whole_authority);
+        let scope = scope.clone();
         self.read(move |from| {
             let held = held(from, &scope, digest, whole_authority)?;
             Ok(HeldManifest { grant: held.grant.filter(|_| !is_revoked), ..held })
@@ -81,7 +89,8 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<(Option<BlobRow>, Option<GrantRow>), IndexError> {
-        let (scope, is_revoked) = (scope.clone(), self.ledger.revoked.contains(scope));
+        let is_revoked = self.ledger.revoked.contains_digest(scope, digest, whole_authority);
+        let scope = scope.clone();
         self.read(move |from| {
             let grant: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, digest, whole_authority))?;
             Ok((blob(from, digest)?, grant.filter(|_| !is_revoked)))
@@ -107,7 +116,7 @@ impl Index {
         if self.ledger.revoked.contains(scope) {
             return Ok(Vec::new());
         }
-        let scope = scope.clone();
+        let (scope, ledger) = (scope.clone(), Arc::clone(&self.ledger));
         self.read(move |from| {
             let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
             let range = (scope.domain, authority, repository, "")..=(scope.domain, authority, repository, LAST);
@@ -116,7 +125,8 @@ impl Index {
                 let (key, row) = entry?;
                 let Some(digest) = parse::<TagRow>(row.value())?.digest else { continue };
                 let grant = Key::digest(&scope, digest, whole_authority);
-                if get::<GrantRow>(from, MANIFEST_GRANTS, &grant)?.is_some() {
+                let is_revoked = ledger.revoked.contains_digest(&scope, digest, whole_authority);
+                if !is_revoked && get::<GrantRow>(from, MANIFEST_GRANTS, &grant)?.is_some() {
                     tags.push(key.value().3.to_owned());
                 }
             }
@@ -154,14 +164,15 @@ impl Index {
         if self.ledger.revoked.contains(scope) {
             return Ok(false);
         }
-        let scope = scope.clone();
+        let (scope, ledger) = (scope.clone(), Arc::clone(&self.ledger));
         self.read(move |from| {
             let children = from.open_table(CHILDREN)?;
             let name = manifest.to_string();
             let Some(row) = children.get(name.as_str())? else { return Ok(false) };
             for child in parse::<Vec<Digest>>(row.value())? {
                 let granted: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, child, whole_authority))?;
-                if granted.is_none() || blob(from, child)?.is_none() {
+                let is_revoked = ledger.revoked.contains_digest(&scope, child, whole_authority);
+                if is_revoked || granted.is_none() || blob(from, child)?.is_none() {
                     return Ok(false);
                 }
             }

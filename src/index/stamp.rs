@@ -67,6 +67,11 @@ impl Stamps {
             Change::PutTag { scope, tag, .. } | Change::StampTag { scope, tag, .. } => {
                 self.moved(&Subject::Tag(scope, tag));
             }
+            Change::DropAllGrants { .. } => {
+                for counter in &self.counters {
+                    counter.fetch_add(1, Ordering::Release);
+                }
+            }
             Change::DropGrants { scope } => self.moved(&Subject::Scope(scope)),
             Change::GrantManifest { digest, .. }
             | Change::GrantBlob { digest, .. }

@@ -13,6 +13,7 @@ use super::hot::{HotBlob, SMALL_BYTES};
 use super::negative::Asked;
 use super::outcome::{BlobAnswer, Outcome, Provenance, PullError};
 use super::reader::{self, BlobSource, FillSource, UncachedSource};
+use super::verify::TakenOut;
 use super::{Member, Mirror, Place};
 
 /// What is done about a blob that is not stored.
@@ -168,7 +169,9 @@ impl Mirror {
         let length = usize::try_from(size_bytes).unwrap_or(usize::MAX);
         let Ok(bytes) = file.read(0, length).await else { return Ok(()) };
         if Digest::of(digest.algorithm(), &bytes) != digest {
-            self.take_out(digest, size_bytes).await;
+            if let Ok(seen) = file.seen() {
+                self.take_out(digest, seen).await;
+            }
             return Err(PullError::Restarted);
         }
         self.hot.keep_content(digest, bytes);
@@ -179,9 +182,12 @@ impl Mirror {
     pub(super) async fn open_stored(&self, digest: Digest, row: &BlobRow) -> Result<Option<BlobFile>, PullError> {
         match self.store.open_blob(digest).await {
             Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
-            Ok(Some((_, size_bytes))) => {
-                self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
-                self.take_out(digest, row.size_bytes).await;
+            Ok(Some((file, size_bytes))) => {
+                if let Ok(seen) = file.seen()
+                    && self.take_out(digest, seen).await != TakenOut::Another
+                {
+                    self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
+                }
                 Ok(None)
             }
             Ok(None) => {

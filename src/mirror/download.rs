@@ -28,7 +28,7 @@ impl Beginning<'_> {
     pub(super) async fn download(&mut self, first: Option<OpenedBlob>) -> Result<(), Stop> {
         let mut hashing = self.ingest.take_hashing()?;
         let segments = Segments::new(self.size_bytes, self.left);
-        let around = (&**self.mirror, self.member);
+        let around = (self.mirror, self.member);
         let work = Work::new(around, (self.scope, self.fill), &mut self.ingest, segments);
         let mut head =
             Head { work: &work, left: self.left, begun: false, avoid: None, fruitless: 0, away_since: Instant::now() };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::index::{Aging, BlobRow, Change, GrantRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
-use crate::store::BlobFile;
+use crate::store::{BlobFile, Checked};
 use crate::upstream::Failure;
 
 use super::fill::WITHHELD_BYTES;
@@ -56,7 +56,7 @@ impl Mirror {
             let same_size = shown.size_bytes.is_none_or(|told| told == row.size_bytes);
             let is_proof = same_size && file.read(range.start, length).await.is_ok_and(|stored| stored == shown.bytes);
             if !is_proof {
-                return Err(self.judge_mismatch(member, scope, digest, row.size_bytes, shown.endpoint).await);
+                return Err(self.judge_mismatch(member, scope, digest, shown.endpoint).await);
             }
         }
         self.grant_blob(member, scope, digest).await;
@@ -69,20 +69,15 @@ impl Mirror {
     }
 
     /// Upstream and the stored bytes disagree. The stored ones are read again before anyone is blamed.
-    async fn judge_mismatch(
-        &self,
-        member: &Member,
-        scope: &Scope,
-        digest: Digest,
-        size_bytes: u64,
-        endpoint: usize,
-    ) -> PullError {
-        match self.store.is_intact(digest).await {
-            Ok(true) => {}
-            Ok(false) => {
-                self.take_out(digest, size_bytes).await;
+    async fn judge_mismatch(&self, member: &Member, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
+        match self.store.check(digest).await {
+            Ok(Checked::Right(_)) => {}
+            Ok(Checked::Wrong(_, seen)) => {
+                self.take_out(digest, seen).await;
                 return PullError::Restarted;
             }
+            // Evicted in this moment.
+            Ok(Checked::Missing | Checked::Unreadable | Checked::NotOpened) => return PullError::Restarted,
             // Not read is not wrong: the bytes stay, and are looked at again in the background.
             Err(err) => return PullError::Uncacheable(format!("the disk does not give the stored bytes: {err}")),
         }
@@ -148,25 +143,21 @@ impl Mirror {
                 forgotten. What else was served stays readable in all of this registry: it is configured as `public`");
             if let Some(manifest) = refused {
                 let digests = self.index.reached(manifest).await.unwrap_or_else(|_not_read| vec![manifest]);
-                drops.push(Change::DropPublicGrants { scope: scope.clone(), digests });
+                drops = digests;
             }
         } else {
             tracing::warn!(%authority, %repository,
                 "upstream refuses access; what it granted in this repository is forgotten");
         }
         // The writer has logged a failure; until it is written down, it holds in memory.
-        let _lost = self.index.revoke(scope).await;
-        if !drops.is_empty() {
-            // Durably: a crash must not bring them back.
-            let _lost = self.index.apply_durably(drops).await;
-        }
+        let _lost = self.index.revoke(scope, drops).await;
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps; not those of what is pinned, nor of
     /// upstreams that are offline.
     pub async fn sweep(&self) {
         const STEP: usize = 1000;
-        if !self.eviction.pins.are_known() {
+        if !self.are_pins_known() {
             return;
         }
         let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
@@ -176,6 +167,9 @@ impl Mirror {
                 let Ok((mut expired, next)) = self.index.expired(table, after, before_day, STEP).await else {
                     break;
                 };
+                if !self.are_pins_known() {
+                    return;
+                }
                 expired.retain(|change| !self.is_offline(change));
                 if !expired.is_empty() && self.index.apply(expired).await.is_err() {
                     break;

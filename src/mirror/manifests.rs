@@ -118,8 +118,8 @@ impl Mirror {
                 self.hot.keep_content(digest, bytes.clone());
                 Some(bytes)
             }
-            Ok(Verified::Wrong(size_bytes)) => {
-                self.take_out(digest, size_bytes).await;
+            Ok(Verified::Wrong(seen)) => {
+                self.take_out(digest, seen).await;
                 None
             }
             Ok(Verified::TooLarge) => None,

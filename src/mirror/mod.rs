@@ -39,6 +39,7 @@ mod recency;
 mod referrers;
 mod room;
 mod segments;
+mod shortage;
 mod start;
 mod tag_list;
 mod tags;

@@ -27,8 +27,8 @@ pub(super) struct Pins {
     /// Marks older than this are outdated. Seconds since the epoch.
     round: AtomicU64,
     refreshed: AtomicU64,
-    /// Whether everything that is pinned is marked: before, nothing may go.
-    known: watch::Sender<bool>,
+    /// Everything that is pinned is marked, in an index that had lost marks so many times: before, nothing may go.
+    known: watch::Sender<Option<u64>>,
 }
 
 impl Pins {
@@ -38,7 +38,7 @@ impl Pins {
             configured,
             round: AtomicU64::new(now.as_millis() / 1000),
             refreshed: AtomicU64::new(0),
-            known: watch::Sender::new(false),
+            known: watch::Sender::new(None),
         }
     }
 
@@ -48,17 +48,6 @@ impl Pins {
 
     fn round(&self) -> Timestamp {
         Timestamp::from_millis(self.round.load(Ordering::Relaxed) * 1000)
-    }
-
-    /// Resolves when everything that is pinned is marked.
-    pub(super) async fn known(&self) {
-        // The sender is here.
-        let mut known = self.known.subscribe();
-        let _never_closed = known.wait_for(|known| *known).await.is_ok();
-    }
-
-    pub(super) fn are_known(&self) -> bool {
-        *self.known.borrow()
     }
 
     /// The mark for a manifest that came or was named, if a pin names it.
@@ -120,7 +109,14 @@ impl Mirror {
 
     /// Whether all that is pinned is marked: until then nothing is evicted, and no grant is dropped.
     pub fn are_pins_known(&self) -> bool {
-        self.eviction.pins.are_known()
+        *self.eviction.pins.known.borrow() == Some(self.index.losses())
+    }
+
+    /// Resolves when that is so.
+    pub(super) async fn pins_known(&self) {
+        // The sender is here.
+        let mut known = self.eviction.pins.known.subscribe();
+        let _never_closed = known.wait_for(|known| *known == Some(self.index.losses())).await.is_ok();
     }
 
     /// All pins: those of the configuration first.
@@ -149,7 +145,7 @@ impl Mirror {
     pub(super) async fn refresh_pins_if_due(&self) {
         let pins = &self.eviction.pins;
         let due = Timestamp::from_millis(pins.refreshed.load(Ordering::Relaxed)).plus(REFRESH_AFTER);
-        if !pins.are_known() || (self.clock.now() >= due && !pins.all().is_empty()) {
+        if !self.are_pins_known() || (self.clock.now() >= due && !pins.all().is_empty()) {
             self.refresh_pins().await;
         }
     }
@@ -158,11 +154,11 @@ impl Mirror {
     /// and manifests, where there are pins.
     pub(super) async fn refresh_pins(&self) {
         let pins = &self.eviction.pins;
-        let now = self.clock.now();
+        let (now, losses) = (self.clock.now(), self.index.losses());
         match self.mark_all(now).await {
             Ok(()) => {
                 pins.refreshed.store(now.as_millis(), Ordering::Relaxed);
-                pins.known.send_replace(true);
+                pins.known.send_replace(Some(losses));
             }
             Err(err) => tracing::warn!(%err, "what is pinned cannot be told; nothing that may be is taken back"),
         }

@@ -33,6 +33,8 @@ pub(super) struct Recency {
     full: Notify,
     /// Where uses go on that lay ahead at the start, and the clock's uptime then.
     ahead: OnceLock<(Timestamp, Duration)>,
+    /// The turn to write uses down.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Recency {
@@ -97,7 +99,10 @@ impl Mirror {
     }
 
     /// Writes down what was used, in small steps. What cannot be written is forgotten.
+    ///
+    /// Whoever returns from here finds all of them written, by whomever.
     pub(super) async fn write_uses(&self) {
+        let _turn = self.recency.writing.lock().await;
         for uses in self.recency.take().chunks(STEP) {
             if self.index.apply(vec![Change::NoteUses(uses.to_vec())]).await.is_err() {
                 return;

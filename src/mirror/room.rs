@@ -1,21 +1,22 @@
 //! Room for a fill, before its first byte: within the limits, else by evicting, else not at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::ByAuthority;
 use crate::oci::Authority;
 use crate::store::{CommitError, Ingest};
 
-use super::evict::{Reason, Wanted};
+use super::evict::{Reason, Turn, Wanted};
 use super::{Member, Mirror};
 
-/// Longest that a fill waits for others to go. Its reader waits for as long.
+/// Longest that a fill waits for others to go. Its reader waits for as long; a step that is under way goes on without them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Mirror {
     /// Sets space aside for a blob of `size_bytes`, evicting what is colder if it must.
     pub(super) async fn reserve(
-        &self,
+        self: &Arc<Self>,
         ingest: &mut Ingest,
         member: &Member,
         size_bytes: u64,
@@ -28,6 +29,9 @@ impl Mirror {
             }
             reserved => reserved,
         };
+        if reserved.is_ok() {
+            self.found_room(member, size_bytes);
+        }
         if matches!(reserved, Err(CommitError::Io(_))) {
             // Nobody waits for room that others on this disk may take: this one is passed through.
             self.store.disk_refused(size_bytes);
@@ -51,7 +55,7 @@ impl Mirror {
     }
 
     async fn reserve_by_evicting(
-        &self,
+        self: &Arc<Self>,
         ingest: &mut Ingest,
         member: &Member,
         size_bytes: u64,
@@ -60,26 +64,28 @@ impl Mirror {
         if !self.could_fit(member, size_bytes) {
             return refused();
         }
-        self.eviction.pins.known().await;
-        let Ok(_turn) = self.eviction.turn.acquire().await else { return refused() };
-        self.write_uses().await;
+        self.pins_known().await;
+        let Some(mut turn) = self.eviction_turn().await else { return refused() };
         loop {
             match self.reserve_now(ingest, member, size_bytes).await {
                 Err(CommitError::NoSpace(_)) => {}
                 reserved => return reserved,
             }
-            if !self.make_room(member.upstream.authority(), member.policy.max_size, size_bytes).await {
+            let made = self.make_room(turn, member.upstream.authority(), member.policy.max_size, size_bytes).await;
+            let Some(still) = made else {
+                self.nothing_may_go(member, size_bytes);
                 return refused();
-            }
+            };
+            turn = still;
         }
     }
 
     /// The same for a manifest, which the store reserves for by itself. `true` if there may be room now.
-    pub(super) async fn make_room_for_manifest(&self, member: &Member, size_bytes: u64) -> bool {
+    pub(super) async fn make_room_for_manifest(self: &Arc<Self>, member: &Member, size_bytes: u64) -> bool {
         let evicting = async {
-            self.eviction.pins.known().await;
-            let _turn = self.eviction.turn.acquire().await;
-            self.make_room(member.upstream.authority(), None, size_bytes).await
+            self.pins_known().await;
+            let Some(turn) = self.eviction_turn().await else { return false };
+            self.make_room(turn, member.upstream.authority(), None, size_bytes).await.is_some()
         };
         let made =
             self.could_fit(member, size_bytes) && tokio::time::timeout(PATIENCE, evicting).await.unwrap_or(false);
@@ -94,8 +100,14 @@ impl Mirror {
         self.store.could_fit(size_bytes) && member.policy.max_size.is_none_or(|quota| size_bytes <= quota)
     }
 
-    /// Evicts one step of what stands in the way. `false` if nothing may go.
-    async fn make_room(&self, authority: &Authority, quota: Option<u64>, size_bytes: u64) -> bool {
+    /// Evicts one step of what stands in the way, and gives the turn back. `None` if nothing may go.
+    async fn make_room(
+        self: &Arc<Self>,
+        turn: Turn,
+        authority: &Authority,
+        quota: Option<u64>,
+        size_bytes: u64,
+    ) -> Option<Turn> {
         let now = self.clock.now().as_millis();
         let of_authority = self.bytes_of(authority).await.saturating_add(size_bytes);
         let over_quota = quota.map_or(0, |quota| of_authority.saturating_sub(quota));
@@ -109,10 +121,14 @@ impl Mirror {
         // Whoever reserved or left in between may have changed everything: the caller looks again.
         if bytes == 0 {
             tokio::task::yield_now().await;
-            return true;
+            return Some(turn);
         }
-        let step = self.evict_step(Wanted { reason, bytes, authorities, unused_since: None }).await;
+        if reason == Reason::Space && self.store.free_quarantine(bytes).await > 0 {
+            return Some(turn);
+        }
+        let (turn, step) = self.evict_step(turn, Wanted { reason, bytes, authorities, unused_since: None }).await?;
         // Of interrupted downloads only a promise is lost.
-        step.blobs > 0 || self.store.drop_leftovers(now, now).await > 0
+        let made = step.went_on() || self.store.drop_leftovers(now, now).await > 0;
+        made.then_some(turn)
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coalesce::Coalesce;
 use crate::index::{BlobRow, Change, Index};
-use crate::oci::Authority;
+use crate::oci::{Authority, Digest};
 use crate::store::{Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
 
@@ -136,8 +136,30 @@ impl Mirror {
             let forget = move || names.iter().try_for_each(|name| Store::forget_partial(name));
             tokio::task::spawn_blocking(forget).await.map_err(io::Error::other)??;
         }
+        self.forget_quarantined().await?;
         self.store.set_stored(self.index.stored_bytes().await?);
         self.show_stored();
+        Ok(())
+    }
+
+    /// A crash may have come between a wrong file's move and the end of its row, which then counts what is not there.
+    async fn forget_quarantined(self: &Arc<Self>) -> Result<(), RecoveryError> {
+        let mirror = Arc::clone(self);
+        let look = move || {
+            let quarantined = mirror.store.quarantined().unwrap_or_else(|err| {
+                tracing::warn!(%err, "what is in quarantine cannot be listed");
+                Vec::new()
+            });
+            quarantined.into_iter().map(|(digest, _)| digest).filter(|digest| !mirror.store.is_there(*digest)).collect()
+        };
+        let away: Vec<Digest> = tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?;
+        for digest in away {
+            if let Some(row) = self.index.blob_row(digest).await? {
+                let is_lost = self.is_last_copy(digest).await;
+                let size_bytes = row.size_bytes;
+                self.forget_taken(digest, Some(row), is_lost.then_some(size_bytes)).await;
+            }
+        }
         Ok(())
     }
 

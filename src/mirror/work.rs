@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const FRESH_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) struct Work<'a> {
-    pub(super) mirror: &'a Mirror,
+    pub(super) mirror: &'a Arc<Mirror>,
     pub(super) member: &'a Member,
     pub(super) scope: &'a Scope,
     pub(super) fill: &'a Fill,
@@ -61,7 +61,7 @@ pub(super) struct Storing<'a> {
 
 impl<'a> Work<'a> {
     pub(super) fn new(
-        (mirror, member): (&'a Mirror, &'a Member),
+        (mirror, member): (&'a Arc<Mirror>, &'a Member),
         (scope, fill): (&'a Scope, &'a Fill),
         ingest: &'a mut Ingest,
         segments: Segments,

@@ -42,6 +42,7 @@ use bytes::Bytes;
 pub use evict::Evicted;
 pub use hashing::Hashing;
 pub use ingest::{CommitError, Committed, Ingest, Unsettled};
+pub use quarantine::{Seen, Taken};
 pub use recovery::{Found, Leftover};
 pub use scrub::{Checked, Scrub, Shard};
 pub use send::SEND_WINDOW;
@@ -107,6 +108,8 @@ impl Store {
         let lock = lock::acquire(root)?;
         let layout = Layout::create(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })?;
         let space = Arc::new(Space::new(root.to_owned(), limits));
+        // What cannot be counted now is counted when the mirror looks again.
+        let _later = quarantine::count(&layout.quarantine(), &space);
         let held = HeldFiles::new(Arc::clone(&space));
         Ok(Self {
             layout,
@@ -153,12 +156,12 @@ impl Store {
         let length = usize::try_from(size_bytes).map_err(io::Error::other)?;
         let bytes = file.read(0, length).await?;
         let is_right = Digest::of(digest.algorithm(), &bytes) == digest;
-        Ok(if is_right { Verified::Right(bytes) } else { Verified::Wrong(size_bytes) })
+        Ok(if is_right { Verified::Right(bytes) } else { Verified::Wrong(file.seen()?) })
     }
 
     /// Whether the stored bytes still have their digest. Reads all of them.
-    pub async fn is_intact(&self, digest: Digest) -> io::Result<bool> {
-        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(false) };
+    pub async fn check(&self, digest: Digest) -> io::Result<Checked> {
+        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(Checked::Missing) };
         let mut hasher = Hasher::new(digest.algorithm());
         let mut at = 0;
         while at < size_bytes {
@@ -167,7 +170,8 @@ impl Store {
             hasher.update(&bytes);
             at += bytes.len() as u64;
         }
-        Ok(hasher.finish() == digest)
+        let is_right = hasher.finish() == digest;
+        Ok(if is_right { Checked::Right(size_bytes) } else { Checked::Wrong(size_bytes, file.seen()?) })
     }
 
     /// Stores bytes that are in memory and have been compared with their digest. `None` if they are there already: many may
@@ -246,7 +250,7 @@ impl Store {
         self.space.set_stored(size_bytes);
     }
 
-    /// Bytes of blobs and partial files now, and of removed ones that somebody still reads.
+    /// Bytes of blobs, partial files and the quarantine now, and of removed ones that somebody still reads.
     pub fn used_bytes(&self) -> u64 {
         self.space.used()
     }
@@ -301,8 +305,8 @@ impl Store {
 #[derive(Debug)]
 pub enum Verified {
     Right(Bytes),
-    /// So many bytes, and they are not what was stored. They stay where they are: what becomes of them is the caller's.
-    Wrong(u64),
+    /// They are not what was stored. They stay where they are: what becomes of them is the caller's.
+    Wrong(Seen),
     Missing,
     /// Larger than the caller takes. It was not read.
     TooLarge,

@@ -4,22 +4,23 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Digest, Found, READ_CHUNK, Store, layout, off_runtime};
+use super::{Digest, Found, READ_CHUNK, Seen, Store, layout, off_runtime};
 use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Hasher};
 
 /// What reading a stored file again has shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Checked {
     /// So many bytes, and they are right.
     Right(u64),
-    /// So many bytes, and they are not what was stored.
-    Wrong(u64),
+    /// So many bytes, and they are not what was stored. This was the file.
+    Wrong(u64, Seen),
     Missing,
     /// The disk does not give them.
     Unreadable,
@@ -73,7 +74,12 @@ impl Store {
         let path = self.layout.blob(digest);
         match off_runtime(move || File::open(path)).await {
             Ok(file) => {
-                let work = Work { file, hasher: Hasher::new(digest.algorithm()), buffer: vec![0; READ_CHUNK], at: 0 };
+                let work = Work {
+                    file: Arc::new(file),
+                    hasher: Hasher::new(digest.algorithm()),
+                    buffer: vec![0; READ_CHUNK],
+                    at: 0,
+                };
                 Ok(Scrub { digest, work: Some(work) })
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Checked::Missing),
@@ -96,7 +102,7 @@ pub struct Scrub {
 }
 
 struct Work {
-    file: File,
+    file: Arc<File>,
     hasher: Hasher,
     buffer: Vec<u8>,
     at: u64,
@@ -113,9 +119,10 @@ impl Scrub {
             Ok((read as u64, work))
         });
         match read.await {
-            Ok((0, Work { hasher, at, .. })) => {
+            Ok((0, Work { file, hasher, at, .. })) => {
                 let is_right = hasher.finish() == self.digest;
-                Err(if is_right { Checked::Right(at) } else { Checked::Wrong(at) })
+                let wrong = || Seen::open(&file).map_or(Checked::Unreadable, |seen| Checked::Wrong(at, seen));
+                Err(if is_right { Checked::Right(at) } else { wrong() })
             }
             Ok((read, work)) => {
                 self.work = Some(work);

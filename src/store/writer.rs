@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::allocation::Refusal;
 use super::claim::Claim;
+use super::space::Space;
 
 /// Writes where it is told to. Several may write one file, each its own bytes; the file's name stays claimed until the
 /// last write has ended.
@@ -17,11 +18,12 @@ pub struct Writer {
     file: Arc<File>,
     claim: Arc<Claim>,
     refusal: Refusal,
+    space: Arc<Space>,
 }
 
 impl Writer {
-    pub(super) const fn new(file: Arc<File>, claim: Arc<Claim>, refusal: Refusal) -> Self {
-        Self { file, claim, refusal }
+    pub(super) const fn new(file: Arc<File>, claim: Arc<Claim>, refusal: Refusal, space: Arc<Space>) -> Self {
+        Self { file, claim, refusal, space }
     }
 
     /// Writes chunks one behind the other, and gives them back. The write goes on if the future is dropped.
@@ -37,6 +39,7 @@ impl Writer {
             }
             Ok(chunks)
         });
-        async move { written.await.map_err(io::Error::other)? }
+        let space = Arc::clone(&self.space);
+        async move { written.await.map_err(io::Error::other)?.inspect_err(|err| space.note_refusal(err)) }
     }
 }

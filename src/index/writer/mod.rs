@@ -3,8 +3,10 @@
 //! Each batch goes to the journal beside the blobs, too, which is synced first: it holds all that the index has. When either
 //! cannot be written, changes are kept back, the database is opened anew, and what it lost is taken in from the journal.
 
+mod held;
 mod trouble;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::{Change, IndexError, Scope};
+use super::revoked::Refused;
+use super::{Change, IndexError};
 use trouble::Trouble;
 
 /// Longest time between a change and its durable commit.
@@ -46,8 +49,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(ledger: Arc<Ledger>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let run =
-            Run { ledger, waiting: Vec::new(), flush_at: None, trouble: None, revoking: Vec::new(), snapshot: None };
+        let run = Run {
+            ledger,
+            waiting: Vec::new(),
+            flush_at: None,
+            trouble: None,
+            revoking: HashMap::new(),
+            snapshot: None,
+        };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
         let stopped = tokio::spawn(run.run(queue));
         Self { jobs: Mutex::new(Some(jobs)), stopped: Mutex::new(Some(stopped)) }
@@ -75,8 +84,8 @@ struct Run {
     waiting: Vec<Done>,
     flush_at: Option<Instant>,
     trouble: Option<Trouble>,
-    /// Whose grants are dropped by what has come in and is not durable yet.
-    revoking: Vec<Scope>,
+    /// What is refused by what has come in and is not durable yet, and how many times.
+    revoking: HashMap<Refused, usize>,
     snapshot: Option<JoinHandle<()>>,
 }
 
@@ -115,10 +124,8 @@ impl Run {
             jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
-        for denial in &denials {
-            if let Change::DropGrants { scope } = denial {
-                self.revoking.push(scope.clone());
-            }
+        for refused in denials.iter().flat_map(Refused::by) {
+            *self.revoking.entry(refused).or_default() += 1;
         }
         let written = if self.trouble.is_some() {
             self.hold(changes);
@@ -180,8 +187,8 @@ impl Run {
 
     /// All that has come in is durable.
     fn revoked(&mut self) {
-        for scope in self.revoking.drain(..) {
-            self.ledger.revoked.end(&scope);
+        for (refused, drops) in self.revoking.drain() {
+            self.ledger.revoked.end(&refused, drops);
         }
     }
 
@@ -209,7 +216,7 @@ impl Run {
         match &self.trouble {
             None => self.flush().await,
             Some(trouble) => {
-                let facts = trouble.held.len() + trouble.dropped;
+                let facts = trouble.held.changes().len() + trouble.held.dropped;
                 tracing::warn!(facts, "the disk takes no facts: these are asked for again after the next start");
             }
         }

@@ -1,17 +1,16 @@
 //! Writing has failed: what is to be written is kept back, and tried again until the disk takes it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Run;
+use super::held::Held;
 use crate::health::Part;
 use crate::index::{Change, IndexError};
 
-/// Changes that are kept back while they cannot be written; more are dropped, and cost a request each. What takes rights
-/// away is kept beyond them.
-const MAX_HELD: usize = 100_000;
 /// Between attempts to write again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -19,10 +18,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Writing has failed.
 pub(super) struct Trouble {
     /// What is to be written when it works again, in order.
-    pub(super) held: Vec<Change>,
-    pub(super) dropped: usize,
+    pub(super) held: Held,
     /// The database answers nothing until it is opened anew.
     is_closed: bool,
+    /// What was visible and not durable is gone. The journal has the facts, and not what is made of them.
+    has_lost: bool,
     pub(super) try_at: Instant,
     pub(super) pause: Duration,
 }
@@ -36,7 +36,13 @@ impl Run {
         }
         // The journal's failure leaves the database as it is.
         let is_closed = !matches!(err, IndexError::Journal(_));
-        let trouble = Trouble { held: Vec::new(), dropped: 0, is_closed, try_at: Instant::now(), pause: FIRST_PAUSE };
+        let trouble = Trouble {
+            held: Held::default(),
+            is_closed,
+            has_lost: is_closed,
+            try_at: Instant::now(),
+            pause: FIRST_PAUSE,
+        };
         self.trouble = Some(trouble);
         self.hold(changes);
     }
@@ -51,11 +57,7 @@ impl Run {
     pub(super) fn hold(&mut self, changes: Vec<Change>) {
         if let Some(trouble) = &mut self.trouble {
             for change in changes {
-                if trouble.held.len() < MAX_HELD || change.is_denial() {
-                    trouble.held.push(change);
-                } else {
-                    trouble.dropped += 1;
-                }
+                trouble.held.push(change);
             }
         }
     }
@@ -66,7 +68,7 @@ impl Run {
         let to_write = Arc::clone(&held);
         let healed = self.blocking(move |ledger| {
             let mut is_closed = is_closed;
-            let healed = ledger.heal(&to_write, &mut is_closed);
+            let healed = ledger.heal(to_write.changes(), &mut is_closed);
             (is_closed, healed)
         });
         let (is_closed, healed) = healed.await.unwrap_or((true, Err(IndexError::Closed)));
@@ -74,16 +76,20 @@ impl Run {
         match healed {
             Ok(()) => {
                 self.revoked();
-                let dropped = trouble.dropped;
+                if trouble.has_lost {
+                    self.ledger.losses.fetch_add(1, Ordering::Release);
+                    self.ledger.healed.notify_one();
+                }
                 if self.ledger.health.heal(Part::Index) {
-                    tracing::info!(kept = held.len(), dropped, "facts are written again");
+                    tracing::info!(kept = held.changes().len(), dropped = held.dropped, "facts are written again");
                 }
             }
             Err(err) => {
                 self.tell(&err);
                 let try_at = Instant::now() + trouble.pause;
                 let pause = (trouble.pause * 2).min(LONGEST_PAUSE);
-                self.trouble = Some(Trouble { held, is_closed, try_at, pause, ..trouble });
+                let has_lost = trouble.has_lost || is_closed;
+                self.trouble = Some(Trouble { held, is_closed, has_lost, try_at, pause });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What is read again without being asked: everything now and then, and what is in doubt.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ use super::super::Mirror;
 use super::pass::Pass;
 use super::{VerifyProgress, VerifySettings};
 use crate::clock::Timestamp;
-use crate::index::{Change, LostRow};
-use crate::store::{Found, Store};
+use crate::store::{Found, Store, Taken};
 
 /// What is looked at first after an unclean stop: stored so long before it.
 const LATELY: Duration = Duration::from_mins(10);
@@ -115,7 +115,11 @@ impl Mirror {
     pub(in crate::mirror) async fn look_again(&self) {
         let progress = VerifyProgress::default();
         let mut pass = Pass::new(None, &progress);
+        let mut before = HashMap::new();
         for digest in self.store.unreadable() {
+            if let Ok(Some(seen)) = self.store.look_at(digest).await {
+                before.insert(digest, seen);
+            }
             // Known to the index, or nobody would have read it.
             self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
         }
@@ -127,18 +131,19 @@ impl Mirror {
                 // The last copy, and perhaps only a cable is loose: it stays where it is.
                 continue;
             }
-            if let Err(err) = self.store.quarantine(digest, self.clock.now()).await {
-                tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either");
-            } else {
-                self.forget_hot(digest);
-                let mut changes = vec![Change::RemoveBlob { digest }];
-                if is_lost {
-                    let size_bytes = row.map_or(0, |row| row.size_bytes);
-                    changes.push(Change::PutLost { digest, row: LostRow { size_bytes, found: self.clock.now() } });
-                    tracing::error!(%digest, "a stored blob cannot be read, and no upstream can give it again: import it");
+            // One that does not even say which file it is stays.
+            let Some(seen) = before.remove(&digest) else { continue };
+            match self.store.quarantine(digest, seen, self.clock.now()).await {
+                Err(err) => tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either"),
+                Ok(Taken::Another) => self.store.is_readable_again(digest),
+                Ok(Taken::Away | Taken::Missing) => {
+                    self.forget_hot(digest);
+                    if is_lost {
+                        tracing::error!(%digest, "a stored blob cannot be read, and no upstream can give it again: import it");
+                    }
+                    let size_bytes = row.as_ref().map_or(0, |row| row.size_bytes);
+                    self.forget_taken(digest, row, is_lost.then_some(size_bytes)).await;
                 }
-                let _lost = self.index.apply_durably(changes).await;
-                self.accounts.doubt();
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::oci::Digest;
 
+pub(super) use pass::TakenOut;
 pub use rate::{InvalidRate, Rate};
 
 /// Digests that a report names; all are counted.

@@ -10,7 +10,7 @@ use super::{Lost, VerifyProgress, VerifyReport, name};
 use crate::health::Part;
 use crate::index::{BlobRow, Change, IndexError, LostRow};
 use crate::oci::Digest;
-use crate::store::{Checked, Found, Store};
+use crate::store::{Checked, Found, Seen, Store, Taken};
 
 /// A pass under way.
 pub(super) struct Pass<'a> {
@@ -40,15 +40,35 @@ impl Pace {
     }
 
     async fn take(&mut self, bytes: u64) {
-        let Some(rate) = self.rate.filter(|rate| *rate > 0) else { return };
-        self.bytes += bytes;
-        let due = self.since + Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+        let Some(due) = self.due(bytes) else { return };
         tokio::time::sleep_until(due).await;
-        // What was not used while nothing was to be read is not made up for.
-        if due + Duration::from_secs(1) < Instant::now() {
-            (self.since, self.bytes) = (Instant::now(), 0);
+        self.went_on(due, Instant::now());
+    }
+
+    /// When more may be read, after so many bytes.
+    fn due(&mut self, bytes: u64) -> Option<Instant> {
+        let rate = self.rate.filter(|rate| *rate > 0)?;
+        self.bytes += bytes;
+        Some(self.since + Duration::from_secs_f64(self.bytes as f64 / rate as f64))
+    }
+
+    /// What was not used while nothing was to be read is not made up for.
+    fn went_on(&mut self, due: Instant, now: Instant) {
+        if due + Duration::from_secs(1) < now {
+            (self.since, self.bytes) = (now, 0);
         }
     }
+}
+
+/// What became of a blob whose bytes were wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::mirror) enum TakenOut {
+    /// It is fetched again at the next request.
+    ComesAgain,
+    /// No upstream can give it again.
+    Lost,
+    /// It had been fetched again, and stays.
+    Another,
 }
 
 impl Mirror {
@@ -95,7 +115,7 @@ impl Mirror {
 
     /// Ends early, without a judgement, where the pass is told to.
     pub(super) async fn verify_blob(&self, found: Found, pass: &mut Pass<'_>) {
-        let Found { digest, size_bytes } = found;
+        let digest = found.digest;
         let Pass { progress, report, pace, unknown } = pass;
         let checked = match self.store.scrub(digest).await {
             Err(checked) => checked,
@@ -123,12 +143,14 @@ impl Mirror {
                     unknown.push(found);
                 }
             }
-            Checked::Wrong(bytes) => {
+            Checked::Wrong(bytes, seen) => {
                 report.bytes += bytes;
-                progress.wrong.fetch_add(1, Ordering::Relaxed);
-                let is_lost = self.take_out(digest, size_bytes).await;
-                name(&mut report.wrong, digest);
-                if is_lost {
+                let taken_out = self.take_out(digest, seen).await;
+                if taken_out != TakenOut::Another {
+                    progress.wrong.fetch_add(1, Ordering::Relaxed);
+                    name(&mut report.wrong, digest);
+                }
+                if taken_out == TakenOut::Lost {
                     name(&mut report.lost, digest);
                 }
             }
@@ -176,26 +198,26 @@ impl Mirror {
         self.show_stored();
     }
 
-    /// Takes a stored blob with wrong bytes out of reach: file first, row second. Whether no upstream can give it again.
-    pub(in crate::mirror) async fn take_out(&self, digest: Digest, size_bytes: u64) -> bool {
+    /// Takes a stored blob whose bytes were seen to be wrong out of reach: file first, row second.
+    pub(in crate::mirror) async fn take_out(&self, digest: Digest, seen: Seen) -> TakenOut {
+        let row = self.index.blob_row(digest).await.ok().flatten();
         let is_lost = self.is_last_copy(digest).await;
+        let taken_out = if is_lost { TakenOut::Lost } else { TakenOut::ComesAgain };
+        let now = self.clock.now();
+        let size_bytes = row.as_ref().map_or(seen.size_bytes(), |row| row.size_bytes);
+        let taken = self.store.quarantine(digest, seen, now).await;
+        if matches!(taken, Ok(Taken::Another)) {
+            return TakenOut::Another;
+        }
         self.metrics.damaged_blobs.inc();
         self.forget_hot(digest);
-        let now = self.clock.now();
-        if let Err(err) = self.store.quarantine(digest, now).await {
+        if let Err(err) = taken {
             tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
             self.store.withhold(digest);
             self.health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
-            return is_lost;
+            return taken_out;
         }
-        let mut changes = vec![Change::RemoveBlob { digest }];
-        if is_lost {
-            changes.push(Change::PutLost { digest, row: LostRow { size_bytes, found: now } });
-        }
-        // The writer has logged a failure; a row without a file is a miss.
-        let _lost = self.index.apply_durably(changes).await;
-        self.accounts.doubt();
-        self.show_stored();
+        self.forget_taken(digest, row, is_lost.then_some(size_bytes)).await;
         if is_lost {
             tracing::error!(%digest, "stored bytes were wrong, and no upstream can give them again: import the blob");
         } else {
@@ -203,11 +225,23 @@ impl Mirror {
         }
         let why = "stored bytes were wrong: look after the disk, then run a verify that finds nothing";
         self.health.degrade(Part::Verify, why);
-        is_lost
+        taken_out
+    }
+
+    /// Its file is in quarantine: the row goes, unless it was stored again since. If it is lost, so many bytes are.
+    pub(in crate::mirror) async fn forget_taken(&self, digest: Digest, row: Option<BlobRow>, lost_bytes: Option<u64>) {
+        let mut changes: Vec<Change> = row.map(|row| Change::RemoveMissing { digest, row }).into_iter().collect();
+        if let Some(size_bytes) = lost_bytes {
+            changes.push(Change::PutLost { digest, row: LostRow { size_bytes, found: self.clock.now() } });
+        }
+        // The writer has logged a failure; a row without a file is a miss.
+        let _lost = self.index.apply_durably(changes).await;
+        self.accounts.doubt();
+        self.show_stored();
     }
 
     /// Whether no upstream can give it again, as far as is known.
-    pub(super) async fn is_last_copy(&self, digest: Digest) -> bool {
+    pub(in crate::mirror) async fn is_last_copy(&self, digest: Digest) -> bool {
         let origin = self.index.blob_row(digest).await.ok().flatten().and_then(|row| row.origin);
         let member = origin.as_ref().and_then(|authority| self.member(authority));
         member.is_none_or(|member| member.policy.offline)
@@ -223,5 +257,26 @@ impl Mirror {
     pub async fn lost(&self) -> Result<Vec<Lost>, IndexError> {
         let lost = self.index.lost().await?.into_iter();
         Ok(lost.map(|(digest, LostRow { size_bytes, found })| Lost { digest, size_bytes, found }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_the_rate_allows_and_nothing_is_made_up_for() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut pace = Pace::new(Some(1000));
+        let begin = pace.since;
+        for nth in 1..=10 {
+            let due = pace.due(500).unwrap();
+            assert_eq!(due, begin + nth * SECOND / 2);
+            pace.went_on(due, due);
+        }
+        let late = begin + 3600 * SECOND;
+        pace.went_on(begin + 5 * SECOND, late);
+        assert_eq!(pace.due(2000), Some(late + 2 * SECOND), "an hour without anything to read leaves no burst");
+        assert_eq!(Pace::new(None).due(u64::MAX), None);
     }
 }

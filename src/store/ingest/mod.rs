@@ -82,7 +82,7 @@ impl Ingest {
 
     /// For bytes that may come in any order.
     pub fn writer(&self) -> Writer {
-        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim), self.allocation.refusal())
+        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim), self.allocation.refusal(), Arc::clone(&self.space))
     }
 
     /// The hash, for whoever follows what is written. It has to come back before the proof.
@@ -99,7 +99,8 @@ impl Ingest {
     pub async fn reserve(&mut self, size_bytes: u64) -> Result<(), CommitError> {
         self.reservation = None;
         let reservation = self.space.reserve(&self.partial, size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
-        self.allocation.set_aside(&self.file, size_bytes, self.space.promised()).await?;
+        let set_aside = self.allocation.set_aside(&self.file, size_bytes, self.space.promised()).await;
+        set_aside.inspect_err(|err| self.space.note_refusal(err))?;
         self.reservation = Some(reservation);
         Ok(())
     }
@@ -123,7 +124,8 @@ impl Ingest {
             }
             Ok((hasher, at))
         })
-        .await?;
+        .await
+        .inspect_err(|err| self.space.note_refusal(err))?;
         hashing.took(hasher, at - from);
         self.hashing = Some(hashing);
         Ok(())
@@ -206,6 +208,7 @@ impl Ingest {
         let replaced = match linked {
             Ok(replaced) => replaced,
             Err(err) => {
+                self.space.note_refusal(&err);
                 // What cannot be linked is of no use to a later fill either.
                 let _remembered = self.discard().await;
                 return Err(err.into());

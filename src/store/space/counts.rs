@@ -12,6 +12,10 @@ pub(super) struct Counts {
     /// Running fills, and what interrupted ones left.
     pub(super) partial: u64,
     pub(super) partial_by: HashMap<Box<str>, u64>,
+    /// Files whose bytes were found to be wrong.
+    pub(super) quarantined: u64,
+    /// Changes of `quarantined`.
+    pub(super) quarantine_changes: u64,
     /// Removed files that somebody still reads.
     pub(super) lingering: u64,
     /// Of `partial`: files that no fill is working on.
@@ -20,6 +24,8 @@ pub(super) struct Counts {
     pub(super) changes: u64,
     /// What a full disk refused.
     pub(super) wanted: Option<Wanted>,
+    /// A quota of the file system refused something.
+    pub(super) is_quota_full: bool,
 }
 
 /// The disk was full although the limits were kept: others use it, too.
@@ -29,6 +35,8 @@ pub(super) struct Wanted {
     pub(super) free: u64,
     /// Evicted for it at most, so that others cannot empty the store. Bytes.
     pub(super) budget: u64,
+    /// A quota of the file system refused it: what the disk has free says nothing.
+    pub(super) by_quota: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +48,17 @@ pub(super) struct Leftover {
 
 impl Counts {
     pub(super) const fn used(&self) -> u64 {
-        self.stored.saturating_add(self.partial).saturating_add(self.lingering)
+        self.stored.saturating_add(self.partial).saturating_add(self.lingering).saturating_add(self.quarantined)
     }
 
     pub(super) fn set_stored(&mut self, size_bytes: u64) {
         self.stored = size_bytes;
         self.changes += 1;
+    }
+
+    pub(super) fn set_quarantined(&mut self, size_bytes: u64) {
+        self.quarantined = size_bytes;
+        self.quarantine_changes += 1;
     }
 
     pub(super) fn add_partial(&mut self, authority: &str, size_bytes: u64) {

@@ -4,6 +4,7 @@ mod counts;
 mod reservation;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,7 @@ use counts::{Counts, Leftover, Wanted, authority_of};
 /// What the operator promised others about this disk. Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SpaceLimits {
-    /// Blobs and partial files together stay below.
+    /// Blobs, partial files and what is in quarantine stay below together.
     pub max_size: Option<u64>,
     /// The file system keeps so much free.
     pub min_free: u64,
@@ -95,23 +96,36 @@ impl Space {
     /// so much is evicted in the background.
     pub(in crate::store) fn disk_refused(&self, size_bytes: u64) {
         let wanted = size_bytes.saturating_add(WORKING_BYTES);
-        let Some(budget) = self.free().and_then(|free| wanted.checked_sub(free)).filter(|lack| *lack > 0) else {
+        let by_quota = std::mem::take(&mut self.counts().is_quota_full);
+        let free = if by_quota { Some(0) } else { self.free() };
+        let Some(budget) = free.and_then(|free| wanted.checked_sub(free)).filter(|lack| *lack > 0) else {
             return;
         };
         let mut counts = self.counts();
-        if budget > counts.stored {
+        if budget > counts.stored.saturating_add(counts.quarantined) {
             return;
         }
         let before = counts.wanted.map_or(0, |before| before.free);
-        counts.wanted = Some(Wanted { free: wanted.max(before), budget });
+        counts.wanted = Some(Wanted { free: wanted.max(before), budget, by_quota });
         drop(counts);
         self.pressure.notify_one();
+    }
+
+    /// Why the disk refused something, for when it is told how much that was.
+    pub(in crate::store) fn note_refusal(&self, err: &io::Error) {
+        if err.kind() == io::ErrorKind::QuotaExceeded {
+            self.counts().is_quota_full = true;
+        }
     }
 
     /// What a full disk refused, as far as it is still lacking. Bytes.
     fn refused(&self) -> u64 {
         let Some(wanted) = self.counts().wanted else { return 0 };
-        let lack = self.free().map_or(0, |free| wanted.free.saturating_sub(free)).min(wanted.budget);
+        let lack = if wanted.by_quota {
+            wanted.budget
+        } else {
+            self.free().map_or(0, |free| wanted.free.saturating_sub(free)).min(wanted.budget)
+        };
         if lack == 0 {
             self.counts().wanted = None;
         }
@@ -193,6 +207,35 @@ impl Space {
         let mut counts = self.counts();
         let stored = counts.stored.saturating_sub(size_bytes);
         counts.set_stored(stored);
+    }
+
+    /// A stored file has become one in quarantine.
+    pub(in crate::store) fn move_to_quarantine(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let (stored, quarantined) = (counts.stored.saturating_sub(size_bytes), counts.quarantined + size_bytes);
+        counts.set_stored(stored);
+        counts.set_quarantined(quarantined);
+    }
+
+    pub(in crate::store) fn forget_quarantined(&self, size_bytes: u64) {
+        let mut counts = self.counts();
+        let quarantined = counts.quarantined.saturating_sub(size_bytes);
+        counts.set_quarantined(quarantined);
+        drop(counts);
+        self.evicted(size_bytes);
+    }
+
+    /// Stands for this moment of the quarantine.
+    pub(in crate::store) fn quarantine_moment(&self) -> u64 {
+        self.counts().quarantine_changes
+    }
+
+    /// What was found in quarantine, if nothing has changed since that moment.
+    pub(in crate::store) fn settle_quarantine(&self, moment: u64, size_bytes: u64) {
+        let mut counts = self.counts();
+        if counts.quarantine_changes == moment {
+            counts.quarantined = size_bytes;
+        }
     }
 
     /// Stands for this moment, if the index can have everything that is stored now.

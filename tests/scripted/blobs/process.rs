@@ -32,14 +32,20 @@ impl Process {
 
     /// With its storage there, and these lines behind its path.
     pub(crate) async fn start_on(directory: &Path, storage: &Path, toml: &str) -> Self {
+        Self::start_under(&[], directory, storage, toml).await
+    }
+
+    /// The same, run by a command that ends in running it.
+    pub(crate) async fn start_under(by: &[&str], directory: &Path, storage: &Path, toml: &str) -> Self {
         let config = directory.join("roadstead.toml");
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[storage]\npath = \"{}\"\n{toml}",
             storage.display(),
         );
         std::fs::write(&config, toml).unwrap();
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_roadstead"));
-        serve.arg("serve").arg("--config").arg(config).env_clear();
+        let mut words = by.iter().copied().chain([env!("CARGO_BIN_EXE_roadstead")]);
+        let mut serve = Command::new(words.next().unwrap());
+        serve.args(words).arg("serve").arg("--config").arg(config).env_clear();
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         tokio::task::spawn_blocking(move || Self::listening(serve.spawn().unwrap())).await.unwrap()
     }
@@ -104,6 +110,14 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// From here on it opens no file whose number is not below this. The limit before.
+    pub(crate) fn limit_descriptors(&self, limit: u64) -> u64 {
+        use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(limit), maximum };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap().current.unwrap_or(1024)
     }
 
     /// SIGKILL.

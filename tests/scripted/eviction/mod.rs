@@ -9,10 +9,11 @@ mod pins;
 mod quota;
 mod quotas;
 mod settings;
+mod slow_disk;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::client::Client;
@@ -67,8 +68,12 @@ async fn is_stored(client: &Client, digest: &str) -> bool {
 
 /// Whether the file is here. Counts as no use.
 fn has_file(mirror: &Mirror, digest: &str) -> bool {
+    file_of(mirror, digest).exists()
+}
+
+fn file_of(mirror: &Mirror, digest: &str) -> PathBuf {
     let hex = digest.split(':').nth(1).unwrap();
-    mirror.storage().join("blobs/sha256").join(&hex[..2]).join(hex).exists()
+    mirror.storage().join("blobs/sha256").join(&hex[..2]).join(hex)
 }
 
 /// Those of the digests whose files are here, by their place in the list.

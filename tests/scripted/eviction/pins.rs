@@ -1,6 +1,7 @@
 //! What is pinned stays, with everything it reaches.
 
 use super::*;
+use crate::support::faulty_disk::{Fault, FaultyDisk, Op};
 use crate::support::image::{self, Image};
 
 const SMALL: &str = "max_size = \"5MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\"";
@@ -129,4 +130,52 @@ async fn what_is_pinned_of_a_public_upstream_stays_and_the_rest_of_it_goes() {
     pull_all(&mirror, &digests).await;
     assert!(is_whole(&mirror, &pinned), "pinned, though unused for longest");
     assert!(!has_file(&mirror, &other.layers()[0].digest), "another repository of the same registry");
+}
+
+/// Marks are not in the journal: what the index had not yet synced when its disk failed is worked out anew.
+#[tokio::test]
+async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_again() {
+    let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
+    let app = image::image(&[blob(MIB, 1)]);
+    upstream.publish(APP, "1", &app);
+    let storage = format!("pins = [\"docker.io/{APP}\"]");
+    let mirror = bounded(&upstream, &storage).directory(disk.directory()).start().await;
+    disk.fails(Fault::on(Op::Sync).at("index.redb").always());
+    let well = || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#);
+    mirror.client().get(&format!("/v2/{APP}/manifests/1")).await;
+    for part in &app.blobs {
+        assert_eq!(mirror.client().get(&path_of(&part.digest)).await.status, 200);
+    }
+    eventually("it fails", || well() == 0).await;
+    disk.heals();
+    eventually("it works again", || well() == 1).await;
+    let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;
+    let kept = async {
+        while mirror.inner().pinned_bytes().await.unwrap_or(0) != whole {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, kept).await.expect("all of it is pinned");
+}
+
+#[tokio::test]
+async fn a_storage_in_which_nothing_may_go_is_told_by_readyz_until_something_may() {
+    let upstream = Upstream::start().await;
+    let pinned = image::image(&[blob(3 * MIB, 1)]);
+    upstream.publish(APP, "1", &pinned);
+    let other = upstream.blob(APP, blob(2 * MIB, 7));
+    let mirror = bounded(&upstream, "max_size = \"4MiB\"").start().await;
+    let pin = || vec![mirror.inner().pin(&format!("docker.io/{APP}")).unwrap()];
+    mirror.inner().add_pins(pin()).await.unwrap();
+    mirror.pull_whole(APP, "1").await;
+    let well = || counted(&mirror, r#"roadstead_storage_healthy{part="space"}"#);
+    assert_eq!(well(), 1);
+    assert_eq!(sha256(&mirror.client().get(&path_of(&other)).await.body), other);
+    assert_eq!(well(), 0);
+    let ready = Client::new(mirror.admin).get("/readyz").await;
+    assert!(ready.status == 200 && ready.text().contains("degraded: space: there is no room"), "{}", ready.text());
+    mirror.inner().remove_pins(pin()).await.unwrap();
+    mirror.advance(Duration::from_secs(31));
+    pull_all(&mirror, std::slice::from_ref(&other)).await;
+    assert_eq!((well(), is_whole(&mirror, &pinned)), (1, false));
 }

@@ -1,6 +1,7 @@
 //! `max_size`, `min_free` and the marks.
 
 use super::*;
+use crate::support::mirror::files_below;
 use crate::support::tmpfs::Tmpfs;
 
 #[tokio::test]
@@ -119,4 +120,42 @@ async fn min_free_is_kept_by_evicting() {
     }
     assert!(evicted(&mirror, "space") > 0 && has_file(&mirror, &digests[29]) && !has_file(&mirror, &digests[0]));
     assert_eq!(counted(&mirror, "roadstead_uncached_streams_total{authority=\"docker.io\"}"), 0);
+}
+
+#[tokio::test]
+async fn what_is_in_quarantine_counts_over_restarts_and_goes_before_anything_else() {
+    let upstream = Upstream::start().await;
+    let digests = mebibytes(&upstream, 0..5);
+    let mirror = bounded(&upstream, "max_size = \"4MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\"").start().await;
+    pull_all(&mirror, &digests[..3]).await;
+    let wrong = file_of(&mirror, &digests[1]);
+    std::fs::write(&wrong, vec![7; 1024 * 1024]).unwrap();
+    let report = mirror.inner().verify(None, &roadstead::mirror::VerifyProgress::default()).await;
+    assert!(report.wrong.len() == 1 && !wrong.exists(), "{report:?}");
+    let quarantined = |mirror: &Mirror| files_below(&mirror.storage().join("quarantine")).len();
+    assert_eq!((quarantined(&mirror), used(&mirror)), (1, 3 * MIB));
+    let mirror = mirror.restart().await;
+    assert_eq!((quarantined(&mirror), used(&mirror)), (1, 3 * MIB));
+    pull_all(&mirror, &digests[3..4]).await;
+    assert_eq!((quarantined(&mirror), used(&mirror)), (1, 4 * MIB), "it fits beside");
+    pull_all(&mirror, &digests[4..]).await;
+    assert_eq!((quarantined(&mirror), used(&mirror), evicted(&mirror, "space")), (0, 4 * MIB, 0));
+    assert_eq!(kept(&mirror, &digests), [0, 2, 3, 4]);
+}
+
+/// Killed between a wrong file's move and the end of its row.
+#[tokio::test]
+async fn what_a_crash_left_in_quarantine_is_counted_once() {
+    let upstream = Upstream::start().await;
+    let digests = mebibytes(&upstream, 0..2);
+    let mirror = bounded(&upstream, "max_size = \"4MiB\"").start().await;
+    pull_all(&mirror, &digests).await;
+    let path = file_of(&mirror, &digests[0]);
+    let stopped = mirror.stop().await;
+    let quarantine = stopped.storage().join("quarantine");
+    std::fs::create_dir(&quarantine).unwrap();
+    let name = format!("9999999999999-{}", digests[0].replace(':', "-"));
+    std::fs::rename(path, quarantine.join(name)).unwrap();
+    let mirror = stopped.start().await;
+    assert_eq!((used(&mirror), mirror.inner().counts().await.unwrap().stored_bytes), (2 * MIB, MIB));
 }

@@ -5,6 +5,8 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 
 use super::{answers, files, held, lose_the_index, sealed};
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
 
 #[tokio::test]
 async fn a_damaged_line_costs_that_fact_only() {
@@ -35,7 +37,7 @@ async fn behind_a_torn_end_facts_are_written_and_read() {
     text.push_str(&torn[..20]);
     std::fs::write(&journal, text).unwrap();
     let mirror = stopped.start().await;
-    let image = crate::support::image::image(&[crate::support::upstream::blob(900, 77)]);
+    let image = crate::support::image::image(&[blob(900, 77)]);
     upstream.publish("org/late", "1", &image);
     mirror.pull_whole("org/late", "1").await;
     let all: Vec<_> = paths.into_iter().chain(["/v2/org/late/manifests/1".to_owned()]).collect();
@@ -73,4 +75,27 @@ async fn a_journal_in_the_form_of_a_later_release_is_refused_with_the_way_back()
     assert!(refused.contains("newer release") && refused.contains("journal-000000000001"), "{refused}");
     assert!(!stopped.storage().join("index.redb").exists(), "nothing is made of it");
     assert!(journal.exists());
+}
+
+/// Clients make names up, and so does whoever scans.
+#[tokio::test]
+async fn lists_of_repositories_that_are_not_there_leave_nothing_in_the_journal() {
+    let upstream = Upstream::start().await;
+    upstream.publish("org/app", "1", &crate::support::image::image(&[blob(900, 77)]));
+    let toml =
+        format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\ntag_ttl = \"0s\"\nnegative_ttl = \"0s\"\n", upstream.url());
+    let mirror = Mirror::start(toml).await;
+    for nth in 0..20 {
+        assert_eq!(mirror.client().get(&format!("/v2/made/up{nth}/tags/list")).await.status, 404);
+    }
+    let denial = upstream.script(every_request().always().status(403));
+    assert_eq!(mirror.client().get("/v2/made/up/manifests/1").await.status, 403);
+    denial.revoke();
+    assert_eq!(mirror.client().get("/v2/org/app/tags/list").await.status, 200);
+    upstream.script(every_request().always().status(404));
+    assert_eq!(mirror.client().get("/v2/org/app/tags/list").await.status, 404);
+    let stopped = mirror.stop().await;
+    let journal = std::fs::read_to_string(files(&stopped, "journal-").remove(0)).unwrap();
+    let dropped: Vec<_> = journal.lines().filter(|line| line.contains("{\"drop_")).collect();
+    assert!(dropped.len() == 1 && dropped[0].contains("org/app"), "{dropped:?}");
 }

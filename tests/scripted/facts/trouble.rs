@@ -95,3 +95,51 @@ async fn what_upstream_refuses_is_refused_while_facts_cannot_be_written_and_afte
     upstream.restart().await;
     assert_eq!(mirror.client().get(&paths[0]).await.status, 200, "access is back");
 }
+
+/// One grant had opened it to the whole registry: it is refused in all of it.
+#[tokio::test]
+async fn what_a_public_upstream_refuses_is_refused_everywhere_while_facts_cannot_be_written() {
+    let upstream = Upstream::start().await;
+    let app = image(&[blob(50_000, 1)]);
+    upstream.publish("org/app", "1", &app);
+    let toml =
+        format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\nbreaker_window = \"0s\"\npublic = true\n", upstream.url());
+    let mirror = Mirror::start(toml).await;
+    mirror.pull_whole("org/app", "1").await;
+    let elsewhere = [
+        format!("/v2/other/name/manifests/{}", app.digest),
+        format!("/v2/other/name/blobs/{}", app.layers()[0].digest),
+    ];
+    // Who was served it elsewhere is a fact, too, and written down now.
+    for path in &elsewhere {
+        assert_eq!(mirror.client().get(path).await.status, 200, "{path}");
+    }
+    let stopped = mirror.stop().await;
+    let journal = super::files(&stopped, "journal-").remove(0);
+    let torn = std::fs::read(&journal).unwrap().into_iter().chain(*b"torn").collect::<Vec<_>>();
+    std::fs::write(&journal, torn).unwrap();
+    let mirror = stopped.start().await;
+    for path in &elsewhere {
+        assert_eq!(mirror.client().get(path).await.header("cache-status"), "roadstead; hit", "{path}");
+    }
+    let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
+    std::fs::rename(&facts, &away).unwrap();
+    std::fs::write(&facts, "in the way").unwrap();
+    mirror.advance(std::time::Duration::from_mins(2));
+    let denial = upstream.script(every_request().always().status(403));
+    let well = || mirror.metric(r#"roadstead_storage_healthy{part="index"}"#);
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/1").await.status, 403);
+    for path in &elsewhere {
+        assert_eq!(mirror.client().get(path).await.status, 403, "{path}");
+    }
+    assert_eq!(well(), 0.0);
+    std::fs::remove_file(&facts).unwrap();
+    std::fs::rename(&away, &facts).unwrap();
+    eventually("it heals", async || well() == 1.0).await;
+    denial.revoke();
+    upstream.stop().await;
+    let mirror = mirror.restart().await;
+    for path in &elsewhere {
+        assert_eq!(mirror.client().get(path).await.status, 502, "{path}");
+    }
+}

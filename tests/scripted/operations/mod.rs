@@ -6,6 +6,7 @@ mod admin_api;
 mod commands;
 mod connections;
 mod defaults;
+mod descriptors;
 mod http2;
 mod listeners;
 mod metrics;

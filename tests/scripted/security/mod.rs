@@ -4,6 +4,7 @@ mod bounds;
 mod breaker;
 mod credentials;
 mod deadlines;
+mod dns;
 mod egress;
 mod endpoints;
 mod foreign_layers;

@@ -8,6 +8,7 @@ mod hot;
 mod kills;
 mod model;
 mod power_cut;
+mod quota;
 mod traffic;
 mod verify;
 

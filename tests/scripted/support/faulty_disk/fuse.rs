@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::content::Content;
 use super::fault::Op;
 use super::tree::{Body, Entries, Tree};
+use crate::support::upstream::PATIENCE;
 
 /// Nothing is remembered by the kernel: a test changes the disk behind its back.
 const TTL: Duration = Duration::ZERO;
@@ -150,10 +151,24 @@ impl Filesystem for Served {
     }
 
     fn unlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
-        let mut tree = self.tree();
-        let removed = tree.remove(parent, &named(name), Op::Remove);
-        tree.free_unnamed();
-        done(removed, reply);
+        let (tree, name) = (Arc::clone(&self.0), named(name));
+        let gate = self.tree().held_removal(parent, &name);
+        let remove = move || {
+            let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+            let removed = tree.remove(parent, &name, Op::Remove);
+            tree.free_unnamed();
+            done(removed, reply);
+        };
+        match gate {
+            None => remove(),
+            // Everything else goes on meanwhile.
+            Some(gate) => drop(std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                // A test that has failed opens no gate, and must end.
+                let _in_time = runtime.block_on(async { tokio::time::timeout(2 * PATIENCE, gate.wait()).await });
+                remove();
+            })),
+        }
     }
 
     fn rmdir(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {

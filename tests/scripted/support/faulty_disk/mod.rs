@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fuser::{BackgroundSession, MountOption};
 use tempfile::TempDir;
 
+use super::upstream::Gate;
 pub(crate) use cut::{Dice, Unsynced};
 pub(crate) use fault::{Fault, Op};
 use tree::{Body, Tree};
@@ -64,6 +65,11 @@ impl FaultyDisk {
 
     pub(crate) fn fails(&self, fault: Fault) {
         self.tree().faults.push(fault);
+    }
+
+    /// Whoever removes a file whose path holds this text waits at the gate.
+    pub(crate) fn holds_removals(&self, place: &str, gate: &Gate) {
+        self.tree().removals = Some((place.to_owned(), gate.clone()));
     }
 
     /// Whether everything that was to go wrong has.

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::content::Content;
 use super::fault::{Fault, How, Op};
+use crate::support::upstream::Gate;
 
 pub(super) const ROOT: u64 = 1;
 const BLOCK: u64 = 4096;
@@ -36,6 +37,8 @@ pub(super) struct Tree {
     pub(super) nodes: HashMap<u64, Node>,
     next: u64,
     pub(super) faults: Vec<Fault>,
+    /// A removal of a file whose path holds this text waits here.
+    pub(super) removals: Option<(String, Gate)>,
     pub(super) read_only: bool,
     pub(super) size: u64,
     /// Changing operations that came in.
@@ -87,7 +90,7 @@ impl Tree {
     pub(super) fn new(size: u64) -> Self {
         let root = Node::new(Body::Dir(Entries::new()), 0o755);
         let nodes = HashMap::from([(ROOT, root)]);
-        Self { nodes, next: ROOT + 1, faults: Vec::new(), read_only: false, size, changes: 0 }
+        Self { nodes, next: ROOT + 1, faults: Vec::new(), removals: None, read_only: false, size, changes: 0 }
     }
 
     pub(super) fn add_node(&mut self, node: Node) -> u64 {
@@ -146,6 +149,12 @@ impl Tree {
             Some(How::Short(_)) | None if self.read_only && op.changes() => Err(Errno::ROFS),
             Some(How::Short(_)) | None => Ok(None),
         }
+    }
+
+    /// Where this removal has to wait, if it has to.
+    pub(super) fn held_removal(&self, parent: u64, name: &str) -> Option<Gate> {
+        let (place, gate) = self.removals.as_ref()?;
+        self.path_in(parent, name).contains(place).then(|| gate.clone())
     }
 
     pub(super) fn used(&self) -> u64 {

@@ -3,7 +3,10 @@
 //! File first, row second, and a mark before both: a start finds what a crash left between them. What is pinned is not in
 //! the order at all; what has no upstream to come from again is not asked for; what is being filled or held is passed over.
 
-use std::collections::{HashMap, HashSet};
+mod step;
+mod stuck;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +14,15 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
-use crate::index::{Change, Cold, Search};
-use crate::metrics::{ByAuthority, ByEviction};
+use crate::metrics::ByAuthority;
 use crate::oci::{Authority, Digest, PinPattern};
 
 use super::Mirror;
 use super::hold::Holds;
 use super::pins::Pins;
+use super::shortage::Shortages;
+pub(super) use step::Turn;
 
-/// One step of eviction: blobs, and bytes.
-const STEP_BLOBS: usize = 64;
-const STEP_BYTES: u64 = 256 * 1024 * 1024;
 /// Between looks when nobody asks.
 const PAUSE: Duration = Duration::from_secs(30);
 /// An interrupted download is kept so long before it goes ahead of blobs.
@@ -61,8 +62,10 @@ impl Marks {
 pub(super) struct Eviction {
     pub(super) settings: EvictionSettings,
     /// One step at a time, whoever needs it.
-    pub(super) turn: Semaphore,
+    pub(super) turn: Arc<Semaphore>,
     pub(super) holds: Holds,
+    stuck: stuck::Stuck,
+    pub(super) shortages: Shortages,
     pub(super) pins: Pins,
 }
 
@@ -117,7 +120,14 @@ pub(super) struct Wanted {
 impl Eviction {
     pub(super) fn new(settings: EvictionSettings, now: Timestamp) -> Self {
         let pins = Pins::new(settings.pins.clone(), now);
-        Self { settings, turn: Semaphore::new(1), holds: Holds::default(), pins }
+        Self {
+            settings,
+            turn: Arc::new(Semaphore::new(1)),
+            holds: Holds::default(),
+            stuck: stuck::Stuck::default(),
+            shortages: Shortages::default(),
+            pins,
+        }
     }
 }
 
@@ -132,6 +142,10 @@ impl Mirror {
                     () = self.store.pressed() => {}
                     () = self.recency.filled() => {}
                     () = tokio::time::sleep_until(due) => {}
+                    () = self.index.healed() => {
+                        self.refresh_pins().await;
+                        continue;
+                    }
                     () = self.accounts.doubted() => {
                         self.reconcile().await;
                         continue;
@@ -149,11 +163,14 @@ impl Mirror {
     }
 
     /// Writes down what was used, and evicts down to the low marks.
-    pub async fn evict_now(&self) {
+    pub async fn evict_now(self: &Arc<Self>) {
         self.write_uses().await;
         self.reconcile().await;
         self.note_leftovers().await;
-        if !self.eviction.pins.are_known() {
+        if let Err(err) = self.store.recount_quarantine(self.clock.now()).await {
+            tracing::debug!(%err, "what is in quarantine cannot be counted now");
+        }
+        if !self.are_pins_known() {
             return;
         }
         if let Some(unused_for) = self.eviction.settings.unused_for {
@@ -164,22 +181,28 @@ impl Mirror {
                 self.evict_until_done(&Pass::Quota { authority, quota }).await;
             }
         }
+        // Nobody reads what is in quarantine.
+        let surplus = self.store.surplus(false);
+        if surplus > 0 {
+            self.store.free_quarantine(surplus).await;
+        }
         self.evict_until_done(&Pass::Space).await;
+        self.look_for_room().await;
         self.show_usage().await;
     }
 
     /// Steps until nothing is left to do, or nothing may go. Pauses as long as it works, so that hits do not wait behind it.
-    async fn evict_until_done(&self, pass: &Pass) {
+    async fn evict_until_done(self: &Arc<Self>, pass: &Pass) {
         let (mut bytes, mut blobs) = (0, 0);
         while let Some(wanted) = self.wanted(pass, blobs > 0).await {
             let began = Instant::now();
-            let Ok(turn) = self.eviction.turn.acquire().await else { break };
-            let step = self.evict_step(wanted).await;
+            let Some(turn) = self.eviction_turn().await else { break };
+            let Some((turn, step)) = self.evict_step(turn, wanted).await else { break };
             drop(turn);
             bytes += step.bytes;
             blobs += step.blobs;
             // What is gone and still in the order would be chosen again.
-            if step.blobs == 0 || !step.is_recorded {
+            if !step.went_on() || !step.is_recorded {
                 break;
             }
             tokio::time::sleep(began.elapsed()).await;
@@ -202,82 +225,6 @@ impl Mirror {
             Pass::Space => (self.store.surplus(begun), self.evictable().await, None),
         };
         (bytes > 0).then_some(Wanted { reason: pass.reason(), bytes, authorities, unused_since })
-    }
-
-    /// One step. To be called by whoever has the turn.
-    pub(super) async fn evict_step(&self, wanted: Wanted) -> Step {
-        let Wanted { reason, bytes, authorities, unused_since } = wanted;
-        let mut except = self.flights.digests();
-        except.extend(self.eviction.holds.digests());
-        let search = Search {
-            now: self.in_order(self.clock.now()),
-            authorities,
-            unused_since,
-            except,
-            bytes: bytes.min(STEP_BYTES),
-            blobs: STEP_BLOBS,
-        };
-        match self.index.coldest(search).await {
-            Ok(cold) if !cold.is_empty() => self.evict(cold, reason).await,
-            Ok(_) => Step::default(),
-            Err(err) => {
-                tracing::warn!(%err, "nothing can be evicted: the index does not say what is cold");
-                Step::default()
-            }
-        }
-    }
-
-    async fn evict(&self, cold: Vec<Cold>, reason: Reason) -> Step {
-        let digests: Vec<Digest> = cold.iter().map(|cold| cold.digest).collect();
-        // On a full disk the mark may not be written; space is what cures that. Without it, a crash leaves rows without
-        // files, which are misses.
-        let _unmarked = self.index.apply_durably(vec![Change::BeginEviction(digests.clone())]).await;
-        // Those whose row does not go now, and those that were removed before, are counted anew.
-        self.accounts.doubt();
-        // What began since is passed over.
-        let mut except = self.flights.digests();
-        except.extend(self.eviction.holds.digests());
-        let (spared, going): (Vec<Digest>, Vec<Digest>) =
-            digests.into_iter().partition(|digest| except.contains(digest));
-        let evicted = match self.store.evict(going).await {
-            Ok(evicted) => evicted,
-            Err(err) => {
-                // The marks stay: the next start looks at them.
-                tracing::warn!(%err, "evicting failed; the disk does not answer as it should");
-                return Step::default();
-            }
-        };
-        let mut gone = HashSet::new();
-        let mut stays = spared;
-        for evicted in evicted {
-            match evicted.gone {
-                Ok(()) => {
-                    self.forget_everywhere(evicted.digest);
-                    gone.insert(evicted.digest);
-                }
-                Err(err) => {
-                    tracing::warn!(digest = %evicted.digest, %err, "a blob cannot be evicted");
-                    stays.push(evicted.digest);
-                }
-            }
-        }
-        let recorded = self
-            .index
-            .apply(vec![
-                Change::EndEviction { digests: gone.iter().copied().collect(), gone: true },
-                Change::EndEviction { digests: stays, gone: false },
-            ])
-            .await;
-        let mut step = Step { is_recorded: recorded.is_ok(), ..Step::default() };
-        for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| gone.contains(&cold.digest)) {
-            step.blobs += 1;
-            step.bytes += size_bytes;
-            let labels = ByEviction { authority: self.label_of(&authority), reason: reason.name() };
-            self.metrics.evicted_blobs.get_or_create(&labels).inc();
-            self.metrics.evicted_bytes.get_or_create(&labels).inc_by(size_bytes);
-        }
-        self.show_stored();
-        step
     }
 
     /// Whose content may go: what is there from an upstream that can be asked again.
@@ -331,13 +278,4 @@ impl Mirror {
         }
         self.show_stored();
     }
-}
-
-/// What one step did.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Step {
-    /// Whether the index knows of it.
-    is_recorded: bool,
-    pub(super) blobs: u64,
-    pub(super) bytes: u64,
 }

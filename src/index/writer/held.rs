@@ -1,0 +1,209 @@
+//! Changes that are kept back while they cannot be written, in order.
+
+use std::collections::HashSet;
+
+use crate::index::{Change, Scope};
+use crate::oci::{Authority, Digest};
+
+/// Changes kept back; more are dropped, and cost a request each. As much again of what takes rights away; beyond that, a
+/// registry's grants are dropped as a whole.
+const MAX: usize = 100_000;
+/// Registries of which that is so; then it is all of them.
+const MAX_WIDE: usize = 1000;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held {
+    changes: Vec<Change>,
+    /// How many were not kept.
+    pub(super) dropped: usize,
+    /// Scopes and digests denied behind the last grant to them: once more says nothing new.
+    scopes: HashSet<Scope>,
+    digests: HashSet<(u32, Authority, Digest)>,
+    /// Of them, those that are no denials.
+    losable: usize,
+    /// What the denials among them name.
+    denied: usize,
+    wide: HashSet<Authority>,
+    /// No registry's grants outlive this.
+    is_all: bool,
+}
+
+impl Held {
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    pub(super) fn push(&mut self, change: Change) {
+        if self.covers(&change) {
+            self.dropped += usize::from(!change.is_denial());
+            return;
+        }
+        if change.is_denial() {
+            return self.deny(change);
+        }
+        if self.losable >= MAX {
+            self.dropped += 1;
+            return;
+        }
+        if let Some((scope, digest)) = opens(&change) {
+            self.scopes.remove(scope);
+            if let Some(digest) = digest {
+                self.digests.remove(&(scope.domain, scope.authority.clone(), digest));
+            }
+        }
+        self.losable += 1;
+        self.changes.push(change);
+    }
+
+    fn deny(&mut self, change: Change) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "of the other denials each says something new")]
+        let (change, names) = match change {
+            Change::DropGrants { scope } => {
+                if !self.scopes.insert(scope.clone()) {
+                    return;
+                }
+                (Change::DropGrants { scope }, 1)
+            }
+            Change::DropPublicGrants { scope, mut digests } => {
+                digests.retain(|digest| self.digests.insert((scope.domain, scope.authority.clone(), *digest)));
+                if digests.is_empty() {
+                    return;
+                }
+                let names = digests.len();
+                (Change::DropPublicGrants { scope, digests }, names)
+            }
+            // Nothing was put there since.
+            Change::DropLists { ref scope, .. } if self.scopes.contains(scope) => return,
+            Change::DropAllGrants { authority } => return self.deny_all(authority),
+            other => (other, 1),
+        };
+        // Operators take pins back, and do not make up any number of them.
+        if let Some(authority) = authority_of(&change).filter(|_| self.denied + names > MAX).cloned() {
+            self.deny_all(Some(authority));
+        } else {
+            self.denied += names;
+            self.changes.push(change);
+        }
+    }
+
+    /// What is not remembered one by one is dropped with its whole registry.
+    fn deny_all(&mut self, authority: Option<Authority>) {
+        let authority = authority.filter(|_| self.wide.len() < MAX_WIDE);
+        match &authority {
+            Some(authority) => drop(self.wide.insert(authority.clone())),
+            None => self.is_all = true,
+        }
+        let mut kept = std::mem::take(&mut self.changes);
+        kept.retain(|change| !self.covers(change));
+        let losable = kept.iter().filter(|change| !change.is_denial()).count();
+        self.dropped += self.losable - losable;
+        self.losable = losable;
+        self.denied = kept.iter().filter(|change| change.is_denial()).map(names).sum();
+        kept.push(Change::DropAllGrants { authority });
+        self.changes = kept;
+    }
+
+    /// Whether a registry that is denied as a whole makes it void: it grants there, or denies.
+    fn covers(&self, change: &Change) -> bool {
+        let of_grants = opens(change).is_some() || change.is_denial();
+        let is_wide = |authority| self.is_all || self.wide.contains(authority);
+        of_grants && authority_of(change).map_or(self.is_all && !is_of_a_pin(change), is_wide)
+    }
+}
+
+const fn is_of_a_pin(change: &Change) -> bool {
+    matches!(change, Change::RemovePin { .. })
+}
+
+fn names(change: &Change) -> usize {
+    if let Change::DropPublicGrants { digests, .. } = change { digests.len() } else { 1 }
+}
+
+/// What a change lets somebody read: in a scope, and a digest in its whole authority.
+fn opens(change: &Change) -> Option<(&Scope, Option<Digest>)> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other kind opens anything")]
+    match change {
+        Change::GrantManifest { scope, whole_authority, digest, .. }
+        | Change::GrantBlob { scope, whole_authority, digest, .. }
+        | Change::UseGrant { scope, whole_authority, digest, .. } => Some((scope, whole_authority.then_some(*digest))),
+        Change::PutList { scope, .. } => Some((scope, None)),
+        _ => None,
+    }
+}
+
+fn authority_of(change: &Change) -> Option<&Authority> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other denial is of one registry")]
+    match change {
+        Change::DropGrants { scope } | Change::DropLists { scope, .. } | Change::DropPublicGrants { scope, .. } => {
+            Some(&scope.authority)
+        }
+        Change::DropAllGrants { authority } => authority.as_ref(),
+        change => opens(change).map(|(scope, _)| &scope.authority),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    fn scope(authority: &str, repository: &str) -> Scope {
+        Scope { domain: 0, authority: authority.parse().unwrap(), repository: repository.parse().unwrap() }
+    }
+
+    fn refused(authority: &str, repository: &str) -> Change {
+        Change::DropGrants { scope: scope(authority, repository) }
+    }
+
+    fn granted(authority: &str, whole_authority: bool) -> Change {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        Change::GrantBlob { scope: scope(authority, "org/app"), whole_authority, digest, day: 1 }
+    }
+
+    #[test]
+    fn a_refusal_is_kept_once_until_something_is_granted_again() {
+        let mut held = Held::default();
+        let public = || Change::DropPublicGrants {
+            scope: scope("a.test", "org/app"),
+            digests: vec![Digest::of(Algorithm::Sha256, b"")],
+        };
+        for _ in 0..3 {
+            held.push(refused("a.test", "org/app"));
+            held.push(public());
+        }
+        assert_eq!(held.changes().len(), 2);
+        held.push(granted("a.test", true));
+        held.push(refused("a.test", "org/app"));
+        held.push(public());
+        assert_eq!(held.changes().len(), 5, "each behind the grant that it takes back");
+    }
+
+    #[test]
+    fn refusals_beyond_a_bound_drop_the_grants_of_the_whole_registry() {
+        let mut held = Held::default();
+        held.push(granted("b.test", false));
+        for nth in 0..MAX {
+            held.push(refused("a.test", &format!("made/up{nth}")));
+        }
+        assert_eq!(held.changes().len(), MAX + 1);
+        held.push(granted("a.test", false));
+        held.push(refused("a.test", "one/more"));
+        let [Change::GrantBlob { .. }, Change::DropAllGrants { authority }] = held.changes() else {
+            panic!("{:?}", held.changes().len());
+        };
+        assert_eq!(authority.as_ref().map(Authority::as_str), Some("a.test"));
+        held.push(granted("a.test", false));
+        held.push(refused("a.test", "another"));
+        assert_eq!((held.changes().len(), held.dropped), (2, 2), "nothing is granted there until it is written");
+    }
+
+    #[test]
+    fn what_may_be_lost_is_dropped_where_there_is_too_much() {
+        let mut held = Held::default();
+        for _ in 0..=MAX {
+            held.push(granted("a.test", false));
+        }
+        held.push(refused("b.test", "org/app"));
+        assert_eq!((held.changes().len(), held.dropped), (MAX + 1, 1));
+    }
+}

@@ -1,0 +1,99 @@
+//! Limits under which nothing fits any more because nothing may go: told to the operator until something fits again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::health::Part;
+use crate::index::{Cold, Search};
+
+use super::{Member, Mirror};
+
+/// Blobs looked at: so many that may go are taken for enough.
+const ENOUGH: usize = 1000;
+
+/// By the upstream whose own `max_size` it is, or by nobody's for the storage: the smallest size that did not fit. Bytes.
+#[derive(Debug, Default)]
+pub(super) struct Shortages(Mutex<BTreeMap<Option<String>, u64>>);
+
+impl Shortages {
+    fn by_limit(&self) -> MutexGuard<'_, BTreeMap<Option<String>, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mirror {
+    /// So many bytes would fit, if anything were allowed to go.
+    pub(super) fn nothing_may_go(&self, member: &Member, size_bytes: u64) {
+        let is_own = self.store.shortage(size_bytes) == 0 && member.policy.max_size.is_some();
+        let limit = is_own.then(|| member.name().to_owned());
+        let what = limit.as_ref().map_or_else(
+            || "`storage.max_size` and `storage.min_free`".to_owned(),
+            |upstream| format!("`max_size` of the upstream {upstream}"),
+        );
+        let mut shortages = self.eviction.shortages.by_limit();
+        let smallest = shortages.entry(limit).or_insert(size_bytes);
+        *smallest = size_bytes.min(*smallest);
+        // Under the lock, so that who clears it does not come between.
+        let why = format!(
+            "there is no room for {size_bytes} bytes under {what}, and nothing may be evicted; such blobs are passed through \
+             without storing them: raise the limit, take pins back, or free the disk"
+        );
+        if self.health.degrade(Part::Space, why.as_str()) {
+            tracing::warn!("{why}");
+        }
+    }
+
+    /// So many bytes were set aside.
+    pub(super) fn found_room(&self, member: &Member, size_bytes: u64) {
+        self.clear_shortages(|limit, smallest| {
+            let is_meant = limit.is_none_or(|upstream| upstream == member.name());
+            is_meant && smallest <= size_bytes
+        });
+    }
+
+    /// Whether it would fit by now, or enough may go: pins are taken back, disks are freed.
+    pub(super) async fn look_for_room(&self) {
+        let short = self.eviction.shortages.by_limit().clone();
+        for (limit, smallest) in short {
+            let (lack, authorities) = match &limit {
+                None => (self.store.shortage(smallest), self.evictable().await),
+                Some(upstream) => self.lack_of_quota(upstream, smallest).await,
+            };
+            let search = Search {
+                now: self.in_order(self.clock.now()),
+                authorities,
+                unused_since: None,
+                except: self.busy(),
+                bytes: lack,
+                blobs: ENOUGH,
+            };
+            let may_go =
+                |cold: Vec<Cold>| cold.len() == ENOUGH || cold.iter().map(|cold| cold.size_bytes).sum::<u64>() >= lack;
+            if lack == 0 || self.index.coldest(search).await.is_ok_and(may_go) {
+                self.clear_shortages(|cleared, _| cleared == limit.as_deref());
+            }
+        }
+    }
+
+    /// Bytes that have to go of an upstream before so many more fit, and whose content may.
+    async fn lack_of_quota(&self, upstream: &str, size_bytes: u64) -> (u64, Vec<String>) {
+        let own = self.configured_members().find(|(_, member)| member.name() == upstream);
+        let Some((authority, Some(quota))) = own.map(|(authority, member)| (authority, member.policy.max_size)) else {
+            return (0, Vec::new());
+        };
+        let lack = self.bytes_of(&authority).await.saturating_add(size_bytes).saturating_sub(quota);
+        let own = authority.to_string();
+        (lack, if self.can_come_again(&own) { vec![own] } else { Vec::new() })
+    }
+
+    fn clear_shortages(&self, is_over: impl Fn(Option<&str>, u64) -> bool) {
+        let mut shortages = self.eviction.shortages.by_limit();
+        if shortages.is_empty() {
+            return;
+        }
+        shortages.retain(|limit, smallest| !is_over(limit.as_deref(), *smallest));
+        if shortages.is_empty() && self.health.heal(Part::Space) {
+            tracing::info!("there is room again");
+        }
+    }
+}
