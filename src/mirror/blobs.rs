@@ -128,6 +128,11 @@ impl Mirror {
             return follow(member, &fill, Outcome::Joined, deadline).await;
         }
         if intent == Intent::Head {
+            let may_be_stored = self.index.stamp_of_digest(scope, digest) != stamp;
+            if may_be_stored && !is_stored && self.is_stored(scope, digest).await {
+                // A fill has ended since the look.
+                return Err(PullError::Restarted);
+            }
             return self.head_only(member, scope, digest).await;
         }
         if self.is_uncacheable(digest) {

@@ -226,7 +226,7 @@ impl Mirror {
         }
     }
 
-    async fn is_stored(&self, scope: &Scope, digest: Digest) -> bool {
+    pub(super) async fn is_stored(&self, scope: &Scope, digest: Digest) -> bool {
         match self.index.blob(scope, digest, false).await {
             Ok((Some(row), _)) => matches!(self.open_stored(digest, &row).await, Ok(Some(_))),
             Ok((None, _)) | Err(_) => false,

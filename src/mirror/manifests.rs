@@ -124,15 +124,23 @@ impl Mirror {
             }
             Ok(Verified::TooLarge) => None,
             Ok(Verified::Missing) => {
-                let _lost = self.index.apply(vec![Change::RemoveBlob { digest }]).await;
-                // A file that is missing was counted.
-                self.reconcile().await;
+                self.forget_missing(digest, limit).await;
                 None
             }
             Err(err) => {
                 tracing::warn!(%digest, %err, "a stored manifest cannot be read; it is fetched again");
                 None
             }
+        }
+    }
+
+    /// A row that was read before its file was found missing is of that file; one that is written since stays.
+    async fn forget_missing(&self, digest: Digest, limit: u64) {
+        let Ok(Some(row)) = self.index.blob_row(digest).await else { return };
+        if matches!(self.store.read_verified(digest, limit).await, Ok(Verified::Missing)) {
+            let _lost = self.index.apply(vec![Change::RemoveMissing { digest, row }]).await;
+            // A file that is missing was counted.
+            self.reconcile().await;
         }
     }
 

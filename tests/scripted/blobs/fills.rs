@@ -54,7 +54,10 @@ async fn a_download_that_waits_has_no_file_open() {
     let pulls = storm(&upstream, &mirror, &gate, 5);
     gate.arrived().await;
     mirror.wait_for_requests_in_flight(5).await;
-    assert_eq!(partial_files(&mirror).len(), 1);
+    let all_run_or_wait = || mirror.metric("roadstead_fills_running{authority=\"storm.test\"}") > 4.0;
+    eventually("all have begun, or wait", all_run_or_wait).await;
+    eventually("the one that runs has its file", || partial_files(&mirror).len() == 1).await;
+    assert_eq!(upstream.count(http::Method::GET, Kind::Blob), 1);
     gate.open();
     for pull in pulls {
         assert_eq!(pull.await.unwrap(), 200);
