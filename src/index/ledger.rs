@@ -32,6 +32,8 @@ pub(super) struct Ledger {
     pub(super) revoked: Revoked,
     /// How many times the database was opened anew after it failed, and lost what was not durable.
     pub(super) losses: AtomicU64,
+    /// It has failed, and what it lost is not all back yet.
+    pub(super) has_lost: AtomicBool,
     /// The last of them is over.
     pub(super) healed: Notify,
     facts: Facts,
@@ -51,6 +53,7 @@ impl Ledger {
             stamps: Stamps::default(),
             revoked: Revoked::default(),
             losses: AtomicU64::new(0),
+            has_lost: AtomicBool::new(false),
             healed: Notify::new(),
             facts,
             journal: Mutex::new(journal),

@@ -138,6 +138,11 @@ impl Index {
         self.apply_durably(changes).await
     }
 
+    /// Whether what was visible and not durable is gone, and not all of it is back.
+    pub fn has_lost(&self) -> bool {
+        self.ledger.has_lost.load(Ordering::Acquire)
+    }
+
     /// How many times the index has lost what is not in its journal, as marks of pins are: those of the last half second
     /// before it failed.
     pub fn losses(&self) -> u64 {

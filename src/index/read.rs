@@ -135,13 +135,21 @@ impl Index {
         .await
     }
 
-    /// Whether any tag of a repository was ever looked up and found.
-    pub async fn knows_tags_of(&self, scope: &Scope) -> Result<bool, IndexError> {
+    /// Whether any manifest of a repository is known: by a tag, or because it may be read there.
+    pub async fn knows_manifests_of(&self, scope: &Scope) -> Result<bool, IndexError> {
         let scope = scope.clone();
         self.read(move |from| {
             let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
-            let range = (scope.domain, authority, repository, "")..=(scope.domain, authority, repository, LAST);
-            Ok(from.open_table(TAGS)?.range(range)?.next().transpose()?.is_some())
+            let range = || (scope.domain, authority, repository, "")..=(scope.domain, authority, repository, LAST);
+            if from.open_table(MANIFEST_GRANTS)?.range(range())?.next().transpose()?.is_some() {
+                return Ok(true);
+            }
+            for entry in from.open_table(TAGS)?.range(range())? {
+                if parse::<TagRow>(entry?.1.value())?.digest.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
         .await
     }

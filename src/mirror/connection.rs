@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::upstream::{Failure, OpenedBlob};
 
@@ -21,8 +22,8 @@ use super::work::Work;
 const AT_HAND_BYTES: usize = 1024 * 1024;
 /// A write of fewer bytes waits for more, as long as they keep coming: each write wakes the hash and every reader.
 const WORTH_WRITING: usize = 512 * 1024;
-/// How long more is waited for.
-const LINGER: Duration = Duration::from_millis(1);
+/// How long more is waited for, from the first byte that waits.
+const LINGER: Duration = Duration::from_millis(2);
 /// Set aside ahead of a blob that does not tell its size.
 pub(super) const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
 
@@ -67,15 +68,17 @@ impl Work<'_> {
         };
         let mut writing: Option<(u64, Write)> = None;
         let mut ended: Option<Ended> = None;
-        // The first bytes go at once: somebody waits for them.
-        let mut has_waited = true;
+        // When what is at hand is written, however little; the first bytes at once, since somebody waits for them.
+        let mut due = Some(Instant::now());
         loop {
             let is_little = (1..WORTH_WRITING).contains(&place.at_hand_bytes);
-            let gathers = writing.is_none() && ended.is_none() && !has_waited && is_little;
+            let gathers =
+                writing.is_none() && ended.is_none() && is_little && due.is_none_or(|due| due > Instant::now());
+            let until = *due.get_or_insert_with(|| Instant::now() + LINGER);
             if writing.is_none() && !gathers {
                 match self.sort(&mut place).await? {
                     Sorted::Write(at, chunks) => {
-                        has_waited = false;
+                        due = None;
                         writing = Some((at, Box::pin(self.writer.write(at, chunks))));
                     }
                     Sorted::Done => return Ok(Ended::Done),
@@ -112,7 +115,7 @@ impl Work<'_> {
                         return Ok(Ended::Done);
                     }
                 }
-                () = tokio::time::sleep(LINGER), if gathers => has_waited = true,
+                () = tokio::time::sleep_until(until), if gathers => {}
                 () = piece.stop.cancelled(), if ended.is_none() => {
                     place.drop_at_hand();
                     ended = Some(Ended::Done);

@@ -172,8 +172,8 @@ impl Mirror {
     }
 
     /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing, and where
-    /// nothing is held that HEAD could spare: this tag's manifest, or, if the upstream counts what is fetched, that of
-    /// another tag of the repository.
+    /// nothing is held that HEAD could spare: this tag's manifest, or, if the upstream counts what is fetched, any of the
+    /// repository.
     async fn ask_for_tag(
         self: &Arc<Self>,
         member: &Arc<Member>,
@@ -190,7 +190,7 @@ impl Mirror {
         let by_tag = Reference::Tag(tag.clone());
         let could_spare = match copy {
             Some(_) => true,
-            None => upstream.rations() && self.index.knows_tags_of(scope).await.unwrap_or(true),
+            None => upstream.rations() && self.index.knows_manifests_of(scope).await.unwrap_or(true),
         };
         if !could_spare {
             let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;

@@ -15,8 +15,8 @@ pub struct Evicted {
     pub digest: Digest,
     /// Its file is gone. Otherwise it stays where it was.
     pub gone: io::Result<()>,
-    /// Bytes that the disk has back already; the rest comes when the last reader closes the file.
-    pub freed_bytes: u64,
+    /// There was a file.
+    pub was_there: bool,
 }
 
 impl Store {
@@ -35,18 +35,18 @@ impl Store {
                     std::fs::remove_file(&path)?;
                     Ok(metadata.len())
                 });
-                let (gone, freed_bytes) = match removed {
+                let (gone, was_there) = match removed {
                     Ok(size_bytes) => {
-                        let lingers = held.removed(digest, size_bytes);
+                        held.removed(digest, size_bytes);
                         space.forget_stored(size_bytes);
                         space.evicted(size_bytes);
                         shards.extend(path.parent().map(PathBuf::from));
-                        (Ok(()), if lingers { 0 } else { size_bytes })
+                        (Ok(()), true)
                     }
-                    Err(err) if err.kind() == io::ErrorKind::NotFound => (Ok(()), 0),
-                    Err(err) => (Err(err), 0),
+                    Err(err) if err.kind() == io::ErrorKind::NotFound => (Ok(()), false),
+                    Err(err) => (Err(err), true),
                 };
-                evicted.push(Evicted { digest, gone, freed_bytes });
+                evicted.push(Evicted { digest, gone, was_there });
             }
             for shard in shards {
                 if let Err(err) = trouble.sync_removal(&shard) {

@@ -32,10 +32,7 @@ impl Upstream {
         }
         // Blobs have slots of their own, which last as long as their bodies.
         let slot = match kind.lane() {
-            Lane::Manifests => {
-                let both = async { (self.questions.acquire().await, self.questions_of_all.acquire().await) };
-                Some(coalesce::turn(tokio::time::timeout_at(deadline, both)).await)
-            }
+            Lane::Manifests => Some(coalesce::turn(tokio::time::timeout_at(deadline, self.questions.acquire())).await),
             Lane::Blobs => None,
         };
         if let Some(Err(_elapsed)) = slot {

@@ -58,8 +58,6 @@ use endpoint::Endpoint;
 
 /// Manifests and lists asked for at one time, whatever `max_connections` is.
 const MIN_QUESTIONS: usize = 64;
-/// The same at all authorities that share their clients.
-const MAX_QUESTIONS: usize = 1024;
 
 /// When an operation must have its answer.
 pub type Deadline = tokio::time::Instant;
@@ -78,8 +76,6 @@ pub struct Upstream {
     passing: Arc<Semaphore>,
     /// Other questions at one time: those that are being asked outlive their clients, whose number is thus no bound.
     questions: Arc<Semaphore>,
-    /// The same over all authorities of one wildcard, which clients make up.
-    questions_of_all: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
     distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
     /// GETs of manifests are counted there.
@@ -102,15 +98,11 @@ pub struct Surroundings {
 
 /// HTTP clients built once per configured upstream; a wildcard's are shared by all authorities that it admits.
 #[derive(Clone)]
-pub struct UpstreamClients {
-    clients: Arc<Clients>,
-    questions: Arc<Semaphore>,
-}
+pub struct UpstreamClients(Arc<Clients>);
 
 impl UpstreamClients {
     pub fn new(settings: &UpstreamSettings) -> Result<Self, ClientError> {
-        let questions = Arc::new(Semaphore::new(settings.max_connections.max(MAX_QUESTIONS)));
-        Ok(Self { clients: Arc::new(Clients::new(settings)?), questions })
+        Ok(Self(Arc::new(Clients::new(settings)?)))
     }
 }
 
@@ -129,8 +121,7 @@ impl Upstream {
             let url = format!("https://{authority}").parse()?;
             endpoints.push(Arc::new(Endpoint::new(&EndpointSettings { url, forward_ns: false }, clock.clone())));
         }
-        let questions_of_all = Arc::clone(&clients.questions);
-        let clients = Arc::clone(&clients.clients);
+        let clients = Arc::clone(&clients.0);
         let auth = Auth::new(
             Arc::clone(&settings),
             authority.clone(),
@@ -147,7 +138,6 @@ impl Upstream {
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
             passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
-            questions_of_all,
             distrusted: Arc::default(),
             rations: Arc::new(AtomicBool::new(settings.rations)),
             via: Arc::clone(&around.via),

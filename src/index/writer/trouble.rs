@@ -36,6 +36,7 @@ impl Run {
         }
         // The journal's failure leaves the database as it is.
         let is_closed = !matches!(err, IndexError::Journal(_));
+        self.ledger.has_lost.store(is_closed, Ordering::Release);
         let trouble = Trouble {
             held: Held::default(),
             is_closed,
@@ -77,7 +78,9 @@ impl Run {
             Ok(()) => {
                 self.revoked();
                 if trouble.has_lost {
+                    // In this order: who sees that it is over sees that pins are to be worked out, too.
                     self.ledger.losses.fetch_add(1, Ordering::Release);
+                    self.ledger.has_lost.store(false, Ordering::Release);
                     self.ledger.healed.notify_one();
                 }
                 if self.ledger.health.heal(Part::Index) {
@@ -89,6 +92,7 @@ impl Run {
                 let try_at = Instant::now() + trouble.pause;
                 let pause = (trouble.pause * 2).min(LONGEST_PAUSE);
                 let has_lost = trouble.has_lost || is_closed;
+                self.ledger.has_lost.store(has_lost, Ordering::Release);
                 self.trouble = Some(Trouble { held, is_closed, has_lost, try_at, pause });
             }
         }

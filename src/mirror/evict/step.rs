@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,6 +18,9 @@ use super::{Reason, Wanted};
 const STEP_BLOBS: usize = 64;
 const STEP_BYTES: u64 = 256 * 1024 * 1024;
 
+/// What was used so lately is kept while the index is without its last facts: what pins it may be among them.
+const LATELY: Duration = Duration::from_mins(10);
+
 /// The right to evict: one step at a time, whoever needs it.
 pub(in crate::mirror) type Turn = OwnedSemaphorePermit;
 
@@ -27,14 +31,14 @@ pub(in crate::mirror) struct Step {
     pub(super) is_recorded: bool,
     pub(super) blobs: u64,
     pub(super) bytes: u64,
-    /// Whether there was something that could not be removed, and that the next step passes over.
-    has_passed: bool,
+    /// Whether the next step will find other blobs.
+    goes_on: bool,
 }
 
 impl Step {
     /// Whether another step may do more.
     pub(in crate::mirror) const fn went_on(&self) -> bool {
-        self.blobs > 0 || self.has_passed
+        self.goes_on
     }
 }
 
@@ -66,17 +70,21 @@ impl Mirror {
         self.write_uses().await;
         let mut except = self.busy();
         except.extend(self.eviction.stuck.digests());
+        let (now, has_lost) = (self.in_order(self.clock.now()), self.index.has_lost());
+        let unlately = has_lost.then(|| now.before(LATELY));
         let search = Search {
-            now: self.in_order(self.clock.now()),
+            now,
             authorities,
-            unused_since,
+            unused_since: unused_since.into_iter().chain(unlately).min(),
             except,
             bytes: bytes.min(STEP_BYTES),
             blobs: STEP_BLOBS,
         };
         match self.index.coldest(search).await {
             // The index may have lost marks of pins since somebody looked.
-            Ok(cold) if !cold.is_empty() && self.are_pins_known() => self.evict(cold, reason).await,
+            Ok(cold) if !cold.is_empty() && self.are_pins_known() && self.index.has_lost() == has_lost => {
+                self.evict(cold, reason).await
+            }
             Ok(_) => Step::default(),
             Err(err) => {
                 tracing::warn!(%err, "nothing can be evicted: the index does not say what is cold");
@@ -115,13 +123,16 @@ impl Mirror {
         };
         let (stuck, spared_blobs) = (&self.eviction.stuck, spared.len());
         let can_pass = stuck.has_room();
-        let (mut gone, mut stays, mut failed) = (HashSet::new(), spared, Vec::new());
+        let (mut gone, mut removed, mut stays, mut failed) = (HashSet::new(), HashSet::new(), spared, Vec::new());
         for evicted in evicted {
             match evicted.gone {
                 Ok(()) => {
                     self.forget_everywhere(evicted.digest);
                     stuck.remove(evicted.digest);
                     gone.insert(evicted.digest);
+                    if evicted.was_there {
+                        removed.insert(evicted.digest);
+                    }
                 }
                 Err(err) => {
                     stays.push(evicted.digest);
@@ -143,8 +154,16 @@ impl Mirror {
                 Change::EndEviction { digests: stays, gone: false },
             ])
             .await;
-        let mut step = Step { is_recorded: recorded.is_ok(), has_passed: can_pass && has_failed, ..Step::default() };
-        for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| gone.contains(&cold.digest)) {
+        let is_recorded = recorded.is_ok();
+        if !is_recorded {
+            // The index names them until it can be written again: without this, each step would find the same.
+            for digest in &gone {
+                let _told_already = stuck.insert(*digest);
+            }
+        }
+        let goes_on = if is_recorded { !gone.is_empty() } else { !removed.is_empty() };
+        let mut step = Step { is_recorded, goes_on: goes_on || (can_pass && has_failed), ..Step::default() };
+        for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| removed.contains(&cold.digest)) {
             step.blobs += 1;
             step.bytes += size_bytes;
             let labels = ByEviction { authority: self.label_of(&authority), reason: reason.name() };

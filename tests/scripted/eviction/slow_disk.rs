@@ -1,7 +1,7 @@
 //! A disk that takes its time to remove a file, or never does.
 
 use super::*;
-use crate::support::faulty_disk::FaultyDisk;
+use crate::support::faulty_disk::{Fault, FaultyDisk, Op};
 use crate::support::mirror::files_below;
 
 use crate::support::log::Log;
@@ -59,4 +59,25 @@ async fn files_that_cannot_be_removed_do_not_keep_the_others_from_going() {
     assert_eq!((evicted(&mirror, "space"), kept(&mirror, &stuck).len()), (3, 64));
     assert_eq!((used(&mirror), known(&mirror).await), (4 * MIB, (67, 4 * MIB)), "what stays is counted");
     assert_eq!(log.text().matches("cannot be evicted").count(), 1);
+}
+
+/// The index goes on naming what has gone until it can be written again.
+#[tokio::test]
+async fn what_has_gone_is_not_evicted_again_while_facts_cannot_be_written() {
+    let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
+    let digests = mebibytes(&upstream, 0..8);
+    let mirror = bounded(&upstream, FULL).directory(disk.directory()).start().await;
+    pull_all(&mirror, &digests[..4]).await;
+    disk.fails(Fault::on(Op::Write).at("/facts/").always());
+    let well = || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#);
+    for digest in &digests[4..] {
+        assert!(sha256(&mirror.client().get(&path_of(digest)).await.body) == *digest);
+    }
+    eventually("facts cannot be written", || well() == 0).await;
+    let gone = digests.iter().filter(|digest| !has_file(&mirror, digest)).count() as u64;
+    assert!(evicted(&mirror, "space") <= 4 && gone >= 4, "{} of {gone}", evicted(&mirror, "space"));
+    disk.heals();
+    eventually("facts are written again", || well() == 1).await;
+    pull_all(&mirror, &digests[..4]).await;
+    assert!(used(&mirror) <= 4 * MIB, "the limit holds: {}", used(&mirror));
 }
