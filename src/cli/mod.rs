@@ -11,7 +11,7 @@ mod status;
 mod stopped;
 mod verify;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -191,10 +191,8 @@ fn block_on<T>(work: impl Future<Output = Result<T, ExitCode>>) -> Result<T, Exi
 
 /// What was asked for, for people and programs.
 fn tell(text: &str) {
-    #[expect(clippy::print_stdout, reason = "commands talk to the terminal")]
-    {
-        println!("{}", text.trim_end());
-    }
+    // Who reads no further, as `head`, has what they wanted.
+    let _unread = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
 /// What was asked for, as JSON.
@@ -204,8 +202,5 @@ fn tell_json(value: &Value) {
 
 /// For the operator at the terminal.
 fn say(text: &str) {
-    #[expect(clippy::print_stderr, reason = "commands talk to the terminal")]
-    {
-        eprintln!("{}", text.trim_end());
-    }
+    let _unread = writeln!(std::io::stderr(), "{}", text.trim_end());
 }

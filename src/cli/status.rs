@@ -45,6 +45,8 @@ fn lines(status: &Value) -> String {
     for key in ["version", "used_bytes", "max_size", "min_free", "pins", "pinned_bytes", "lost"] {
         if status.get(key).is_some_and(|value| !value.is_null()) {
             lines.push(format!("{key}: {}", super::plain(status, key)));
+        } else if key == "max_size" {
+            lines.push("max_size: none".to_owned());
         }
     }
     for quota in super::list(status, "quotas") {

@@ -1,5 +1,6 @@
 //! The storage of a server that does not run, opened by a command.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(super) async fn still(config: Config) -> Result<Still, ExitCode> {
     let root = config.storage.path.clone();
     let socket = config.server.admin_socket.clone();
     is_there(&root)?;
+    is_ours(&root)?;
     telemetry::start(config.log.format, config.log.level);
     Still::open(config, Clock::default()).await.map_err(|err| {
         let is_in_use = matches!(err, StartError::Store(OpenError::InUse { .. }));
@@ -47,9 +49,26 @@ fn is_there(root: &Path) -> Result<(), ExitCode> {
     Err(ExitCode::FAILURE)
 }
 
+/// What another user leaves in a storage, its owner's server cannot open. Who is not there, or cannot be asked, is left to
+/// what comes next.
+fn is_ours(root: &Path) -> Result<(), ExitCode> {
+    let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
+    let owner = metadata.uid();
+    if owner == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    super::say(&format!(
+        "roadstead: the storage {} belongs to the user with the id {owner}: run this as that user, as with `sudo -u '#{owner}'`; \
+         files of another one would keep its server from starting",
+        root.display()
+    ));
+    Err(ExitCode::FAILURE)
+}
+
 /// As [`open`]; an empty one is made where there is none.
 pub(super) fn open_or_make(config: &Config) -> Result<Storage, ExitCode> {
     let root = &config.storage.path;
+    is_ours(root)?;
     let store = Store::open(root, config.storage.limits).map_err(|err| {
         let advice = if matches!(err, OpenError::InUse { .. }) {
             in_use(config.server.admin_socket.as_deref())

@@ -131,7 +131,7 @@ fn result(job: &Value) {
     for digest in wrong {
         let text = digest.as_str().unwrap_or_default();
         let what = if lost.contains(digest) {
-            "it cannot be fetched again: import it"
+            "no upstream that is online has it: bring one back and pull it"
         } else {
             "it is fetched again when it is asked for"
         };

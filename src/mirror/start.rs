@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coalesce::Coalesce;
 use crate::index::{BlobRow, Change, Index};
+use crate::metrics::ByAuthority;
 use crate::oci::{Authority, Digest};
 use crate::store::{Leftover, Store};
 use crate::upstream::{ClientError, Surroundings, Upstream, UpstreamClients, UpstreamSettings};
@@ -190,6 +191,15 @@ impl Mirror {
 
     /// Whether the last server of this storage ended in good order. From here on, this one has not.
     pub async fn begin_service(self: &Arc<Self>) -> bool {
+        // A counter that appears with its first event hides that one from whoever watches for a rise.
+        for (_, member) in self.configured_members() {
+            let labels = ByAuthority::of(member.name());
+            for watched in
+                [&self.metrics.uncached_streams, &self.metrics.reservations_refused, &self.metrics.digest_mismatches]
+            {
+                drop(watched.get_or_create(&labels));
+            }
+        }
         let mirror = Arc::clone(self);
         let was_clean = tokio::task::spawn_blocking(move || mirror.store.take_goodbye()).await;
         // An unreadable sign is none.

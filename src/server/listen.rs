@@ -176,7 +176,7 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, places: Arc<Places>, sto
             let stream = tokio::select! {
                 // A handshake must not outlive the listener.
                 () = stop.cancelled() => return,
-                stream = handshake(stream, acceptor) => stream,
+                stream = handshake(stream, acceptor, connection.peer) => stream,
             };
             let Some(stream) = stream else { return };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -202,11 +202,13 @@ async fn serve_clients(bound: Bound, front: Arc<Front>, places: Arc<Places>, sto
     connections.wait().await;
 }
 
-async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Option<TlsStream<TcpStream>> {
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor, client: SocketAddr) -> Option<TlsStream<TcpStream>> {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
+        // Probes connect and leave.
+        Ok(Err(err)) if err.kind() == io::ErrorKind::UnexpectedEof => None,
         Ok(Err(err)) => {
-            tracing::debug!(%err, "a TLS handshake failed");
+            tracing::info!(client = %client.ip(), %err, "a TLS handshake failed: the client trusts another CA, or speaks plain HTTP?");
             None
         }
         Err(_elapsed) => None,

@@ -139,7 +139,7 @@ impl Mirror {
                 Ok(Taken::Away | Taken::Missing) => {
                     self.forget_hot(digest);
                     if is_lost {
-                        tracing::error!(%digest, "a stored blob cannot be read, and no upstream can give it again: import it");
+                        tracing::error!(%digest, "a stored blob cannot be read, and no upstream that is online can give it again: bring one back and pull it");
                     }
                     let size_bytes = row.as_ref().map_or(0, |row| row.size_bytes);
                     self.forget_taken(digest, row, is_lost.then_some(size_bytes)).await;
