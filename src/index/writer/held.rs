@@ -94,7 +94,9 @@ impl Held {
             None => self.is_all = true,
         }
         let mut kept = std::mem::take(&mut self.changes);
-        kept.retain(|change| !self.covers(change));
+        // Other registries that are dropped as a whole stay so, unless all are.
+        let is_needed = |change: &Change| matches!(change, Change::DropAllGrants { .. }) && !self.is_all;
+        kept.retain(|change| is_needed(change) || !self.covers(change));
         let losable = kept.iter().filter(|change| !change.is_denial()).count();
         self.dropped += self.losable - losable;
         self.losable = losable;
@@ -195,6 +197,26 @@ mod tests {
         held.push(granted("a.test", false));
         held.push(refused("a.test", "another"));
         assert_eq!((held.changes().len(), held.dropped), (2, 2), "nothing is granted there until it is written");
+    }
+
+    #[test]
+    fn a_registry_that_is_dropped_as_a_whole_stays_so_whatever_follows() {
+        let mut held = Held::default();
+        let dropped = |held: &Held| {
+            let dropped = held.changes().iter().map(|change| match change {
+                Change::DropAllGrants { authority } => authority.as_ref().map(ToString::to_string),
+                other => panic!("{other:?}"),
+            });
+            dropped.collect::<Vec<_>>()
+        };
+        let all = |authority: &str| Change::DropAllGrants { authority: Some(authority.parse().unwrap()) };
+        held.push(refused("a.test", "org/app"));
+        held.push(all("a.test"));
+        held.push(all("b.test"));
+        held.push(all("a.test"));
+        assert_eq!(dropped(&held), [Some("a.test".to_owned()), Some("b.test".to_owned())]);
+        held.push(Change::DropAllGrants { authority: None });
+        assert_eq!(dropped(&held), [None], "which covers them");
     }
 
     #[test]
