@@ -20,7 +20,7 @@ pub(super) struct Trouble {
     /// What is to be written when it works again, in order.
     pub(super) held: Held,
     /// The database answers nothing until it is opened anew.
-    is_closed: bool,
+    pub(super) is_closed: bool,
     /// What was visible and not durable is gone. The journal has the facts, and not what is made of them.
     has_lost: bool,
     pub(super) try_at: Instant,
@@ -28,7 +28,7 @@ pub(super) struct Trouble {
 }
 
 impl Run {
-    pub(super) fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
+    pub(super) async fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
         self.tell(err);
         self.flush_at = None;
         for done in self.waiting.drain(..) {
@@ -44,7 +44,7 @@ impl Run {
             pause: FIRST_PAUSE,
         };
         self.trouble = Some(trouble);
-        self.hold(changes);
+        self.hold(changes).await;
     }
 
     fn tell(&self, err: &IndexError) {
@@ -54,7 +54,8 @@ impl Run {
         }
     }
 
-    pub(super) fn hold(&mut self, changes: Vec<Change>) {
+    pub(super) async fn hold(&mut self, changes: Vec<Change>) {
+        let changes = self.founded(changes).await;
         if let Some(trouble) = &mut self.trouble {
             for change in changes {
                 trouble.held.push(change);
@@ -75,7 +76,7 @@ impl Run {
         let held = Arc::unwrap_or_clone(held);
         match healed {
             Ok(()) => {
-                self.revoked();
+                self.durable();
                 if trouble.has_lost {
                     self.ledger.losses.fetch_add(1, Ordering::Release);
                     self.ledger.healed.notify_one();
