@@ -238,8 +238,10 @@ mod tests {
         revoked.begin(std::slice::from_ref(&drop));
         assert!(revoked.contains_digest(&other, digest, true) && !revoked.contains_digest(&other, digest, false));
         assert!(!revoked.contains_digest(&scope("quay.io", "org/app"), digest, true));
-        Refused::by(&drop).iter().for_each(|refused| revoked.taken(refused));
-        Refused::by(&drop).iter().for_each(|refused| revoked.end(refused));
+        for refused in Refused::by(&drop) {
+            revoked.taken(&refused);
+            revoked.end(&refused);
+        }
         assert!(revoked.is_empty());
     }
 

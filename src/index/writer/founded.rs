@@ -63,7 +63,9 @@ impl Run {
         });
         let Some(Ok(rows)) = rows.await else { return changes };
         let mut together = Opened::default();
-        changes.iter().for_each(|change| together.note(change));
+        for change in &changes {
+            together.note(change);
+        }
         let opened = [&together, trouble.held.opened(), &self.recent];
         let mut rows = rows.into_iter();
         let mut founded = Vec::with_capacity(changes.len());

@@ -131,16 +131,15 @@ impl Held {
         let losable = kept.iter().filter(|change| !change.is_denial()).count();
         self.dropped += self.losable - losable;
         self.losable = losable;
-        match &authority {
-            Some(authority) => {
-                self.names -= self.denied.remove(authority).unwrap_or(0);
-                self.opened.forget(authority);
-                self.scopes.retain(|scope| scope.authority != *authority);
-                self.lists.retain(|scope, _| scope.authority != *authority);
-                self.digests.retain(|(_, of, _)| of != authority);
-            }
-            // Nothing but pins is pushed from here on.
-            None => (self.names, self.denied) = (0, HashMap::new()),
+        if let Some(authority) = &authority {
+            self.names -= self.denied.remove(authority).unwrap_or(0);
+            self.opened.forget(authority);
+            self.scopes.retain(|scope| scope.authority != *authority);
+            self.lists.retain(|scope, _| scope.authority != *authority);
+            self.digests.retain(|(_, of, _)| of != authority);
+        } else {
+            // Nothing of grants is pushed from here on.
+            (self.names, self.denied) = (0, HashMap::new());
         }
         kept.push(Change::DropAllGrants { authority });
         self.changes = kept;
@@ -255,9 +254,9 @@ mod tests {
     fn a_registry_that_is_dropped_as_a_whole_stays_so_whatever_follows() {
         let mut held = Held::default();
         let dropped = |held: &Held| {
-            let dropped = held.changes().iter().map(|change| match change {
-                Change::DropAllGrants { authority } => authority.as_ref().map(ToString::to_string),
-                other => panic!("{other:?}"),
+            let dropped = held.changes().iter().map(|change| {
+                let Change::DropAllGrants { authority } = change else { panic!("{change:?}") };
+                authority.as_ref().map(ToString::to_string)
             });
             dropped.collect::<Vec<_>>()
         };

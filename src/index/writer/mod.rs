@@ -133,7 +133,9 @@ impl Run {
             Err(IndexError::Unavailable)
         } else {
             // Before they are written: whatever becomes of that, the journal may have them.
-            changes.iter().for_each(|change| self.recent.note(change));
+            for change in &changes {
+                self.recent.note(change);
+            }
             let (mut changes, mut written) = self.write(changes).await;
             if matches!(written, Err(IndexError::BadRow)) {
                 // Nor will it be another time.
