@@ -101,8 +101,15 @@ impl Change {
             }
             Self::DropAllGrants { authority } => {
                 let is_of = |of: &str| authority.as_ref().is_none_or(|authority| authority.as_str() == of);
-                for rows in [LISTS, MANIFEST_GRANTS, BLOB_GRANTS] {
-                    to.open_table(rows)?.retain(|(_, of, _, _), _| !is_of(of))?;
+                to.open_table(LISTS)?.retain(|(_, of, _, _), _| !is_of(of))?;
+                let blobs = to.open_table(BLOBS)?;
+                let is_imported = |digest: &str| {
+                    let row = blobs.get(digest).ok().flatten();
+                    let row = row.and_then(|row| serde_json::from_slice::<BlobRow>(row.value()).ok());
+                    row.is_some_and(|row| row.origin.is_none())
+                };
+                for grants in [MANIFEST_GRANTS, BLOB_GRANTS] {
+                    to.open_table(grants)?.retain(|(_, of, _, digest), _| !is_of(of) || is_imported(digest))?;
                 }
             }
             Self::DropExpired { table, key: (domain, authority, repository, what), before_day } => {

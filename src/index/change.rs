@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -109,6 +109,7 @@ pub enum Change {
         digests: Vec<Digest>,
     },
     /// More was refused than could be remembered one by one: nothing may be read in this registry, or in any, without asking.
+    /// What was imported stays readable: nobody could be asked for it again.
     DropAllGrants {
         authority: Option<Authority>,
     },
@@ -221,11 +222,11 @@ impl Change {
                 Ok(Some(Cow::Borrowed(self)))
             }
             // Clients ask for any number of made-up names, which upstream does not have, or refuses.
-            Self::DropLists { scope, family } if !has_rows(before, LISTS, scope, family)? => Ok(None),
+            Self::DropLists { scope, family } if !has_rows(&before.open_table(LISTS)?, scope, family)? => Ok(None),
             Self::DropGrants { scope }
-                if !has_rows(before, LISTS, scope, "")?
-                    && !has_rows(before, MANIFEST_GRANTS, scope, "")?
-                    && !has_rows(before, BLOB_GRANTS, scope, "")? =>
+                if !has_rows(&before.open_table(LISTS)?, scope, "")?
+                    && !has_rows(&before.open_table(MANIFEST_GRANTS)?, scope, "")?
+                    && !has_rows(&before.open_table(BLOB_GRANTS)?, scope, "")? =>
             {
                 Ok(None)
             }
@@ -257,14 +258,13 @@ impl Change {
 }
 
 /// Whether a scope has rows whose last part begins with this.
-fn has_rows(
-    transaction: &WriteTransaction,
-    table: redb::TableDefinition<'_, table::ScopedKey, &'static [u8]>,
+pub(super) fn has_rows(
+    table: &impl ReadableTable<table::ScopedKey, &'static [u8]>,
     scope: &Scope,
     begins: &str,
 ) -> Result<bool, IndexError> {
     let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
     let last = format!("{begins}{LAST}");
     let range = (scope.domain, authority, repository, begins)..=(scope.domain, authority, repository, last.as_str());
-    Ok(transaction.open_table(table)?.range(range)?.next().is_some())
+    Ok(table.range(range)?.next().is_some())
 }

@@ -130,7 +130,11 @@ impl Index {
     /// one grant had opened them to the whole authority, even while that cannot be written down. Returns when a crash would
     /// not bring the grants back.
     pub async fn revoke(&self, scope: &Scope, public: Vec<Digest>) -> Result<(), IndexError> {
-        let changes = self.ledger.revoked.begin(scope, public);
+        let mut changes = vec![Change::DropGrants { scope: scope.clone() }];
+        if !public.is_empty() {
+            changes.push(Change::DropPublicGrants { scope: scope.clone(), digests: public });
+        }
+        self.ledger.revoked.begin(&changes);
         // What was read before is not believed any more; what is read later is refused.
         for change in &changes {
             self.ledger.stamps.outdate(change);

@@ -189,7 +189,7 @@ impl Mirror {
             Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
             Ok(Some((file, size_bytes))) => {
                 if let Ok(seen) = file.seen()
-                    && self.take_out(digest, seen).await != TakenOut::Another
+                    && matches!(self.take_out(digest, seen).await, TakenOut::ComesAgain | TakenOut::Lost)
                 {
                     self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
                 }

@@ -73,8 +73,8 @@ impl Mirror {
         }
         self.disk_works();
         self.store_what_waits();
-        self.look_again().await;
-        let is_clean = self.remove_unwanted().await;
+        let is_decided = self.look_again().await;
+        let is_clean = self.remove_unwanted().await && is_decided;
         self.show_stored();
         is_clean
     }

@@ -73,7 +73,7 @@ impl Mirror {
             }
             let made = self.make_room(turn, member.upstream.authority(), member.policy.max_size, size_bytes).await;
             let Some(still) = made else {
-                self.nothing_may_go(member, size_bytes);
+                self.nothing_may_go(member, size_bytes).await;
                 return refused();
             };
             turn = still;

@@ -1,10 +1,10 @@
 //! Limits under which nothing fits any more because nothing may go: told to the operator until something fits again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::health::Part;
-use crate::index::{Cold, Search};
+use crate::index::{IndexError, Search};
 
 use super::{Member, Mirror};
 
@@ -23,9 +23,13 @@ impl Shortages {
 
 impl Mirror {
     /// So many bytes would fit, if anything were allowed to go.
-    pub(super) fn nothing_may_go(&self, member: &Member, size_bytes: u64) {
+    pub(super) async fn nothing_may_go(&self, member: &Member, size_bytes: u64) {
         let is_own = self.store.shortage(size_bytes) == 0 && member.policy.max_size.is_some();
         let limit = is_own.then(|| member.name().to_owned());
+        // What is busy may go in a moment; and an index that cannot be read is told as such.
+        if !matches!(self.may_fit(limit.as_deref(), size_bytes).await, Ok(false)) {
+            return;
+        }
         let what = limit.as_ref().map_or_else(
             || "`storage.max_size` and `storage.min_free`".to_owned(),
             |upstream| format!("`max_size` of the upstream {upstream}"),
@@ -55,24 +59,31 @@ impl Mirror {
     pub(super) async fn look_for_room(&self) {
         let short = self.eviction.shortages.by_limit().clone();
         for (limit, smallest) in short {
-            let (lack, authorities) = match &limit {
-                None => (self.store.shortage(smallest), self.evictable().await),
-                Some(upstream) => self.lack_of_quota(upstream, smallest).await,
-            };
-            let search = Search {
-                now: self.in_order(self.clock.now()),
-                authorities,
-                unused_since: None,
-                except: self.busy(),
-                bytes: lack,
-                blobs: ENOUGH,
-            };
-            let may_go =
-                |cold: Vec<Cold>| cold.len() == ENOUGH || cold.iter().map(|cold| cold.size_bytes).sum::<u64>() >= lack;
-            if lack == 0 || self.index.coldest(search).await.is_ok_and(may_go) {
+            if matches!(self.may_fit(limit.as_deref(), smallest).await, Ok(true)) {
                 self.clear_shortages(|cleared, _| cleared == limit.as_deref());
             }
         }
+    }
+
+    /// Whether so many bytes fit under this limit, or enough may go, now or when nobody uses it any more.
+    async fn may_fit(&self, limit: Option<&str>, size_bytes: u64) -> Result<bool, IndexError> {
+        let (lack, authorities) = match limit {
+            None => (self.store.shortage(size_bytes), self.evictable().await),
+            Some(upstream) => self.lack_of_quota(upstream, size_bytes).await,
+        };
+        if lack == 0 {
+            return Ok(true);
+        }
+        let search = Search {
+            now: self.in_order(self.clock.now()),
+            authorities,
+            unused_since: None,
+            except: HashSet::new(),
+            bytes: lack,
+            blobs: ENOUGH,
+        };
+        let cold = self.index.coldest(search).await?;
+        Ok(cold.len() == ENOUGH || cold.iter().map(|cold| cold.size_bytes).sum::<u64>() >= lack)
     }
 
     /// Bytes that have to go of an upstream before so many more fit, and whose content may.

@@ -156,7 +156,7 @@ impl Mirror {
         let away: Vec<Digest> = tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?;
         for digest in away {
             if let Some(row) = self.index.blob_row(digest).await? {
-                let is_lost = self.is_last_copy(digest).await;
+                let is_lost = self.is_last_copy(Some(&row));
                 let size_bytes = row.size_bytes;
                 self.forget_taken(digest, Some(row), is_lost.then_some(size_bytes)).await;
             }

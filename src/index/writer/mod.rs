@@ -3,10 +3,10 @@
 //! Each batch goes to the journal beside the blobs, too, which is synced first: it holds all that the index has. When either
 //! cannot be written, changes are kept back, the database is opened anew, and what it lost is taken in from the journal.
 
+mod founded;
 mod held;
 mod trouble;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::ledger::Ledger;
 use super::revoked::Refused;
 use super::{Change, IndexError};
+use founded::Opened;
 use trouble::Trouble;
 
 /// Longest time between a change and its durable commit.
@@ -54,7 +55,7 @@ impl Writer {
             waiting: Vec::new(),
             flush_at: None,
             trouble: None,
-            revoking: HashMap::new(),
+            recent: Opened::default(),
             snapshot: None,
         };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
@@ -84,8 +85,8 @@ struct Run {
     waiting: Vec<Done>,
     flush_at: Option<Instant>,
     trouble: Option<Trouble>,
-    /// What is refused by what has come in and is not durable yet, and how many times.
-    revoking: HashMap<Refused, usize>,
+    /// Where something was opened that is not durable yet.
+    recent: Opened,
     snapshot: Option<JoinHandle<()>>,
 }
 
@@ -103,7 +104,7 @@ impl Run {
                     self.take(jobs).await;
                 }
                 () = self.ledger.engine.suspected.notified(), if self.trouble.is_none() => {
-                    self.fail(&IndexError::Unavailable, Vec::new());
+                    self.fail(&IndexError::Unavailable, Vec::new()).await;
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
@@ -125,12 +126,16 @@ impl Run {
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
         for refused in denials.iter().flat_map(Refused::by) {
-            *self.revoking.entry(refused).or_default() += 1;
+            self.ledger.revoked.taken(&refused);
         }
         let written = if self.trouble.is_some() {
-            self.hold(changes);
+            self.hold(changes).await;
             Err(IndexError::Unavailable)
         } else {
+            // Before they are written: whatever becomes of that, the journal may have them.
+            for change in &changes {
+                self.recent.note(change);
+            }
             let (mut changes, mut written) = self.write(changes).await;
             if matches!(written, Err(IndexError::BadRow)) {
                 // Nor will it be another time.
@@ -144,8 +149,8 @@ impl Run {
                 Ok(()) => {}
                 Err(IndexError::BadRow) if changes.is_empty() => {}
                 // Writing has panicked, and has taken them along.
-                Err(err) if changes.is_empty() => self.fail(err, denials),
-                Err(err) => self.fail(err, changes),
+                Err(err) if changes.is_empty() => self.fail(err, denials).await,
+                Err(err) => self.fail(err, changes).await,
             }
             written
         };
@@ -180,16 +185,15 @@ impl Run {
             drop(done.send(if flushed.is_ok() { Ok(()) } else { Err(IndexError::Unavailable) }));
         }
         match flushed {
-            Ok(()) => self.revoked(),
-            Err(err) => self.fail(&err, Vec::new()),
+            Ok(()) => self.durable(),
+            Err(err) => self.fail(&err, Vec::new()).await,
         }
     }
 
     /// All that has come in is durable.
-    fn revoked(&mut self) {
-        for (refused, drops) in self.revoking.drain() {
-            self.ledger.revoked.end(&refused, drops);
-        }
+    fn durable(&mut self) {
+        self.recent.clear();
+        self.ledger.revoked.durable();
     }
 
     /// Has a snapshot taken when the journal has grown long.
@@ -203,7 +207,7 @@ impl Run {
                 let ledger = Arc::clone(&self.ledger);
                 self.snapshot = Some(tokio::task::spawn_blocking(move || ledger.take_snapshot(number, &from)));
             }
-            Err(err) => self.fail(&err, Vec::new()),
+            Err(err) => self.fail(&err, Vec::new()).await,
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Trouble {
     /// What is to be written when it works again, in order.
     pub(super) held: Held,
     /// The database answers nothing until it is opened anew.
-    is_closed: bool,
+    pub(super) is_closed: bool,
     /// What was visible and not durable is gone. The journal has the facts, and not what is made of them.
     has_lost: bool,
     pub(super) try_at: Instant,
@@ -28,7 +28,7 @@ pub(super) struct Trouble {
 }
 
 impl Run {
-    pub(super) fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
+    pub(super) async fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
         self.tell(err);
         self.flush_at = None;
         for done in self.waiting.drain(..) {
@@ -45,7 +45,7 @@ impl Run {
             pause: FIRST_PAUSE,
         };
         self.trouble = Some(trouble);
-        self.hold(changes);
+        self.hold(changes).await;
     }
 
     fn tell(&self, err: &IndexError) {
@@ -55,7 +55,8 @@ impl Run {
         }
     }
 
-    pub(super) fn hold(&mut self, changes: Vec<Change>) {
+    pub(super) async fn hold(&mut self, changes: Vec<Change>) {
+        let changes = self.founded(changes).await;
         if let Some(trouble) = &mut self.trouble {
             for change in changes {
                 trouble.held.push(change);
@@ -76,7 +77,7 @@ impl Run {
         let held = Arc::unwrap_or_clone(held);
         match healed {
             Ok(()) => {
-                self.revoked();
+                self.durable();
                 if trouble.has_lost {
                     // In this order: who sees that it is over sees that pins are to be worked out, too.
                     self.ledger.losses.fetch_add(1, Ordering::Release);

@@ -111,12 +111,17 @@ impl Mirror {
         }
     }
 
-    /// Reads those again whose reading failed. Whether all is known of them that can be.
-    pub(in crate::mirror) async fn look_again(&self) {
+    /// Reads those again whose reading failed. `false` if the index does not say what to do with one.
+    pub(in crate::mirror) async fn look_again(&self) -> bool {
         let progress = VerifyProgress::default();
         let mut pass = Pass::new(None, &progress);
         let mut before = HashMap::new();
+        let mut is_decided = true;
         for digest in self.store.unreadable() {
+            if self.index.blob_row(digest).await.is_err() {
+                is_decided = false;
+                continue;
+            }
             if let Ok(Some(seen)) = self.store.look_at(digest).await {
                 before.insert(digest, seen);
             }
@@ -124,9 +129,14 @@ impl Mirror {
             self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
         }
         for digest in pass.report.unreadable {
+            let Ok(row) = self.index.blob_row(digest).await else {
+                // It may be the last copy.
+                is_decided = false;
+                continue;
+            };
             // Out of the way, so that it is stored again, though not at once where the same would happen again.
             self.uncacheable.insert(digest, self.clock.now());
-            let (row, is_lost) = (self.index.blob_row(digest).await.ok().flatten(), self.is_last_copy(digest).await);
+            let is_lost = self.is_last_copy(row.as_ref());
             if is_lost && row.as_ref().is_some_and(|row| row.origin.is_some()) {
                 // The last copy, and perhaps only a cable is loose: it stays where it is.
                 continue;
@@ -146,5 +156,6 @@ impl Mirror {
                 }
             }
         }
+        is_decided
     }
 }

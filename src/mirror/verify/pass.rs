@@ -69,6 +69,8 @@ pub(in crate::mirror) enum TakenOut {
     Lost,
     /// It had been fetched again, and stays.
     Another,
+    /// The index does not say which; it is not served, and looked at again soon.
+    Withheld,
 }
 
 impl Mirror {
@@ -200,8 +202,11 @@ impl Mirror {
 
     /// Takes a stored blob whose bytes were seen to be wrong out of reach: file first, row second.
     pub(in crate::mirror) async fn take_out(&self, digest: Digest, seen: Seen) -> TakenOut {
-        let row = self.index.blob_row(digest).await.ok().flatten();
-        let is_lost = self.is_last_copy(digest).await;
+        let row = match self.index.blob_row(digest).await {
+            Ok(row) => row,
+            Err(err) => return self.take_out_later(digest, &err),
+        };
+        let is_lost = self.is_last_copy(row.as_ref());
         let taken_out = if is_lost { TakenOut::Lost } else { TakenOut::ComesAgain };
         let now = self.clock.now();
         let size_bytes = row.as_ref().map_or(seen.size_bytes(), |row| row.size_bytes);
@@ -228,6 +233,17 @@ impl Mirror {
         taken_out
     }
 
+    /// Should another file have its name by now, reading that again will tell.
+    fn take_out_later(&self, digest: Digest, err: &IndexError) -> TakenOut {
+        tracing::error!(%digest, %err,
+            "stored bytes are wrong; they are not served, and are moved away when the index can be read again");
+        self.forget_hot(digest);
+        self.store.withhold(digest);
+        self.health.degrade(Part::Verify, "stored bytes are wrong and were not moved away yet: see the log");
+        self.mend_soon();
+        TakenOut::Withheld
+    }
+
     /// Its file is in quarantine: the row goes, unless it was stored again since. If it is lost, so many bytes are.
     pub(in crate::mirror) async fn forget_taken(&self, digest: Digest, row: Option<BlobRow>, lost_bytes: Option<u64>) {
         let mut changes: Vec<Change> = row.map(|row| Change::RemoveMissing { digest, row }).into_iter().collect();
@@ -241,9 +257,9 @@ impl Mirror {
     }
 
     /// Whether no upstream can give it again, as far as is known.
-    pub(in crate::mirror) async fn is_last_copy(&self, digest: Digest) -> bool {
-        let origin = self.index.blob_row(digest).await.ok().flatten().and_then(|row| row.origin);
-        let member = origin.as_ref().and_then(|authority| self.member(authority));
+    pub(in crate::mirror) fn is_last_copy(&self, row: Option<&BlobRow>) -> bool {
+        let origin = row.and_then(|row| row.origin.as_ref());
+        let member = origin.and_then(|authority| self.member(authority));
         member.is_none_or(|member| member.policy.offline)
     }
 

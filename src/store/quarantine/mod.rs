@@ -117,19 +117,25 @@ impl Store {
     pub async fn free_quarantine(&self, bytes: u64) -> u64 {
         let (quarantine, space) = (self.layout.quarantine(), Arc::clone(&self.space));
         let freed = off_runtime(move || {
-            let mut freed = 0;
+            let (mut freed, mut stuck) = (0, None);
             for (path, size_bytes) in files(&quarantine)? {
                 if freed >= bytes {
                     break;
                 }
-                if remove(&path, size_bytes, &space)? {
-                    freed += size_bytes;
+                match remove(&path, size_bytes, &space) {
+                    Ok(true) => freed += size_bytes,
+                    Ok(false) => {}
+                    // Others may go.
+                    Err(err) => stuck = stuck.or(Some((path, err))),
                 }
+            }
+            if let Some((path, err)) = stuck {
+                tracing::warn!(path = %path.display(), %err, "a file in quarantine cannot be removed; others go instead");
             }
             Ok(freed)
         });
         freed.await.unwrap_or_else(|err| {
-            tracing::warn!(%err, "files in quarantine cannot be removed");
+            tracing::warn!(%err, "files in quarantine cannot be listed");
             0
         })
     }
@@ -138,8 +144,9 @@ impl Store {
     pub async fn recount_quarantine(&self, now: Timestamp) -> io::Result<()> {
         let (quarantine, space) = (self.layout.quarantine(), Arc::clone(&self.space));
         off_runtime(move || {
-            thin_out(&quarantine, now, &space)?;
-            count(&quarantine, &space)
+            let thinned = thin_out(&quarantine, now, &space);
+            count(&quarantine, &space)?;
+            thinned
         })
         .await
     }
@@ -215,11 +222,11 @@ pub(super) fn count(quarantine: &Path, space: &Space) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes what is too much, or too old.
+/// Removes what is too much, or too old. Of what cannot be removed the first error is told at the end.
 fn thin_out(quarantine: &Path, now: Timestamp, space: &Space) -> io::Result<()> {
     let kept = files(quarantine)?;
     let mut bytes: u64 = kept.iter().map(|(_, size_bytes)| size_bytes).sum();
-    let mut left = kept.len();
+    let (mut left, mut thinned) = (kept.len(), Ok(()));
     for (path, size_bytes) in kept {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let since = name.split_once('-').and_then(|(millis, _)| millis.parse().ok()).map(Timestamp::from_millis);
@@ -227,11 +234,16 @@ fn thin_out(quarantine: &Path, now: Timestamp, space: &Space) -> io::Result<()> 
         if !is_old && left <= MAX_FILES && bytes <= MAX_BYTES {
             break;
         }
-        remove(&path, size_bytes, space)?;
-        left -= 1;
-        bytes -= size_bytes;
+        // Of what stays, another one takes the place.
+        match remove(&path, size_bytes, space) {
+            Ok(_) => {
+                left -= 1;
+                bytes -= size_bytes;
+            }
+            Err(err) => thinned = thinned.and(Err(err)),
+        }
     }
-    Ok(())
+    thinned
 }
 
 #[cfg(test)]
