@@ -157,9 +157,11 @@ impl Mirror {
     /// The rules, before any lookup: a refused repository is refused cold and warm alike.
     fn enter(&self, place: &Place) -> Result<(Arc<Member>, Scope), PullError> {
         let authority = &place.authority;
-        let member = self
-            .member(authority)
-            .ok_or_else(|| PullError::NotFound { authority: authority.clone(), remembered: true })?;
+        let member = self.member(authority).ok_or_else(|| PullError::NotFound {
+            authority: authority.clone(),
+            remembered: true,
+            offline: false,
+        })?;
         if !member.policy.allows(&place.repository) {
             return Err(PullError::RefusedByRule { authority: authority.clone() });
         }
@@ -193,7 +195,8 @@ impl Member {
     }
 
     fn not_found(&self, remembered: bool) -> PullError {
-        PullError::NotFound { authority: self.upstream.authority().clone(), remembered }
+        let offline = self.policy.offline;
+        PullError::NotFound { authority: self.upstream.authority().clone(), remembered, offline }
     }
 
     /// Whether what was checked `age` ago may be served although the check ended with `error` (design §4).

@@ -89,6 +89,8 @@ pub enum PullError {
         authority: Authority,
         /// Believed from an earlier answer, or known without asking.
         remembered: bool,
+        /// Nobody was asked, by configuration.
+        offline: bool,
     },
     #[error("the rules for {authority} (`allow`, `deny`) refuse this repository")]
     RefusedByRule { authority: Authority },

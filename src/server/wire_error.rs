@@ -78,8 +78,12 @@ impl WireError {
     /// `asked` says what was asked of whom: `docker.io/library/nginx:latest`.
     pub(super) fn of_pull(error: &PullError, endpoint: &Endpoint, asked: &str) -> Self {
         match error {
-            PullError::NotFound { authority, remembered } => {
-                let message = format!("{asked}: {authority} does not have it");
+            PullError::NotFound { authority, remembered, offline } => {
+                let message = if *offline {
+                    format!("{asked}: it is not held here, and {authority} is offline by configuration")
+                } else {
+                    format!("{asked}: {authority} does not have it")
+                };
                 Self { remembered: *remembered, ..Self::new(StatusCode::NOT_FOUND, missing(endpoint), message) }
             }
             PullError::RefusedByRule { .. } => {

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::clock::{Clock, Timestamp};
 
 use super::error::{BreakerCause, Failure};
@@ -15,6 +17,13 @@ pub(super) enum Lane {
 }
 
 impl Lane {
+    const fn other(self) -> Self {
+        match self {
+            Self::Manifests => Self::Blobs,
+            Self::Blobs => Self::Manifests,
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Manifests => "manifests",
@@ -25,12 +34,16 @@ impl Lane {
 
 /// A probe that was neither answered nor dropped in this time is given up.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// Longest that a blob waits for what a probe finds. Clients ask for all layers at once, and a pull fails with one of them.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Breaker {
     clock: Clock,
     manifests: Mutex<State>,
     blobs: Mutex<State>,
+    /// A probe has ended.
+    verdict: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +62,13 @@ enum State {
 
 impl State {
     fn refusal(self, now: Timestamp) -> Option<Failure> {
+        let soon = Duration::from_secs(1);
         match self {
-            Self::Open { until, cause } | Self::Probing { until, cause } if now < until => {
-                let retry_after = until.since(now).max(Duration::from_secs(1));
-                Some(Failure::BreakerOpen { cause, retry_after })
+            Self::Open { until, cause } if now < until => {
+                Some(Failure::BreakerOpen { cause, retry_after: until.since(now).max(soon) })
             }
+            // The probe ends much sooner than it may.
+            Self::Probing { until, cause } if now < until => Some(Failure::BreakerOpen { cause, retry_after: soon }),
             Self::Closed | Self::Open { .. } | Self::Probing { .. } => None,
         }
     }
@@ -69,7 +84,8 @@ pub(super) struct Leave<'a> {
 
 impl Breaker {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, manifests: Mutex::new(State::Closed), blobs: Mutex::new(State::Closed) }
+        let lane = || Mutex::new(State::Closed);
+        Self { clock, manifests: lane(), blobs: lane(), verdict: Notify::new() }
     }
 
     fn lane(&self, lane: Lane) -> &Mutex<State> {
@@ -81,6 +97,19 @@ impl Breaker {
 
     fn set(&self, lane: Lane, state: State) {
         *self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.verdict.notify_waiters();
+    }
+
+    /// Closes the other lane too, if its window has passed: what kept the endpoint from being reached is over for both.
+    fn close_both(&self, answered: Lane) {
+        let now = self.clock.now();
+        {
+            let mut other = self.lane(answered.other()).lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(*other, State::Open { until, cause } if until <= now && cause != BreakerCause::RateLimited) {
+                *other = State::Closed;
+            }
+        }
+        self.set(answered, State::Closed);
     }
 
     /// A window that is open is never cut short: a ration of an hour outlasts a timeout.
@@ -90,13 +119,37 @@ impl Breaker {
             State::Open { until: known, .. } if known > until => {}
             State::Closed | State::Open { .. } | State::Probing { .. } => *state = State::Open { until, cause },
         }
+        drop(state);
+        self.verdict.notify_waiters();
     }
 
-    /// Whether [`Self::admit`] would refuse now, without taking a probe's place.
+    /// As [`Self::admit`]; a blob waits for the verdict of a probe that is out.
+    pub(super) async fn admitted(&self, lane: Lane, patience: Duration) -> Result<Leave<'_>, Failure> {
+        let until = tokio::time::Instant::now() + patience.min(VERDICT_PATIENCE);
+        loop {
+            let mut verdict = std::pin::pin!(self.verdict.notified());
+            verdict.as_mut().enable();
+            match self.admit(lane) {
+                Err(refusal) if lane == Lane::Blobs && self.is_probing(lane) => {
+                    if tokio::time::timeout_at(until, verdict).await.is_err() {
+                        return Err(refusal);
+                    }
+                }
+                admitted => return admitted,
+            }
+        }
+    }
+
+    fn is_probing(&self, lane: Lane) -> bool {
+        matches!(*self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner), State::Probing { .. })
+    }
+
+    /// Whether [`Self::admitted`] would refuse now, without taking a probe's place.
     pub(super) fn refuses(&self, lane: Lane) -> Option<Failure> {
         let now = self.clock.now();
         let state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
-        state.refusal(now)
+        let waits = lane == Lane::Blobs && matches!(*state, State::Probing { .. });
+        state.refusal(now).filter(|_| !waits)
     }
 
     pub(super) fn admit(&self, lane: Lane) -> Result<Leave<'_>, Failure> {
@@ -123,7 +176,7 @@ impl Leave<'_> {
     /// The endpoint answered, whatever it said. Of those who asked before the breaker opened, nobody closes it.
     pub(super) fn answered(mut self) {
         if self.probing.take().is_some() {
-            self.breaker.set(self.lane, State::Closed);
+            self.breaker.close_both(self.lane);
         }
     }
 
@@ -134,11 +187,7 @@ impl Leave<'_> {
         let until = self.breaker.clock.now().plus(window);
         self.breaker.open(self.lane, until, cause);
         if cause != BreakerCause::RateLimited && !lane_only {
-            let other = match self.lane {
-                Lane::Manifests => Lane::Blobs,
-                Lane::Blobs => Lane::Manifests,
-            };
-            self.breaker.open(other, until, cause);
+            self.breaker.open(self.lane.other(), until, cause);
         }
     }
 }
@@ -168,7 +217,41 @@ mod tests {
         assert!(breaker.admit(Lane::Manifests).is_err(), "a second request does not probe");
         drop(probe);
         breaker.admit(Lane::Manifests).unwrap().answered();
-        assert!(!breaker.is_open(Lane::Manifests) && breaker.is_open(Lane::Blobs));
+        assert!(!breaker.is_open(Lane::Manifests) && !breaker.is_open(Lane::Blobs), "it is back, for both");
+    }
+
+    #[test]
+    fn an_answer_in_one_lane_leaves_the_others_own_window_alone() {
+        let clock = Clock::default();
+        let breaker = Breaker::new(clock.clone());
+        breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::Unreachable, WINDOW, false);
+        clock.advance(WINDOW);
+        breaker.admit(Lane::Blobs).unwrap().failed(BreakerCause::Unreachable, WINDOW, true);
+        breaker.admit(Lane::Manifests).unwrap().answered();
+        assert!(breaker.admit(Lane::Blobs).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_blob_waits_for_the_verdict_of_a_probe_and_a_manifest_does_not() {
+        let clock = Clock::default();
+        let breaker = Breaker::new(clock.clone());
+        let hour = Duration::from_hours(1);
+        for is_back in [true, false] {
+            breaker.admit(Lane::Blobs).unwrap().failed(BreakerCause::Unreachable, WINDOW, false);
+            clock.advance(WINDOW);
+            let probe = breaker.admit(Lane::Blobs).unwrap();
+            let manifest = breaker.admit(Lane::Manifests).unwrap();
+            assert!(breaker.admitted(Lane::Manifests, hour).await.is_err());
+            drop(manifest);
+            let mut waiting = std::pin::pin!(breaker.admitted(Lane::Blobs, hour));
+            assert!(futures_util::poll!(waiting.as_mut()).is_pending() && breaker.refuses(Lane::Blobs).is_none());
+            if is_back {
+                probe.answered();
+            } else {
+                probe.failed(BreakerCause::Unreachable, WINDOW, false);
+            }
+            assert_eq!(waiting.await.is_ok(), is_back);
+        }
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl Upstream {
         let mut worst: Option<UpstreamError> = None;
         let usable: Vec<_> = self.endpoints.iter().enumerate().filter(|(at, _)| !skip(*at)).collect();
         for (nth, (at, endpoint)) in usable.iter().enumerate() {
-            let leave = match endpoint.breaker.admit(kind.lane()) {
+            let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
+            let leave = match endpoint.breaker.admitted(kind.lane(), patience).await {
                 Ok(leave) => leave,
                 Err(open) => {
                     worst.get_or_insert_with(|| endpoint.error(open));
@@ -53,7 +54,7 @@ impl Upstream {
             let fault = match tokio::time::timeout(share, operation(*at, Arc::clone(endpoint))).await {
                 Ok(Ok(answer)) => {
                     leave.answered();
-                    self.show_breaker(endpoint, kind);
+                    self.show_breaker(endpoint);
                     return Ok(answer);
                 }
                 Ok(Err(fault)) => fault,
@@ -71,7 +72,7 @@ impl Upstream {
                 }
                 None => leave.answered(),
             }
-            self.show_breaker(endpoint, kind);
+            self.show_breaker(endpoint);
             let error = endpoint.error(fault.failure);
             if !error.failure.tries_next_endpoint() {
                 return Err(error);
@@ -92,18 +93,21 @@ impl Upstream {
         if refusals.len() == self.endpoints.len() { refusals.into_iter().next() } else { None }
     }
 
-    fn show_breaker(&self, endpoint: &Endpoint, kind: Kind) {
+    /// Of both lanes: what happens in one may open or close the other.
+    fn show_breaker(&self, endpoint: &Endpoint) {
         if self.settings.endpoints.is_empty() {
             // Clients choose the registries under a wildcard: a line for each would never end.
             return;
         }
-        let labels = ByEndpoint {
-            authority: self.settings.name.clone(),
-            endpoint: endpoint.label.to_string(),
-            lane: kind.lane().name(),
-        };
-        let open = i64::from(endpoint.breaker.is_open(kind.lane()));
-        self.metrics.breaker_open.get_or_create(&labels).set(open);
+        for lane in [Lane::Manifests, Lane::Blobs] {
+            let labels = ByEndpoint {
+                authority: self.settings.name.clone(),
+                endpoint: endpoint.label.to_string(),
+                lane: lane.name(),
+            };
+            let open = i64::from(endpoint.breaker.is_open(lane));
+            self.metrics.breaker_open.get_or_create(&labels).set(open);
+        }
     }
 
     /// After a lie, the endpoint is not asked for that digest for a while.

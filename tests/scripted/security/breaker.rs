@@ -42,25 +42,82 @@ async fn a_connection_failure_opens_the_breaker_and_a_probe_closes_it() {
 }
 
 #[tokio::test]
-async fn one_request_probes_and_the_others_are_answered_at_once() {
+async fn one_request_probes_and_others_for_manifests_are_answered_at_once() {
     let upstream = Upstream::start().await;
+    publish_app(&upstream);
     let mirror = Mirror::of("docker.io", upstream.url()).await;
-    let digest = upstream.blob("org/app", blob(1000, 1));
-    let path = blob_path("org/app", &digest);
     upstream.stop().await;
-    assert_eq!(mirror.client().head(&path).await.status, 502);
+    assert_eq!(mirror.client().get(APP).await.status, 502);
     upstream.restart().await;
     mirror.advance(Duration::from_secs(10));
     let gate = Gate::closed();
-    upstream.script(blobs().head().once().stall_before_headers(&gate));
-    let (client, probing) = (mirror.client(), path.clone());
-    let probe = tokio::spawn(async move { client.head(&probing).await.status });
+    upstream.script(manifests().get().once().stall_before_headers(&gate));
+    let client = mirror.client();
+    let probe = tokio::spawn(async move { client.get(APP).await.status });
     gate.arrived().await;
-    assert_eq!(mirror.client().head(&path).await.status, 502);
+    let other = mirror.client().get("/v2/library/other/manifests/1").await;
+    assert_eq!((other.status, other.header("retry-after")), (502, "1"));
     assert_eq!(upstream.requests().len(), 1);
     gate.open();
     assert_eq!(probe.await.unwrap(), 200);
-    assert_eq!(mirror.client().head(&path).await.status, 200);
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+}
+
+/// Clients ask for all layers at once, and give a pull up when one of them is refused.
+#[tokio::test]
+async fn after_an_outage_layers_asked_for_at_once_wait_for_the_one_that_probes() {
+    let upstream = Upstream::start().await;
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let digests: Vec<_> = (0..4).map(|seed| upstream.blob("org/app", blob(1000, seed))).collect();
+    upstream.stop().await;
+    assert_eq!(mirror.client().head(&blob_path("org/app", &digests[0])).await.status, 502);
+    upstream.restart().await;
+    mirror.advance(Duration::from_secs(10));
+    let gate = Gate::closed();
+    upstream.script(blobs().get().once().stall_before_headers(&gate));
+    let pulls: Vec<_> = digests
+        .iter()
+        .map(|digest| {
+            let (client, path) = (mirror.client(), blob_path("org/app", digest));
+            tokio::spawn(async move { client.get(&path).await.status })
+        })
+        .collect();
+    gate.arrived().await;
+    mirror.wait_for_requests_in_flight(4).await;
+    assert_eq!(upstream.requests().len(), 1, "one probes");
+    gate.open();
+    for pull in pulls {
+        assert_eq!(pull.await.unwrap(), 200);
+    }
+}
+
+/// A manifest that is served says that its registry is back, for its layers too.
+#[tokio::test]
+async fn after_an_outage_a_manifest_that_is_served_opens_the_way_to_its_layers() {
+    let upstream = Upstream::start().await;
+    let app = publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    upstream.stop().await;
+    assert_eq!(mirror.client().get(APP).await.status, 502);
+    upstream.restart().await;
+    mirror.advance(Duration::from_secs(10));
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+    assert_eq!((gauge(&mirror, &upstream, "manifests"), gauge(&mirror, &upstream, "blobs")), (0.0, 0.0));
+    let gate = Gate::closed();
+    upstream.script(blobs().get().always().stall_before_headers(&gate));
+    let pulls: Vec<_> = app
+        .layers()
+        .iter()
+        .map(|layer| {
+            let (client, path) = (mirror.client(), blob_path("library/app", &layer.digest));
+            tokio::spawn(async move { client.get(&path).await.status })
+        })
+        .collect();
+    gate.arrived_times(pulls.len()).await;
+    gate.open();
+    for pull in pulls {
+        assert_eq!(pull.await.unwrap(), 200);
+    }
 }
 
 #[tokio::test]
