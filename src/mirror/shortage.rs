@@ -65,10 +65,14 @@ impl Mirror {
         }
     }
 
-    /// Whether so many bytes fit under this limit, or enough may go, now or when nobody uses it any more.
+    /// Whether so many bytes fit under this limit, or enough may go: now, or when the downloads that run have ended and nobody
+    /// uses it any more.
     async fn may_fit(&self, limit: Option<&str>, size_bytes: u64) -> Result<bool, IndexError> {
         let (lack, authorities) = match limit {
-            None => (self.store.shortage(size_bytes), self.evictable().await),
+            None => {
+                let lack = self.store.shortage(size_bytes);
+                (lack.saturating_sub(self.store.promised_bytes()), self.evictable().await)
+            }
             Some(upstream) => self.lack_of_quota(upstream, size_bytes).await,
         };
         if lack == 0 {
@@ -93,6 +97,7 @@ impl Mirror {
             return (0, Vec::new());
         };
         let lack = self.bytes_of(&authority).await.saturating_add(size_bytes).saturating_sub(quota);
+        let lack = lack.saturating_sub(self.store.uncounted_bytes(&authority));
         let own = authority.to_string();
         (lack, if self.can_come_again(&own) { vec![own] } else { Vec::new() })
     }

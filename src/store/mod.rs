@@ -264,6 +264,11 @@ impl Store {
         self.space.limits()
     }
 
+    /// What is set aside for downloads that run or were interrupted. Bytes.
+    pub fn promised_bytes(&self) -> u64 {
+        self.space.promised()
+    }
+
     /// Bytes that have to go before so many more fit within the limits.
     pub fn shortage(&self, size_bytes: u64) -> u64 {
         self.space.shortage(size_bytes)

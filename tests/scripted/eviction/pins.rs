@@ -179,3 +179,21 @@ async fn a_storage_in_which_nothing_may_go_is_told_by_readyz_until_something_may
     pull_all(&mirror, std::slice::from_ref(&other)).await;
     assert_eq!((well(), is_whole(&mirror, &pinned)), (1, false));
 }
+
+#[tokio::test]
+async fn a_storage_that_running_downloads_fill_lacks_no_room_that_anyone_could_make() {
+    let (upstream, gate) = (Upstream::start().await, Gate::closed());
+    let large = upstream.blob(APP, blob(3 * MIB, 1));
+    let other = upstream.blob(APP, blob(2 * MIB, 7));
+    let mirror = bounded(&upstream, "max_size = \"4MiB\"").start().await;
+    upstream.script(blobs().get().once().stall_after(2 * MIB, &gate));
+    let (client, path) = (mirror.client(), path_of(&large));
+    let filling = tokio::spawn(async move { client.get(&path).await });
+    gate.arrived().await;
+    assert_eq!(sha256(&mirror.client().get(&path_of(&other)).await.body), other);
+    let refused = r#"roadstead_reservations_refused_total{authority="docker.io"}"#;
+    let well = r#"roadstead_storage_healthy{part="space"}"#;
+    assert_eq!((counted(&mirror, refused), counted(&mirror, well)), (1, 1));
+    gate.open();
+    assert_eq!(sha256(&filling.await.unwrap().body), large);
+}
