@@ -1,5 +1,6 @@
 //! What is looked at again and again while the traffic runs.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -98,15 +99,18 @@ fn look(pid: u32, storage: &Path, seen: &Seen, begun: Instant) -> Sample {
     }
 }
 
-/// Of all blobs and running downloads, the lengths and their blocks. What goes meanwhile does not count.
+/// Of all blobs and running downloads, the lengths and their blocks. What goes meanwhile does not count; a blob that has its
+/// partial name still counts once.
 fn used(storage: &Path) -> (u64, u64) {
     const SECTOR: u64 = 512;
     let (mut held, mut used) = (0, 0);
+    let mut counted = HashSet::new();
     let mut folders = vec![storage.join("blobs"), storage.join("partial")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             match entry.metadata() {
                 Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) if !counted.insert(found.ino()) => (),
                 Ok(found) => {
                     held += found.len();
                     used += found.blocks() * SECTOR;

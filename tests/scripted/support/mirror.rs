@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use roadstead::app::App;
+use roadstead::app::{App, StartError};
 use roadstead::clock::Clock;
 use roadstead::config::Config;
+use roadstead::store::OpenError;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::upstream::PATIENCE;
 
 /// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
 pub(crate) struct Builder {
@@ -219,8 +221,18 @@ impl Builder {
 }
 
 async fn start(toml: String, directory: TempDir, clock: Clock) -> Mirror {
-    let config = Config::read(Some(&toml), Vec::new()).unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
-    let app = App::start(config, clock.clone()).await.unwrap();
+    let begun = std::time::Instant::now();
+    let app = loop {
+        let config = Config::read(Some(&toml), Vec::new()).unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
+        match App::start(config, clock.clone()).await {
+            // In one process with the mirror before it, whose last task, or a program that another test is just starting,
+            // may hold the lock a moment longer.
+            Err(StartError::Store(OpenError::InUse { .. })) if begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            started => break started.unwrap(),
+        }
+    };
     let (_, address, _) = app.addresses[0].clone();
     let admin = app.admin_address.unwrap();
     Mirror { app, toml, directory, clock, address, admin }
