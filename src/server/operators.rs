@@ -1,9 +1,11 @@
 //! Connections of operators: on an address of their own, and on a unix socket.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -42,28 +44,31 @@ pub(super) fn open_socket(path: &Path) -> Result<Option<UnixListener>, BindError
 }
 
 pub(super) async fn serve_network(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            },
-            () = stop.cancelled() => return,
-        };
-        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Network));
-    }
+    serve(|cx| listener.poll_accept(cx), admin, Door::Network, stop).await;
 }
 
 pub(super) async fn serve_socket(listener: UnixListener, admin: Arc<Admin>, stop: CancellationToken) {
+    serve(|cx| listener.poll_accept(cx), admin, Door::Socket, stop).await;
+}
+
+async fn serve<S, A>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<(S, A)>>,
+    admin: Arc<Admin>,
+    door: Door,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted { stream } else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            },
+        let accepted = tokio::select! {
+            accepted = poll_fn(&accept) => accepted,
             () = stop.cancelled() => return,
         };
-        tokio::spawn(answer_operator(stream, Arc::clone(&admin), Door::Socket));
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        tokio::spawn(answer_operator(stream, Arc::clone(&admin), door));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Blobs whose files could not be removed: others go instead of them, and they are tried again later.
+//! Blobs whose files could not be removed, or of which the index could not be told that they went: others go instead of
+//! them, and they are tried again later.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,7 @@ impl Stuck {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its file could not be removed. `true` if that was not known: it is the time to log it.
+    /// Its file could not be removed, or its row. `true` if that was not known: it is the time to log it.
     pub(super) fn insert(&self, digest: Digest) -> bool {
         let mut failed = self.failed();
         if failed.len() >= MAX && !failed.contains_key(&digest) {

@@ -5,8 +5,26 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::{eventually, lose_the_index, serves_as_before};
 use crate::support::client::Client;
 use crate::support::image::image;
-use crate::support::mirror::Mirror;
+use crate::support::mirror::{Mirror, Stopped};
 use crate::support::upstream::*;
+
+/// Behind a torn line a new file is begun, which cannot be made where [`takes_no_facts`].
+fn tear_the_journal(stopped: &Stopped) {
+    let journal = super::files(stopped, "journal-").remove(0);
+    let torn = std::fs::read(&journal).unwrap().into_iter().chain(*b"torn").collect::<Vec<_>>();
+    std::fs::write(&journal, torn).unwrap();
+}
+
+/// Something is in the way of the facts until what this gives is called.
+fn takes_no_facts(mirror: &Mirror) -> impl FnOnce() + use<> {
+    let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
+    std::fs::rename(&facts, &away).unwrap();
+    std::fs::write(&facts, "in the way").unwrap();
+    move || {
+        std::fs::remove_file(&facts).unwrap();
+        std::fs::rename(&away, &facts).unwrap();
+    }
+}
 
 #[tokio::test]
 async fn a_journal_that_cannot_be_written_fails_no_pull_is_told_and_heals() {
@@ -14,9 +32,7 @@ async fn a_journal_that_cannot_be_written_fails_no_pull_is_told_and_heals() {
     let app = image(&[blob(50_000, 1)]);
     upstream.publish("org/app", "1", &app);
     let mirror = Mirror::of("docker.io", upstream.url()).await;
-    let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
-    std::fs::rename(&facts, &away).unwrap();
-    std::fs::write(&facts, "in the way").unwrap();
+    let put_back = takes_no_facts(&mirror);
     let paths = ["/v2/org/app/manifests/1".to_owned(), format!("/v2/org/app/blobs/{}", app.layers()[0].digest)];
     for path in &paths {
         assert_eq!(mirror.client().get(path).await.status, 200);
@@ -26,8 +42,7 @@ async fn a_journal_that_cannot_be_written_fails_no_pull_is_told_and_heals() {
     let ready = Client::new(mirror.admin).get("/readyz").await;
     assert_eq!(ready.status, 200, "pulls go on");
     assert!(ready.text().starts_with("ready\ndegraded: index: facts cannot be written"), "{}", ready.text());
-    std::fs::remove_file(&facts).unwrap();
-    std::fs::rename(&away, &facts).unwrap();
+    put_back();
     eventually("it heals", async || well() == 1.0).await;
     assert_eq!(Client::new(mirror.admin).get("/readyz").await.text(), "ready\n");
     upstream.forget_requests();
@@ -64,17 +79,12 @@ async fn what_upstream_refuses_is_refused_while_facts_cannot_be_written_and_afte
         "/v2/org/app/tags/list".to_owned(),
     ];
     let stopped = mirror.stop().await;
-    // Behind a torn line a new file is begun, which cannot be made.
-    let journal = super::files(&stopped, "journal-").remove(0);
-    let torn = std::fs::read(&journal).unwrap().into_iter().chain(*b"torn").collect::<Vec<_>>();
-    std::fs::write(&journal, torn).unwrap();
+    tear_the_journal(&stopped);
     let mirror = stopped.start().await;
     for path in &paths {
         assert_eq!(mirror.client().get(path).await.header("cache-status"), "roadstead; hit", "{path}");
     }
-    let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
-    std::fs::rename(&facts, &away).unwrap();
-    std::fs::write(&facts, "in the way").unwrap();
+    let put_back = takes_no_facts(&mirror);
     mirror.advance(std::time::Duration::from_mins(2));
     let denial = upstream.script(every_request().always().status(403));
     let well = || mirror.metric(r#"roadstead_storage_healthy{part="index"}"#);
@@ -82,8 +92,7 @@ async fn what_upstream_refuses_is_refused_while_facts_cannot_be_written_and_afte
         assert_eq!(mirror.client().get(path).await.status, 403, "{path}");
     }
     assert_eq!(well(), 0.0);
-    std::fs::remove_file(&facts).unwrap();
-    std::fs::rename(&away, &facts).unwrap();
+    put_back();
     eventually("it heals", async || well() == 1.0).await;
     // Written down by now: it outlives this process, with an upstream that is merely down.
     denial.revoke();
@@ -115,16 +124,12 @@ async fn what_a_public_upstream_refuses_is_refused_everywhere_while_facts_cannot
         assert_eq!(mirror.client().get(path).await.status, 200, "{path}");
     }
     let stopped = mirror.stop().await;
-    let journal = super::files(&stopped, "journal-").remove(0);
-    let torn = std::fs::read(&journal).unwrap().into_iter().chain(*b"torn").collect::<Vec<_>>();
-    std::fs::write(&journal, torn).unwrap();
+    tear_the_journal(&stopped);
     let mirror = stopped.start().await;
     for path in &elsewhere {
         assert_eq!(mirror.client().get(path).await.header("cache-status"), "roadstead; hit", "{path}");
     }
-    let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
-    std::fs::rename(&facts, &away).unwrap();
-    std::fs::write(&facts, "in the way").unwrap();
+    let put_back = takes_no_facts(&mirror);
     mirror.advance(std::time::Duration::from_mins(2));
     let denial = upstream.script(every_request().always().status(403));
     let well = || mirror.metric(r#"roadstead_storage_healthy{part="index"}"#);
@@ -133,8 +138,7 @@ async fn what_a_public_upstream_refuses_is_refused_everywhere_while_facts_cannot
         assert_eq!(mirror.client().get(path).await.status, 403, "{path}");
     }
     assert_eq!(well(), 0.0);
-    std::fs::remove_file(&facts).unwrap();
-    std::fs::rename(&away, &facts).unwrap();
+    put_back();
     eventually("it heals", async || well() == 1.0).await;
     denial.revoke();
     upstream.stop().await;
