@@ -3,7 +3,6 @@
 //! What comes is the connection's own to write, or known already, or somebody else's ([`super::segments`]). Receiving
 //! goes on while a batch is being written.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,8 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::store::PIECE_BYTES;
 use crate::upstream::{Failure, OpenedBlob};
 
+use super::at_hand::AtHand;
 use super::lead::Stop;
 use super::segments::{Piece, Spot};
 use super::work::Work;
@@ -21,7 +22,7 @@ use super::work::Work;
 /// Received and not yet given to the disk. As much again is being written.
 const AT_HAND_BYTES: usize = 1024 * 1024;
 /// A write of fewer bytes waits for more, as long as they keep coming: each write wakes the hash and every reader.
-const WORTH_WRITING: usize = 512 * 1024;
+const WORTH_WRITING: usize = PIECE_BYTES;
 /// How long more is waited for, from the first byte that waits.
 const LINGER: Duration = Duration::from_millis(2);
 /// Set aside ahead of a blob that does not tell its size.
@@ -43,8 +44,7 @@ pub(super) enum Ended {
 struct Place<'p> {
     piece: &'p Piece,
     position: u64,
-    at_hand: VecDeque<Bytes>,
-    at_hand_bytes: usize,
+    at_hand: AtHand,
     /// The upstream sends the blob from its beginning, whatever was asked for: what is known is compared, what others
     /// fetch is skipped.
     is_replay: bool,
@@ -52,7 +52,7 @@ struct Place<'p> {
     is_first: bool,
 }
 
-type Write = Pin<Box<dyn Future<Output = io::Result<Vec<Bytes>>> + Send>>;
+type Write = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl Work<'_> {
     /// Receives and writes what belongs to `piece`. No write is under way when it returns.
@@ -61,17 +61,16 @@ impl Work<'_> {
         let mut place = Place {
             piece,
             position: start,
-            at_hand: VecDeque::new(),
-            at_hand_bytes: 0,
+            at_hand: AtHand::default(),
             is_replay: is_first && start < piece.range.start,
             is_first,
         };
-        let mut writing: Option<(u64, Write)> = None;
+        let mut writing: Option<Write> = None;
         let mut ended: Option<Ended> = None;
         // When what is at hand is written, however little; the first bytes at once, since somebody waits for them.
         let mut due = Some(Instant::now());
         loop {
-            let is_little = (1..WORTH_WRITING).contains(&place.at_hand_bytes);
+            let is_little = (1..WORTH_WRITING).contains(&place.at_hand.length());
             let gathers =
                 writing.is_none() && ended.is_none() && is_little && due.is_none_or(|due| due > Instant::now());
             let until = *due.get_or_insert_with(|| Instant::now() + LINGER);
@@ -79,7 +78,7 @@ impl Work<'_> {
                 match self.sort(&mut place).await? {
                     Sorted::Write(at, chunks) => {
                         due = None;
-                        writing = Some((at, Box::pin(self.writer.write(at, chunks))));
+                        writing = Some(Box::pin(self.scribe.write(piece.id, at, chunks)));
                     }
                     Sorted::Done => return Ok(Ended::Done),
                     Sorted::Nothing => {}
@@ -93,36 +92,31 @@ impl Work<'_> {
             }
             let written = async {
                 match &mut writing {
-                    Some((_, write)) => write.await,
+                    Some(write) => write.await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                chunk = body.chunk(), if ended.is_none() && place.at_hand_bytes < AT_HAND_BYTES => match chunk {
-                    Ok(Some(chunk)) => {
-                        place.at_hand_bytes += chunk.len();
-                        place.at_hand.push_back(chunk);
-                    }
+                chunk = body.chunk(), if ended.is_none() && place.at_hand.length() < AT_HAND_BYTES => match chunk {
+                    Ok(Some(chunk)) => place.at_hand.add(&chunk),
                     Ok(None) => ended = Some(Ended::Whole(0)),
                     Err(failure) => ended = Some(Ended::Broken(failure)),
                 },
                 written = written => {
-                    let chunks = written?;
-                    if let Some((at, _)) = writing.take() {
-                        self.wrote(piece.id, at, chunks);
-                    }
-                    if place.at_hand.is_empty() && self.is_outrun(&place) {
+                    written?;
+                    writing = None;
+                    if place.at_hand.length() == 0 && self.is_outrun(&place) {
                         return Ok(Ended::Done);
                     }
                 }
                 () = tokio::time::sleep_until(until), if gathers => {}
                 () = piece.stop.cancelled(), if ended.is_none() => {
-                    place.drop_at_hand();
+                    place.at_hand = AtHand::default();
                     ended = Some(Ended::Done);
                 }
                 () = self.complete.cancelled(), if !is_first && ended.is_none() => ended = Some(Ended::Done),
                 () = self.abort.cancelled(), if ended.as_ref().is_none_or(|ended| !matches!(ended, Ended::Stopped)) => {
-                    place.drop_at_hand();
+                    place.at_hand = AtHand::default();
                     ended = Some(Ended::Stopped);
                 }
             }
@@ -143,8 +137,10 @@ impl Work<'_> {
     /// What of the bytes at hand is to be written next.
     async fn sort(&self, place: &mut Place<'_>) -> Result<Sorted, Stop> {
         loop {
-            let Some(front) = place.at_hand.front() else { return Ok(Sorted::Nothing) };
-            let front_bytes = front.len() as u64;
+            let front_bytes = place.at_hand.first_length();
+            if front_bytes == 0 {
+                return Ok(Sorted::Nothing);
+            }
             let (spot, size) = {
                 let segments = self.segments();
                 (segments.spot(place.piece.id, place.position), segments.size())
@@ -156,10 +152,10 @@ impl Work<'_> {
                 Spot::Own(_) => {
                     if size.is_none() {
                         // It may have no end: space is asked for as it grows.
-                        self.reserve(place.position + place.at_hand_bytes as u64 + UNKNOWN_SIZE_STEP).await?;
+                        self.reserve(place.position + place.at_hand.length() as u64 + UNKNOWN_SIZE_STEP).await?;
                     }
                     let at = place.position;
-                    let mine = self.segments().take(place.piece.id, at, place.at_hand_bytes as u64);
+                    let mine = self.segments().take(place.piece.id, at, place.at_hand.length() as u64);
                     if mine > 0 {
                         return Ok(Sorted::Write(at, place.cut(mine)));
                     }
@@ -203,24 +199,8 @@ enum Sorted {
 impl Place<'_> {
     /// The next `length` of the bytes at hand.
     fn cut(&mut self, length: u64) -> Vec<Bytes> {
-        let mut left = usize::try_from(length).unwrap_or(usize::MAX).min(self.at_hand_bytes);
-        self.at_hand_bytes -= left;
-        self.position += left as u64;
-        let mut chunks = Vec::new();
-        while left > 0 {
-            let Some(front) = self.at_hand.front_mut() else { break };
-            let chunk = front.split_to(left.min(front.len()));
-            left -= chunk.len();
-            if front.is_empty() {
-                self.at_hand.pop_front();
-            }
-            chunks.push(chunk);
-        }
-        chunks
-    }
-
-    fn drop_at_hand(&mut self) {
-        self.at_hand.clear();
-        self.at_hand_bytes = 0;
+        let pieces = self.at_hand.cut(length);
+        self.position += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        pieces
     }
 }

@@ -26,10 +26,9 @@ impl Beginning<'_> {
     /// Downloads until everything is written and hashed. An upstream that is away in mid-download is waited for, as long as
     /// for a body that brings nothing.
     pub(super) async fn download(&mut self, first: Option<OpenedBlob>) -> Result<(), Stop> {
-        let mut hashing = self.ingest.take_hashing()?;
         let segments = Segments::new(self.size_bytes, self.left);
         let around = (self.mirror, self.member);
-        let work = Work::new(around, (self.scope, self.fill), &mut self.ingest, segments);
+        let work = Work::new(around, (self.scope, self.fill), &mut self.ingest, segments)?;
         let mut head =
             Head { work: &work, left: self.left, begun: false, avoid: None, fruitless: 0, away_since: Instant::now() };
         let begun = match first {
@@ -50,12 +49,12 @@ impl Beginning<'_> {
                     }
                 };
                 let hash = async {
-                    if let Err(stop) = work.follow(&mut hashing, || work.segments().size()).await {
+                    if let Err(stop) = work.follow().await {
                         work.fail(stop);
                     }
                 };
                 tokio::join!(run, crew, hash);
-                work.outcome(&hashing)
+                work.outcome()
             }
             Err(stop) => Err(stop),
         };
@@ -67,8 +66,9 @@ impl Beginning<'_> {
             self.size_bytes = segments.size();
             (self.written, self.written_end) = (segments.prefix(), segments.written_end());
         }
-        drop(work);
-        self.ingest.put_back(hashing);
+        if let Some(hashing) = work.end().await {
+            self.ingest.put_back(hashing);
+        }
         ended
     }
 }

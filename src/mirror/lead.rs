@@ -70,7 +70,7 @@ pub(super) struct Beginning<'a> {
     pub(super) mirror: &'a Arc<Mirror>,
     pub(super) member: &'a Member,
     pub(super) scope: &'a Scope,
-    pub(super) fill: &'a Fill,
+    pub(super) fill: &'a Arc<Fill>,
     pub(super) ingest: Ingest,
     pub(super) size_bytes: Option<u64>,
     /// Bytes of an earlier process, or of a fill that broke: they are hashed again.
@@ -171,7 +171,13 @@ impl Mirror {
         }
     }
 
-    async fn begin(self: &Arc<Self>, member: &Member, scope: &Scope, fill: &Fill, is_first: bool) -> Result<(), Stop> {
+    async fn begin(
+        self: &Arc<Self>,
+        member: &Member,
+        scope: &Scope,
+        fill: &Arc<Fill>,
+        is_first: bool,
+    ) -> Result<(), Stop> {
         let resumes = is_first && self.store.has_leftover(&scope.authority, fill.digest);
         let (ingest, left, known_size, opened) = if resumes {
             let (ingest, left, known_size) = self.store.resume(&scope.authority, fill.digest).await?;

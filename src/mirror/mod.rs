@@ -12,6 +12,7 @@
 //! What is asked for often is answered from memory ([`hot`]); any other hit touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
+mod at_hand;
 mod blobs;
 mod books;
 mod connection;

@@ -1,18 +1,16 @@
-//! What the connections of one beginning share, and the hash that follows them.
+//! What the connections of one beginning share.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::index::Scope;
-use crate::store::{Hashing, Ingest, Writer};
+use crate::store::{Hashing, Ingest, Progress, Scribe};
 
 use super::fill::Fill;
 use super::lead::Stop;
@@ -24,18 +22,15 @@ use super::{Member, Mirror};
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// What came in so long is what a kill -9 may cost: a sync takes the disk from those who read and write.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-/// Written bytes that are kept in memory for the hash. What does not fit is read back from the file.
-const FRESH_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) struct Work<'a> {
     pub(super) mirror: &'a Arc<Mirror>,
     pub(super) member: &'a Member,
     pub(super) scope: &'a Scope,
-    pub(super) fill: &'a Fill,
-    pub(super) writer: Writer,
+    pub(super) fill: &'a Arc<Fill>,
+    pub(super) scribe: Scribe,
     pub(super) storing: tokio::sync::Mutex<Storing<'a>>,
-    segments: Mutex<Segments>,
-    fresh: Mutex<VecDeque<(u64, Bytes)>>,
+    segments: Arc<Mutex<Segments>>,
     endpoints: Mutex<Vec<usize>>,
     /// The first thing that went wrong, other than a connection.
     trouble: Mutex<Option<Stop>>,
@@ -43,8 +38,6 @@ pub(super) struct Work<'a> {
     pub(super) helpers: AtomicUsize,
     /// Whether any of them has brought some.
     pub(super) helped: std::sync::atomic::AtomicBool,
-    /// More is in the file. For the hash.
-    grown: Notify,
     /// Something is free to be fetched. For the first connection.
     pub(super) freed: Notify,
     /// Everything is in the file.
@@ -62,28 +55,30 @@ pub(super) struct Storing<'a> {
 impl<'a> Work<'a> {
     pub(super) fn new(
         (mirror, member): (&'a Arc<Mirror>, &'a Member),
-        (scope, fill): (&'a Scope, &'a Fill),
+        (scope, fill): (&'a Scope, &'a Arc<Fill>),
         ingest: &'a mut Ingest,
         segments: Segments,
-    ) -> Self {
-        Self {
+    ) -> std::io::Result<Self> {
+        let (segments, complete) = (Arc::new(Mutex::new(segments)), CancellationToken::new());
+        let announcer =
+            Announcer { fill: Arc::clone(fill), segments: Arc::clone(&segments), complete: complete.clone() };
+        let scribe = ingest.scribe(Box::new(announcer))?;
+        Ok(Self {
             mirror,
             member,
             scope,
             fill,
-            writer: ingest.writer(),
+            scribe,
             storing: tokio::sync::Mutex::new(Storing { ingest, reserved: 0 }),
-            segments: Mutex::new(segments),
-            fresh: Mutex::default(),
+            segments,
             endpoints: Mutex::default(),
             trouble: Mutex::default(),
             helpers: AtomicUsize::new(0),
             helped: false.into(),
-            grown: Notify::new(),
             freed: Notify::new(),
-            complete: CancellationToken::new(),
+            complete,
             abort: mirror.stopping.child_token(),
-        }
+        })
     }
 
     pub(super) fn segments(&self) -> MutexGuard<'_, Segments> {
@@ -124,35 +119,6 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// These bytes are in the file: readers may have them, and the hash goes on.
-    pub(super) fn wrote(&self, id: Id, at: u64, chunks: Vec<Bytes>) {
-        let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let (was_next, is_complete) = {
-            let mut segments = self.segments();
-            let was_next = segments.prefix() == at;
-            segments.wrote(id, at..at + length);
-            (was_next, segments.is_complete())
-        };
-        self.announce(at..at + length);
-        if was_next {
-            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut kept: usize = fresh.iter().map(|(_, bytes)| bytes.len()).sum();
-            let mut at = at;
-            for chunk in chunks {
-                let start = at;
-                at += chunk.len() as u64;
-                kept += chunk.len();
-                if kept <= FRESH_BYTES {
-                    fresh.push_back((start, chunk));
-                }
-            }
-        }
-        if is_complete {
-            self.complete.cancel();
-        }
-        self.grown.notify_one();
-    }
-
     pub(super) fn announce(&self, range: Range<u64>) {
         self.fill.announce(range);
     }
@@ -164,66 +130,96 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn look_whether_complete(&self) {
-        if self.segments().is_complete() {
+        let (prefix, is_complete) = {
+            let segments = self.segments();
+            (segments.prefix(), segments.is_complete())
+        };
+        if is_complete {
             self.complete.cancel();
         }
-        self.grown.notify_one();
+        self.scribe.hash_up_to(prefix);
     }
 
-    /// Hashes what is there, in order, until all is. Notes from time to time how much of it is safe on disk.
-    pub(super) async fn follow(&self, hashing: &mut Hashing, size_bytes: impl Fn() -> Option<u64>) -> Result<(), Stop> {
-        let mut noted = hashing.done();
+    /// Until all is there and hashed. Notes from time to time how much of it is safe on disk.
+    pub(super) async fn follow(&self) -> Result<(), Stop> {
+        let mut noted = self.scribe.hashed();
         let mut due = Instant::now() + CHECKPOINT_EVERY;
         loop {
-            let (there, is_complete) = {
+            let hashed = self.scribe.hashed();
+            let (size, is_complete) = {
                 let segments = self.segments();
-                (segments.prefix(), segments.is_complete())
+                (segments.size(), segments.is_complete())
             };
-            if self.abort.is_cancelled() || (is_complete && hashing.done() >= there) {
+            if self.abort.is_cancelled() || (is_complete && size == Some(hashed)) {
                 return Ok(());
             }
-            if hashing.done() - noted >= CHECKPOINT_BYTES && Instant::now() >= due {
-                let mut storing = self.storing.lock().await;
+            let is_worth = hashed - noted >= CHECKPOINT_BYTES;
+            if Instant::now() >= due {
                 due = Instant::now() + CHECKPOINT_EVERY;
-                if !storing.ingest.is_noting() {
-                    noted = hashing.done();
-                    let checkpoint = storing.ingest.checkpoint(size_bytes(), noted);
-                    storing.ingest.notes(self.mirror.tasks.spawn(async move {
-                        if let Err(err) = checkpoint.await {
-                            tracing::debug!(%err, "a checkpoint of a download failed");
-                        }
-                    }));
+                if is_worth && self.checkpoint(size, hashed).await {
+                    noted = hashed;
                 }
             }
-            if there <= hashing.done() {
-                let is_worth = hashing.done() - noted >= CHECKPOINT_BYTES;
-                tokio::select! {
-                    () = tokio::time::sleep_until(due), if is_worth => {}
-                    () = self.grown.notified() => {}
-                    () = self.abort.cancelled() => {}
-                }
-                continue;
-            }
-            let mut fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-            hashing.advance(there, &mut fresh).await?;
-            if !fresh.is_empty() {
-                let mut newer = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-                fresh.append(&mut newer);
-                *newer = fresh;
+            tokio::select! {
+                rests = self.scribe.rests() => rests?,
+                () = tokio::time::sleep_until(due) => {}
+                () = self.abort.cancelled() => {}
             }
         }
+    }
+
+    /// Whether one has begun: an earlier one may still be under way.
+    async fn checkpoint(&self, size_bytes: Option<u64>, hashed: u64) -> bool {
+        let mut storing = self.storing.lock().await;
+        if storing.ingest.is_noting() {
+            return false;
+        }
+        let checkpoint = storing.ingest.checkpoint(size_bytes, hashed);
+        storing.ingest.notes(self.mirror.tasks.spawn(async move {
+            if let Err(err) = checkpoint.await {
+                tracing::debug!(%err, "a checkpoint of a download failed");
+            }
+        }));
+        true
     }
 
     /// How the beginning went. A shutdown does not spoil what is whole.
-    pub(super) fn outcome(&self, hashing: &Hashing) -> Result<(), Stop> {
+    pub(super) fn outcome(&self) -> Result<(), Stop> {
         match self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(stop) => Err(stop),
-            None if self.segments().size() == Some(hashing.done()) => Ok(()),
+            None if self.segments().size() == Some(self.scribe.hashed()) => Ok(()),
             None => Err(self.reason()),
         }
     }
 
+    /// Nothing is written or hashed any more when this returns. `None` if the hash is lost.
+    pub(super) async fn end(self) -> Option<Hashing> {
+        self.scribe.end().await
+    }
+
     pub(super) fn is_helped(&self) -> bool {
         self.helped.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells readers what is there, and the others whose it was.
+struct Announcer {
+    fill: Arc<Fill>,
+    segments: Arc<Mutex<Segments>>,
+    complete: CancellationToken,
+}
+
+impl Progress for Announcer {
+    fn wrote(&self, by: Id, range: Range<u64>) -> u64 {
+        let (prefix, is_complete) = {
+            let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+            segments.wrote(by, range.clone());
+            (segments.prefix(), segments.is_complete())
+        };
+        self.fill.announce(range);
+        if is_complete {
+            self.complete.cancel();
+        }
+        prefix
     }
 }

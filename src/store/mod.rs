@@ -25,6 +25,7 @@ mod layout;
 mod lock;
 mod quarantine;
 mod recovery;
+mod scribe;
 mod scrub;
 mod send;
 mod space;
@@ -39,15 +40,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use buffers::{Gathering, PIECE_BYTES};
 pub use evict::Evicted;
 pub use hashing::Hashing;
 pub use ingest::{CommitError, Committed, Ingest, Unsettled};
 pub use quarantine::{Seen, Taken};
 pub use recovery::{Found, Leftover};
+pub use scribe::{Progress, Scribe};
 pub use scrub::{Checked, Scrub, Shard};
 pub use send::SEND_WINDOW;
 pub use space::{Reservation, SpaceLimits};
-pub use writer::Writer;
 
 use crate::oci::{Authority, Digest, Hasher};
 
@@ -203,7 +205,7 @@ impl Store {
             }
         }
         let written = match ingest.reserve(size_bytes).await {
-            Ok(()) => ingest.append(vec![bytes]).await.map_err(CommitError::from),
+            Ok(()) => ingest.append(bytes).await.map_err(CommitError::from),
             Err(err) => Err(err),
         };
         if let Err(err) = written {

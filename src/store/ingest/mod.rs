@@ -5,7 +5,6 @@ mod open;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +22,7 @@ use super::claim::Claim;
 use super::hashing::Hashing;
 use super::held::Held;
 use super::layout::Shards;
+use super::scribe::{Progress, Scribe};
 use super::space::{Reservation, Space};
 use super::trouble::{Complaint, Trouble};
 use super::writer::Writer;
@@ -80,14 +80,14 @@ impl Ingest {
         }
     }
 
-    /// For bytes that may come in any order.
-    pub fn writer(&self) -> Writer {
-        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim), self.allocation.refusal(), Arc::clone(&self.space))
+    /// For bytes that may come in any order. Its hash has to be put back before the proof.
+    pub fn scribe(&mut self, progress: Box<dyn Progress>) -> io::Result<Scribe> {
+        let hashing = self.hashing.take().ok_or_else(not_here)?;
+        Ok(Scribe::new(self.writer(), hashing, progress))
     }
 
-    /// The hash, for whoever follows what is written. It has to come back before the proof.
-    pub fn take_hashing(&mut self) -> io::Result<Hashing> {
-        self.hashing.take().ok_or_else(not_here)
+    fn writer(&self) -> Writer {
+        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim), self.allocation.refusal(), Arc::clone(&self.space))
     }
 
     pub fn put_back(&mut self, hashing: Hashing) {
@@ -110,24 +110,16 @@ impl Ingest {
         self.reservation = None;
     }
 
-    /// Writes and hashes chunks behind what is there.
-    pub async fn append(&mut self, chunks: Vec<Bytes>) -> io::Result<()> {
-        let mut hashing = self.take_hashing()?;
-        let mut hasher = hashing.take()?;
-        let (file, from) = (Arc::clone(&self.file), hashing.done());
-        let (hasher, at) = off_runtime(move || {
-            let mut at = from;
-            for chunk in chunks {
-                file.write_all_at(&chunk, at)?;
-                hasher.update(&chunk);
-                at += chunk.len() as u64;
-            }
-            Ok((hasher, at))
-        })
-        .await
-        .inspect_err(|err| self.space.note_refusal(err))?;
-        hashing.took(hasher, at - from);
-        self.hashing = Some(hashing);
+    /// Writes and hashes bytes behind what is there.
+    pub async fn append(&mut self, bytes: Bytes) -> io::Result<()> {
+        let mut hashing = self.hashing.take().ok_or_else(not_here)?;
+        let writer = self.writer();
+        let hashing = off_runtime(move || {
+            writer.write(hashing.done(), std::slice::from_ref(&bytes))?;
+            hashing.take(&bytes);
+            Ok(hashing)
+        });
+        self.hashing = Some(hashing.await?);
         Ok(())
     }
 
@@ -175,7 +167,7 @@ impl Ingest {
         if let Some(want) = size_bytes.filter(|want| *want != hashing.done()) {
             return Err(CommitError::WrongSize { want, got: hashing.done() });
         }
-        let got = hashing.digest()?;
+        let got = hashing.digest();
         if got == self.digest { Ok(()) } else { Err(CommitError::Mismatch { got }) }
     }
 

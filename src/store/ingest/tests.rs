@@ -7,6 +7,14 @@ use crate::store::Store;
 
 const CONTENT: &[u8] = b"what a blob holds";
 
+struct Nobody;
+
+impl Progress for Nobody {
+    fn wrote(&self, _by: u32, range: std::ops::Range<u64>) -> u64 {
+        range.end
+    }
+}
+
 struct Stored {
     _directory: TempDir,
     store: Store,
@@ -29,7 +37,7 @@ impl Stored {
     async fn write(&self) -> Committed {
         let mut ingest = self.begin().await;
         ingest.reserve(CONTENT.len() as u64).await.unwrap();
-        ingest.append(vec![Bytes::from_static(CONTENT)]).await.unwrap();
+        ingest.append(Bytes::from_static(CONTENT)).await.unwrap();
         ingest.commit(None).await.unwrap()
     }
 
@@ -43,7 +51,7 @@ impl Stored {
 async fn t17_who_writes_the_same_blob_waits_for_whoever_began() {
     let stored = Stored::open();
     let mut first = stored.begin().await;
-    first.append(vec![Bytes::from_static(CONTENT)]).await.unwrap();
+    first.append(Bytes::from_static(CONTENT)).await.unwrap();
     let mut second = std::pin::pin!(stored.begin());
     let began = tokio::time::timeout(std::time::Duration::from_millis(50), second.as_mut()).await;
     let committed = first.commit(None).await.unwrap();
@@ -64,7 +72,7 @@ async fn a_stored_blob_is_never_opened_for_writing() {
     drop(committed);
     let (mut ingest, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
     assert_eq!(left, 0);
-    ingest.append(vec![Bytes::from_static(b"something else")]).await.unwrap();
+    ingest.append(Bytes::from_static(b"something else")).await.unwrap();
     assert_eq!(stored.on_disk(), CONTENT);
     assert!(matches!(ingest.commit(None).await, Err(CommitError::Mismatch { .. })));
 }
@@ -87,7 +95,7 @@ async fn t18_proven_bytes_take_the_place_of_what_has_rotted_and_are_counted_once
 async fn what_a_fill_left_is_taken_up_and_counted_all_the_while() {
     let stored = Stored::open();
     let mut ingest = stored.begin().await;
-    ingest.append(vec![Bytes::from_static(&CONTENT[..5])]).await.unwrap();
+    ingest.append(Bytes::from_static(&CONTENT[..5])).await.unwrap();
     ingest.keep(Some(CONTENT.len() as u64), 5, 5).await.unwrap();
     assert_eq!(stored.store.used_bytes(), 5);
     let (ingest, left, size_bytes) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
@@ -95,10 +103,11 @@ async fn what_a_fill_left_is_taken_up_and_counted_all_the_while() {
     ingest.leave(left);
     assert_eq!(stored.store.used_bytes(), 5);
     let (mut ingest, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
-    let mut hashing = ingest.take_hashing().unwrap();
-    hashing.advance(left, &mut std::collections::VecDeque::new()).await.unwrap();
-    ingest.put_back(hashing);
-    ingest.append(vec![Bytes::from_static(&CONTENT[5..])]).await.unwrap();
+    let scribe = ingest.scribe(Box::new(Nobody)).unwrap();
+    scribe.hash_up_to(left);
+    scribe.rests().await.unwrap();
+    ingest.put_back(scribe.end().await.unwrap());
+    ingest.append(Bytes::from_static(&CONTENT[5..])).await.unwrap();
     ingest.commit(None).await.unwrap();
     assert_eq!(stored.on_disk(), CONTENT);
 }

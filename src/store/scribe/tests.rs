@@ -1,0 +1,102 @@
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::oci::{Algorithm, Digest};
+use crate::store::{Ingest, SpaceLimits, Store};
+
+/// By whom the piece is that nobody can be told of.
+const CURSED: u32 = 13;
+
+/// Starts and ends of what was written.
+#[derive(Default)]
+struct Written(Mutex<BTreeMap<u64, u64>>);
+
+impl Progress for Written {
+    fn wrote(&self, by: u32, range: Range<u64>) -> u64 {
+        assert_ne!(by, CURSED);
+        let mut written = self.0.lock().unwrap();
+        written.insert(range.start, range.end);
+        written.iter().fold(0, |prefix, (start, end)| if *start == prefix { *end } else { prefix })
+    }
+}
+
+struct Partial {
+    _directory: TempDir,
+    ingest: Ingest,
+    content: Bytes,
+}
+
+impl Partial {
+    async fn begin() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), SpaceLimits::default()).unwrap();
+        let content: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
+        let digest = Digest::of(Algorithm::Sha256, &content);
+        let ingest = store.begin(&"a.test".parse().unwrap(), digest).await.unwrap();
+        Self { _directory: directory, ingest, content: content.into() }
+    }
+
+    fn scribe(&mut self) -> Scribe {
+        self.ingest.scribe(Box::new(Written::default())).unwrap()
+    }
+
+    fn piece(&self, range: Range<usize>) -> (u64, Vec<Bytes>) {
+        let middle = range.start.midpoint(range.end);
+        (range.start as u64, vec![self.content.slice(range.start..middle), self.content.slice(middle..range.end)])
+    }
+
+    async fn ends(&mut self, scribe: Scribe) {
+        while scribe.hashed() < self.content.len() as u64 {
+            scribe.rests().await.unwrap();
+        }
+        self.ingest.put_back(scribe.end().await.unwrap());
+        self.ingest.prove(Some(self.content.len() as u64)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pieces_in_any_order_have_the_digest_of_the_whole() {
+    let mut partial = Partial::begin().await;
+    let scribe = partial.scribe();
+    for range in [2_000_000..2_500_000, 0..700_000, 700_001..2_000_000, 2_500_000..3_000_000, 700_000..700_001] {
+        let (at, chunks) = partial.piece(range);
+        scribe.write(1, at, chunks).await.unwrap();
+    }
+    partial.ends(scribe).await;
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_written_all_the_same() {
+    let mut partial = Partial::begin().await;
+    let scribe = partial.scribe();
+    for range in [0..1_000_000, 1_000_000..3_000_000] {
+        let (at, chunks) = partial.piece(range);
+        drop(scribe.write(1, at, chunks));
+    }
+    partial.ends(scribe).await;
+}
+
+#[tokio::test]
+async fn one_that_breaks_down_leaves_nobody_waiting() {
+    let mut partial = Partial::begin().await;
+    let scribe = partial.scribe();
+    let (at, chunks) = partial.piece(0..10);
+    let (cursed, queued) = (scribe.write(CURSED, at, chunks.clone()), scribe.write(1, 10, chunks.clone()));
+    assert!(cursed.await.is_err());
+    assert!(queued.await.is_err());
+    assert!(scribe.rests().await.is_err());
+    assert!(scribe.write(1, 20, chunks).await.is_err());
+    assert!(scribe.end().await.is_none());
+    assert!(partial.ingest.prove(None).is_err());
+}
+
+#[tokio::test]
+async fn bytes_that_cannot_be_read_back_are_an_error_and_no_digest() {
+    let mut partial = Partial::begin().await;
+    let scribe = partial.scribe();
+    scribe.hash_up_to(1);
+    assert!(scribe.rests().await.is_err(), "the file is empty");
+    assert!(scribe.end().await.is_none());
+}
