@@ -57,7 +57,8 @@ type Write = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 impl Work<'_> {
     /// Receives and writes what belongs to `piece`. No write is under way when it returns.
     pub(super) async fn stream(&self, opened: OpenedBlob, piece: &Piece, is_first: bool) -> Result<Ended, Stop> {
-        let OpenedBlob { start, mut body, .. } = opened;
+        let OpenedBlob { start, mut body, answered_in, .. } = opened;
+        self.segments().begun(piece.id, answered_in);
         let mut place = Place {
             piece,
             position: start,

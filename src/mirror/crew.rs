@@ -164,7 +164,6 @@ impl Work<'_> {
             tracing::debug!(%digest, "one more connection for a download brought another blob");
             return Report::Useless;
         }
-        self.segments().begun(piece.id);
         self.helped.store(true, Ordering::Relaxed);
         self.helpers.fetch_add(1, Ordering::Relaxed);
         let ended = self.stream(opened, piece, false).await;

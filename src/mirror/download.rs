@@ -138,7 +138,6 @@ impl Head<'_, '_> {
             let endpoint = opened.endpoint;
             let before = self.work.segments().written_bytes();
             self.work.take_part(endpoint);
-            self.work.segments().begun(piece.id);
             let ended = Box::pin(self.work.stream(opened, &piece, true)).await;
             let is_brought = {
                 let mut segments = self.work.segments();

@@ -4,10 +4,12 @@
 //! never change. What a connection has not begun to write may be taken from it.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::intervals::Intervals;
+use super::width::WINDOW;
 
 const MIB: u64 = 1024 * 1024;
 /// A blob of which less is missing is left to the connection that is there.
@@ -56,6 +58,8 @@ pub(super) struct Segments {
     running: Vec<Running>,
     next_id: Id,
     rescues_left: u32,
+    /// The shortest time in which a connection has had its answer.
+    answered_in: Duration,
 }
 
 #[derive(Debug)]
@@ -95,7 +99,14 @@ impl Segments {
     pub(super) fn new(size: Option<u64>, left: u64) -> Self {
         let mut written = Intervals::default();
         written.add(0..left);
-        Self { size: size.unwrap_or(u64::MAX), written, running: Vec::new(), next_id: 0, rescues_left: MAX_RESCUES }
+        Self {
+            size: size.unwrap_or(u64::MAX),
+            written,
+            running: Vec::new(),
+            next_id: 0,
+            rescues_left: MAX_RESCUES,
+            answered_in: Duration::MAX,
+        }
     }
 
     /// The size, known at last. Nobody has gone beyond it.
@@ -190,10 +201,12 @@ impl Segments {
     }
 
     /// A part of what another connection has still to do: of the one that will be the last to end. It keeps the first
-    /// part, unless it is slow; what it keeps and what is taken leave the rest free.
+    /// part, unless it is slow; what it keeps and what is taken leave the rest free. What would be there before another
+    /// connection had its answer is left to it.
     pub(super) fn steal(&mut self, width: usize) -> Option<Piece> {
         let length = self.piece_length(width);
         let may_rescue = self.rescues_left > 0;
+        let answered_in = self.answered_in.as_millis();
         let share = |running: &Running| {
             let rest = running.rest();
             if running.is_stalled() {
@@ -203,7 +216,12 @@ impl Segments {
                 return None;
             }
             // A slow one keeps what it brings in half a second.
-            let keeps = (rest / 2).min(length).min((running.moved * 5).max(CRUMB));
+            let until_answer = u128::from(running.moved) * answered_in / WINDOW.as_millis();
+            let until_answer = u64::try_from(until_answer).unwrap_or(u64::MAX);
+            if rest / 2 <= until_answer {
+                return None;
+            }
+            let keeps = (rest.midpoint(until_answer)).min(length).min((running.moved * 5).max(CRUMB));
             let is_slow = running.looks >= 2 && running.looks_left() > 10;
             (rest - keeps >= CRUMB || (is_slow && keeps < rest)).then_some(keeps)
         };
@@ -262,8 +280,9 @@ impl Segments {
         self.written.add(range);
     }
 
-    /// The connection has got its answer.
-    pub(super) fn begun(&mut self, id: Id) {
+    /// The connection has got its answer, so long after it was asked for.
+    pub(super) fn begun(&mut self, id: Id, answered_in: Duration) {
+        self.answered_in = self.answered_in.min(answered_in);
         if let Some(running) = self.running.iter_mut().find(|running| running.id == id) {
             (running.begun, running.looks, running.idle_looks) = (true, 0, 0);
         }
@@ -283,7 +302,7 @@ impl Segments {
         self.running.retain(|running| running.id != id);
     }
 
-    /// To be called at regular times: who is slow is known by comparing.
+    /// To be called once in each [`WINDOW`]: who is slow is known by comparing.
     pub(super) fn look(&mut self) {
         for running in &mut self.running {
             running.moved = running.at - running.seen_at;

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::ETAG;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::metrics::{ByAuthority, Counter};
 use crate::oci::{Digest, Repository};
@@ -26,6 +27,8 @@ pub struct OpenedBlob {
     pub etag: Option<HeaderValue>,
     /// Which endpoint sends it.
     pub endpoint: usize,
+    /// How long its answer took, with the connection where a new one was made.
+    pub answered_in: Duration,
 }
 
 /// A part of a blob, as proof.
@@ -186,6 +189,7 @@ impl Upstream {
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };
+        let asked = Instant::now();
         let (at, response) = self
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
                 let response = self.exchange(&endpoint, question).await?;
@@ -204,7 +208,7 @@ impl Upstream {
         } else {
             (0, body::content_length(response.headers()))
         };
-        Ok(self.opened(response, (start, size_bytes), at, slot))
+        Ok(self.opened(response, (start, size_bytes), at, (slot, asked)))
     }
 
     pub(super) fn opened(
@@ -212,12 +216,12 @@ impl Upstream {
         response: reqwest::Response,
         (start, size_bytes): (u64, Option<u64>),
         endpoint: usize,
-        slot: OwnedSemaphorePermit,
+        (slot, asked): (OwnedSemaphorePermit, Instant),
     ) -> OpenedBlob {
         let etag = response.headers().get(ETAG).cloned();
         let received = self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).clone();
         let body = BlobBody { response, idle: self.settings.idle_timeout, received, _slot: slot };
-        OpenedBlob { start, size_bytes, body, etag, endpoint }
+        OpenedBlob { start, size_bytes, body, etag, endpoint, answered_in: asked.elapsed() }
     }
 
     /// A failure of the endpoint at this place in the order.

@@ -1,5 +1,7 @@
 use super::*;
 
+const AT_ONCE: Duration = Duration::ZERO;
+
 fn drain(segments: &mut Segments, piece: &Piece) {
     let end = segments.end_of(piece.id);
     let taken = segments.take(piece.id, piece.range.start, end - piece.range.start);
@@ -30,7 +32,7 @@ fn alone_a_connection_fetches_all_that_is_left() {
 fn what_a_reader_waits_for_comes_first() {
     let mut segments = Segments::new(Some(100 * MIB), 0);
     let first = segments.next_free(1).unwrap();
-    segments.begun(first.id);
+    segments.begun(first.id, AT_ONCE);
     assert!(segments.next_wanted(&[NEAR - 1], 8).is_none(), "it is on its way");
     let wanted = segments.next_wanted(&[50 * MIB], 8).unwrap();
     assert_eq!((wanted.range.start, segments.end_of(first.id)), (50 * MIB, 50 * MIB));
@@ -42,7 +44,7 @@ fn what_a_reader_waits_for_comes_first() {
 fn a_connection_that_brings_nothing_loses_all_and_a_slow_one_most() {
     let mut segments = Segments::new(Some(20 * MIB), 0);
     let stalled = segments.next_free(1).unwrap();
-    segments.begun(stalled.id);
+    segments.begun(stalled.id, AT_ONCE);
     assert!(segments.steal(8).is_none(), "nothing is known of it yet");
     for _ in 0..STALLED_LOOKS {
         segments.look();
@@ -51,7 +53,7 @@ fn a_connection_that_brings_nothing_loses_all_and_a_slow_one_most() {
     assert!(stalled.stop.is_cancelled() && rescued.range.start == 0);
     assert_eq!(segments.take(stalled.id, 0, 1), 0, "what it brings later is not its own");
     segments.release(stalled.id);
-    segments.begun(rescued.id);
+    segments.begun(rescued.id, AT_ONCE);
     let rest = segments.next_free(1).unwrap();
     segments.take(rescued.id, 0, 1000);
     segments.wrote(rescued.id, 0..1000);
@@ -62,12 +64,29 @@ fn a_connection_that_brings_nothing_loses_all_and_a_slow_one_most() {
 }
 
 #[test]
+fn what_would_be_there_before_another_connection_is_left_to_the_one_that_brings_it() {
+    let steals = |answered_in, rest| {
+        let mut segments = Segments::new(Some(4 * MIB + rest), 0);
+        let piece = segments.next_free(1).unwrap();
+        segments.begun(piece.id, answered_in);
+        segments.take(piece.id, 0, 4 * MIB);
+        segments.look();
+        segments.steal(8).is_some()
+    };
+    // It brings 4 MiB in each window.
+    assert!(steals(AT_ONCE, 8 * MIB));
+    assert!(!steals(WINDOW, 8 * MIB), "the answer alone would take half of the time that is left");
+    assert!(steals(WINDOW, 12 * MIB));
+    assert!(!steals(10 * WINDOW, 80 * MIB));
+}
+
+#[test]
 fn an_upstream_that_stalls_as_a_whole_is_not_asked_without_end() {
     let mut segments = Segments::new(Some(20 * MIB), 0);
     let mut piece = segments.next_free(1).unwrap();
     let mut rescues = 0;
     loop {
-        segments.begun(piece.id);
+        segments.begun(piece.id, AT_ONCE);
         for _ in 0..STALLED_LOOKS {
             segments.look();
         }
@@ -103,7 +122,7 @@ fn every_byte_has_one_writer_whatever_happens() {
                 }
                 1 if !open.is_empty() => {
                     let at = u.choose_index(open.len())?;
-                    segments.begun(open[at].0.id);
+                    segments.begun(open[at].0.id, u.int_in_range(0..=5)? * WINDOW);
                 }
                 2 => segments.look(),
                 3 if !open.is_empty() => {
