@@ -7,6 +7,7 @@
 )]
 
 mod arguments;
+mod bare;
 mod client;
 mod compare;
 mod load;

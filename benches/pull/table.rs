@@ -17,10 +17,13 @@ pub(crate) enum Who {
     Proxy,
     Registry,
     Direct,
+    /// What the same machine does with a program that does only what has to be done.
+    Bare,
 }
 
 impl Who {
-    pub(crate) const ALL: [Self; 5] = [Self::Roadstead, Self::Static, Self::Proxy, Self::Registry, Self::Direct];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Roadstead, Self::Static, Self::Proxy, Self::Registry, Self::Direct, Self::Bare];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Who {
             Self::Proxy => "nginx proxy_cache",
             Self::Registry => "docker-registry proxy",
             Self::Direct => "direct",
+            Self::Bare => "bare",
         }
     }
 
@@ -39,6 +43,7 @@ impl Who {
             Self::Proxy => "proxy_cache",
             Self::Registry => "registry",
             Self::Direct => "direct",
+            Self::Bare => "bare",
         }
     }
 }

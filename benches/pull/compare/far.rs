@@ -36,13 +36,13 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Row> {
         let stage = Stage::new(bench, &format!("far-{round}"), wire.address).await;
         let folder = bench.folder(&format!("far-near-{round}"));
         let near = Settings::new(folder.clone(), &upstream.url(), "1h").start().await;
-        let contestants = [stage.caches().as_slice(), &[stage.direct()]].concat();
+        let contestants = [stage.caches().as_slice(), &[stage.direct(), stage.bare()]].concat();
         let mut far_hit = Duration::MAX;
         for contestant in turns(&contestants, round) {
             let (manifest_took, took) = pull(contestant.address, &image);
             cold.add(contestant.who, took.as_secs_f64());
             manifest.add(contestant.who, manifest_took.as_secs_f64() * 1000.0);
-            if contestant.who == Who::Direct {
+            if !contestant.is_cache() {
                 continue;
             }
             is_right(contestant.address, &image).await;

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bare;
 use crate::measure::Bench;
 use crate::programs::{More, Nginx, Registry, Roadstead, Secure, Settings};
 use crate::pull;
@@ -79,6 +80,11 @@ impl Stage {
         Contestant { who: Who::Direct, address: self.upstream, pid: 0 }
     }
 
+    /// What has to be done, and nothing else.
+    pub(crate) fn bare(&self) -> Contestant {
+        Contestant { who: Who::Bare, address: bare::start(self.upstream), pid: 0 }
+    }
+
     /// All have it afterwards, and it is what it should be.
     pub(crate) async fn warm(&self, path: &str, digest: &str) {
         for cache in self.caches() {
@@ -112,6 +118,11 @@ impl Stage {
 }
 
 impl Contestant {
+    /// Whether it has afterwards what it was asked for.
+    pub(crate) fn is_cache(&self) -> bool {
+        !matches!(self.who, Who::Direct | Who::Bare)
+    }
+
     /// CPU seconds that it takes while `work` is done.
     pub(crate) fn cpu_of<T>(&self, work: impl FnOnce() -> T) -> (f64, T) {
         let before = cpu_seconds(self.pid);
