@@ -42,7 +42,7 @@ fn with(mut status: Value, running: bool) -> Value {
 fn lines(status: &Value) -> String {
     let running = status.get("running").and_then(Value::as_bool).unwrap_or_default();
     let mut lines = vec![format!("running: {}", if running { "yes" } else { "no" })];
-    for key in ["version", "used_bytes", "max_size", "min_free", "pins", "pinned_bytes", "lost"] {
+    for key in ["version", "used_bytes", "quarantined_bytes", "max_size", "min_free", "pins", "pinned_bytes", "lost"] {
         if status.get(key).is_some_and(|value| !value.is_null()) {
             lines.push(format!("{key}: {}", super::plain(status, key)));
         } else if key == "max_size" {

@@ -13,15 +13,14 @@ use crate::server::{CertificateError, ListenerSettings, ServerSettings, TlsSetti
 use crate::telemetry::Format;
 
 use super::raw::{Collected, Section};
-use super::{Config, LogSettings, Problem, Problems, storage, upstreams};
+use super::{Config, LogSettings, Problems, storage, upstreams};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
 /// Bytes of a unix socket's path, without the zero at its end (unix(7)).
 const LONGEST_SOCKET: usize = 107;
 
-pub(super) fn check(values: &Dict, found: Vec<Problem>) -> Result<Config, Problems> {
-    let problems = Collected::new(found);
+pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
     let config = {
         let root = Section::root(values, &problems);
         let upstreams = upstreams::check(&root);

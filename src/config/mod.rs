@@ -51,7 +51,7 @@ pub struct LogSettings {
 impl Config {
     /// Reads `text` as TOML (`None`: embedded defaults) and `ROADSTEAD__SECTION__KEY` among `environment`.
     pub fn read(text: Option<&str>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        let (values, problems) = raw::read(text, environment)?;
-        check::check(&values, problems)
+        let (values, found) = raw::read(text, environment)?;
+        check::check(&values, found)
     }
 }

@@ -1,7 +1,7 @@
 //! Unchecked values, and a walk over them that collects problems instead of stopping at the first.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -39,8 +39,9 @@ const ENVIRONMENT_SECTIONS: [&str; 3] = ["server", "storage", "defaults"];
 pub(super) fn read(
     text: Option<&str>,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<(Dict, Vec<Problem>), Problems> {
+) -> Result<(Dict, Collected), Problems> {
     let mut problems = Vec::new();
+    let mut variables = BTreeMap::new();
     let mut figment = Figment::new();
     if let Some(text) = text {
         figment = figment.merge(Toml::string(text));
@@ -50,7 +51,9 @@ pub(super) fn read(
         let key = key.to_ascii_lowercase();
         match key.split_once("__") {
             Some((section, key)) if ENVIRONMENT_SECTIONS.contains(&section) && !key.contains("__") => {
-                figment = figment.merge(Serialized::global(&format!("{section}.{key}"), value));
+                let key = format!("{section}.{key}");
+                figment = figment.merge(Serialized::global(&key, value));
+                variables.insert(key, name);
             }
             _ => problems.push(Problem {
                 key: name,
@@ -61,7 +64,7 @@ pub(super) fn read(
         }
     }
     match figment.extract::<Dict>() {
-        Ok(values) => Ok((values, problems)),
+        Ok(values) => Ok((values, Collected { problems: problems.into(), variables })),
         Err(err) => {
             problems.extend(err.into_iter().map(|err| {
                 let text = err.to_string();
@@ -93,12 +96,21 @@ pub(super) struct Section<'a> {
 }
 
 #[derive(Default)]
-pub(super) struct Collected(RefCell<Vec<Problem>>);
+pub(super) struct Collected {
+    problems: RefCell<Vec<Problem>>,
+    /// By key, the variable that has set it.
+    variables: BTreeMap<String, String>,
+}
 
 impl Collected {
     pub(super) fn add(&self, key: String, message: impl Into<String>) {
-        let problem = Problem { key, message: message.into() };
-        let mut problems = self.0.borrow_mut();
+        let mut problem = Problem { key, message: message.into() };
+        let set = problem.key.split_once('[').map_or(problem.key.as_str(), |(key, _)| key);
+        if let Some(variable) = self.variables.get(set) {
+            problem.message.push_str("; it is set by ");
+            problem.message.push_str(variable);
+        }
+        let mut problems = self.problems.borrow_mut();
         // `[defaults]` is read once for each upstream.
         if !problems.contains(&problem) {
             problems.push(problem);
@@ -106,12 +118,8 @@ impl Collected {
     }
 
     /// The value, if there was nothing to complain of.
-    pub(super) fn new(found: Vec<Problem>) -> Self {
-        Self(RefCell::new(found))
-    }
-
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
-        let problems = self.0.into_inner();
+        let problems = self.problems.into_inner();
         if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
     }
 }
@@ -212,7 +220,21 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn parsed_list<T: FromStr<Err: fmt::Display>>(&self, key: &'static str) -> Option<Vec<T>> {
-        Some(self.texts(key)?.iter().filter_map(|text| self.parse(key, text)).collect())
+        self.each(key, str::parse)
+    }
+
+    /// The entries of a list. One that is wrong is named by its place.
+    pub(super) fn each<T, E: fmt::Display>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let texts = self.texts(key)?;
+        let entry = |(at, text): (usize, &String)| {
+            let wrong = |err: E| self.problems.add(format!("{}[{at}]", self.key(key)), err.to_string());
+            parse(text).map_err(wrong).ok()
+        };
+        Some(texts.iter().enumerate().filter_map(entry).collect())
     }
 
     fn parse<T: FromStr<Err: fmt::Display>>(&self, key: &str, text: &str) -> Option<T> {

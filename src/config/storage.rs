@@ -52,14 +52,7 @@ fn marks(storage: &Section<'_>) -> Marks {
 }
 
 fn pins(storage: &Section<'_>, namespaces: &Namespaces) -> Vec<PinPattern> {
-    let mut pins = Vec::new();
-    for text in storage.texts("pins").unwrap_or_default() {
-        match namespaces.pin(&text) {
-            Ok(pin) => pins.push(pin),
-            Err(err) => storage.problem("pins", err.to_string()),
-        }
-    }
-    pins
+    storage.each("pins", |text| namespaces.pin(text)).unwrap_or_default()
 }
 
 fn verify_rate(storage: &Section<'_>) -> Option<u64> {

@@ -173,7 +173,7 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
 }
 
 fn patterns(section: &Section<'_>, key: &'static str) -> Option<Vec<RepositoryPattern>> {
-    Some(section.texts(key)?.iter().filter_map(|text| pattern(section, key, text)).collect())
+    section.each(key, RepositoryPattern::parse)
 }
 
 pub(super) fn pattern(section: &Section<'_>, key: &str, text: &str) -> Option<RepositoryPattern> {

@@ -7,8 +7,10 @@ use crate::mirror::{Mirror, Quota};
 #[derive(Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
-    /// Bytes of blobs and running downloads.
+    /// Bytes of blobs, running downloads and the quarantine.
     pub used_bytes: u64,
+    /// How many of these are in quarantine.
+    pub quarantined_bytes: u64,
     /// `storage.max_size`, if there is one. Bytes.
     pub max_size: Option<u64>,
     /// What the disk keeps free. Bytes.
@@ -40,6 +42,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             used_bytes: mirror.used_bytes(),
+            quarantined_bytes: mirror.quarantined_bytes(),
             max_size: limits.max_size,
             min_free: limits.min_free,
             quotas: mirror.quotas().await,

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 pub use waits::Waits;
 
@@ -102,123 +102,60 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut all = Self {
-            registry: Arc::default(),
-            requests: Family::default(),
-            hits: Family::default(),
-            misses: Family::default(),
-            joined_readers: Family::default(),
-            stale_serves: Family::default(),
-            revalidations: Family::default(),
-            upstream_requests: Family::default(),
-            upstream_bytes: Family::default(),
-            served_bytes: Family::default(),
-            time_to_first_byte: Family::default(),
-            requests_in_flight: Gauge::default(),
-            connections_refused: Counter::default(),
-            fills_running: Family::default(),
-            breaker_open: Family::default(),
-            rate_limit_remaining: Family::default(),
-            digest_mismatches: Family::default(),
-            uncached_streams: Family::default(),
-            stored_bytes: Gauge::default(),
-            verified_bytes: Counter::default(),
-            damaged_blobs: Counter::default(),
-            storage_healthy: Family::default(),
-            log_lines_dropped: Counter::default(),
-            used_bytes: Family::default(),
-            pinned_bytes: Gauge::default(),
-            evicted_blobs: Family::default(),
-            evicted_bytes: Family::default(),
-            reservations_refused: Family::default(),
-        };
-        let mut r = Registry::with_prefix("roadstead");
-        r.register("requests", "Requests of clients under /v2", all.requests.clone());
-        r.register("hits", "Answers from memory or disk without any bytes from upstream", all.hits.clone());
-        r.register("misses", "Answers that had to be fetched", all.misses.clone());
-        r.register(
-            "joined_readers",
-            "Answers that followed a fetch started for another client",
-            all.joined_readers.clone(),
-        );
-        r.register(
-            "stale_serves",
-            "Answers served stale because upstream could not be asked",
-            all.stale_serves.clone(),
-        );
-        r.register("revalidations", "Checks of a stale tag or list with upstream", all.revalidations.clone());
-        r.register("upstream_requests", "Requests sent upstream", all.upstream_requests.clone());
-        r.register_with_unit(
-            "upstream_received",
-            "Body bytes received from upstream",
-            Unit::Bytes,
-            all.upstream_bytes.clone(),
-        );
-        r.register_with_unit("served", "Body bytes sent to clients", Unit::Bytes, all.served_bytes.clone());
-        r.register_with_unit(
-            "time_to_first_byte",
-            "From a request's last header to the first byte of its answer's body",
-            Unit::Seconds,
-            all.time_to_first_byte.clone(),
-        );
-        r.register("requests_in_flight", "Requests being answered now", all.requests_in_flight.clone());
-        r.register(
-            "connections_refused",
-            "Connections turned away because there were too many",
-            all.connections_refused.clone(),
-        );
-        r.register("fills_running", "Blobs being downloaded now", all.fills_running.clone());
-        r.register("breaker_open", "1 while an endpoint is not asked", all.breaker_open.clone());
-        r.register("rate_limit_remaining", "Pulls left, as upstream last reported", all.rate_limit_remaining.clone());
-        r.register(
-            "digest_mismatches",
-            "Bodies from upstream that were not what they were asked for",
-            all.digest_mismatches.clone(),
-        );
-        r.register(
-            "uncached_streams",
-            "Blobs passed through without storing, for lack of space or a failing disk",
-            all.uncached_streams.clone(),
-        );
-        r.register_with_unit("stored", "Bytes of blobs in the store", Unit::Bytes, all.stored_bytes.clone());
-        r.register(
-            "storage_healthy",
-            "1 while a part of the storage is well, 0 while not",
-            all.storage_healthy.clone(),
-        );
-        r.register(
-            "log_lines_dropped",
-            "Log lines that standard error did not take in time",
-            all.log_lines_dropped.clone(),
-        );
-        r.register_with_unit(
-            "used",
-            "Bytes of blobs, by where they can come from again",
-            Unit::Bytes,
-            all.used_bytes.clone(),
-        );
-        r.register_with_unit("pinned", "Bytes of blobs that pins keep", Unit::Bytes, all.pinned_bytes.clone());
-        r.register("evicted_blobs", "Blobs that were evicted, by reason", all.evicted_blobs.clone());
-        r.register_with_unit(
-            "evicted",
-            "Bytes of blobs that were evicted, by reason",
-            Unit::Bytes,
-            all.evicted_bytes.clone(),
-        );
-        r.register(
-            "reservations_refused",
-            "Downloads for which no room could be made",
-            all.reservations_refused.clone(),
-        );
-        r.register_with_unit(
-            "verified",
-            "Bytes of stored blobs that were read again",
-            Unit::Bytes,
-            all.verified_bytes.clone(),
-        );
-        r.register("damaged_blobs", "Stored blobs whose bytes were found to be wrong", all.damaged_blobs.clone());
-        all.registry = Arc::new(r);
-        all
+        let mut made = Made(Registry::with_prefix("roadstead"));
+        Self {
+            requests: made.one("requests", "Requests of clients under /v2"),
+            hits: made.one("hits", "Answers from memory or disk without any bytes from upstream"),
+            misses: made.one("misses", "Answers that had to be fetched"),
+            joined_readers: made.one("joined_readers", "Answers that followed a fetch started for another client"),
+            stale_serves: made.one("stale_serves", "Answers served stale because upstream could not be asked"),
+            revalidations: made.one("revalidations", "Checks of a stale tag or list with upstream"),
+            upstream_requests: made.one("upstream_requests", "Requests sent upstream"),
+            upstream_bytes: made.with_unit("upstream_received", "Body bytes received from upstream", Unit::Bytes),
+            served_bytes: made.with_unit("served", "Body bytes sent to clients", Unit::Bytes),
+            time_to_first_byte: made.with_unit(
+                "time_to_first_byte",
+                "From a request's last header to the first byte of its answer's body",
+                Unit::Seconds,
+            ),
+            requests_in_flight: made.one("requests_in_flight", "Requests being answered now"),
+            connections_refused: made.one("connections_refused", "Connections turned away because there were too many"),
+            fills_running: made.one("fills_running", "Blobs being downloaded now"),
+            breaker_open: made.one("breaker_open", "1 while an endpoint is not asked"),
+            rate_limit_remaining: made.one("rate_limit_remaining", "Pulls left, as upstream last reported"),
+            digest_mismatches: made
+                .one("digest_mismatches", "Bodies from upstream that were not what they were asked for"),
+            uncached_streams: made
+                .one("uncached_streams", "Blobs passed through without storing, for lack of space or a failing disk"),
+            stored_bytes: made.with_unit("stored", "Bytes of blobs, running downloads and the quarantine", Unit::Bytes),
+            verified_bytes: made.with_unit("verified", "Bytes of stored blobs that were read again", Unit::Bytes),
+            damaged_blobs: made.one("damaged_blobs", "Stored blobs whose bytes were found to be wrong"),
+            storage_healthy: made.one("storage_healthy", "1 while a part of the storage is well, 0 while not"),
+            log_lines_dropped: made.one("log_lines_dropped", "Log lines that standard error did not take in time"),
+            used_bytes: made.with_unit("used", "Bytes of blobs, by where they can come from again", Unit::Bytes),
+            pinned_bytes: made.with_unit("pinned", "Bytes of blobs that pins keep", Unit::Bytes),
+            evicted_blobs: made.one("evicted_blobs", "Blobs that were evicted, by reason"),
+            evicted_bytes: made.with_unit("evicted", "Bytes of blobs that were evicted, by reason", Unit::Bytes),
+            reservations_refused: made.one("reservations_refused", "Downloads for which no room could be made"),
+            registry: Arc::new(made.0),
+        }
+    }
+}
+
+/// Registers what it makes.
+struct Made(Registry);
+
+impl Made {
+    fn one<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn with_unit<M: Metric + Clone + Default>(&mut self, name: &str, help: &str, unit: Unit) -> M {
+        let metric = M::default();
+        self.0.register_with_unit(name, help, unit, metric.clone());
+        metric
     }
 }
 

@@ -47,9 +47,14 @@ impl Mirror {
         self.index.counts().await
     }
 
-    /// Bytes of blobs and partial files now.
+    /// Bytes of blobs, partial files and the quarantine now.
     pub fn used_bytes(&self) -> u64 {
         self.store.used_bytes()
+    }
+
+    /// How many of these are in quarantine.
+    pub fn quarantined_bytes(&self) -> u64 {
+        self.store.quarantined_bytes()
     }
 
     /// Writes all facts of this moment to `out`, without the blobs, and returns how many.

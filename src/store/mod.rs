@@ -257,6 +257,11 @@ impl Store {
         self.space.used()
     }
 
+    /// Bytes of files whose bytes are wrong.
+    pub fn quarantined_bytes(&self) -> u64 {
+        self.space.quarantined()
+    }
+
     /// What an authority has here that the index does not count: partial files, and blobs on their way into it. Bytes.
     pub fn uncounted_bytes(&self, authority: &Authority) -> u64 {
         self.space.uncounted(authority.as_str())

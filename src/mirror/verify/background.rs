@@ -146,7 +146,7 @@ impl Mirror {
             match self.store.quarantine(digest, seen, self.clock.now()).await {
                 Err(err) => tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either"),
                 Ok(Taken::Another) => self.store.is_readable_again(digest),
-                Ok(Taken::Away | Taken::Missing) => {
+                Ok(Taken::Away | Taken::Removed | Taken::Missing) => {
                     self.forget_hot(digest);
                     if is_lost {
                         tracing::error!(%digest, "a stored blob cannot be read, and no upstream that is online can give it again: bring one back and pull it");

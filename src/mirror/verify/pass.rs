@@ -216,17 +216,22 @@ impl Mirror {
         }
         self.metrics.damaged_blobs.inc();
         self.forget_hot(digest);
-        if let Err(err) = taken {
-            tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
-            self.store.withhold(digest);
-            self.health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
-            return taken_out;
-        }
+        let became = match taken {
+            Ok(Taken::Removed) => "they could not be moved to quarantine, and are removed",
+            Ok(Taken::Missing) => "somebody has removed them",
+            Ok(Taken::Away | Taken::Another) => "they are in quarantine",
+            Err(err) => {
+                tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
+                self.store.withhold(digest);
+                self.health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
+                return taken_out;
+            }
+        };
         self.forget_taken(digest, row, is_lost.then_some(size_bytes)).await;
         if is_lost {
-            tracing::error!(%digest, "stored bytes were wrong, and no upstream can give them again: import the blob");
+            tracing::error!(%digest, "stored bytes were wrong; {became}; no upstream that is online can give them again: bring one back and pull them");
         } else {
-            tracing::warn!(%digest, "stored bytes were wrong; they are in quarantine, and fetched again when asked for");
+            tracing::warn!(%digest, "stored bytes were wrong; {became}, and fetched again when asked for");
         }
         let why = "stored bytes were wrong: look after the disk, then run a verify that finds nothing";
         self.health.degrade(Part::Verify, why);

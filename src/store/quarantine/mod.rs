@@ -56,8 +56,10 @@ impl BlobFile {
 /// What became of a file that was to be taken out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It is a miss from here on. Its row is the caller's to remove.
+    /// It is in quarantine, and a miss from here on. Its row is the caller's to remove.
     Away,
+    /// As [`Taken::Away`], but it could not be moved, and is removed.
+    Removed,
     /// There was none.
     Missing,
     /// Its name has another file by now, which was left alone.
@@ -84,19 +86,21 @@ impl Store {
             let name = format!("{:013}-{}-{}", now.as_millis(), digest.algorithm().name(), digest.hex());
             let away = quarantine.join(name);
             let moved = layout::make_dir(&quarantine).and_then(|()| std::fs::rename(&blob, &away));
-            if moved.is_ok() {
+            let taken = if moved.is_ok() {
                 if let Some(other) = metadata_if_there(&away)?.filter(|other| !seen.is(other)) {
                     put_back(&away, &blob, &space, other.len())?;
                     return Ok(Taken::Another);
                 }
                 held.removed(digest, 0);
                 space.move_to_quarantine(size_bytes);
+                Taken::Away
             } else {
                 // Not to be read is what matters.
                 std::fs::remove_file(&blob)?;
                 held.removed(digest, size_bytes);
                 space.forget_stored(size_bytes);
-            }
+                Taken::Removed
+            };
             if let Some(shard) = blob.parent()
                 && let Err(err) = trouble.sync_removal(shard)
             {
@@ -104,7 +108,7 @@ impl Store {
             }
             // What cannot be thinned out now is thinned out at the next one.
             let _later = thin_out(&quarantine, now, &space);
-            Ok(Taken::Away)
+            Ok(taken)
         })
         .await?;
         if taken != Taken::Another {

@@ -59,12 +59,23 @@ async fn a_wrong_file_is_taken_away_and_counts_until_room_is_needed() {
     let size = CONTENT.len() as u64;
     assert_eq!((storage.kept(), store.used_bytes(), store.quarantined().unwrap()), (1, size, vec![(*digest, size)]));
     storage.put().await;
-    assert_eq!(store.used_bytes(), 2 * size);
+    assert_eq!((store.used_bytes(), store.quarantined_bytes()), (2 * size, size));
     assert_eq!((store.free_quarantine(1).await, storage.kept(), store.used_bytes()), (size, 0, size));
     // What an operator takes away is noticed.
     std::fs::write(directory.path().join(format!("quarantine/{:013}-sha256-x", NOW.as_millis())), "xyz").unwrap();
     store.recount_quarantine(NOW).await.unwrap();
     assert_eq!(store.used_bytes(), size + 3);
+}
+
+#[tokio::test]
+async fn a_wrong_file_that_cannot_be_moved_is_removed_and_that_is_told() {
+    let storage = Storage::new().await;
+    let Storage { store, digest, directory } = &storage;
+    storage.rot();
+    std::fs::write(directory.path().join("quarantine"), "no directory").unwrap();
+    assert_eq!(store.quarantine(*digest, storage.wrong().await, NOW).await.unwrap(), Taken::Removed);
+    assert_eq!((store.used_bytes(), store.quarantined_bytes()), (0, 0));
+    assert!(matches!(store.open_blob(*digest).await, Ok(None)));
 }
 
 /// Whoever found the bytes wrong had opened the file before it was fetched again.

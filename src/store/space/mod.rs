@@ -225,6 +225,10 @@ impl Space {
         self.evicted(size_bytes);
     }
 
+    pub(in crate::store) fn quarantined(&self) -> u64 {
+        self.counts().quarantined
+    }
+
     /// Stands for this moment of the quarantine.
     pub(in crate::store) fn quarantine_moment(&self) -> u64 {
         self.counts().quarantine_changes

@@ -18,8 +18,10 @@ max_size = "much"
     for key in keys {
         assert!(problems.contains(&format!("  {key}: ")), "{key}: {problems}");
     }
-    assert!(problems.contains("storage.pins: names a registry that is not among the upstreams"), "{problems}");
-    assert!(problems.contains("storage.pins: a pin is "), "{problems}");
+    assert!(problems.contains("storage.pins[1]: names a registry that is not among the upstreams"), "{problems}");
+    for at in [0, 2, 3] {
+        assert!(problems.contains(&format!("storage.pins[{at}]: ")), "{problems}");
+    }
 }
 
 #[test]

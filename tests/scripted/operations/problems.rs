@@ -70,7 +70,7 @@ const KEYS: [&str; 52] = [
     "server.log_format",
     "server.log_level",
     "server.mount",
-    "server.hostnames",
+    "server.hostnames[0]",
     "server.admin_token_file",
     "server.tls.key",
     "server.lisen",
@@ -84,7 +84,7 @@ const KEYS: [&str; 52] = [
     "defaults.keep_deleted",
     "defaults.url",
     "upstreams.\"docker.io\".url",
-    "upstreams.\"docker.io\".allow",
+    "upstreams.\"docker.io\".allow[0]",
     "upstreams.\"docker.io\".on_denied",
     "upstreams.\"docker.io\".password_file",
     "upstreams.\"docker.io\".password",
@@ -145,6 +145,22 @@ fn every_problem_is_listed_once_with_its_key_and_exit_64() {
         assert!(!text.contains("hunter2-marker"), "t11 no value is shown:\n{text}");
         assert!(!text.contains("listening on"), "before a port is bound");
     }
+}
+
+#[test]
+fn a_value_from_the_environment_is_told_with_its_variable_and_an_entry_with_its_place() {
+    let text = "[server]\nstall_timeout = \"soon\"\n[upstreams.\"docker.io\"]\nallow = [\"library/**\", \"a**b\"]";
+    let set = [("ROADSTEAD__STORAGE__MAX_SIZE", "much"), ("ROADSTEAD__STORAGE__PINS", "docker.io/app,nowhere")];
+    let set = set.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let problems = Config::read(Some(text), set).err().unwrap();
+    let of = |key: &str| {
+        let problem = problems.0.iter().find(|problem| problem.key == key);
+        &problem.unwrap_or_else(|| panic!("{key} in\n{problems}")).message
+    };
+    assert!(of("storage.max_size").ends_with("; it is set by ROADSTEAD__STORAGE__MAX_SIZE"), "{problems}");
+    assert!(of("storage.pins[1]").ends_with("; it is set by ROADSTEAD__STORAGE__PINS"), "{problems}");
+    assert!(!of("server.stall_timeout").contains("ROADSTEAD"), "{problems}");
+    assert!(!of("upstreams.\"docker.io\".allow[1]").is_empty());
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Rules about the source itself.
 
 mod example_config;
+mod metrics_page;
 mod ranks;
