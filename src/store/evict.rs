@@ -9,20 +9,20 @@ use crate::oci::Digest;
 
 use super::{Store, layout, off_runtime};
 
-/// What became of a blob that was to go.
+/// What became of a blob's file that was to go.
 #[derive(Debug)]
-pub struct Evicted {
-    pub digest: Digest,
-    /// Its file is gone. Otherwise it stays where it was.
-    pub gone: io::Result<()>,
-    /// There was a file.
-    pub was_there: bool,
+pub enum Evicted {
+    Removed,
+    /// There was none.
+    Missing,
+    /// It stays where it was.
+    Stuck(io::Error),
 }
 
 impl Store {
     /// Removes the files of these blobs, and syncs: what is gone then stays gone. A directory that cannot be synced now is
     /// synced when the disk works again.
-    pub async fn evict(&self, digests: Vec<Digest>) -> io::Result<Vec<Evicted>> {
+    pub async fn evict(&self, digests: Vec<Digest>) -> io::Result<Vec<(Digest, Evicted)>> {
         let (layout, space, held) = (self.layout.clone(), Arc::clone(&self.space), Arc::clone(&self.held));
         let trouble = Arc::clone(&self.trouble);
         off_runtime(move || {
@@ -35,18 +35,18 @@ impl Store {
                     std::fs::remove_file(&path)?;
                     Ok(metadata.len())
                 });
-                let (gone, was_there) = match removed {
+                let became = match removed {
                     Ok(size_bytes) => {
                         held.removed(digest, size_bytes);
                         space.forget_stored(size_bytes);
                         space.evicted(size_bytes);
                         shards.extend(path.parent().map(PathBuf::from));
-                        (Ok(()), true)
+                        Evicted::Removed
                     }
-                    Err(err) if err.kind() == io::ErrorKind::NotFound => (Ok(()), false),
-                    Err(err) => (Err(err), true),
+                    Err(err) if err.kind() == io::ErrorKind::NotFound => Evicted::Missing,
+                    Err(err) => Evicted::Stuck(err),
                 };
-                evicted.push(Evicted { digest, gone, was_there });
+                evicted.push((digest, became));
             }
             for shard in shards {
                 if let Err(err) = trouble.sync_removal(&shard) {

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::index::{Change, Cold, IndexError, Search};
 use crate::metrics::ByEviction;
 use crate::oci::Digest;
+use crate::store::Evicted;
 
 use super::super::Mirror;
 use super::{Reason, Wanted};
@@ -40,6 +41,16 @@ impl Step {
     pub(in crate::mirror) const fn went_on(&self) -> bool {
         self.goes_on
     }
+}
+
+/// What became of those that were to go.
+#[derive(Default)]
+struct Sorted {
+    /// Their files are not there any more.
+    gone: Vec<Digest>,
+    /// Of those, the ones whose files were there.
+    removed: HashSet<Digest>,
+    stuck: Vec<Digest>,
 }
 
 impl Mirror {
@@ -121,56 +132,67 @@ impl Mirror {
                 return Step::default();
             }
         };
-        let (stuck, spared_blobs) = (&self.eviction.stuck, spared.len());
-        let can_pass = stuck.has_room();
-        let (mut gone, mut removed, mut stays, mut failed) = (HashSet::new(), HashSet::new(), spared, Vec::new());
-        for evicted in evicted {
-            match evicted.gone {
-                Ok(()) => {
-                    self.forget_everywhere(evicted.digest);
-                    stuck.remove(evicted.digest);
-                    gone.insert(evicted.digest);
-                    if evicted.was_there {
-                        removed.insert(evicted.digest);
-                    }
-                }
-                Err(err) => {
-                    stays.push(evicted.digest);
-                    if stuck.insert(evicted.digest) {
-                        failed.push((evicted.digest, err));
-                    }
-                }
-            }
-        }
-        if let Some((digest, err)) = failed.first() {
-            tracing::warn!(blobs = failed.len(), %digest, %err,
-                "blobs cannot be evicted, this one among them; others go instead, and these are tried again");
-        }
-        let has_failed = stays.len() > spared_blobs;
+        let can_pass = self.eviction.stuck.has_room();
+        let sorted = self.sort(evicted);
+        let stays = sorted.stuck.iter().copied().chain(spared).collect();
         let recorded = self
             .index
             .apply(vec![
-                Change::EndEviction { digests: gone.iter().copied().collect(), gone: true },
+                Change::EndEviction { digests: sorted.gone.clone(), gone: true },
                 Change::EndEviction { digests: stays, gone: false },
             ])
             .await;
         let is_recorded = recorded.is_ok();
         if !is_recorded {
             // The index names them until it can be written again: without this, each step would find the same.
-            for digest in &gone {
-                let _told_already = stuck.insert(*digest);
+            for digest in &sorted.gone {
+                let _told_already = self.eviction.stuck.insert(*digest);
             }
         }
-        let goes_on = if is_recorded { !gone.is_empty() } else { !removed.is_empty() };
-        let mut step = Step { is_recorded, goes_on: goes_on || (can_pass && has_failed), ..Step::default() };
+        let finds_others = if is_recorded { !sorted.gone.is_empty() } else { !sorted.removed.is_empty() };
+        let goes_on = finds_others || (can_pass && !sorted.stuck.is_empty());
+        let (blobs, bytes) = self.count_evicted(cold, &sorted.removed, reason);
+        self.show_stored();
+        Step { is_recorded, blobs, bytes, goes_on }
+    }
+
+    /// Tells who has what is gone in memory, and the log what stays against its will.
+    fn sort(&self, evicted: Vec<(Digest, Evicted)>) -> Sorted {
+        let stuck = &self.eviction.stuck;
+        let mut sorted = Sorted::default();
+        let mut newly_stuck = Vec::new();
+        for (digest, became) in evicted {
+            if let Evicted::Stuck(err) = became {
+                sorted.stuck.push(digest);
+                if stuck.insert(digest) {
+                    newly_stuck.push((digest, err));
+                }
+                continue;
+            }
+            self.forget_everywhere(digest);
+            stuck.remove(digest);
+            sorted.gone.push(digest);
+            if matches!(became, Evicted::Removed) {
+                sorted.removed.insert(digest);
+            }
+        }
+        if let Some((digest, err)) = newly_stuck.first() {
+            tracing::warn!(blobs = newly_stuck.len(), %digest, %err,
+                "blobs cannot be evicted, this one among them; others go instead, and these are tried again");
+        }
+        sorted
+    }
+
+    /// How many blobs were removed, and their bytes.
+    fn count_evicted(&self, cold: Vec<Cold>, removed: &HashSet<Digest>, reason: Reason) -> (u64, u64) {
+        let (mut blobs, mut bytes) = (0, 0);
         for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| removed.contains(&cold.digest)) {
-            step.blobs += 1;
-            step.bytes += size_bytes;
+            blobs += 1;
+            bytes += size_bytes;
             let labels = ByEviction { authority: self.label_of(&authority), reason: reason.name() };
             self.metrics.evicted_blobs.get_or_create(&labels).inc();
             self.metrics.evicted_bytes.get_or_create(&labels).inc_by(size_bytes);
         }
-        self.show_stored();
-        step
+        (blobs, bytes)
     }
 }
