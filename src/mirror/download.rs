@@ -49,7 +49,7 @@ impl Beginning<'_> {
                     }
                 };
                 let hash = async {
-                    if let Err(stop) = work.follow().await {
+                    if let Err(stop) = work.follow(self.left).await {
                         work.fail(stop);
                     }
                 };
@@ -153,8 +153,7 @@ impl Head<'_, '_> {
                 Ended::Stopped => return Err(self.work.reason()),
                 Ended::Whole(position) => {
                     if self.work.segments().size().is_none() {
-                        self.work.learn_size(position);
-                        return Ok(());
+                        return self.work.learn_size(position);
                     }
                     if is_brought(position) && !piece.range.is_empty() {
                         self.progressed(before);
@@ -288,6 +287,10 @@ impl Head<'_, '_> {
         match (told, known) {
             (Some(told), Some(known)) if told != known => {
                 tracing::warn!(digest = %work.fill.digest, endpoint = opened.endpoint, known, told, "a blob changed its size upstream");
+                Err(Stop::StartAnew)
+            }
+            (Some(told), None) if told < self.left => {
+                tracing::warn!(digest = %work.fill.digest, endpoint = opened.endpoint, left = self.left, told, "a blob is smaller than what an earlier download left of it");
                 Err(Stop::StartAnew)
             }
             (Some(told), None) => {

@@ -15,6 +15,7 @@
 mod at_hand;
 mod blobs;
 mod books;
+mod checkpoints;
 mod connection;
 mod crew;
 mod disk;

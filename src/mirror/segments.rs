@@ -24,6 +24,8 @@ pub(super) const NEAR: u64 = 8 * MIB;
 const STALLED_LOOKS: u32 = 3;
 /// Looks until a connection that has not begun loses what it was to fetch.
 const OPENING_LOOKS: u32 = 20;
+/// What a second connection is believed to take for its answer at most, until one has had it.
+const MOST_FOR_SECOND: Duration = Duration::from_millis(300);
 /// How often, in one fill, all is taken from a connection that stalls: if the upstream itself stalls, asking again
 /// helps nobody.
 const MAX_RESCUES: u32 = 16;
@@ -58,8 +60,9 @@ pub(super) struct Segments {
     running: Vec<Running>,
     next_id: Id,
     rescues_left: u32,
-    /// The shortest time in which a connection has had its answer.
+    /// The shortest time in which a connection has had its answer, and how many have had one.
     answered_in: Duration,
+    answers: u32,
 }
 
 #[derive(Debug)]
@@ -106,6 +109,7 @@ impl Segments {
             next_id: 0,
             rescues_left: MAX_RESCUES,
             answered_in: Duration::MAX,
+            answers: 0,
         }
     }
 
@@ -206,7 +210,9 @@ impl Segments {
     pub(super) fn steal(&mut self, width: usize) -> Option<Piece> {
         let length = self.piece_length(width);
         let may_rescue = self.rescues_left > 0;
-        let answered_in = self.answered_in.as_millis();
+        // The first answer may have waited for what another one will not wait for again.
+        let most = if self.answers < 2 { MOST_FOR_SECOND } else { Duration::MAX };
+        let answered_in = self.answered_in.min(most).as_millis();
         let share = |running: &Running| {
             let rest = running.rest();
             if running.is_stalled() {
@@ -221,7 +227,7 @@ impl Segments {
             if rest / 2 <= until_answer {
                 return None;
             }
-            let keeps = (rest.midpoint(until_answer)).min(length).min((running.moved * 5).max(CRUMB));
+            let keeps = rest.midpoint(until_answer).min(length).min((running.moved * 5).max(CRUMB)).max(until_answer);
             let is_slow = running.looks >= 2 && running.looks_left() > 10;
             (rest - keeps >= CRUMB || (is_slow && keeps < rest)).then_some(keeps)
         };
@@ -283,6 +289,7 @@ impl Segments {
     /// The connection has got its answer, so long after it was asked for.
     pub(super) fn begun(&mut self, id: Id, answered_in: Duration) {
         self.answered_in = self.answered_in.min(answered_in);
+        self.answers += 1;
         if let Some(running) = self.running.iter_mut().find(|running| running.id == id) {
             (running.begun, running.looks, running.idle_looks) = (true, 0, 0);
         }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -12,16 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::index::Scope;
 use crate::store::{Hashing, Ingest, Progress, Scribe};
 
+use super::checkpoints::Checkpoints;
 use super::fill::Fill;
 use super::lead::Stop;
 use super::outcome::PullError;
 use super::segments::{Id, Segments};
 use super::{Member, Mirror};
-
-/// Not worth a checkpoint.
-const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
-/// What came in so long is what a kill -9 may cost: a sync takes the disk from those who read and write.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Work<'a> {
     pub(super) mirror: &'a Arc<Mirror>,
@@ -104,9 +99,12 @@ impl<'a> Work<'a> {
 
     /// Why the beginning was ended: by trouble, or because this process ends.
     pub(super) fn reason(&self) -> Stop {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         let stopped = || Stop::Keep(PullError::Internal(format!("{} is shutting down", self.scope.authority)));
-        trouble.unwrap_or_else(stopped)
+        self.take_trouble().unwrap_or_else(stopped)
+    }
+
+    fn take_trouble(&self) -> Option<Stop> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Sets aside space for so many bytes of the blob, if that is not done.
@@ -123,10 +121,17 @@ impl<'a> Work<'a> {
         self.fill.announce(range);
     }
 
-    /// A body of unknown size has ended at `size_bytes`.
-    pub(super) fn learn_size(&self, size_bytes: u64) {
-        self.segments().learn_size(size_bytes);
+    /// A body of unknown size has ended at `size_bytes`. What is in the file behind that belongs to another blob.
+    pub(super) fn learn_size(&self, size_bytes: u64) -> Result<(), Stop> {
+        {
+            let mut segments = self.segments();
+            if size_bytes < segments.written_end() {
+                return Err(Stop::StartAnew);
+            }
+            segments.learn_size(size_bytes);
+        }
         self.look_whether_complete();
+        Ok(())
     }
 
     pub(super) fn look_whether_complete(&self) {
@@ -140,29 +145,25 @@ impl<'a> Work<'a> {
         self.scribe.hash_up_to(prefix);
     }
 
-    /// Until all is there and hashed. Notes from time to time how much of it is safe on disk.
-    pub(super) async fn follow(&self) -> Result<(), Stop> {
-        let mut noted = self.scribe.hashed();
-        let mut due = Instant::now() + CHECKPOINT_EVERY;
+    /// Until all is there and hashed. Notes from time to time how much of it is safe on disk; the first `left` bytes are.
+    pub(super) async fn follow(&self, left: u64) -> Result<(), Stop> {
+        let mut checkpoints = Checkpoints::new(left, Instant::now());
         loop {
-            let hashed = self.scribe.hashed();
-            let (size, is_complete) = {
+            let (hashed, now) = (self.scribe.hashed(), Instant::now());
+            let (prefix, size, is_complete) = {
                 let segments = self.segments();
-                (segments.size(), segments.is_complete())
+                (segments.prefix(), segments.size(), segments.is_complete())
             };
-            if self.abort.is_cancelled() || (is_complete && size == Some(hashed)) {
+            if self.abort.is_cancelled() || (is_complete && hashed >= prefix) {
                 return Ok(());
             }
-            let is_worth = hashed - noted >= CHECKPOINT_BYTES;
-            if Instant::now() >= due {
-                due = Instant::now() + CHECKPOINT_EVERY;
-                if is_worth && self.checkpoint(size, hashed).await {
-                    noted = hashed;
-                }
+            if checkpoints.is_due(hashed, now) {
+                let has_begun = self.checkpoint(size, hashed).await;
+                checkpoints.begun(has_begun.then_some(hashed), now);
             }
             tokio::select! {
                 rests = self.scribe.rests() => rests?,
-                () = tokio::time::sleep_until(due) => {}
+                () = tokio::time::sleep_until(checkpoints.look_at(hashed, now)) => {}
                 () = self.abort.cancelled() => {}
             }
         }
@@ -185,7 +186,7 @@ impl<'a> Work<'a> {
 
     /// How the beginning went. A shutdown does not spoil what is whole.
     pub(super) fn outcome(&self) -> Result<(), Stop> {
-        match self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.take_trouble() {
             Some(stop) => Err(stop),
             None if self.segments().size() == Some(self.scribe.hashed()) => Ok(()),
             None => Err(self.reason()),

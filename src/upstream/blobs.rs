@@ -6,14 +6,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::ETAG;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use crate::metrics::{ByAuthority, Counter};
 use crate::oci::{Digest, Repository};
 
 use super::endpoint::Endpoint;
 use super::error::{Failure, UpstreamError};
-use super::exchange::{Fault, Kind, Question};
+use super::exchange::{AnsweredIn, Fault, Kind, Question};
 use super::{Deadline, Upstream, body};
 
 /// A blob's body has begun to arrive.
@@ -27,7 +26,7 @@ pub struct OpenedBlob {
     pub etag: Option<HeaderValue>,
     /// Which endpoint sends it.
     pub endpoint: usize,
-    /// How long its answer took, with the connection where a new one was made.
+    /// How long the answer that brings it took, with the connection where a new one was made; without sign-in and redirects.
     pub answered_in: Duration,
 }
 
@@ -189,7 +188,6 @@ impl Upstream {
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };
-        let asked = Instant::now();
         let (at, response) = self
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
                 let response = self.exchange(&endpoint, question).await?;
@@ -208,7 +206,7 @@ impl Upstream {
         } else {
             (0, body::content_length(response.headers()))
         };
-        Ok(self.opened(response, (start, size_bytes), at, (slot, asked)))
+        Ok(self.opened(response, (start, size_bytes), at, slot))
     }
 
     pub(super) fn opened(
@@ -216,12 +214,13 @@ impl Upstream {
         response: reqwest::Response,
         (start, size_bytes): (u64, Option<u64>),
         endpoint: usize,
-        (slot, asked): (OwnedSemaphorePermit, Instant),
+        slot: OwnedSemaphorePermit,
     ) -> OpenedBlob {
         let etag = response.headers().get(ETAG).cloned();
+        let answered_in = response.extensions().get::<AnsweredIn>().map_or(Duration::ZERO, |answered_in| answered_in.0);
         let received = self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).clone();
         let body = BlobBody { response, idle: self.settings.idle_timeout, received, _slot: slot };
-        OpenedBlob { start, size_bytes, body, etag, endpoint, answered_in: asked.elapsed() }
+        OpenedBlob { start, size_bytes, body, etag, endpoint, answered_in }
     }
 
     /// A failure of the endpoint at this place in the order.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, VIA, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::metrics::{ByAuthority, ByUpstreamRequest};
@@ -106,6 +108,10 @@ impl Signature {
         }
     }
 }
+
+/// With each response: from the request to its headers, with the connection where a new one was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnsweredIn(pub(super) Duration);
 
 /// An answer, and who was asked as whom.
 struct Answered {
@@ -322,7 +328,11 @@ impl Upstream {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let result = request.send().await.map_err(Failure::of_reqwest);
+        let asked = Instant::now();
+        let mut result = request.send().await.map_err(Failure::of_reqwest);
+        if let Ok(response) = &mut result {
+            response.extensions_mut().insert(AnsweredIn(asked.elapsed()));
+        }
         let status = result.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
         let labels = ByUpstreamRequest {
             authority: self.settings.name.clone(),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
 use crate::oci::{Digest, Repository};
 
@@ -54,7 +53,6 @@ impl Upstream {
             return Err(refused);
         }
         let question = question(Method::GET, repository, digest, Some((part.start, part.end.checked_sub(1))));
-        let asked = Instant::now();
         let answered = tokio::time::timeout_at(deadline, self.exchange(endpoint, &question)).await;
         let response = match answered {
             Ok(Ok(response)) => response,
@@ -72,9 +70,7 @@ impl Upstream {
             return Err(Failure::RangeNotThere);
         }
         match body::content_range(response.headers()) {
-            Some((start, total)) if start == part.start => {
-                Ok(self.opened(response, (start, total), at, (slot.0, asked)))
-            }
+            Some((start, total)) if start == part.start => Ok(self.opened(response, (start, total), at, slot.0)),
             _ => Err(Failure::Refused("its Content-Range is not the range asked for".to_owned())),
         }
     }

@@ -77,7 +77,21 @@ fn what_would_be_there_before_another_connection_is_left_to_the_one_that_brings_
     assert!(steals(AT_ONCE, 8 * MIB));
     assert!(!steals(WINDOW, 8 * MIB), "the answer alone would take half of the time that is left");
     assert!(steals(WINDOW, 12 * MIB));
-    assert!(!steals(10 * WINDOW, 80 * MIB));
+    assert!(!steals(10 * WINDOW, 24 * MIB));
+    assert!(steals(100 * WINDOW, 32 * MIB), "one slow answer is not believed of others");
+}
+
+#[test]
+fn who_is_split_keeps_what_it_brings_until_the_other_has_its_answer() {
+    for (answers, keeps) in [(1, 5), (2, 20)] {
+        let mut segments = Segments::new(Some(400 * MIB), 0);
+        let first = segments.next_free(1).unwrap();
+        (0..answers).for_each(|_| segments.begun(first.id, 20 * WINDOW));
+        segments.take(first.id, 0, MIB);
+        segments.look();
+        // It brings 1 MiB in each window; one answer alone is not believed of others.
+        assert_eq!(segments.steal(8).unwrap().range.start, MIB + keeps * MIB);
+    }
 }
 
 #[test]

@@ -44,11 +44,17 @@ struct Desk {
     prefix: u64,
     /// With the job while it runs. A job that failed does not bring it back.
     hashing: Option<Hashing>,
-    /// Why the job cannot go on, until that is told.
-    failure: Option<io::Error>,
-    has_failed: bool,
+    /// Why the job cannot go on.
+    failure: Option<Failure>,
     is_stopped: bool,
     job: Option<JoinHandle<()>>,
+}
+
+/// An error that everybody is told.
+struct Failure {
+    code: Option<i32>,
+    kind: io::ErrorKind,
+    text: String,
 }
 
 struct Order {
@@ -72,7 +78,6 @@ impl Scribe {
             prefix: 0,
             hashing: Some(hashing),
             failure: None,
-            has_failed: false,
             is_stopped: false,
             job: None,
         };
@@ -84,12 +89,13 @@ impl Scribe {
         let (done, written) = oneshot::channel();
         {
             let mut desk = self.shared.desk();
-            if !desk.has_failed {
+            if desk.failure.is_none() {
                 desk.orders.push_back(Order { by, at, chunks, done });
                 self.work(&mut desk);
             }
         }
-        async move { written.await.unwrap_or_else(|_given_up| Err(lost())) }
+        let shared = Arc::clone(&self.shared);
+        async move { written.await.unwrap_or_else(|_given_up| Err(shared.why())) }
     }
 
     /// The file's first `prefix` bytes are there: they are hashed, as far as they are not.
@@ -108,12 +114,8 @@ impl Scribe {
     /// time.
     pub async fn rests(&self) -> io::Result<()> {
         self.shared.rests.notified().await;
-        let mut desk = self.shared.desk();
-        match desk.failure.take() {
-            Some(err) => Err(err),
-            None if desk.has_failed => Err(lost()),
-            None => Ok(()),
-        }
+        let has_failed = self.shared.desk().failure.is_some();
+        if has_failed { Err(self.shared.why()) } else { Ok(()) }
     }
 
     /// Nothing is written or hashed any more when this returns. `None` if the hash is lost.
@@ -132,8 +134,8 @@ impl Scribe {
     /// Starts the job, if it does not run.
     fn work(&self, desk: &mut Desk) {
         if let Some(hashing) = desk.hashing.take() {
-            let shared = Arc::clone(&self.shared);
-            desk.job = Some(tokio::task::spawn_blocking(move || AtWork(shared).run(hashing)));
+            let at_work = AtWork { shared: Arc::clone(&self.shared), has_ended: false };
+            desk.job = Some(tokio::task::spawn_blocking(move || at_work.run(hashing)));
         }
     }
 }
@@ -143,20 +145,35 @@ impl Shared {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_up(&self, err: io::Error) {
+    fn give_up(&self, err: &io::Error) {
         let mut desk = self.desk();
-        desk.has_failed = true;
-        desk.failure.get_or_insert(err);
+        desk.failure.get_or_insert_with(|| Failure {
+            code: err.raw_os_error(),
+            kind: err.kind(),
+            text: err.to_string(),
+        });
         desk.orders.clear();
+    }
+
+    /// Why it was given up.
+    fn why(&self) -> io::Error {
+        match &self.desk().failure {
+            Some(Failure { code: Some(code), .. }) => io::Error::from_raw_os_error(*code),
+            Some(Failure { code: None, kind, text }) => io::Error::new(*kind, text.clone()),
+            None => lost(),
+        }
     }
 }
 
 /// The job. However it ends, nobody goes on waiting for it.
-struct AtWork(Arc<Shared>);
+struct AtWork {
+    shared: Arc<Shared>,
+    has_ended: bool,
+}
 
 impl AtWork {
-    fn run(self, mut hashing: Hashing) {
-        let shared = &self.0;
+    fn run(mut self, mut hashing: Hashing) {
+        let shared = Arc::clone(&self.shared);
         loop {
             let step = {
                 let mut desk = shared.desk();
@@ -166,6 +183,7 @@ impl AtWork {
                     Step::ReadBack(desk.prefix)
                 } else {
                     desk.hashing = Some(hashing);
+                    self.has_ended = true;
                     return;
                 }
             };
@@ -175,7 +193,9 @@ impl AtWork {
             };
             shared.hashed.store(hashing.done(), Ordering::Release);
             if let Err(err) = hashed {
-                return shared.give_up(err);
+                shared.give_up(&err);
+                self.has_ended = true;
+                return;
             }
         }
     }
@@ -183,10 +203,10 @@ impl AtWork {
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.give_up(lost());
+        if !self.has_ended {
+            self.shared.give_up(&lost());
         }
-        self.0.rests.notify_one();
+        self.shared.rests.notify_one();
     }
 }
 

@@ -97,6 +97,9 @@ async fn bytes_that_cannot_be_read_back_are_an_error_and_no_digest() {
     let mut partial = Partial::begin().await;
     let scribe = partial.scribe();
     scribe.hash_up_to(1);
-    assert!(scribe.rests().await.is_err(), "the file is empty");
+    assert_eq!(scribe.rests().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "the file is empty");
+    let (at, chunks) = partial.piece(0..10);
+    let refused = scribe.write(1, at, chunks).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof, "everybody is told why");
     assert!(scribe.end().await.is_none());
 }

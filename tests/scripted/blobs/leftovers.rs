@@ -144,6 +144,27 @@ async fn a_sidecar_that_promises_more_than_the_file_has_is_not_believed() {
     assert_eq!(starts, [Some(5000)]);
 }
 
+/// Its size was never told; what comes now is smaller than what is there, and says so, or just ends.
+#[tokio::test]
+async fn what_is_left_of_a_larger_blob_is_thrown_away() {
+    let smaller: [fn(Step) -> Step; 2] = [|step| step, Step::chunked];
+    for (nth, smaller) in smaller.into_iter().enumerate() {
+        let upstream = Upstream::start().await;
+        let content = blob(SIZE, 6);
+        let digest = upstream.blob("library/app", &content);
+        upstream.refuse_head(Kind::Blob, 405);
+        upstream.script(smaller(blobs().get().times(1 + nth).ignore_range().truncated_to(100_000)));
+        let stopped = empty(&one(&upstream, "")).await;
+        let partial = partial_path(&stopped.storage(), "docker.io", &digest);
+        write(&partial, content.slice(0, 200_000));
+        write(&partial.with_extension("json"), "{\"size_bytes\":null,\"synced_bytes\":200000}");
+        let mirror = stopped.start().await;
+        assert!(mirror.client().get(&path_of(&digest)).await.body == content.to_bytes());
+        quiet(&mirror).await;
+        assert_eq!(mirror.metric("roadstead_fills_running{authority=\"docker.io\"}"), 0.0);
+    }
+}
+
 /// `docker.io` served the blob; `evil.test` began to send something under its digest and never ended. A restart must not
 /// make the second the origin of the first one's bytes, for an origin proves itself with a HEAD.
 #[tokio::test]
