@@ -145,6 +145,32 @@ impl Shared {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes, tells, hashes.
+    fn write(&self, Order { by, at, chunks, done }: Order, hashing: &mut Hashing) -> io::Result<()> {
+        if let Err(err) = self.writer.write(at, &chunks) {
+            let _gone = done.send(Err(err));
+            return Ok(());
+        }
+        let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let prefix = self.progress.wrote(by, at..at + length);
+        let _gone = done.send(Ok(()));
+        {
+            let mut desk = self.desk();
+            desk.prefix = desk.prefix.max(prefix);
+        }
+        if at == hashing.done() {
+            for chunk in &chunks {
+                hashing.take(chunk);
+            }
+        }
+        // More than was written, so that what lies far behind is not left to the end.
+        let end = prefix.min(hashing.done() + 2 * length);
+        while hashing.done() < end {
+            hashing.read_back(end)?;
+        }
+        Ok(())
+    }
+
     fn give_up(&self, err: &io::Error) {
         let mut desk = self.desk();
         desk.failure.get_or_insert_with(|| Failure {
@@ -207,33 +233,6 @@ impl Drop for AtWork {
             self.shared.give_up(&lost());
         }
         self.shared.rests.notify_one();
-    }
-}
-
-impl Shared {
-    fn write(&self, Order { by, at, chunks, done }: Order, hashing: &mut Hashing) -> io::Result<()> {
-        if let Err(err) = self.writer.write(at, &chunks) {
-            let _gone = done.send(Err(err));
-            return Ok(());
-        }
-        let length: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let prefix = self.progress.wrote(by, at..at + length);
-        let _gone = done.send(Ok(()));
-        {
-            let mut desk = self.desk();
-            desk.prefix = desk.prefix.max(prefix);
-        }
-        if at == hashing.done() {
-            for chunk in &chunks {
-                hashing.take(chunk);
-            }
-        }
-        // More than was written, so that what lies far behind is not left to the end.
-        let end = prefix.min(hashing.done() + 2 * length);
-        while hashing.done() < end {
-            hashing.read_back(end)?;
-        }
-        Ok(())
     }
 }
 
