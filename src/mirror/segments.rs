@@ -24,6 +24,8 @@ pub(super) const NEAR: u64 = 8 * MIB;
 const STALLED_LOOKS: u32 = 3;
 /// Looks until a connection that has not begun loses what it was to fetch.
 const OPENING_LOOKS: u32 = 20;
+/// A piece takes so many times as long as the answer before it.
+const WORTH_ANSWERS: u64 = 4;
 /// What a second connection is believed to take for its answer at most, until one has had it.
 const MOST_FOR_SECOND: Duration = Duration::from_millis(300);
 /// How often, in one fill, all is taken from a connection that stalls: if the upstream itself stalls, asking again
@@ -159,7 +161,16 @@ impl Segments {
         if width < 2 {
             return u64::MAX;
         }
-        (self.missing_bytes() / (4 * width as u64)).clamp(PIECE.start, PIECE.end)
+        let share = (self.missing_bytes() / (4 * width as u64)).clamp(PIECE.start, PIECE.end);
+        let fastest = self.running.iter().map(|running| running.moved).max().unwrap_or(0);
+        share.max(bytes_in(self.until_answer(), fastest).saturating_mul(WORTH_ANSWERS))
+    }
+
+    /// How long another connection waits for its answer. The first one may have waited for what no other will wait for
+    /// again.
+    fn until_answer(&self) -> Duration {
+        let most = if self.answers < 2 { MOST_FOR_SECOND } else { Duration::MAX };
+        self.answered_in.min(most)
     }
 
     fn claim(&mut self, range: Range<u64>) -> Piece {
@@ -210,9 +221,7 @@ impl Segments {
     pub(super) fn steal(&mut self, width: usize) -> Option<Piece> {
         let length = self.piece_length(width);
         let may_rescue = self.rescues_left > 0;
-        // The first answer may have waited for what another one will not wait for again.
-        let most = if self.answers < 2 { MOST_FOR_SECOND } else { Duration::MAX };
-        let answered_in = self.answered_in.min(most).as_millis();
+        let wait = self.until_answer();
         let share = |running: &Running| {
             let rest = running.rest();
             if running.is_stalled() {
@@ -222,8 +231,7 @@ impl Segments {
                 return None;
             }
             // A slow one keeps what it brings in half a second.
-            let until_answer = u128::from(running.moved) * answered_in / WINDOW.as_millis();
-            let until_answer = u64::try_from(until_answer).unwrap_or(u64::MAX);
+            let until_answer = bytes_in(wait, running.moved);
             if rest / 2 <= until_answer {
                 return None;
             }
@@ -318,6 +326,11 @@ impl Segments {
             running.idle_looks = if running.moved == 0 { running.idle_looks + 1 } else { 0 };
         }
     }
+}
+
+/// What a connection brings in this time that brings `moved` bytes between two looks.
+fn bytes_in(time: Duration, moved: u64) -> u64 {
+    u64::try_from(u128::from(moved) * time.as_millis() / WINDOW.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

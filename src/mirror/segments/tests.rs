@@ -95,6 +95,19 @@ fn who_is_split_keeps_what_it_brings_until_the_other_has_its_answer() {
 }
 
 #[test]
+fn a_piece_is_worth_the_answer_before_it() {
+    for (answered_in, worth) in [(AT_ONCE, 4), (3 * WINDOW, 12)] {
+        let mut segments = Segments::new(Some(100 * MIB), 0);
+        let first = segments.next_free(1).unwrap();
+        segments.begun(first.id, answered_in);
+        segments.take(first.id, 0, MIB);
+        segments.look();
+        let helper = segments.steal(8).unwrap();
+        assert_eq!(helper.range.end - helper.range.start, worth * MIB);
+    }
+}
+
+#[test]
 fn an_upstream_that_stalls_as_a_whole_is_not_asked_without_end() {
     let mut segments = Segments::new(Some(20 * MIB), 0);
     let mut piece = segments.next_free(1).unwrap();
