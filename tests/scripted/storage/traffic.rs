@@ -169,7 +169,7 @@ pub(super) async fn nothing_is_leaked(process: &Process, storage: &Path) {
 
 pub(super) async fn counts_what_is_there(storage: &Path, mut counted: impl AsyncFnMut() -> f64) {
     let on_disk = || -> u64 {
-        let files = files_below(&storage.join("blobs")).into_iter().chain(files_below(&storage.join("partial")));
+        let files = ["blobs", "partial", "quarantine"].into_iter().flat_map(|place| files_below(&storage.join(place)));
         let bytes = files.filter(|path| path.extension().is_none_or(|end| end != "json"));
         bytes.filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
     };
