@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
 
 use super::hashing::Hashing;
 use super::writer::Writer;
@@ -47,7 +46,6 @@ struct Desk {
     /// Why the job cannot go on.
     failure: Option<Failure>,
     is_stopped: bool,
-    job: Option<JoinHandle<()>>,
 }
 
 /// An error that everybody is told.
@@ -73,27 +71,19 @@ enum Step {
 impl Scribe {
     pub(super) fn new(writer: Writer, hashing: Hashing, progress: Box<dyn Progress>) -> Self {
         let hashed = hashing.done().into();
-        let desk = Desk {
-            orders: VecDeque::new(),
-            prefix: 0,
-            hashing: Some(hashing),
-            failure: None,
-            is_stopped: false,
-            job: None,
-        };
+        let desk =
+            Desk { orders: VecDeque::new(), prefix: 0, hashing: Some(hashing), failure: None, is_stopped: false };
         Self { shared: Arc::new(Shared { writer, progress, desk: Mutex::new(desk), hashed, rests: Notify::new() }) }
     }
 
     /// Writes chunks one behind the other. They are written even if the future is dropped.
     pub fn write(&self, by: u32, at: u64, chunks: Vec<Bytes>) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        {
-            let mut desk = self.shared.desk();
-            if desk.failure.is_none() {
-                desk.orders.push_back(Order { by, at, chunks, done });
-                self.work(&mut desk);
-            }
+        let mut desk = self.shared.desk();
+        if desk.failure.is_none() {
+            desk.orders.push_back(Order { by, at, chunks, done });
         }
+        self.work(desk);
         let shared = Arc::clone(&self.shared);
         async move { written.await.unwrap_or_else(|_given_up| Err(shared.why())) }
     }
@@ -102,7 +92,7 @@ impl Scribe {
     pub fn hash_up_to(&self, prefix: u64) {
         let mut desk = self.shared.desk();
         desk.prefix = desk.prefix.max(prefix);
-        self.work(&mut desk);
+        self.work(desk);
     }
 
     /// Bytes hashed so far, from the file's beginning.
@@ -120,22 +110,25 @@ impl Scribe {
 
     /// Nothing is written or hashed any more when this returns. `None` if the hash is lost.
     pub async fn end(self) -> Option<Hashing> {
-        let job = {
-            let mut desk = self.shared.desk();
-            desk.is_stopped = true;
-            desk.job.take()
-        };
-        if let Some(job) = job {
-            let _panicked = job.await;
+        loop {
+            {
+                let mut desk = self.shared.desk();
+                desk.is_stopped = true;
+                if desk.hashing.is_some() || desk.failure.is_some() {
+                    return desk.hashing.take();
+                }
+            }
+            self.shared.rests.notified().await;
         }
-        self.shared.desk().hashing.take()
     }
 
-    /// Starts the job, if it does not run.
-    fn work(&self, desk: &mut Desk) {
-        if let Some(hashing) = desk.hashing.take() {
+    /// Starts the job, if it does not run. A runtime that ends drops it at once, and that takes the desk.
+    fn work(&self, mut desk: MutexGuard<'_, Desk>) {
+        let hashing = desk.hashing.take();
+        drop(desk);
+        if let Some(hashing) = hashing {
             let at_work = AtWork { shared: Arc::clone(&self.shared), has_ended: false };
-            desk.job = Some(tokio::task::spawn_blocking(move || at_work.run(hashing)));
+            drop(tokio::task::spawn_blocking(move || at_work.run(hashing)));
         }
     }
 }
