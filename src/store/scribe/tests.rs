@@ -103,3 +103,18 @@ async fn bytes_that_cannot_be_read_back_are_an_error_and_no_digest() {
     assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof, "everybody is told why");
     assert!(scribe.end().await.is_none());
 }
+
+#[test]
+fn a_runtime_that_ends_leaves_nobody_waiting() {
+    let [ended, other] = [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().build().unwrap());
+    let mut partial = ended.block_on(Partial::begin());
+    let (scribe, (at, chunks)) = (partial.scribe(), partial.piece(0..10));
+    let handle = ended.handle().clone();
+    ended.shutdown_background();
+    let written = {
+        let _context = handle.enter();
+        scribe.write(1, at, chunks)
+    };
+    assert!(other.block_on(written).is_err());
+    assert!(other.block_on(scribe.end()).is_none());
+}
