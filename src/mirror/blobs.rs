@@ -81,7 +81,7 @@ impl Mirror {
         });
         let grant = self.unless_unused(member, digest, grant).await;
         // What cannot be read is passed through, if there is somewhere to get it from.
-        if member.policy.offline && self.store.is_withheld(digest) {
+        if member.policy.offline && self.store.is_known_bad(digest) {
             return Err(member.not_found(true));
         }
         let unreadable = self.store.is_unreadable(digest) && !member.policy.offline;
@@ -174,8 +174,8 @@ impl Mirror {
         let length = usize::try_from(size_bytes).unwrap_or(usize::MAX);
         let Ok(bytes) = file.read(0, length).await else { return Ok(()) };
         if Digest::of(digest.algorithm(), &bytes) != digest {
-            if let Ok(seen) = file.seen() {
-                self.take_out(digest, seen).await;
+            if let Ok(file_id) = file.file_id() {
+                self.take_out(digest, file_id).await;
             }
             return Err(PullError::Restarted);
         }
@@ -188,8 +188,8 @@ impl Mirror {
         match self.store.open_blob(digest).await {
             Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
             Ok(Some((file, size_bytes))) => {
-                if let Ok(seen) = file.seen()
-                    && matches!(self.take_out(digest, seen).await, TakenOut::ComesAgain | TakenOut::Lost)
+                if let Ok(file_id) = file.file_id()
+                    && matches!(self.take_out(digest, file_id).await, TakenOut::ComesAgain | TakenOut::Lost)
                 {
                     self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
                 }

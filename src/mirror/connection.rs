@@ -79,7 +79,7 @@ impl Work<'_> {
                 match self.sort(&mut place).await? {
                     Sorted::Write(at, chunks) => {
                         due = None;
-                        writing = Some(Box::pin(self.scribe.write(piece.id, at, chunks)));
+                        writing = Some(Box::pin(self.pipeline.write(piece.id, at, chunks)));
                     }
                     Sorted::Done => return Ok(Ended::Done),
                     Sorted::Nothing => {}

@@ -74,7 +74,7 @@ impl Mirror {
         self.disk_works();
         self.store_what_waits();
         let is_decided = self.look_again().await;
-        let is_clean = self.remove_unwanted().await && is_decided;
+        let is_clean = self.remove_unrecorded().await && is_decided;
         self.show_stored();
         is_clean
     }

@@ -28,7 +28,7 @@ impl Beginning<'_> {
     pub(super) async fn download(&mut self, first: Option<OpenedBlob>) -> Result<(), Stop> {
         let segments = Segments::new(self.size_bytes, self.left);
         let around = (self.mirror, self.member);
-        let work = Work::new(around, (self.scope, self.fill), &mut self.ingest, segments)?;
+        let work = Work::new(around, (self.scope, self.fill), &mut self.partial_file, segments)?;
         let mut head =
             Head { work: &work, left: self.left, begun: false, avoid: None, fruitless: 0, away_since: Instant::now() };
         let begun = match first {
@@ -67,7 +67,7 @@ impl Beginning<'_> {
             (self.written, self.written_end) = (segments.prefix(), segments.written_end());
         }
         if let Some(hashing) = work.end().await {
-            self.ingest.put_back(hashing);
+            self.partial_file.put_back(hashing);
         }
         ended
     }

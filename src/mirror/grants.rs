@@ -72,8 +72,8 @@ impl Mirror {
     async fn judge_mismatch(&self, member: &Member, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
         match self.store.check(digest).await {
             Ok(Checked::Right(_)) => {}
-            Ok(Checked::Wrong(_, seen)) => {
-                self.take_out(digest, seen).await;
+            Ok(Checked::Wrong(_, file_id)) => {
+                self.take_out(digest, file_id).await;
                 return PullError::Restarted;
             }
             // Evicted in this moment.

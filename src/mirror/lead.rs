@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::index::{BlobRow, Change, Scope};
 use crate::metrics::{ByAuthority, Metrics};
 use crate::oci::Digest;
-use crate::store::{self, CommitError, Committed, Ingest};
+use crate::store::{self, CommitError, Committed, PartialFile};
 use crate::upstream::{Failure, UpstreamError};
 
 use super::fill::Fill;
@@ -71,7 +71,7 @@ pub(super) struct Beginning<'a> {
     pub(super) member: &'a Member,
     pub(super) scope: &'a Scope,
     pub(super) fill: &'a Arc<Fill>,
-    pub(super) ingest: Ingest,
+    pub(super) partial_file: PartialFile,
     pub(super) size_bytes: Option<u64>,
     /// Bytes of an earlier process, or of a fill that broke: they are hashed again.
     pub(super) left: u64,
@@ -179,9 +179,9 @@ impl Mirror {
         is_first: bool,
     ) -> Result<(), Stop> {
         let resumes = is_first && self.store.has_leftover(&scope.authority, fill.digest);
-        let (ingest, left, known_size, opened) = if resumes {
-            let (ingest, left, known_size) = self.store.resume(&scope.authority, fill.digest).await?;
-            (ingest, left, known_size, None)
+        let (partial_file, left, known_size, opened) = if resumes {
+            let (partial_file, left, known_size) = self.store.resume(&scope.authority, fill.digest).await?;
+            (partial_file, left, known_size, None)
         } else {
             // Neither waits for the other: the file is there when the answer comes.
             let upstream = &member.upstream;
@@ -194,12 +194,12 @@ impl Mirror {
                     }
                 }
             };
-            let (ingest, opened) = tokio::join!(self.store.begin(&scope.authority, fill.digest), Box::pin(open));
-            let ingest = ingest?;
+            let (partial_file, opened) = tokio::join!(self.store.begin(&scope.authority, fill.digest), Box::pin(open));
+            let partial_file = partial_file?;
             match opened {
-                Ok(opened) => (ingest, 0, None, Some(opened)),
+                Ok(opened) => (partial_file, 0, None, Some(opened)),
                 Err(stop) => {
-                    if let Err(err) = ingest.discard().await {
+                    if let Err(err) = partial_file.discard().await {
                         tracing::warn!(digest = %fill.digest, %err, "a partial file could not be put in order");
                     }
                     return Err(stop);
@@ -211,7 +211,7 @@ impl Mirror {
             member,
             scope,
             fill,
-            ingest,
+            partial_file,
             size_bytes: known_size.filter(|_| left > 0),
             left,
             begun: false,
@@ -221,7 +221,7 @@ impl Mirror {
             written_end: left,
             endpoints: Vec::new(),
         };
-        fill.opening(beginning.ingest.file());
+        fill.opening(beginning.partial_file.file());
         match Box::pin(beginning.download(opened)).await {
             Ok(()) => beginning.finish().await,
             Err(stop) => {
@@ -253,11 +253,11 @@ impl Beginning<'_> {
         let cleaned = match (keeps, self.written) {
             // Nothing was added, and nothing was found wrong with what is there.
             (true, _) if !self.begun && self.left > 0 => {
-                self.ingest.leave(self.left);
+                self.partial_file.leave(self.left);
                 Ok(())
             }
-            (true, written) if written > 0 => self.ingest.keep(self.size_bytes, written, self.written_end).await,
-            _ => self.ingest.discard().await,
+            (true, written) if written > 0 => self.partial_file.keep(self.size_bytes, written, self.written_end).await,
+            _ => self.partial_file.discard().await,
         };
         if let Err(err) = cleaned {
             tracing::debug!(%digest, %err, "a partial file could not be put in order");
@@ -292,7 +292,7 @@ impl Beginning<'_> {
     /// Proof, release of the tail, commit, record.
     async fn finish(self) -> Result<(), Stop> {
         let digest = self.fill.digest;
-        if let Err(err) = self.ingest.prove(self.size_bytes) {
+        if let Err(err) = self.partial_file.prove(self.size_bytes) {
             let stop = match err {
                 CommitError::Mismatch { .. } | CommitError::WrongSize { .. } => self.lied(),
                 CommitError::NoSpace(_) | CommitError::Io(_) => err.into(),
@@ -302,7 +302,7 @@ impl Beginning<'_> {
         }
         let size_bytes = self.written;
         self.fill.proven(size_bytes);
-        let committed = match self.ingest.commit(Some(size_bytes)).await {
+        let committed = match self.partial_file.commit(Some(size_bytes)).await {
             Ok(committed) => committed,
             Err(err) => {
                 // The readers have what they need; only the next one pays.

@@ -118,8 +118,8 @@ impl Mirror {
                 self.hot.keep_content(digest, bytes.clone());
                 Some(bytes)
             }
-            Ok(Verified::Wrong(seen)) => {
-                self.take_out(digest, seen).await;
+            Ok(Verified::Wrong(file_id)) => {
+                self.take_out(digest, file_id).await;
                 None
             }
             Ok(Verified::TooLarge) => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::metrics::ByAuthority;
 use crate::oci::Authority;
-use crate::store::{CommitError, Ingest};
+use crate::store::{CommitError, PartialFile};
 
 use super::evict::{Reason, Turn, Wanted};
 use super::{Member, Mirror};
@@ -17,13 +17,13 @@ impl Mirror {
     /// Sets space aside for a blob of `size_bytes`, evicting what is colder if it must.
     pub(super) async fn reserve(
         self: &Arc<Self>,
-        ingest: &mut Ingest,
+        partial_file: &mut PartialFile,
         member: &Member,
         size_bytes: u64,
     ) -> Result<(), CommitError> {
-        let reserved = match self.reserve_now(ingest, member, size_bytes).await {
+        let reserved = match self.reserve_now(partial_file, member, size_bytes).await {
             Err(CommitError::NoSpace(_)) => {
-                let evicting = self.reserve_by_evicting(ingest, member, size_bytes);
+                let evicting = self.reserve_by_evicting(partial_file, member, size_bytes);
                 let late = |_elapsed| Err(CommitError::NoSpace(size_bytes));
                 tokio::time::timeout(PATIENCE, evicting).await.unwrap_or_else(late)
             }
@@ -37,18 +37,23 @@ impl Mirror {
             self.store.disk_refused(size_bytes);
         }
         if matches!(reserved, Err(CommitError::NoSpace(_))) {
-            ingest.release();
+            partial_file.release();
             self.metrics.reservations_refused.get_or_create(&ByAuthority::of(member.name())).inc();
         }
         reserved
     }
 
-    async fn reserve_now(&self, ingest: &mut Ingest, member: &Member, size_bytes: u64) -> Result<(), CommitError> {
-        ingest.reserve(size_bytes).await?;
+    async fn reserve_now(
+        &self,
+        partial_file: &mut PartialFile,
+        member: &Member,
+        size_bytes: u64,
+    ) -> Result<(), CommitError> {
+        partial_file.reserve(size_bytes).await?;
         if let Some(quota) = member.policy.max_size
             && self.bytes_of(member.upstream.authority()).await > quota
         {
-            ingest.release();
+            partial_file.release();
             return Err(CommitError::NoSpace(size_bytes));
         }
         Ok(())
@@ -56,7 +61,7 @@ impl Mirror {
 
     async fn reserve_by_evicting(
         self: &Arc<Self>,
-        ingest: &mut Ingest,
+        partial_file: &mut PartialFile,
         member: &Member,
         size_bytes: u64,
     ) -> Result<(), CommitError> {
@@ -67,7 +72,7 @@ impl Mirror {
         self.pins_known().await;
         let Some(mut turn) = self.eviction_turn().await else { return refused() };
         loop {
-            match self.reserve_now(ingest, member, size_bytes).await {
+            match self.reserve_now(partial_file, member, size_bytes).await {
                 Err(CommitError::NoSpace(_)) => {}
                 reserved => return reserved,
             }

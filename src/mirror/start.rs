@@ -201,7 +201,7 @@ impl Mirror {
             }
         }
         let mirror = Arc::clone(self);
-        let was_clean = tokio::task::spawn_blocking(move || mirror.store.take_goodbye()).await;
+        let was_clean = tokio::task::spawn_blocking(move || mirror.store.take_clean_stop()).await;
         // An unreadable sign is none.
         was_clean.is_ok_and(|was_clean| was_clean.unwrap_or(false))
     }
@@ -216,7 +216,7 @@ impl Mirror {
     pub async fn close(self: &Arc<Self>) {
         self.leave().await;
         let mirror = Arc::clone(self);
-        let said = tokio::task::spawn_blocking(move || mirror.store.say_goodbye()).await;
+        let said = tokio::task::spawn_blocking(move || mirror.store.record_clean_stop()).await;
         if let Ok(Err(err)) = said {
             tracing::debug!(%err, "the next start takes this stop for an unclean one");
         }

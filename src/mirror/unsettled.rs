@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::health::Part;
 use crate::index::{Change, IndexError};
 use crate::oci::Digest;
-use crate::store::{Committed, Unsettled};
+use crate::store::{Committed, PendingRecord};
 
 use super::{Member, Mirror};
 
@@ -34,7 +34,7 @@ pub(super) struct Accounts {
 struct Waiting {
     digest: Digest,
     facts: Vec<Change>,
-    blob: Unsettled,
+    blob: PendingRecord,
 }
 
 impl Accounts {
@@ -123,17 +123,17 @@ impl Mirror {
 
     /// Removes what a failed commit has left under a digest, where nobody has recorded it since. `false` if that is not
     /// known of all.
-    pub(super) async fn remove_unwanted(&self) -> bool {
+    pub(super) async fn remove_unrecorded(&self) -> bool {
         let mut is_done = true;
-        for digest in self.store.unwanted() {
+        for digest in self.store.unrecorded() {
             is_done &= match self.index.blob_row(digest).await {
                 Ok(Some(_)) => {
-                    self.store.is_wanted(digest);
+                    self.store.is_recorded(digest);
                     self.accounts.doubt();
                     true
                 }
                 Ok(None) if self.flights.count(digest) == 0 => {
-                    self.store.remove_unwanted(digest).await.is_ok_and(|removed| removed)
+                    self.store.remove_unrecorded(digest).await.is_ok_and(|removed| removed)
                 }
                 Ok(None) | Err(_) => false,
             };

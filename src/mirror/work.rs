@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::index::Scope;
-use crate::store::{Hashing, Ingest, Progress, Scribe};
+use crate::store::{Hashing, PartialFile, Progress, WritePipeline};
 
 use super::checkpoints::Checkpoints;
 use super::fill::Fill;
@@ -23,7 +23,7 @@ pub(super) struct Work<'a> {
     pub(super) member: &'a Member,
     pub(super) scope: &'a Scope,
     pub(super) fill: &'a Arc<Fill>,
-    pub(super) scribe: Scribe,
+    pub(super) pipeline: WritePipeline,
     pub(super) storing: tokio::sync::Mutex<Storing<'a>>,
     segments: Arc<Mutex<Segments>>,
     endpoints: Mutex<Vec<usize>>,
@@ -43,7 +43,7 @@ pub(super) struct Work<'a> {
 
 /// The partial file, and how much of it is set aside.
 pub(super) struct Storing<'a> {
-    pub(super) ingest: &'a mut Ingest,
+    pub(super) partial_file: &'a mut PartialFile,
     pub(super) reserved: u64,
 }
 
@@ -51,20 +51,20 @@ impl<'a> Work<'a> {
     pub(super) fn new(
         (mirror, member): (&'a Arc<Mirror>, &'a Member),
         (scope, fill): (&'a Scope, &'a Arc<Fill>),
-        ingest: &'a mut Ingest,
+        partial_file: &'a mut PartialFile,
         segments: Segments,
     ) -> std::io::Result<Self> {
         let (segments, complete) = (Arc::new(Mutex::new(segments)), CancellationToken::new());
         let announcer =
             Announcer { fill: Arc::clone(fill), segments: Arc::clone(&segments), complete: complete.clone() };
-        let scribe = ingest.scribe(Box::new(announcer))?;
+        let pipeline = partial_file.pipeline(Box::new(announcer))?;
         Ok(Self {
             mirror,
             member,
             scope,
             fill,
-            scribe,
-            storing: tokio::sync::Mutex::new(Storing { ingest, reserved: 0 }),
+            pipeline,
+            storing: tokio::sync::Mutex::new(Storing { partial_file, reserved: 0 }),
             segments,
             endpoints: Mutex::default(),
             trouble: Mutex::default(),
@@ -111,7 +111,7 @@ impl<'a> Work<'a> {
     pub(super) async fn reserve(&self, size_bytes: u64) -> Result<(), Stop> {
         let mut storing = self.storing.lock().await;
         if storing.reserved < size_bytes {
-            self.mirror.reserve(storing.ingest, self.member, size_bytes).await?;
+            self.mirror.reserve(storing.partial_file, self.member, size_bytes).await?;
             storing.reserved = size_bytes;
         }
         Ok(())
@@ -142,14 +142,14 @@ impl<'a> Work<'a> {
         if is_complete {
             self.complete.cancel();
         }
-        self.scribe.hash_up_to(prefix);
+        self.pipeline.hash_up_to(prefix);
     }
 
     /// Until all is there and hashed. Notes from time to time how much of it is safe on disk; the first `left` bytes are.
     pub(super) async fn follow(&self, left: u64) -> Result<(), Stop> {
         let mut checkpoints = Checkpoints::new(left, Instant::now());
         loop {
-            let (hashed, now) = (self.scribe.hashed(), Instant::now());
+            let (hashed, now) = (self.pipeline.hashed(), Instant::now());
             let (prefix, size, is_complete) = {
                 let segments = self.segments();
                 (segments.prefix(), segments.size(), segments.is_complete())
@@ -162,7 +162,7 @@ impl<'a> Work<'a> {
                 checkpoints.begun(has_begun.then_some(hashed), now);
             }
             tokio::select! {
-                rests = self.scribe.rests() => rests?,
+                rests = self.pipeline.rests() => rests?,
                 () = tokio::time::sleep_until(checkpoints.look_at(hashed, now)) => {}
                 () = self.abort.cancelled() => {}
             }
@@ -172,11 +172,11 @@ impl<'a> Work<'a> {
     /// Whether one has begun: an earlier one may still be under way.
     async fn checkpoint(&self, size_bytes: Option<u64>, hashed: u64) -> bool {
         let mut storing = self.storing.lock().await;
-        if storing.ingest.is_noting() {
+        if storing.partial_file.is_noting() {
             return false;
         }
-        let checkpoint = storing.ingest.checkpoint(size_bytes, hashed);
-        storing.ingest.notes(self.mirror.tasks.spawn(async move {
+        let checkpoint = storing.partial_file.checkpoint(size_bytes, hashed);
+        storing.partial_file.notes(self.mirror.tasks.spawn(async move {
             if let Err(err) = checkpoint.await {
                 tracing::debug!(%err, "a checkpoint of a download failed");
             }
@@ -188,14 +188,14 @@ impl<'a> Work<'a> {
     pub(super) fn outcome(&self) -> Result<(), Stop> {
         match self.take_trouble() {
             Some(stop) => Err(stop),
-            None if self.segments().size() == Some(self.scribe.hashed()) => Ok(()),
+            None if self.segments().size() == Some(self.pipeline.hashed()) => Ok(()),
             None => Err(self.reason()),
         }
     }
 
     /// Nothing is written or hashed any more when this returns. `None` if the hash is lost.
     pub(super) async fn end(self) -> Option<Hashing> {
-        self.scribe.end().await
+        self.pipeline.end().await
     }
 
     pub(super) fn is_helped(&self) -> bool {

@@ -16,7 +16,7 @@ pub enum Evicted {
     /// There was none.
     Missing,
     /// It stays where it was.
-    Stuck(io::Error),
+    Undeletable(io::Error),
 }
 
 impl Store {
@@ -24,7 +24,7 @@ impl Store {
     /// synced when the disk works again.
     pub async fn evict(&self, digests: Vec<Digest>) -> io::Result<Vec<(Digest, Evicted)>> {
         let (layout, space, held) = (self.layout.clone(), Arc::clone(&self.space), Arc::clone(&self.held));
-        let trouble = Arc::clone(&self.trouble);
+        let faults = Arc::clone(&self.faults);
         off_runtime(move || {
             let mut shards = HashSet::new();
             let mut evicted = Vec::with_capacity(digests.len());
@@ -44,12 +44,12 @@ impl Store {
                         Evicted::Removed
                     }
                     Err(err) if err.kind() == io::ErrorKind::NotFound => Evicted::Missing,
-                    Err(err) => Evicted::Stuck(err),
+                    Err(err) => Evicted::Undeletable(err),
                 };
                 evicted.push((digest, became));
             }
             for shard in shards {
-                if let Err(err) = trouble.sync_removal(&shard) {
+                if let Err(err) = faults.sync_removal(&shard) {
                     tracing::warn!(path = %shard.display(), %err, "what was evicted may be back after a power cut");
                 }
             }
@@ -64,7 +64,7 @@ impl Store {
         let mut freed_bytes = 0;
         for partial in self.space.idle_leftovers(now, idle_since) {
             // A fill may be about to go on with it.
-            let Some(claim) = self.claims.try_take(&partial) else { continue };
+            let Some(name_lock) = self.name_locks.try_take(&partial) else { continue };
             let path = partial.clone();
             let removed = off_runtime(move || {
                 let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
@@ -79,7 +79,7 @@ impl Store {
                 }
                 Err(err) => tracing::warn!(path = %partial.display(), %err, "an old partial file cannot be removed"),
             }
-            drop(claim);
+            drop(name_lock);
         }
         freed_bytes
     }
@@ -91,6 +91,6 @@ impl Store {
 
     /// Whether somebody has the stored file open.
     pub fn is_read(&self, digest: Digest) -> bool {
-        self.held.is_held(digest)
+        self.held.is_open(digest)
     }
 }

@@ -59,12 +59,12 @@ impl Layout {
     }
 
     /// There only between a clean stop and the next start.
-    pub(super) fn goodbye(&self) -> PathBuf {
+    pub(super) fn clean_stop(&self) -> PathBuf {
         self.root.join("STOPPED")
     }
 
     /// Where the background check is.
-    pub(super) fn note(&self) -> PathBuf {
+    pub(super) fn scrub_cursor(&self) -> PathBuf {
         self.root.join("VERIFY")
     }
 

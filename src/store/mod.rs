@@ -7,57 +7,49 @@
 //! <root>/partial/<authority>/<alg>-<hex>        running or interrupted fills …
 //! <root>/partial/<authority>/<alg>-<hex>.json   … and how far each is on disk
 //! <root>/quarantine/<millis>-<alg>-<hex>        stored bytes that were found to be wrong, for a while
-//! <root>/STOPPED                       the last process ended in order
+//! <root>/STOPPED                       the last process ended in request
 //! <root>/VERIFY                        where the background check is
 //! ```
 //!
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
 //! async runtime.
 
-mod allocation;
-mod buffers;
-mod claim;
+mod blob_file;
 mod evict;
-mod hashing;
-mod held;
-mod ingest;
+mod faults;
 mod layout;
 mod lock;
+mod open_files;
+mod partial;
 mod quarantine;
 mod recovery;
-mod scribe;
 mod scrub;
-mod send;
 mod space;
-mod trouble;
-mod writer;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use buffers::{Gathering, PIECE_BYTES};
+pub use blob_file::{BlobFile, SEND_WINDOW};
 pub use evict::Evicted;
-pub use hashing::Hashing;
-pub use ingest::{CommitError, Committed, Ingest, Unsettled};
-pub use quarantine::{Seen, Taken};
-pub use recovery::{Found, Leftover};
-pub use scribe::{Progress, Scribe};
+pub use partial::{
+    CommitError, Committed, Gathering, Hashing, PIECE_BYTES, PartialFile, PendingRecord, Progress, WritePipeline,
+};
+pub use quarantine::{FileId, QuarantineOutcome};
+pub use recovery::{Leftover, StoredFile};
 pub use scrub::{Checked, Scrub, Shard};
-pub use send::SEND_WINDOW;
 pub use space::{Reservation, SpaceLimits};
 
 use crate::oci::{Authority, Digest, Hasher};
 
-use claim::Claims;
-use held::{Held, HeldFiles};
+use faults::{Faults, ReadErrorReporter};
 use layout::{Layout, Shards};
+use open_files::OpenFiles;
+use partial::NameLocks;
 use space::Space;
-use trouble::{Complaint, Trouble};
 
 /// Bytes read from disk at a time.
 pub const READ_CHUNK: usize = 256 * 1024;
@@ -65,21 +57,11 @@ pub const READ_CHUNK: usize = 256 * 1024;
 pub struct Store {
     layout: Layout,
     space: Arc<Space>,
-    claims: Arc<Claims>,
-    trouble: Arc<Trouble>,
+    name_locks: Arc<NameLocks>,
+    faults: Arc<Faults>,
     shards: Arc<Shards>,
-    held: Arc<HeldFiles>,
+    held: Arc<OpenFiles>,
     _lock: File,
-}
-
-/// Verified bytes, or those of a running fill. Stays readable after it was removed from the store.
-#[derive(Debug, Clone)]
-pub struct BlobFile {
-    file: Arc<File>,
-    /// Of a stored one.
-    complaint: Option<Complaint>,
-    /// Its space is taken for as long as this is there.
-    _held: Arc<Held>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +94,12 @@ impl Store {
         let space = Arc::new(Space::new(root.to_owned(), limits));
         // What cannot be counted now is counted when the mirror looks again.
         let _later = quarantine::count(&layout.quarantine(), &space);
-        let held = HeldFiles::new(Arc::clone(&space));
+        let held = OpenFiles::new(Arc::clone(&space));
         Ok(Self {
             layout,
             space,
-            claims: Arc::default(),
-            trouble: Arc::default(),
+            name_locks: Arc::default(),
+            faults: Arc::default(),
             shards: Arc::default(),
             held,
             _lock: lock,
@@ -133,14 +115,14 @@ impl Store {
     /// The stored file and its size in bytes; `None` if it is not there.
     pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<(BlobFile, u64)>> {
         let path = self.layout.blob(digest);
-        let complaint = Some(Complaint { digest, trouble: Arc::clone(&self.trouble) });
+        let reporter = Some(ReadErrorReporter { digest, faults: Arc::clone(&self.faults) });
         let files = Arc::clone(&self.held);
         off_runtime(move || {
-            let held = files.hold(digest);
+            let held = files.opening(digest);
             match File::open(path) {
                 Ok(file) => {
                     let size_bytes = file.metadata()?.len();
-                    Ok(Some((BlobFile { file: Arc::new(file), complaint, _held: held }, size_bytes)))
+                    Ok(Some((BlobFile { file: Arc::new(file), reporter, _open_file: held }, size_bytes)))
                 }
                 Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(err) => Err(err),
@@ -158,7 +140,7 @@ impl Store {
         let length = usize::try_from(size_bytes).map_err(io::Error::other)?;
         let bytes = file.read(0, length).await?;
         let is_right = Digest::of(digest.algorithm(), &bytes) == digest;
-        Ok(if is_right { Verified::Right(bytes) } else { Verified::Wrong(file.seen()?) })
+        Ok(if is_right { Verified::Right(bytes) } else { Verified::Wrong(file.file_id()?) })
     }
 
     /// Whether the stored bytes still have their digest. Reads all of them.
@@ -173,7 +155,7 @@ impl Store {
             at += bytes.len() as u64;
         }
         let is_right = hasher.finish() == digest;
-        Ok(if is_right { Checked::Right(size_bytes) } else { Checked::Wrong(size_bytes, file.seen()?) })
+        Ok(if is_right { Checked::Right(size_bytes) } else { Checked::Wrong(size_bytes, file.file_id()?) })
     }
 
     /// Stores bytes that are in memory and have been compared with their digest. `None` if they are there already: many may
@@ -185,34 +167,34 @@ impl Store {
         bytes: Bytes,
     ) -> Result<Option<Committed>, CommitError> {
         let size_bytes = bytes.len() as u64;
-        let mut ingest = self.begin(authority, digest).await?;
+        let mut partial_file = self.begin(authority, digest).await?;
         match self.read_verified(digest, size_bytes).await {
             Ok(Verified::Right(_)) => {
-                ingest.discard().await?;
+                partial_file.discard().await?;
                 return Ok(None);
             }
             // The right ones are at hand.
             Ok(Verified::Wrong(_)) => {
                 if let Err(err) = self.remove(digest).await {
-                    let _remembered = ingest.discard().await;
+                    let _remembered = partial_file.discard().await;
                     return Err(err.into());
                 }
             }
             Ok(Verified::Missing | Verified::TooLarge) => {}
             Err(err) => {
-                let _remembered = ingest.discard().await;
+                let _remembered = partial_file.discard().await;
                 return Err(err.into());
             }
         }
-        let written = match ingest.reserve(size_bytes).await {
-            Ok(()) => ingest.append(bytes).await.map_err(CommitError::from),
+        let written = match partial_file.reserve(size_bytes).await {
+            Ok(()) => partial_file.append(bytes).await.map_err(CommitError::from),
             Err(err) => Err(err),
         };
         if let Err(err) = written {
-            let _remembered = ingest.discard().await;
+            let _remembered = partial_file.discard().await;
             return Err(err);
         }
-        ingest.commit(Some(size_bytes)).await.map(Some)
+        partial_file.commit(Some(size_bytes)).await.map(Some)
     }
 
     pub async fn remove(&self, digest: Digest) -> io::Result<()> {
@@ -318,31 +300,10 @@ impl Store {
 pub enum Verified {
     Right(Bytes),
     /// They are not what was stored. They stay where they are: what becomes of them is the caller's.
-    Wrong(Seen),
+    Wrong(FileId),
     Missing,
     /// Larger than the caller takes. It was not read.
     TooLarge,
-}
-
-impl BlobFile {
-    /// Reads exactly `length` bytes at `offset`.
-    pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let file = Arc::clone(&self.file);
-        off_runtime(move || {
-            let mut buffer = vec![0; length];
-            file.read_exact_at(&mut buffer, offset)?;
-            Ok(Bytes::from(buffer))
-        })
-        .await
-        .inspect_err(|_| self.cannot_be_read())
-    }
-
-    /// Reading it failed: it is read again in the background, and fetched again at the next request.
-    pub fn cannot_be_read(&self) {
-        if let Some(Complaint { digest, trouble }) = &self.complaint {
-            trouble.cannot_read(*digest);
-        }
-    }
 }
 
 /// Whether an error means that the disk is full, which is no reason to fail a pull.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::oci::Digest;
 
-use super::ingest::Sidecar;
+use super::partial::Sidecar;
 use super::{Store, layout};
 
 /// A partial file that an earlier process left behind.
@@ -20,7 +20,7 @@ pub enum Leftover {
 
 /// A stored blob, found by walking.
 #[derive(Debug, Clone, Copy)]
-pub struct Found {
+pub struct StoredFile {
     pub digest: Digest,
     pub size_bytes: u64,
 }
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Every stored blob, for an index that was lost. Blocking; its time grows with the number of blobs.
-    pub fn walk(&self, mut each: impl FnMut(Found)) -> io::Result<()> {
+    pub fn walk(&self, mut each: impl FnMut(StoredFile)) -> io::Result<()> {
         for algorithm in crate::oci::Algorithm::ALL {
             for shard in std::fs::read_dir(self.layout.blobs().join(algorithm.name()))? {
                 let shard = shard?.path();
@@ -107,7 +107,7 @@ impl Store {
                     let name = entry.file_name();
                     let digest = format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse();
                     if let Ok(digest) = digest {
-                        each(Found { digest, size_bytes: entry.metadata()?.len() });
+                        each(StoredFile { digest, size_bytes: entry.metadata()?.len() });
                     }
                 }
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Digest, Found, READ_CHUNK, Seen, Store, layout, off_runtime};
+use super::{Digest, FileId, READ_CHUNK, Store, StoredFile, layout, off_runtime};
 use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Hasher};
 
@@ -20,7 +20,7 @@ pub enum Checked {
     /// So many bytes, and they are right.
     Right(u64),
     /// So many bytes, and they are not what was stored. This was the file.
-    Wrong(u64, Seen),
+    Wrong(u64, FileId),
     Missing,
     /// The disk does not give them.
     Unreadable,
@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// The blobs in one of the directories.
-    pub async fn in_shard(&self, shard: Shard) -> io::Result<Vec<Found>> {
+    pub async fn in_shard(&self, shard: Shard) -> io::Result<Vec<StoredFile>> {
         let (algorithm, path) = self.shard(shard);
         off_runtime(move || entries(algorithm, &path, None)).await
     }
@@ -50,7 +50,7 @@ impl Store {
     /// What was stored within `before` of the last sign of life of an earlier process: its last change to a directory of
     /// blobs, or to the index. Directories that are older are not looked into. What lies ahead of `now`, because the clock
     /// was set back, is no sign of life, and is looked at.
-    pub async fn stored_lately(&self, before: Duration, now: Timestamp) -> io::Result<Vec<Found>> {
+    pub async fn stored_lately(&self, before: Duration, now: Timestamp) -> io::Result<Vec<StoredFile>> {
         let shards: Vec<_> = (0..Self::SHARDS).map(|shard| self.shard(shard)).collect();
         let index = self.layout.root().join("index.redb");
         let now = i64::try_from(now.as_millis() / 1000).unwrap_or(i64::MAX);
@@ -121,7 +121,7 @@ impl Scrub {
         match read.await {
             Ok((0, Work { file, hasher, at, .. })) => {
                 let is_right = hasher.finish() == self.digest;
-                let wrong = || Seen::open(&file).map_or(Checked::Unreadable, |seen| Checked::Wrong(at, seen));
+                let wrong = || FileId::open(&file).map_or(Checked::Unreadable, |file_id| Checked::Wrong(at, file_id));
                 Err(if is_right { Checked::Right(at) } else { wrong() })
             }
             Ok((read, work)) => {
@@ -134,7 +134,7 @@ impl Scrub {
 }
 
 /// Those whose names came there since, in seconds; one that is not there holds none.
-fn entries(algorithm: Algorithm, shard: &Path, since: Option<i64>) -> io::Result<Vec<Found>> {
+fn entries(algorithm: Algorithm, shard: &Path, since: Option<i64>) -> io::Result<Vec<StoredFile>> {
     let listed = match std::fs::read_dir(shard) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listed => listed?,
@@ -148,7 +148,7 @@ fn entries(algorithm: Algorithm, shard: &Path, since: Option<i64>) -> io::Result
         let Ok(metadata) = entry.metadata() else { continue };
         // Linking changes a file's status, and nothing does later.
         if since.is_none_or(|since| metadata.ctime() >= since) {
-            found.push(Found { digest, size_bytes: metadata.len() });
+            found.push(StoredFile { digest, size_bytes: metadata.len() });
         }
     }
     Ok(found)
@@ -168,17 +168,17 @@ fn read_quietly(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 
 /// Where the background check is. Losing it costs a beginning anew.
 impl Store {
-    pub async fn read_note(&self) -> Option<Vec<u8>> {
-        let note = self.layout.note();
-        off_runtime(move || std::fs::read(note)).await.ok()
+    pub async fn read_scrub_cursor(&self) -> Option<Vec<u8>> {
+        let cursor = self.layout.scrub_cursor();
+        off_runtime(move || std::fs::read(cursor)).await.ok()
     }
 
-    pub async fn write_note(&self, bytes: Vec<u8>) -> io::Result<()> {
-        let note = self.layout.note();
+    pub async fn write_scrub_cursor(&self, bytes: Vec<u8>) -> io::Result<()> {
+        let cursor = self.layout.scrub_cursor();
         off_runtime(move || {
-            let temporary = note.with_extension("tmp");
+            let temporary = cursor.with_extension("tmp");
             std::fs::write(&temporary, bytes)?;
-            std::fs::rename(temporary, note)
+            std::fs::rename(temporary, cursor)
         })
         .await
     }
@@ -186,20 +186,20 @@ impl Store {
 
 /// How the last process ended.
 impl Store {
-    /// Whether it said goodbye, or there was none. From here on, this one has not. Blocking; for start-up.
-    pub fn take_goodbye(&self) -> io::Result<bool> {
-        let goodbye = self.layout.goodbye();
-        let was_clean = goodbye.exists();
+    /// Whether it said clean_stop, or there was none. From here on, this one has not. Blocking; for start-up.
+    pub fn take_clean_stop(&self) -> io::Result<bool> {
+        let clean_stop = self.layout.clean_stop();
+        let was_clean = clean_stop.exists();
         if was_clean {
-            layout::remove_if_there(&goodbye)?;
+            layout::remove_if_there(&clean_stop)?;
             layout::sync_dir(self.layout.root())?;
         }
         Ok(was_clean)
     }
 
     /// Everything is written down. Blocking; the last act.
-    pub fn say_goodbye(&self) -> io::Result<()> {
-        File::create(self.layout.goodbye())?.sync_all()?;
+    pub fn record_clean_stop(&self) -> io::Result<()> {
+        File::create(self.layout.clean_stop())?.sync_all()?;
         layout::sync_dir(self.layout.root())
     }
 }

@@ -162,7 +162,7 @@ impl Mirror {
         let mut sorted = Sorted::default();
         let mut newly_stuck = Vec::new();
         for (digest, became) in evicted {
-            if let Evicted::Stuck(err) = became {
+            if let Evicted::Undeletable(err) = became {
                 sorted.stuck.push(digest);
                 if stuck.insert(digest) {
                     newly_stuck.push((digest, err));

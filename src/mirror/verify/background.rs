@@ -10,7 +10,7 @@ use super::super::Mirror;
 use super::pass::Pass;
 use super::{VerifyProgress, VerifySettings};
 use crate::clock::Timestamp;
-use crate::store::{Found, Store, Taken};
+use crate::store::{QuarantineOutcome, Store, StoredFile};
 
 /// What is looked at first after an unclean stop: stored so long before it.
 const LATELY: Duration = Duration::from_mins(10);
@@ -32,7 +32,8 @@ impl Mirror {
             }
         }
         let Some(every) = settings.every else { return };
-        let mut place = self.store.read_note().await.and_then(|note| serde_json::from_slice::<Place>(&note).ok());
+        let mut place =
+            self.store.read_scrub_cursor().await.and_then(|note| serde_json::from_slice::<Place>(&note).ok());
         loop {
             let now = self.clock.now();
             // A beginning that lies ahead is one from before the clock was set back.
@@ -67,7 +68,7 @@ impl Mirror {
             }
             place.shard += 1;
             if let Ok(note) = serde_json::to_vec(&place)
-                && let Err(err) = self.store.write_note(note).await
+                && let Err(err) = self.store.write_scrub_cursor(note).await
             {
                 tracing::debug!(%err, "where verify is could not be noted: after a restart it begins anew");
             }
@@ -122,11 +123,11 @@ impl Mirror {
                 is_decided = false;
                 continue;
             }
-            if let Ok(Some(seen)) = self.store.look_at(digest).await {
-                before.insert(digest, seen);
+            if let Ok(Some(file_id)) = self.store.look_at(digest).await {
+                before.insert(digest, file_id);
             }
             // Known to the index, or nobody would have read it.
-            self.verify_blob(Found { digest, size_bytes: 0 }, &mut pass).await;
+            self.verify_blob(StoredFile { digest, size_bytes: 0 }, &mut pass).await;
         }
         for digest in pass.report.unreadable {
             let Ok(row) = self.index.blob_row(digest).await else {
@@ -142,11 +143,11 @@ impl Mirror {
                 continue;
             }
             // One that does not even say which file it is stays.
-            let Some(seen) = before.remove(&digest) else { continue };
-            match self.store.quarantine(digest, seen, self.clock.now()).await {
+            let Some(file_id) = before.remove(&digest) else { continue };
+            match self.store.quarantine(digest, file_id, self.clock.now()).await {
                 Err(err) => tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either"),
-                Ok(Taken::Another) => self.store.is_readable_again(digest),
-                Ok(Taken::Away | Taken::Removed | Taken::Missing) => {
+                Ok(QuarantineOutcome::Another) => self.store.is_readable_again(digest),
+                Ok(QuarantineOutcome::Away | QuarantineOutcome::Removed | QuarantineOutcome::Missing) => {
                     self.forget_hot(digest);
                     if is_lost {
                         tracing::error!(%digest, "a stored blob cannot be read, and no upstream that is online can give it again: bring one back and pull it");

@@ -75,7 +75,7 @@ pub struct VerifyReport {
     pub complete: bool,
 }
 
-/// Found wrong, and nobody can give it again, until it is stored anew.
+/// StoredFile wrong, and nobody can give it again, until it is stored anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Lost {
     pub digest: Digest,

@@ -10,7 +10,7 @@ use super::{Lost, VerifyProgress, VerifyReport, name};
 use crate::health::Part;
 use crate::index::{BlobRow, Change, IndexError, LostRow};
 use crate::oci::Digest;
-use crate::store::{Checked, Found, Seen, Store, Taken};
+use crate::store::{Checked, FileId, QuarantineOutcome, Store, StoredFile};
 
 /// A pass under way.
 pub(super) struct Pass<'a> {
@@ -18,7 +18,7 @@ pub(super) struct Pass<'a> {
     pub(super) report: VerifyReport,
     pace: Pace,
     /// Right, and perhaps not known to the index.
-    unknown: Vec<Found>,
+    unknown: Vec<StoredFile>,
 }
 
 impl<'a> Pass<'a> {
@@ -116,7 +116,7 @@ impl Mirror {
     }
 
     /// Ends early, without a judgement, where the pass is told to.
-    pub(super) async fn verify_blob(&self, found: Found, pass: &mut Pass<'_>) {
+    pub(super) async fn verify_blob(&self, found: StoredFile, pass: &mut Pass<'_>) {
         let digest = found.digest;
         let Pass { progress, report, pace, unknown } = pass;
         let checked = match self.store.scrub(digest).await {
@@ -145,9 +145,9 @@ impl Mirror {
                     unknown.push(found);
                 }
             }
-            Checked::Wrong(bytes, seen) => {
+            Checked::Wrong(bytes, file_id) => {
                 report.bytes += bytes;
-                let taken_out = self.take_out(digest, seen).await;
+                let taken_out = self.take_out(digest, file_id).await;
                 if taken_out != TakenOut::Another {
                     progress.wrong.fetch_add(1, Ordering::Relaxed);
                     name(&mut report.wrong, digest);
@@ -186,7 +186,7 @@ impl Mirror {
             pass.unknown = still;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        for Found { digest, size_bytes } in pass.unknown.drain(..) {
+        for StoredFile { digest, size_bytes } in pass.unknown.drain(..) {
             if self.flights.count(digest) > 0 || !matches!(self.index.blob_row(digest).await, Ok(None)) {
                 continue;
             }
@@ -200,8 +200,8 @@ impl Mirror {
         self.show_stored();
     }
 
-    /// Takes a stored blob whose bytes were seen to be wrong out of reach: file first, row second.
-    pub(in crate::mirror) async fn take_out(&self, digest: Digest, seen: Seen) -> TakenOut {
+    /// Takes a stored blob whose bytes were file_id to be wrong out of reach: file first, row second.
+    pub(in crate::mirror) async fn take_out(&self, digest: Digest, file_id: FileId) -> TakenOut {
         let row = match self.index.blob_row(digest).await {
             Ok(row) => row,
             Err(err) => return self.take_out_later(digest, &err),
@@ -209,20 +209,20 @@ impl Mirror {
         let is_lost = self.is_last_copy(row.as_ref());
         let taken_out = if is_lost { TakenOut::Lost } else { TakenOut::ComesAgain };
         let now = self.clock.now();
-        let size_bytes = row.as_ref().map_or(seen.size_bytes(), |row| row.size_bytes);
-        let taken = self.store.quarantine(digest, seen, now).await;
-        if matches!(taken, Ok(Taken::Another)) {
+        let size_bytes = row.as_ref().map_or(file_id.size_bytes(), |row| row.size_bytes);
+        let taken = self.store.quarantine(digest, file_id, now).await;
+        if matches!(taken, Ok(QuarantineOutcome::Another)) {
             return TakenOut::Another;
         }
         self.metrics.damaged_blobs.inc();
         self.forget_hot(digest);
         let became = match taken {
-            Ok(Taken::Removed) => "they could not be moved to quarantine, and are removed",
-            Ok(Taken::Missing) => "somebody has removed them",
-            Ok(Taken::Away | Taken::Another) => "they are in quarantine",
+            Ok(QuarantineOutcome::Removed) => "they could not be moved to quarantine, and are removed",
+            Ok(QuarantineOutcome::Missing) => "somebody has removed them",
+            Ok(QuarantineOutcome::Away | QuarantineOutcome::Another) => "they are in quarantine",
             Err(err) => {
                 tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
-                self.store.withhold(digest);
+                self.store.mark_known_bad(digest);
                 self.health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
                 return taken_out;
             }
@@ -243,7 +243,7 @@ impl Mirror {
         tracing::error!(%digest, %err,
             "stored bytes are wrong; they are not served, and are moved away when the index can be read again");
         self.forget_hot(digest);
-        self.store.withhold(digest);
+        self.store.mark_known_bad(digest);
         self.health.degrade(Part::Verify, "stored bytes are wrong and were not moved away yet: see the log");
         self.mend_soon();
         TakenOut::Withheld

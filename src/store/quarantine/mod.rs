@@ -20,7 +20,7 @@ const MAX_AGE: Duration = Duration::from_hours(30 * 24);
 
 /// A stored file that somebody has looked at. Its name may have been given to another one since.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct FileId {
     device: u64,
     inode: u64,
     size_bytes: u64,
@@ -28,7 +28,7 @@ pub struct Seen {
     _open: Option<Arc<File>>,
 }
 
-impl Seen {
+impl FileId {
     fn of(metadata: &Metadata, open: Option<Arc<File>>) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino(), size_bytes: metadata.len(), _open: open }
     }
@@ -48,17 +48,17 @@ impl Seen {
 
 impl BlobFile {
     /// Which file this is, for [`Store::quarantine`].
-    pub fn seen(&self) -> io::Result<Seen> {
-        Seen::open(&self.file)
+    pub fn file_id(&self) -> io::Result<FileId> {
+        FileId::open(&self.file)
     }
 }
 
 /// What became of a file that was to be taken out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum QuarantineOutcome {
     /// It is in quarantine, and a miss from here on. Its row is the caller's to remove.
     Away,
-    /// As [`Taken::Away`], but it could not be moved, and is removed.
+    /// As [`QuarantineOutcome::Away`], but it could not be moved, and is removed.
     Removed,
     /// There was none.
     Missing,
@@ -68,41 +68,41 @@ pub enum Taken {
 
 impl Store {
     /// The file that a digest's name stands for now, unopened; `None` if there is none.
-    pub async fn look_at(&self, digest: Digest) -> io::Result<Option<Seen>> {
+    pub async fn look_at(&self, digest: Digest) -> io::Result<Option<FileId>> {
         let path = self.layout.blob(digest);
-        off_runtime(move || Ok(metadata_if_there(&path)?.map(|metadata| Seen::of(&metadata, None)))).await
+        off_runtime(move || Ok(metadata_if_there(&path)?.map(|metadata| FileId::of(&metadata, None)))).await
     }
 
     /// Takes this stored file out of reach.
-    pub async fn quarantine(&self, digest: Digest, seen: Seen, now: Timestamp) -> io::Result<Taken> {
+    pub async fn quarantine(&self, digest: Digest, file_id: FileId, now: Timestamp) -> io::Result<QuarantineOutcome> {
         let (blob, quarantine) = (self.layout.blob(digest), self.layout.quarantine());
-        let (space, held, trouble) = (Arc::clone(&self.space), Arc::clone(&self.held), Arc::clone(&self.trouble));
+        let (space, held, faults) = (Arc::clone(&self.space), Arc::clone(&self.held), Arc::clone(&self.faults));
         let taken = off_runtime(move || {
             let size_bytes = match metadata_if_there(&blob)? {
-                None => return Ok(Taken::Missing),
-                Some(other) if !seen.is(&other) => return Ok(Taken::Another),
+                None => return Ok(QuarantineOutcome::Missing),
+                Some(other) if !file_id.is(&other) => return Ok(QuarantineOutcome::Another),
                 Some(metadata) => metadata.len(),
             };
             let name = format!("{:013}-{}-{}", now.as_millis(), digest.algorithm().name(), digest.hex());
             let away = quarantine.join(name);
             let moved = layout::make_dir(&quarantine).and_then(|()| std::fs::rename(&blob, &away));
             let taken = if moved.is_ok() {
-                if let Some(other) = metadata_if_there(&away)?.filter(|other| !seen.is(other)) {
+                if let Some(other) = metadata_if_there(&away)?.filter(|other| !file_id.is(other)) {
                     put_back(&away, &blob, &space, other.len())?;
-                    return Ok(Taken::Another);
+                    return Ok(QuarantineOutcome::Another);
                 }
                 held.removed(digest, 0);
                 space.move_to_quarantine(size_bytes);
-                Taken::Away
+                QuarantineOutcome::Away
             } else {
                 // Not to be read is what matters.
                 std::fs::remove_file(&blob)?;
                 held.removed(digest, size_bytes);
                 space.forget_stored(size_bytes);
-                Taken::Removed
+                QuarantineOutcome::Removed
             };
             if let Some(shard) = blob.parent()
-                && let Err(err) = trouble.sync_removal(shard)
+                && let Err(err) = faults.sync_removal(shard)
             {
                 tracing::warn!(%digest, %err, "wrong bytes that were moved away may be back after a power cut");
             }
@@ -111,8 +111,8 @@ impl Store {
             Ok(taken)
         })
         .await?;
-        if taken != Taken::Another {
-            let _was_unreadable = self.trouble.can_read(digest);
+        if taken != QuarantineOutcome::Another {
+            let _was_unreadable = self.faults.can_read(digest);
         }
         Ok(taken)
     }
@@ -121,7 +121,7 @@ impl Store {
     pub async fn free_quarantine(&self, bytes: u64) -> u64 {
         let (quarantine, space) = (self.layout.quarantine(), Arc::clone(&self.space));
         let freed = off_runtime(move || {
-            let (mut freed, mut stuck) = (0, None);
+            let (mut freed, mut undeletable) = (0, None);
             for (path, size_bytes) in files(&quarantine)? {
                 if freed >= bytes {
                     break;
@@ -130,10 +130,10 @@ impl Store {
                     Ok(true) => freed += size_bytes,
                     Ok(false) => {}
                     // Others may go.
-                    Err(err) => stuck = stuck.or(Some((path, err))),
+                    Err(err) => undeletable = undeletable.or(Some((path, err))),
                 }
             }
-            if let Some((path, err)) = stuck {
+            if let Some((path, err)) = undeletable {
                 tracing::warn!(path = %path.display(), %err, "a file in quarantine cannot be removed; others go instead");
             }
             Ok(freed)

@@ -32,12 +32,12 @@ impl Storage {
         std::fs::write(self.store.layout.blob(self.digest), vec![b'x'; CONTENT.len()]).unwrap();
     }
 
-    async fn wrong(&self) -> Seen {
+    async fn wrong(&self) -> FileId {
         let mut scrub = self.store.scrub(self.digest).await.unwrap();
         loop {
             match scrub.step().await {
                 Ok(_) => {}
-                Err(Checked::Wrong(_, seen)) => return seen,
+                Err(Checked::Wrong(_, file_id)) => return file_id,
                 Err(other) => panic!("{other:?}"),
             }
         }
@@ -54,8 +54,8 @@ async fn a_wrong_file_is_taken_away_and_counts_until_room_is_needed() {
     let Storage { store, digest, directory } = &storage;
     storage.rot();
     let wrong = storage.wrong().await;
-    assert_eq!(store.quarantine(*digest, wrong.clone(), NOW).await.unwrap(), Taken::Away);
-    assert_eq!(store.quarantine(*digest, wrong, NOW).await.unwrap(), Taken::Missing);
+    assert_eq!(store.quarantine(*digest, wrong.clone(), NOW).await.unwrap(), QuarantineOutcome::Away);
+    assert_eq!(store.quarantine(*digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Missing);
     let size = CONTENT.len() as u64;
     assert_eq!((storage.kept(), store.used_bytes(), store.quarantined().unwrap()), (1, size, vec![(*digest, size)]));
     storage.put().await;
@@ -73,7 +73,7 @@ async fn a_wrong_file_that_cannot_be_moved_is_removed_and_that_is_told() {
     let Storage { store, digest, directory } = &storage;
     storage.rot();
     std::fs::write(directory.path().join("quarantine"), "no directory").unwrap();
-    assert_eq!(store.quarantine(*digest, storage.wrong().await, NOW).await.unwrap(), Taken::Removed);
+    assert_eq!(store.quarantine(*digest, storage.wrong().await, NOW).await.unwrap(), QuarantineOutcome::Removed);
     assert_eq!((store.used_bytes(), store.quarantined_bytes()), (0, 0));
     assert!(matches!(store.open_blob(*digest).await, Ok(None)));
 }
@@ -87,7 +87,7 @@ async fn a_file_that_was_fetched_again_meanwhile_is_left_alone() {
     let wrong = storage.wrong().await;
     store.remove(*digest).await.unwrap();
     storage.put().await;
-    assert_eq!(store.quarantine(*digest, wrong, NOW).await.unwrap(), Taken::Another);
+    assert_eq!(store.quarantine(*digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Another);
     assert!(matches!(store.read_verified(*digest, 1000).await.unwrap(), Verified::Right(_)));
     assert_eq!((storage.kept(), store.used_bytes()), (0, CONTENT.len() as u64));
 }

@@ -17,7 +17,7 @@ pub(super) struct Counts {
     /// Changes of `quarantined`.
     pub(super) quarantine_changes: u64,
     /// Removed files that somebody still reads.
-    pub(super) lingering: u64,
+    pub(super) deleted_open_bytes: u64,
     /// Of `partial`: files that no fill is working on.
     pub(super) leftovers: HashMap<PathBuf, Leftover>,
     /// Changes of `stored`.
@@ -48,7 +48,10 @@ pub(super) struct Leftover {
 
 impl Counts {
     pub(super) const fn used(&self) -> u64 {
-        self.stored.saturating_add(self.partial).saturating_add(self.lingering).saturating_add(self.quarantined)
+        self.stored
+            .saturating_add(self.partial)
+            .saturating_add(self.deleted_open_bytes)
+            .saturating_add(self.quarantined)
     }
 
     pub(super) fn set_stored(&mut self, size_bytes: u64) {

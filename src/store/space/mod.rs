@@ -81,7 +81,7 @@ impl Space {
     pub(in crate::store) fn surplus(&self, begun: bool) -> u64 {
         let used = {
             let counts = self.counts();
-            counts.used() - counts.lingering
+            counts.used() - counts.deleted_open_bytes
         };
         let over = match (self.limits.high_mark, self.limits.low_mark) {
             (Some(high), Some(low)) if used > if begun { low } else { high } => used.saturating_sub(low),
@@ -258,13 +258,13 @@ impl Space {
         is_so
     }
 
-    pub(in crate::store) fn linger(&self, size_bytes: u64) {
-        self.counts().lingering += size_bytes;
+    pub(in crate::store) fn add_deleted_open(&self, size_bytes: u64) {
+        self.counts().deleted_open_bytes += size_bytes;
     }
 
-    pub(in crate::store) fn stop_lingering(&self, size_bytes: u64) {
+    pub(in crate::store) fn forget_deleted_open(&self, size_bytes: u64) {
         let mut counts = self.counts();
-        counts.lingering = counts.lingering.saturating_sub(size_bytes);
+        counts.deleted_open_bytes = counts.deleted_open_bytes.saturating_sub(size_bytes);
     }
 
     pub(in crate::store) fn used(&self) -> u64 {

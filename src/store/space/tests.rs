@@ -32,9 +32,9 @@ fn removed_files_count_until_the_last_reader_has_gone() {
     let space = space(Some(100), 0);
     space.set_stored(50);
     space.forget_stored(50);
-    space.linger(50);
+    space.add_deleted_open(50);
     assert!(space.reserve(partial(), 60).is_none());
-    space.stop_lingering(50);
+    space.forget_deleted_open(50);
     assert!(space.reserve(partial(), 60).is_some());
 }
 

@@ -1,4 +1,4 @@
-//! The hash of a partial file, in order. Nothing here is asynchronous: it runs where blocking is allowed.
+//! The hash of a partial file, in request. Nothing here is asynchronous: it runs where blocking is allowed.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::oci::{Digest, Hasher};
 
-use super::READ_CHUNK;
+use super::super::READ_CHUNK;
 
 /// Bytes of the file from its beginning, as far as they are hashed.
 #[derive(Debug)]

@@ -11,75 +11,75 @@ use super::space::Space;
 const SHARDS: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct HeldFiles {
+pub(super) struct OpenFiles {
     space: Arc<Space>,
-    shards: [Mutex<HashMap<Digest, Weak<Held>>>; SHARDS],
+    shards: [Mutex<HashMap<Digest, Weak<OpenFile>>>; SHARDS],
 }
 
 /// One file that somebody has open, or will in a moment. Shared by all who opened it under one name.
 #[derive(Debug)]
-pub(super) struct Held {
-    files: Arc<HeldFiles>,
+pub(super) struct OpenFile {
+    files: Arc<OpenFiles>,
     digest: Digest,
     /// What it takes although it has no name any more. Bytes.
-    lingering: AtomicU64,
+    deleted_open_bytes: AtomicU64,
 }
 
-impl HeldFiles {
+impl OpenFiles {
     pub(super) fn new(space: Arc<Space>) -> Arc<Self> {
         Arc::new(Self { space, shards: Default::default() })
     }
 
-    fn shard(&self, digest: Digest) -> MutexGuard<'_, HashMap<Digest, Weak<Held>>> {
+    fn shard(&self, digest: Digest) -> MutexGuard<'_, HashMap<Digest, Weak<OpenFile>>> {
         let nth = usize::from(digest.first_byte()) % SHARDS;
         let shard = self.shards.get(nth).expect("a remainder is smaller than its divisor");
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn new_held(self: &Arc<Self>, digest: Digest) -> Arc<Held> {
-        Arc::new(Held { files: Arc::clone(self), digest, lingering: AtomicU64::new(0) })
+    fn new_entry(self: &Arc<Self>, digest: Digest) -> Arc<OpenFile> {
+        Arc::new(OpenFile { files: Arc::clone(self), digest, deleted_open_bytes: AtomicU64::new(0) })
     }
 
     /// To be called before the file is opened, so that no removal in between goes unseen.
-    pub(super) fn hold(self: &Arc<Self>, digest: Digest) -> Arc<Held> {
+    pub(super) fn opening(self: &Arc<Self>, digest: Digest) -> Arc<OpenFile> {
         let mut shard = self.shard(digest);
         if let Some(held) = shard.get(&digest).and_then(Weak::upgrade) {
             return held;
         }
-        let held = self.new_held(digest);
+        let held = self.new_entry(digest);
         shard.insert(digest, Arc::downgrade(&held));
         held
     }
 
     /// A file that has no name yet.
-    pub(super) fn hold_unnamed(self: &Arc<Self>, digest: Digest) -> Arc<Held> {
-        self.new_held(digest)
+    pub(super) fn unnamed(self: &Arc<Self>, digest: Digest) -> Arc<OpenFile> {
+        self.new_entry(digest)
     }
 
     /// The file has lost its name. Those who open the name from here on open another file. `true` if somebody has it open.
     pub(super) fn removed(&self, digest: Digest, size_bytes: u64) -> bool {
         let held = self.shard(digest).remove(&digest).and_then(|held| held.upgrade());
         let Some(held) = held else { return false };
-        self.space.linger(size_bytes);
-        held.lingering.fetch_add(size_bytes, Ordering::Relaxed);
+        self.space.add_deleted_open(size_bytes);
+        held.deleted_open_bytes.fetch_add(size_bytes, Ordering::Relaxed);
         true
     }
 
-    pub(super) fn is_held(&self, digest: Digest) -> bool {
+    pub(super) fn is_open(&self, digest: Digest) -> bool {
         self.shard(digest).get(&digest).is_some_and(|held| held.strong_count() > 0)
     }
 }
 
-impl Held {
+impl OpenFile {
     /// The file has got its name.
     pub(super) fn named(self: &Arc<Self>) {
         self.files.shard(self.digest).insert(self.digest, Arc::downgrade(self));
     }
 }
 
-impl Drop for Held {
+impl Drop for OpenFile {
     fn drop(&mut self) {
-        self.files.space.stop_lingering(*self.lingering.get_mut());
+        self.files.space.forget_deleted_open(*self.deleted_open_bytes.get_mut());
         let mut shard = self.files.shard(self.digest);
         if shard.get(&self.digest).is_some_and(|held| held.strong_count() == 0) {
             shard.remove(&self.digest);
@@ -98,17 +98,17 @@ mod tests {
     #[test]
     fn a_removed_file_counts_until_the_last_one_closes_it_and_its_successor_is_another() {
         let space = Arc::new(Space::new(PathBuf::from("/"), SpaceLimits::default()));
-        let files = HeldFiles::new(Arc::clone(&space));
+        let files = OpenFiles::new(Arc::clone(&space));
         let digest = Digest::of(Algorithm::Sha256, b"");
-        let (first, second) = (files.hold(digest), files.hold(digest));
-        assert!(files.is_held(digest) && files.removed(digest, 10) && !files.removed(digest, 10));
-        let successor = files.hold(digest);
+        let (first, second) = (files.opening(digest), files.opening(digest));
+        assert!(files.is_open(digest) && files.removed(digest, 10) && !files.removed(digest, 10));
+        let successor = files.opening(digest);
         drop(first);
         assert_eq!(space.used(), 10);
         drop(second);
         assert_eq!(space.used(), 0);
-        assert!(files.is_held(digest));
+        assert!(files.is_open(digest));
         drop(successor);
-        assert!(!files.is_held(digest) && files.shard(digest).is_empty());
+        assert!(!files.is_open(digest) && files.shard(digest).is_empty());
     }
 }

@@ -8,22 +8,22 @@ use std::sync::Arc;
 
 use crate::oci::{Authority, Digest, Hasher};
 
-use super::super::allocation::Allocation;
-use super::super::claim::Claim;
-use super::super::hashing::Hashing;
 use super::super::{Store, layout, off_runtime};
-use super::{Ingest, Sidecar};
+use super::hash::Hashing;
+use super::name_lock::NameLock;
+use super::preallocate::Allocation;
+use super::{PartialFile, Sidecar};
 
 impl Store {
     /// Starts from nothing; what an earlier fill left is removed, though those who read it keep it.
-    pub async fn begin(&self, authority: &Authority, digest: Digest) -> io::Result<Ingest> {
+    pub async fn begin(&self, authority: &Authority, digest: Digest) -> io::Result<PartialFile> {
         let partial = self.layout.partial(authority, digest);
-        let claim = self.claims.take(&partial).await;
+        let name_lock = self.name_locks.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let file = off_runtime(move || create_anew(&path)).await.inspect_err(|_| self.trouble.stray(&partial))?;
-        self.trouble.take_stray(&partial);
-        Ok(self.ingest(digest, partial, claim, file))
+        let file = off_runtime(move || create_anew(&path)).await.inspect_err(|_| self.faults.orphan(&partial))?;
+        self.faults.take_orphan(&partial);
+        Ok(self.partial_file(digest, partial, name_lock, file))
     }
 
     /// Whether an interrupted fill has left something to go on with. Touches no disk.
@@ -33,29 +33,29 @@ impl Store {
 
     /// Starts from what an interrupted fill left, if anything. Gives the number of its bytes, which have to be hashed
     /// again, and the blob's size as it was known then.
-    pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(Ingest, u64, Option<u64>)> {
+    pub async fn resume(&self, authority: &Authority, digest: Digest) -> io::Result<(PartialFile, u64, Option<u64>)> {
         let partial = self.layout.partial(authority, digest);
-        let claim = self.claims.take(&partial).await;
+        let name_lock = self.name_locks.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let is_stray = self.trouble.take_stray(&partial);
+        let is_orphan = self.faults.take_orphan(&partial);
         let opened = off_runtime(move || match open_leftover(&path) {
-            Some(leftover) if !is_stray => Ok(leftover),
+            Some(leftover) if !is_orphan => Ok(leftover),
             _ => Ok((create_anew(&path)?, 0, None)),
         })
         .await;
         // What was there may still be, and nobody counts it.
-        let (file, left, size_bytes) = opened.inspect_err(|_| self.trouble.stray(&partial))?;
-        Ok((self.ingest(digest, partial, claim, file), left, size_bytes))
+        let (file, left, size_bytes) = opened.inspect_err(|_| self.faults.orphan(&partial))?;
+        Ok((self.partial_file(digest, partial, name_lock, file), left, size_bytes))
     }
 
-    fn ingest(&self, digest: Digest, partial: PathBuf, claim: Claim, file: File) -> Ingest {
+    fn partial_file(&self, digest: Digest, partial: PathBuf, name_lock: NameLock, file: File) -> PartialFile {
         let file = Arc::new(file);
-        Ingest {
+        PartialFile {
             digest,
             hashing: Some(Hashing::new(Arc::clone(&file), Hasher::new(digest.algorithm()))),
             file,
-            held: self.held.hold_unnamed(digest),
+            held: self.held.unnamed(digest),
             partial,
             blob: self.layout.blob(digest),
             space: Arc::clone(&self.space),
@@ -63,9 +63,9 @@ impl Store {
             allocation: Allocation::default(),
             noting: None,
             sync_failed: Arc::default(),
-            trouble: Arc::clone(&self.trouble),
+            faults: Arc::clone(&self.faults),
             shards: Arc::clone(&self.shards),
-            claim: Arc::new(claim),
+            name_lock: Arc::new(name_lock),
         }
     }
 }

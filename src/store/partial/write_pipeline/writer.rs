@@ -1,4 +1,4 @@
-//! Writing a partial file in any order.
+//! Writing a partial file in any request.
 
 use std::fs::File;
 use std::io;
@@ -7,26 +7,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::allocation::Refusal;
-use super::claim::Claim;
-use super::space::Space;
+use super::super::super::space::Space;
+use super::super::name_lock::NameLock;
+use super::super::preallocate::Refusal;
 
 /// Writes where it is told to. While it is there, the file's name stays claimed.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(in crate::store::partial) struct Writer {
     file: Arc<File>,
-    _claim: Arc<Claim>,
+    _name_lock: Arc<NameLock>,
     refusal: Refusal,
     space: Arc<Space>,
 }
 
 impl Writer {
-    pub(super) const fn new(file: Arc<File>, claim: Arc<Claim>, refusal: Refusal, space: Arc<Space>) -> Self {
-        Self { file, _claim: claim, refusal, space }
+    pub(in crate::store::partial) const fn new(
+        file: Arc<File>,
+        name_lock: Arc<NameLock>,
+        refusal: Refusal,
+        space: Arc<Space>,
+    ) -> Self {
+        Self { file, _name_lock: name_lock, refusal, space }
     }
 
     /// Writes chunks one behind the other. Blocks.
-    pub(super) fn write(&self, at: u64, chunks: &[Bytes]) -> io::Result<()> {
+    pub(in crate::store::partial) fn write(&self, at: u64, chunks: &[Bytes]) -> io::Result<()> {
         let written = self.refusal.check().and_then(|()| {
             let mut at = at;
             for chunk in chunks {

@@ -1,7 +1,12 @@
 //! A partial file on its way to being a blob: reserve, prove, sync, link.
 
-mod committed;
+mod buffers;
+mod commit;
+mod hash;
+mod name_lock;
 mod open;
+mod preallocate;
+mod write_pipeline;
 
 use std::fs::File;
 use std::io;
@@ -15,25 +20,28 @@ use tokio::task::JoinHandle;
 
 use crate::oci::Digest;
 
-pub use committed::{Committed, Unsettled};
+pub(super) use buffers::{BUFFER_BYTES, Buffer};
+pub use buffers::{Gathering, PIECE_BYTES};
+pub use commit::{Committed, PendingRecord};
+pub use hash::Hashing;
+pub(super) use name_lock::NameLocks;
+pub use write_pipeline::{Progress, WritePipeline};
 
-use super::allocation::Allocation;
-use super::claim::Claim;
-use super::hashing::Hashing;
-use super::held::Held;
+use super::faults::{Faults, ReadErrorReporter};
 use super::layout::Shards;
-use super::scribe::{Progress, Scribe};
+use super::open_files::OpenFile;
 use super::space::{Reservation, Space};
-use super::trouble::{Complaint, Trouble};
-use super::writer::Writer;
 use super::{BlobFile, layout, off_runtime};
-use committed::{NotLinked, link_into_place};
+use commit::{NotLinked, link_into_place};
+use name_lock::NameLock;
+use preallocate::Allocation;
+use write_pipeline::Writer;
 
 /// One download into a partial file.
-pub struct Ingest {
+pub struct PartialFile {
     digest: Digest,
     file: Arc<File>,
-    held: Arc<Held>,
+    held: Arc<OpenFile>,
     partial: PathBuf,
     blob: PathBuf,
     space: Arc<Space>,
@@ -46,9 +54,9 @@ pub struct Ingest {
     /// After a sync that failed, what is in memory says nothing about what is on the disk, and the next sync would not say
     /// so again.
     sync_failed: Arc<AtomicBool>,
-    trouble: Arc<Trouble>,
+    faults: Arc<Faults>,
     shards: Arc<Shards>,
-    claim: Arc<Claim>,
+    name_lock: Arc<NameLock>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,29 +73,34 @@ pub enum CommitError {
 
 /// How far a partial file can be trusted to be on disk.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Sidecar {
+pub(in crate::store) struct Sidecar {
     pub(super) size_bytes: Option<u64>,
     pub(super) synced_bytes: u64,
 }
 
-impl Ingest {
+impl PartialFile {
     /// What readers follow.
     pub fn file(&self) -> BlobFile {
         BlobFile {
             file: Arc::clone(&self.file),
-            complaint: Some(Complaint { digest: self.digest, trouble: Arc::clone(&self.trouble) }),
-            _held: Arc::clone(&self.held),
+            reporter: Some(ReadErrorReporter { digest: self.digest, faults: Arc::clone(&self.faults) }),
+            _open_file: Arc::clone(&self.held),
         }
     }
 
-    /// For bytes that may come in any order. Its hash has to be put back before the proof.
-    pub fn scribe(&mut self, progress: Box<dyn Progress>) -> io::Result<Scribe> {
+    /// For bytes that may come in any request. Its hash has to be put back before the proof.
+    pub fn pipeline(&mut self, progress: Box<dyn Progress>) -> io::Result<WritePipeline> {
         let hashing = self.hashing.take().ok_or_else(not_here)?;
-        Ok(Scribe::new(self.writer(), hashing, progress))
+        Ok(WritePipeline::new(self.writer(), hashing, progress))
     }
 
     fn writer(&self) -> Writer {
-        Writer::new(Arc::clone(&self.file), Arc::clone(&self.claim), self.allocation.refusal(), Arc::clone(&self.space))
+        Writer::new(
+            Arc::clone(&self.file),
+            Arc::clone(&self.name_lock),
+            self.allocation.refusal(),
+            Arc::clone(&self.space),
+        )
     }
 
     pub fn put_back(&mut self, hashing: Hashing) {
@@ -178,20 +191,20 @@ impl Ingest {
         let (file, partial, blob) = (Arc::clone(&self.file), self.partial.clone(), self.blob.clone());
         let size_bytes = self.hashing.as_ref().map_or(0, Hashing::done);
         let (sync_failed, shards) = (Arc::clone(&self.sync_failed), Arc::clone(&self.shards));
-        let (trouble, digest) = (Arc::clone(&self.trouble), self.digest);
+        let (faults, digest) = (Arc::clone(&self.faults), self.digest);
         let linked = off_runtime(move || {
             // Gives back what was set aside behind the end.
             file.set_len(size_bytes)?;
             sync_once(&sync_failed, || file.sync_all())?;
-            // A complaint from here on may be of the new file: it stands.
-            let was_unreadable = trouble.can_read(digest);
+            // A reporter from here on may be of the new file: it stands.
+            let was_unreadable = faults.can_read(digest);
             let linked = link_into_place(&partial, &blob, &shards);
             linked.map_err(|NotLinked { err, has_name }| {
                 if was_unreadable {
-                    trouble.cannot_read(digest);
+                    faults.cannot_read(digest);
                 }
                 if has_name {
-                    trouble.is_unwanted(digest, &partial);
+                    faults.is_unrecorded(digest, &partial);
                 }
                 err
             })
@@ -214,9 +227,9 @@ impl Ingest {
             file: self.file(),
             replaced_bytes: replaced,
             partial: self.partial,
-            trouble: self.trouble,
+            faults: self.faults,
             unrecorded,
-            _claim: self.claim,
+            _name_lock: self.name_lock,
         })
     }
 
@@ -258,7 +271,7 @@ impl Ingest {
         })
         .await;
         if removed.is_err() {
-            self.trouble.stray(&self.partial);
+            self.faults.orphan(&self.partial);
             self.space.count_leftover(&self.partial, self.file.metadata().map_or(0, |metadata| metadata.len()));
         }
         removed

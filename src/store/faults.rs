@@ -1,4 +1,4 @@
-//! What the disk refused, to be put in order when it works again.
+//! What the disk refused, to be put in request when it works again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write as _};
@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Digest, Store, layout, off_runtime};
 
-/// Names and digests remembered. Beyond them, a restart puts the rest in order.
+/// Names and digests remembered. Beyond them, a restart puts the rest in request.
 const MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct Faults {
     /// Partial names that could not be removed.
-    strays: Mutex<BTreeSet<PathBuf>>,
+    orphans: Mutex<BTreeSet<PathBuf>>,
     /// Blobs whose commit failed and whose names could not be removed, each with its partial name. Nobody counts them.
-    unwanted: Mutex<HashMap<Digest, PathBuf>>,
+    unrecorded: Mutex<HashMap<Digest, PathBuf>>,
     /// Directories that names were removed from, and that could not be synced then.
     unsynced: Mutex<BTreeSet<PathBuf>>,
     /// Stored blobs that could not be read.
@@ -27,39 +27,39 @@ pub(super) struct Trouble {
     unreadable_count: AtomicUsize,
 }
 
-impl Trouble {
-    fn strays(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.strays.lock().unwrap_or_else(PoisonError::into_inner)
+impl Faults {
+    fn orphans(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unreadable(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn stray(&self, partial: &Path) {
-        let mut strays = self.strays();
-        if strays.len() < MAX {
-            strays.insert(partial.to_owned());
+    pub(super) fn orphan(&self, partial: &Path) {
+        let mut orphans = self.orphans();
+        if orphans.len() < MAX {
+            orphans.insert(partial.to_owned());
         }
     }
 
     /// Whether the name was one; a fill makes it anew.
-    pub(super) fn take_stray(&self, partial: &Path) -> bool {
-        self.strays().remove(partial)
+    pub(super) fn take_orphan(&self, partial: &Path) -> bool {
+        self.orphans().remove(partial)
     }
 
-    fn unwanted(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
-        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unrecorded(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_unwanted(&self, digest: Digest, partial: &Path) {
-        let mut unwanted = self.unwanted();
-        if unwanted.len() < MAX {
-            unwanted.insert(digest, partial.to_owned());
+    pub(super) fn is_unrecorded(&self, digest: Digest, partial: &Path) {
+        let mut unrecorded = self.unrecorded();
+        if unrecorded.len() < MAX {
+            unrecorded.insert(digest, partial.to_owned());
         }
     }
 
@@ -98,36 +98,35 @@ impl Trouble {
 
 /// A stored file's way to tell that it cannot be read.
 #[derive(Debug, Clone)]
-pub(super) struct Complaint {
+pub(super) struct ReadErrorReporter {
     pub(super) digest: Digest,
-    pub(super) trouble: Arc<Trouble>,
+    pub(super) faults: Arc<Faults>,
 }
 
 impl Store {
     /// Whether reading this stored blob failed, and it has not been stored again or found readable since.
     pub fn is_unreadable(&self, digest: Digest) -> bool {
-        self.trouble.unreadable_count.load(Ordering::Acquire) > 0 && self.trouble.unreadable().contains(&digest)
+        self.faults.unreadable_count.load(Ordering::Acquire) > 0 && self.faults.unreadable().contains(&digest)
     }
 
     /// Its bytes are wrong, and stay where they are: not to be served from here on.
-    pub fn withhold(&self, digest: Digest) {
-        self.trouble.is_wrong(digest);
+    pub fn mark_known_bad(&self, digest: Digest) {
+        self.faults.is_wrong(digest);
     }
 
     /// Whether its bytes are known to be wrong.
-    pub fn is_withheld(&self, digest: Digest) -> bool {
-        self.is_unreadable(digest)
-            && self.trouble.wrong.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
+    pub fn is_known_bad(&self, digest: Digest) -> bool {
+        self.is_unreadable(digest) && self.faults.wrong.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
     }
 
     /// Every blob of which that is so.
     pub fn unreadable(&self) -> Vec<Digest> {
-        self.trouble.unreadable().iter().copied().collect()
+        self.faults.unreadable().iter().copied().collect()
     }
 
     /// It was read to its end, or is gone.
     pub fn is_readable_again(&self, digest: Digest) {
-        let _was_unreadable = self.trouble.can_read(digest);
+        let _was_unreadable = self.faults.can_read(digest);
     }
 
     /// Writes, syncs and links a small file as a blob would be, and removes it.
@@ -150,10 +149,10 @@ impl Store {
 
     /// Removes the partial files that could not be removed when they should have been.
     pub async fn tidy(&self) -> io::Result<()> {
-        let strays: Vec<PathBuf> = self.trouble.strays().iter().cloned().collect();
-        for partial in strays {
+        let orphans: Vec<PathBuf> = self.faults.orphans().iter().cloned().collect();
+        for partial in orphans {
             // Whoever has the name makes it anew, or removes it.
-            let Some(_claim) = self.claims.try_take(&partial) else { continue };
+            let Some(_name_lock) = self.name_locks.try_take(&partial) else { continue };
             let path = partial.clone();
             off_runtime(move || {
                 layout::remove_if_there(&layout::sidecar(&path))?;
@@ -161,38 +160,38 @@ impl Store {
             })
             .await?;
             self.space.take_over(&partial);
-            self.trouble.take_stray(&partial);
+            self.faults.take_orphan(&partial);
         }
-        let unsynced: Vec<PathBuf> = self.trouble.unsynced().iter().cloned().collect();
+        let unsynced: Vec<PathBuf> = self.faults.unsynced().iter().cloned().collect();
         for dir in unsynced {
             let path = dir.clone();
             off_runtime(move || layout::sync_dir(&path)).await?;
-            self.trouble.unsynced().remove(&dir);
+            self.faults.unsynced().remove(&dir);
         }
         Ok(())
     }
 
     /// Blobs whose commit failed and which have their names all the same. Their bytes are right, and not counted.
-    pub fn unwanted(&self) -> Vec<Digest> {
-        self.trouble.unwanted().keys().copied().collect()
+    pub fn unrecorded(&self) -> Vec<Digest> {
+        self.faults.unrecorded().keys().copied().collect()
     }
 
     /// Somebody recorded it since.
-    pub fn is_wanted(&self, digest: Digest) {
-        self.trouble.unwanted().remove(&digest);
+    pub fn is_recorded(&self, digest: Digest) {
+        self.faults.unrecorded().remove(&digest);
     }
 
     /// Removes one of them, which the index does not know, unless somebody is about to store it: then it is `false`.
-    pub async fn remove_unwanted(&self, digest: Digest) -> io::Result<bool> {
-        let Some(partial) = self.trouble.unwanted().get(&digest).cloned() else { return Ok(true) };
-        let Some(_claim) = self.claims.try_take(&partial) else { return Ok(false) };
-        let (blob, trouble) = (self.layout.blob(digest), Arc::clone(&self.trouble));
+    pub async fn remove_unrecorded(&self, digest: Digest) -> io::Result<bool> {
+        let Some(partial) = self.faults.unrecorded().get(&digest).cloned() else { return Ok(true) };
+        let Some(_name_lock) = self.name_locks.try_take(&partial) else { return Ok(false) };
+        let (blob, faults) = (self.layout.blob(digest), Arc::clone(&self.faults));
         off_runtime(move || {
             layout::remove_if_there(&blob)?;
-            blob.parent().map_or(Ok(()), |shard| trouble.sync_removal(shard))
+            blob.parent().map_or(Ok(()), |shard| faults.sync_removal(shard))
         })
         .await?;
-        self.trouble.unwanted().remove(&digest);
+        self.faults.unrecorded().remove(&digest);
         Ok(true)
     }
 }

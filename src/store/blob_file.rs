@@ -3,6 +3,7 @@
 //! `sendfile` and `read` wait for pages that are not in memory, and with them every connection of the same thread. So
 //! bytes are looked for first, and read off the runtime where they are missing.
 
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -13,8 +14,10 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
-use super::buffers::{BUFFER_BYTES, Buffer};
-use super::{BlobFile, off_runtime};
+use super::faults::ReadErrorReporter;
+use super::off_runtime;
+use super::open_files::OpenFile;
+use super::partial::{BUFFER_BYTES, Buffer};
 
 /// Bytes that are looked for, read ahead and sent at a time.
 pub const SEND_WINDOW: usize = 1024 * 1024;
@@ -25,13 +28,42 @@ const STRIDE: u64 = 128 * 1024;
 /// Read-aheads at one time, over all files: more only makes a disk seek.
 static READ_AHEADS: Semaphore = Semaphore::const_new(16);
 
+/// Verified bytes, or those of a running fill. Stays readable after it was removed from the store.
+#[derive(Debug, Clone)]
+pub struct BlobFile {
+    pub(super) file: Arc<File>,
+    /// Of a stored one.
+    pub(super) reporter: Option<ReadErrorReporter>,
+    /// Its space is taken for as long as this is there.
+    pub(super) _open_file: Arc<OpenFile>,
+}
+
 impl BlobFile {
+    /// Reads exactly `length` bytes at `offset`.
+    pub async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let file = Arc::clone(&self.file);
+        off_runtime(move || {
+            let mut buffer = vec![0; length];
+            file.read_exact_at(&mut buffer, offset)?;
+            Ok(Bytes::from(buffer))
+        })
+        .await
+        .inspect_err(|_| self.cannot_be_read())
+    }
+
+    /// Reading it failed: it is read again in the background, and fetched again at the next request.
+    pub fn cannot_be_read(&self) {
+        if let Some(ReadErrorReporter { digest, faults }) = &self.reporter {
+            faults.cannot_read(*digest);
+        }
+    }
+
     #[cfg(test)]
-    pub(crate) fn of(file: std::fs::File) -> Self {
+    pub(crate) fn of(file: File) -> Self {
         let space = Arc::new(super::space::Space::new("/".into(), super::SpaceLimits::default()));
         let digest = crate::oci::Digest::of(crate::oci::Algorithm::Sha256, b"");
-        let held = super::held::HeldFiles::new(space).hold_unnamed(digest);
-        Self { file: Arc::new(file), complaint: None, _held: held }
+        let held = super::open_files::OpenFiles::new(space).unnamed(digest);
+        Self { file: Arc::new(file), reporter: None, _open_file: held }
     }
 
     /// Gives the socket, which must not block, up to `length` bytes from `offset` on; how many it took. A file that ends

@@ -12,7 +12,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
-use super::off_runtime;
+use super::super::off_runtime;
 
 /// Bytes set aside before the first one is written.
 const AT_ONCE: u64 = 16 * 1024 * 1024;
@@ -140,6 +140,6 @@ mod tests {
         let refusal = Refusal::default();
         refusal.check().unwrap();
         refusal.0.set(Errno::NOSPC).unwrap();
-        assert!(super::super::is_no_space(&refusal.check().unwrap_err()));
+        assert!(crate::store::is_no_space(&refusal.check().unwrap_err()));
     }
 }

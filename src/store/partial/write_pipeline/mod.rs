@@ -3,6 +3,8 @@
 //! A piece is told of before it is hashed, and hashed while the core's cache still has it. The job goes on as long as there
 //! is something to do: a fast download wakes no thread for its next piece.
 
+mod writer;
+
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -12,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::hashing::Hashing;
-use super::writer::Writer;
+use super::hash::Hashing;
+pub(super) use writer::Writer;
 
 /// Who is told of what has been written.
 pub trait Progress: Send + Sync + 'static {
@@ -22,23 +24,23 @@ pub trait Progress: Send + Sync + 'static {
     fn wrote(&self, by: u32, range: Range<u64>) -> u64;
 }
 
-/// Several may give it pieces, each its own bytes, in any order. What comes in order is hashed as it comes; the rest is
+/// Several may give it pieces, each its own bytes, in any request. What comes in request is hashed as it comes; the rest is
 /// read back when the gap before it is closed.
-pub struct Scribe {
+pub struct WritePipeline {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     writer: Writer,
     progress: Box<dyn Progress>,
-    desk: Mutex<Desk>,
+    queue: Mutex<Queue>,
     hashed: AtomicU64,
     /// The job has nothing to do, or cannot go on.
     rests: Notify,
 }
 
-struct Desk {
-    orders: VecDeque<Order>,
+struct Queue {
+    requests: VecDeque<WriteRequest>,
     /// The file has so many bytes without a gap.
     prefix: u64,
     /// With the job while it runs. A job that failed does not bring it back.
@@ -55,7 +57,7 @@ struct Failure {
     text: String,
 }
 
-struct Order {
+struct WriteRequest {
     by: u32,
     at: u64,
     chunks: Vec<Bytes>,
@@ -63,36 +65,36 @@ struct Order {
 }
 
 enum Step {
-    Write(Order),
+    Write(WriteRequest),
     /// Up to here.
     ReadBack(u64),
 }
 
-impl Scribe {
+impl WritePipeline {
     pub(super) fn new(writer: Writer, hashing: Hashing, progress: Box<dyn Progress>) -> Self {
         let hashed = hashing.done().into();
-        let desk =
-            Desk { orders: VecDeque::new(), prefix: 0, hashing: Some(hashing), failure: None, is_stopped: false };
-        Self { shared: Arc::new(Shared { writer, progress, desk: Mutex::new(desk), hashed, rests: Notify::new() }) }
+        let queue =
+            Queue { requests: VecDeque::new(), prefix: 0, hashing: Some(hashing), failure: None, is_stopped: false };
+        Self { shared: Arc::new(Shared { writer, progress, queue: Mutex::new(queue), hashed, rests: Notify::new() }) }
     }
 
     /// Writes chunks one behind the other. They are written even if the future is dropped.
     pub fn write(&self, by: u32, at: u64, chunks: Vec<Bytes>) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let mut desk = self.shared.desk();
-        if desk.failure.is_none() {
-            desk.orders.push_back(Order { by, at, chunks, done });
+        let mut queue = self.shared.queue();
+        if queue.failure.is_none() {
+            queue.requests.push_back(WriteRequest { by, at, chunks, done });
         }
-        self.work(desk);
+        self.work(queue);
         let shared = Arc::clone(&self.shared);
         async move { written.await.unwrap_or_else(|_given_up| Err(shared.why())) }
     }
 
     /// The file's first `prefix` bytes are there: they are hashed, as far as they are not.
     pub fn hash_up_to(&self, prefix: u64) {
-        let mut desk = self.shared.desk();
-        desk.prefix = desk.prefix.max(prefix);
-        self.work(desk);
+        let mut queue = self.shared.queue();
+        queue.prefix = queue.prefix.max(prefix);
+        self.work(queue);
     }
 
     /// Bytes hashed so far, from the file's beginning.
@@ -104,7 +106,7 @@ impl Scribe {
     /// time.
     pub async fn rests(&self) -> io::Result<()> {
         self.shared.rests.notified().await;
-        let has_failed = self.shared.desk().failure.is_some();
+        let has_failed = self.shared.queue().failure.is_some();
         if has_failed { Err(self.shared.why()) } else { Ok(()) }
     }
 
@@ -112,34 +114,34 @@ impl Scribe {
     pub async fn end(self) -> Option<Hashing> {
         loop {
             {
-                let mut desk = self.shared.desk();
-                desk.is_stopped = true;
-                if desk.hashing.is_some() || desk.failure.is_some() {
-                    return desk.hashing.take();
+                let mut queue = self.shared.queue();
+                queue.is_stopped = true;
+                if queue.hashing.is_some() || queue.failure.is_some() {
+                    return queue.hashing.take();
                 }
             }
             self.shared.rests.notified().await;
         }
     }
 
-    /// Starts the job, if it does not run. A runtime that ends drops it at once, and that takes the desk.
-    fn work(&self, mut desk: MutexGuard<'_, Desk>) {
-        let hashing = desk.hashing.take();
-        drop(desk);
+    /// Starts the job, if it does not run. A runtime that ends drops it at once, and that takes the queue.
+    fn work(&self, mut queue: MutexGuard<'_, Queue>) {
+        let hashing = queue.hashing.take();
+        drop(queue);
         if let Some(hashing) = hashing {
-            let at_work = AtWork { shared: Arc::clone(&self.shared), has_ended: false };
-            drop(tokio::task::spawn_blocking(move || at_work.run(hashing)));
+            let job = Job { shared: Arc::clone(&self.shared), has_ended: false };
+            drop(tokio::task::spawn_blocking(move || job.run(hashing)));
         }
     }
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes, tells, hashes.
-    fn write(&self, Order { by, at, chunks, done }: Order, hashing: &mut Hashing) -> io::Result<()> {
+    fn write(&self, WriteRequest { by, at, chunks, done }: WriteRequest, hashing: &mut Hashing) -> io::Result<()> {
         if let Err(err) = self.writer.write(at, &chunks) {
             let _gone = done.send(Err(err));
             return Ok(());
@@ -148,8 +150,8 @@ impl Shared {
         let prefix = self.progress.wrote(by, at..at + length);
         let _gone = done.send(Ok(()));
         {
-            let mut desk = self.desk();
-            desk.prefix = desk.prefix.max(prefix);
+            let mut queue = self.queue();
+            queue.prefix = queue.prefix.max(prefix);
         }
         if at == hashing.done() {
             for chunk in &chunks {
@@ -165,18 +167,18 @@ impl Shared {
     }
 
     fn give_up(&self, err: &io::Error) {
-        let mut desk = self.desk();
-        desk.failure.get_or_insert_with(|| Failure {
+        let mut queue = self.queue();
+        queue.failure.get_or_insert_with(|| Failure {
             code: err.raw_os_error(),
             kind: err.kind(),
             text: err.to_string(),
         });
-        desk.orders.clear();
+        queue.requests.clear();
     }
 
     /// Why it was given up.
     fn why(&self) -> io::Error {
-        match &self.desk().failure {
+        match &self.queue().failure {
             Some(Failure { code: Some(code), .. }) => io::Error::from_raw_os_error(*code),
             Some(Failure { code: None, kind, text }) => io::Error::new(*kind, text.clone()),
             None => lost(),
@@ -185,29 +187,29 @@ impl Shared {
 }
 
 /// The job. However it ends, nobody goes on waiting for it.
-struct AtWork {
+struct Job {
     shared: Arc<Shared>,
     has_ended: bool,
 }
 
-impl AtWork {
+impl Job {
     fn run(mut self, mut hashing: Hashing) {
         let shared = Arc::clone(&self.shared);
         loop {
             let step = {
-                let mut desk = shared.desk();
-                if let Some(order) = desk.orders.pop_front() {
-                    Step::Write(order)
-                } else if hashing.done() < desk.prefix && !desk.is_stopped {
-                    Step::ReadBack(desk.prefix)
+                let mut queue = shared.queue();
+                if let Some(request) = queue.requests.pop_front() {
+                    Step::Write(request)
+                } else if hashing.done() < queue.prefix && !queue.is_stopped {
+                    Step::ReadBack(queue.prefix)
                 } else {
-                    desk.hashing = Some(hashing);
+                    queue.hashing = Some(hashing);
                     self.has_ended = true;
                     return;
                 }
             };
             let hashed = match step {
-                Step::Write(order) => shared.write(order, &mut hashing),
+                Step::Write(request) => shared.write(request, &mut hashing),
                 Step::ReadBack(end) => hashing.read_back(end),
             };
             shared.hashed.store(hashing.done(), Ordering::Release);
@@ -220,7 +222,7 @@ impl AtWork {
     }
 }
 
-impl Drop for AtWork {
+impl Drop for Job {
     fn drop(&mut self) {
         if !self.has_ended {
             self.shared.give_up(&lost());

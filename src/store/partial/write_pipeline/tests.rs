@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::oci::{Algorithm, Digest};
-use crate::store::{Ingest, SpaceLimits, Store};
+use crate::store::{PartialFile, SpaceLimits, Store};
 
 /// By whom the piece is that nobody can be told of.
 const CURSED: u32 = 13;
@@ -24,7 +24,7 @@ impl Progress for Written {
 
 struct Partial {
     _directory: TempDir,
-    ingest: Ingest,
+    partial_file: PartialFile,
     content: Bytes,
 }
 
@@ -34,12 +34,12 @@ impl Partial {
         let store = Store::open(directory.path(), SpaceLimits::default()).unwrap();
         let content: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
         let digest = Digest::of(Algorithm::Sha256, &content);
-        let ingest = store.begin(&"a.test".parse().unwrap(), digest).await.unwrap();
-        Self { _directory: directory, ingest, content: content.into() }
+        let partial_file = store.begin(&"a.test".parse().unwrap(), digest).await.unwrap();
+        Self { _directory: directory, partial_file, content: content.into() }
     }
 
-    fn scribe(&mut self) -> Scribe {
-        self.ingest.scribe(Box::new(Written::default())).unwrap()
+    fn pipeline(&mut self) -> WritePipeline {
+        self.partial_file.pipeline(Box::new(Written::default())).unwrap()
     }
 
     fn piece(&self, range: Range<usize>) -> (u64, Vec<Bytes>) {
@@ -47,74 +47,74 @@ impl Partial {
         (range.start as u64, vec![self.content.slice(range.start..middle), self.content.slice(middle..range.end)])
     }
 
-    async fn ends(&mut self, scribe: Scribe) {
-        while scribe.hashed() < self.content.len() as u64 {
-            scribe.rests().await.unwrap();
+    async fn ends(&mut self, pipeline: WritePipeline) {
+        while pipeline.hashed() < self.content.len() as u64 {
+            pipeline.rests().await.unwrap();
         }
-        self.ingest.put_back(scribe.end().await.unwrap());
-        self.ingest.prove(Some(self.content.len() as u64)).unwrap();
+        self.partial_file.put_back(pipeline.end().await.unwrap());
+        self.partial_file.prove(Some(self.content.len() as u64)).unwrap();
     }
 }
 
 #[tokio::test]
 async fn pieces_in_any_order_have_the_digest_of_the_whole() {
     let mut partial = Partial::begin().await;
-    let scribe = partial.scribe();
+    let pipeline = partial.pipeline();
     for range in [2_000_000..2_500_000, 0..700_000, 700_001..2_000_000, 2_500_000..3_000_000, 700_000..700_001] {
         let (at, chunks) = partial.piece(range);
-        scribe.write(1, at, chunks).await.unwrap();
+        pipeline.write(1, at, chunks).await.unwrap();
     }
-    partial.ends(scribe).await;
+    partial.ends(pipeline).await;
 }
 
 #[tokio::test]
 async fn what_nobody_waits_for_is_written_all_the_same() {
     let mut partial = Partial::begin().await;
-    let scribe = partial.scribe();
+    let pipeline = partial.pipeline();
     for range in [0..1_000_000, 1_000_000..3_000_000] {
         let (at, chunks) = partial.piece(range);
-        drop(scribe.write(1, at, chunks));
+        drop(pipeline.write(1, at, chunks));
     }
-    partial.ends(scribe).await;
+    partial.ends(pipeline).await;
 }
 
 #[tokio::test]
 async fn one_that_breaks_down_leaves_nobody_waiting() {
     let mut partial = Partial::begin().await;
-    let scribe = partial.scribe();
+    let pipeline = partial.pipeline();
     let (at, chunks) = partial.piece(0..10);
-    let (cursed, queued) = (scribe.write(CURSED, at, chunks.clone()), scribe.write(1, 10, chunks.clone()));
+    let (cursed, queued) = (pipeline.write(CURSED, at, chunks.clone()), pipeline.write(1, 10, chunks.clone()));
     assert!(cursed.await.is_err());
     assert!(queued.await.is_err());
-    assert!(scribe.rests().await.is_err());
-    assert!(scribe.write(1, 20, chunks).await.is_err());
-    assert!(scribe.end().await.is_none());
-    assert!(partial.ingest.prove(None).is_err());
+    assert!(pipeline.rests().await.is_err());
+    assert!(pipeline.write(1, 20, chunks).await.is_err());
+    assert!(pipeline.end().await.is_none());
+    assert!(partial.partial_file.prove(None).is_err());
 }
 
 #[tokio::test]
 async fn bytes_that_cannot_be_read_back_are_an_error_and_no_digest() {
     let mut partial = Partial::begin().await;
-    let scribe = partial.scribe();
-    scribe.hash_up_to(1);
-    assert_eq!(scribe.rests().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "the file is empty");
+    let pipeline = partial.pipeline();
+    pipeline.hash_up_to(1);
+    assert_eq!(pipeline.rests().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "the file is empty");
     let (at, chunks) = partial.piece(0..10);
-    let refused = scribe.write(1, at, chunks).await.unwrap_err();
+    let refused = pipeline.write(1, at, chunks).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof, "everybody is told why");
-    assert!(scribe.end().await.is_none());
+    assert!(pipeline.end().await.is_none());
 }
 
 #[test]
 fn a_runtime_that_ends_leaves_nobody_waiting() {
     let [ended, other] = [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().build().unwrap());
     let mut partial = ended.block_on(Partial::begin());
-    let (scribe, (at, chunks)) = (partial.scribe(), partial.piece(0..10));
+    let (pipeline, (at, chunks)) = (partial.pipeline(), partial.piece(0..10));
     let handle = ended.handle().clone();
     ended.shutdown_background();
     let written = {
         let _context = handle.enter();
-        scribe.write(1, at, chunks)
+        pipeline.write(1, at, chunks)
     };
     assert!(other.block_on(written).is_err());
-    assert!(other.block_on(scribe.end()).is_none());
+    assert!(other.block_on(pipeline.end()).is_none());
 }

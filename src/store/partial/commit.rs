@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::claim::Claim;
+use super::super::faults::Faults;
 use super::super::layout::Shards;
 use super::super::space::Unrecorded;
-use super::super::trouble::Trouble;
 use super::super::{BlobFile, layout, off_runtime};
+use super::name_lock::NameLock;
 
 /// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
 #[derive(Debug)]
@@ -18,9 +18,9 @@ pub struct Committed {
     /// Length of another file that had the name, taken off the count. 0 where there was none.
     pub replaced_bytes: u64,
     pub(super) partial: PathBuf,
-    pub(super) trouble: Arc<Trouble>,
+    pub(super) faults: Arc<Faults>,
     pub(super) unrecorded: Option<Unrecorded>,
-    pub(super) _claim: Arc<Claim>,
+    pub(super) _name_lock: Arc<NameLock>,
 }
 
 impl Committed {
@@ -32,8 +32,8 @@ impl Committed {
     }
 
     /// Gives up the partial name, which stays until the index has the blob.
-    pub fn wait_for_index(self) -> Unsettled {
-        Unsettled { partial: self.partial, trouble: self.trouble, unrecorded: self.unrecorded }
+    pub fn wait_for_index(self) -> PendingRecord {
+        PendingRecord { partial: self.partial, faults: self.faults, unrecorded: self.unrecorded }
     }
 
     /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
@@ -45,19 +45,19 @@ impl Committed {
             layout::remove_if_there(&partial)
         })
         .await;
-        removed.inspect_err(|_| self.trouble.stray(&self.partial))
+        removed.inspect_err(|_| self.faults.orphan(&self.partial))
     }
 }
 
 /// A stored blob of which it is not known that the index has it durably.
 #[derive(Debug)]
-pub struct Unsettled {
+pub struct PendingRecord {
     partial: PathBuf,
-    trouble: Arc<Trouble>,
+    faults: Arc<Faults>,
     unrecorded: Option<Unrecorded>,
 }
 
-impl Unsettled {
+impl PendingRecord {
     /// The index has it now.
     pub fn recorded(&mut self) {
         if let Some(unrecorded) = self.unrecorded.take() {
@@ -68,7 +68,7 @@ impl Unsettled {
     /// The index has it durably: [`crate::store::Store::tidy`] removes the partial name.
     pub fn settled(mut self) {
         self.recorded();
-        self.trouble.stray(&self.partial);
+        self.faults.orphan(&self.partial);
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> R
         Ok(()) => 0,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
             let replaced = std::fs::metadata(blob).map_or(0, |metadata| metadata.len());
-            // Renamed over in one step; a crash before it leaves a stray name that the next start removes.
+            // Renamed over in one step; a crash before it leaves a orphan name that the next start removes.
             let second = partial.with_extension("link");
             layout::remove_if_there(&second)?;
             std::fs::hard_link(partial, &second)?;

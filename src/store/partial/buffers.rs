@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 /// Bytes of one read. Four TLS records; small enough to stay in a core's cache from the read to the cipher.
-pub(super) const BUFFER_BYTES: usize = 64 * 1024;
+pub(in crate::store) const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a full piece. Each one wakes its readers; several of them fit into a core's cache.
 pub const PIECE_BYTES: usize = 512 * 1024;
 
@@ -37,24 +37,24 @@ impl Pool {
 }
 
 /// For bytes that have to be read before they leave, as under TLS. Zeroed once.
-pub(super) struct Buffer {
+pub(in crate::store) struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
 }
 
 impl Buffer {
-    pub(super) fn take() -> Self {
+    pub(in crate::store) fn take() -> Self {
         Self { bytes: READS.take().unwrap_or_else(|| vec![0; BUFFER_BYTES]), filled: 0 }
     }
 
     /// Room for up to `length` bytes. What is in it is of no meaning.
-    pub(super) fn room(&mut self, length: usize) -> &mut [u8] {
+    pub(in crate::store) fn room(&mut self, length: usize) -> &mut [u8] {
         let length = length.min(self.bytes.len());
         self.bytes.split_at_mut(length).0
     }
 
     /// Its first bytes. The buffer comes back when the last that holds them is dropped.
-    pub(super) fn filled(mut self, length: usize) -> Bytes {
+    pub(in crate::store) fn filled(mut self, length: usize) -> Bytes {
         self.filled = length.min(self.bytes.len());
         Bytes::from_owner(self)
     }

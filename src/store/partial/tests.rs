@@ -30,15 +30,15 @@ impl Stored {
         Self { _directory: directory, store, authority: "a.test".parse().unwrap(), digest }
     }
 
-    async fn begin(&self) -> Ingest {
+    async fn begin(&self) -> PartialFile {
         self.store.begin(&self.authority, self.digest).await.unwrap()
     }
 
     async fn write(&self) -> Committed {
-        let mut ingest = self.begin().await;
-        ingest.reserve(CONTENT.len() as u64).await.unwrap();
-        ingest.append(Bytes::from_static(CONTENT)).await.unwrap();
-        ingest.commit(None).await.unwrap()
+        let mut partial_file = self.begin().await;
+        partial_file.reserve(CONTENT.len() as u64).await.unwrap();
+        partial_file.append(Bytes::from_static(CONTENT)).await.unwrap();
+        partial_file.commit(None).await.unwrap()
     }
 
     fn on_disk(&self) -> Vec<u8> {
@@ -70,11 +70,11 @@ async fn a_stored_blob_is_never_opened_for_writing() {
     let sidecar = serde_json::to_vec(&Sidecar { size_bytes: None, synced_bytes: 5 }).unwrap();
     std::fs::write(layout::sidecar(&committed.partial), sidecar).unwrap();
     drop(committed);
-    let (mut ingest, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
+    let (mut partial_file, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
     assert_eq!(left, 0);
-    ingest.append(Bytes::from_static(b"something else")).await.unwrap();
+    partial_file.append(Bytes::from_static(b"something else")).await.unwrap();
     assert_eq!(stored.on_disk(), CONTENT);
-    assert!(matches!(ingest.commit(None).await, Err(CommitError::Mismatch { .. })));
+    assert!(matches!(partial_file.commit(None).await, Err(CommitError::Mismatch { .. })));
 }
 
 #[tokio::test]
@@ -94,21 +94,21 @@ async fn t18_proven_bytes_take_the_place_of_what_has_rotted_and_are_counted_once
 #[tokio::test]
 async fn what_a_fill_left_is_taken_up_and_counted_all_the_while() {
     let stored = Stored::open();
-    let mut ingest = stored.begin().await;
-    ingest.append(Bytes::from_static(&CONTENT[..5])).await.unwrap();
-    ingest.keep(Some(CONTENT.len() as u64), 5, 5).await.unwrap();
+    let mut partial_file = stored.begin().await;
+    partial_file.append(Bytes::from_static(&CONTENT[..5])).await.unwrap();
+    partial_file.keep(Some(CONTENT.len() as u64), 5, 5).await.unwrap();
     assert_eq!(stored.store.used_bytes(), 5);
-    let (ingest, left, size_bytes) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
+    let (partial_file, left, size_bytes) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
     assert_eq!((left, size_bytes), (5, Some(CONTENT.len() as u64)));
-    ingest.leave(left);
+    partial_file.leave(left);
     assert_eq!(stored.store.used_bytes(), 5);
-    let (mut ingest, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
-    let scribe = ingest.scribe(Box::new(Nobody)).unwrap();
-    scribe.hash_up_to(left);
-    scribe.rests().await.unwrap();
-    ingest.put_back(scribe.end().await.unwrap());
-    ingest.append(Bytes::from_static(&CONTENT[5..])).await.unwrap();
-    ingest.commit(None).await.unwrap();
+    let (mut partial_file, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
+    let pipeline = partial_file.pipeline(Box::new(Nobody)).unwrap();
+    pipeline.hash_up_to(left);
+    pipeline.rests().await.unwrap();
+    partial_file.put_back(pipeline.end().await.unwrap());
+    partial_file.append(Bytes::from_static(&CONTENT[5..])).await.unwrap();
+    partial_file.commit(None).await.unwrap();
     assert_eq!(stored.on_disk(), CONTENT);
 }
 
