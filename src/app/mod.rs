@@ -80,10 +80,10 @@ impl App {
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
-        tokio::spawn(Arc::clone(&mirror).keep_house());
-        tokio::spawn(Arc::clone(&mirror).mend_disk());
-        tokio::spawn(Arc::clone(&mirror).evict_for_ever());
-        tokio::spawn(Arc::clone(&mirror).keep_verified(config.verify, was_clean));
+        tokio::spawn(Arc::clone(&mirror).expire_grants());
+        tokio::spawn(Arc::clone(&mirror).retry_faults());
+        tokio::spawn(Arc::clone(&mirror).run_eviction());
+        tokio::spawn(Arc::clone(&mirror).run_scrub(config.verify, was_clean));
         admin.set_ready(true);
         Ok(Self {
             mirror,

@@ -66,7 +66,7 @@ impl Opened {
             Surroundings { clock, metrics: metrics.clone(), health, tasks: tasks.clone(), via: Arc::clone(&via) };
         let settings = MirrorSettings {
             namespaces: config.namespaces,
-            members: config.upstreams,
+            registries: config.upstreams,
             eviction: config.storage.eviction,
             fills: config.fills,
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{EvictionSettings, FillLimits, MemberSettings, Namespaces, VerifySettings};
+use crate::mirror::{EvictionSettings, FillLimits, Namespaces, RegistrySettings, VerifySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
@@ -29,7 +29,7 @@ pub struct Config {
     /// How long responses and fills may take to end after SIGTERM.
     pub shutdown_deadline: Duration,
     pub namespaces: Namespaces,
-    pub upstreams: Vec<MemberSettings>,
+    pub upstreams: Vec<RegistrySettings>,
     /// Names of all upstreams, in the order of the alphabet.
     pub served: Vec<String>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use crate::mirror::{FreshnessRule, MemberKey, MemberSettings, Namespaces, OnDenied, Policy, Ttl, Wildcard};
+use crate::mirror::{FreshnessRule, Namespaces, OnDenied, Policy, RegistryKey, RegistrySettings, Ttl, Wildcard};
 use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
 use crate::upstream::UpstreamSettings;
 
@@ -17,7 +17,7 @@ use super::raw::{Collected, Section};
 
 pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
-    pub(super) members: Vec<MemberSettings>,
+    pub(super) members: Vec<RegistrySettings>,
     pub(super) served: Vec<String>,
 }
 
@@ -85,26 +85,26 @@ impl Upstreams {
             }
         };
         let (canonical, preset) = match &key {
-            MemberKey::Authority(authority) => {
+            RegistryKey::Authority(authority) => {
                 if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&authority.as_str())) {
                     let known = preset.name;
                     root.problem("upstreams", format!("\"{name}\": is another name of {known}; configure that"));
                 }
                 (authority.to_string(), PRESETS.iter().find(|preset| preset.name == authority.as_str()))
             }
-            MemberKey::Wildcard(name) => (name.clone(), None),
+            RegistryKey::Wildcard(name) => (name.clone(), None),
         };
         match &key {
-            MemberKey::Authority(authority) => self.name(section, Some(authority), preset),
-            MemberKey::Wildcard(_) => self.namespaces.add_wildcard(Wildcard::parse(name)?),
+            RegistryKey::Authority(authority) => self.name(section, Some(authority), preset),
+            RegistryKey::Wildcard(_) => self.namespaces.add_wildcard(Wildcard::parse(name)?),
         }
-        let is_wildcard = matches!(key, MemberKey::Wildcard(_));
+        let is_wildcard = matches!(key, RegistryKey::Wildcard(_));
         let upstream = Arc::new(settings(&canonical, is_wildcard, preset, &layers, policy.offline));
         if self.served.contains(&canonical) {
             root.problem("upstreams", format!("\"{name}\": {canonical} is there under another spelling too"));
             return None;
         }
-        self.members.push(MemberSettings { key, upstream, policy });
+        self.members.push(RegistrySettings { key, upstream, policy });
         self.served.push(canonical.clone());
         Some(canonical)
     }
@@ -136,12 +136,12 @@ impl Upstreams {
 }
 
 /// An authority, or a wildcard.
-fn read_name(name: &str) -> Result<MemberKey, String> {
+fn read_name(name: &str) -> Result<RegistryKey, String> {
     if name.starts_with('*') {
         let wildcard = Wildcard::parse(name).ok_or("a wildcard is \"*\" or \"*.example.com\"")?;
-        return Ok(MemberKey::Wildcard(wildcard.name()));
+        return Ok(RegistryKey::Wildcard(wildcard.name()));
     }
-    name.parse().map(MemberKey::Authority).map_err(|err: InvalidAuthority| err.to_string())
+    name.parse().map(RegistryKey::Authority).map_err(|err: InvalidAuthority| err.to_string())
 }
 
 fn policy(layers: &Layered<'_, '_>) -> Policy {

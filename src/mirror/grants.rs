@@ -8,9 +8,9 @@ use crate::oci::Digest;
 use crate::store::{BlobFile, Checked};
 use crate::upstream::Failure;
 
-use super::fill::WITHHELD_BYTES;
-use super::outcome::PullError;
-use super::{Member, Mirror};
+use crate::mirror::answer::PullError;
+use crate::mirror::fill::progress::WITHHELD_BYTES;
+use crate::mirror::{Mirror, Registry};
 
 /// Grants that nobody used for so long are dropped.
 pub const UNUSED_DAYS: u64 = 90;
@@ -19,31 +19,31 @@ const PROOF_BYTES: u64 = WITHHELD_BYTES;
 
 impl Mirror {
     /// Asks upstream whether `scope` serves the stored blob, and grants it if so. All who ask at once share the answer.
-    pub(super) async fn prove_blob(
+    pub(in crate::mirror) async fn prove_blob(
         self: &Arc<Self>,
-        member: &Arc<Member>,
+        registry: &Arc<Registry>,
         scope: &Scope,
         digest: Digest,
         row: &BlobRow,
         file: &BlobFile,
     ) -> Result<(), PullError> {
         let prove = || {
-            let (mirror, member, scope) = (Arc::clone(self), Arc::clone(member), scope.clone());
+            let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
             let (row, file) = (row.clone(), file.clone());
-            async move { mirror.prove_blob_once(&member, &scope, digest, &row, &file).await }
+            async move { mirror.prove_blob_once(&registry, &scope, digest, &row, &file).await }
         };
         self.proofs.run((scope.clone(), digest), prove).await?.0
     }
 
     async fn prove_blob_once(
         &self,
-        member: &Member,
+        registry: &Registry,
         scope: &Scope,
         digest: Digest,
         row: &BlobRow,
         file: &BlobFile,
     ) -> Result<(), PullError> {
-        let upstream = &member.upstream;
+        let upstream = &registry.client;
         let deadline = upstream.patience();
         let is_origin = row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0;
         let told = if is_origin { upstream.probe_blob(&scope.repository, digest, deadline).await? } else { None };
@@ -56,11 +56,11 @@ impl Mirror {
             let same_size = shown.size_bytes.is_none_or(|told| told == row.size_bytes);
             let is_proof = same_size && file.read(range.start, length).await.is_ok_and(|stored| stored == shown.bytes);
             if !is_proof {
-                return Err(self.judge_mismatch(member, scope, digest, shown.endpoint).await);
+                return Err(self.judge_mismatch(registry, scope, digest, shown.endpoint).await);
             }
         }
-        self.grant_blob(member, scope, digest).await;
-        self.note_use(digest, self.clock.now());
+        self.grant_blob(registry, scope, digest).await;
+        self.record_access(digest, self.clock.now());
         if row.origin.is_none() {
             // The writer has logged a failure; the blob stays.
             let _lost = self.index.apply(vec![Change::NoteObtainable { digest, scope: scope.clone() }]).await;
@@ -69,7 +69,7 @@ impl Mirror {
     }
 
     /// Upstream and the stored bytes disagree. The stored ones are read again before anyone is blamed.
-    async fn judge_mismatch(&self, member: &Member, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
+    async fn judge_mismatch(&self, registry: &Registry, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
         match self.store.check(digest).await {
             Ok(Checked::Right(_)) => {}
             Ok(Checked::Wrong(_, file_id)) => {
@@ -81,17 +81,17 @@ impl Mirror {
             // Not read is not wrong: the bytes stay, and are looked at again in the background.
             Err(err) => return PullError::Uncacheable(format!("the disk does not give the stored bytes: {err}")),
         }
-        self.metrics.digest_mismatches.get_or_create(&ByAuthority::of(member.name())).inc();
-        let error = member.upstream.error_at(endpoint, Failure::BadDigest);
-        tracing::warn!(authority = member.name(), repository = %scope.repository, %digest, endpoint = %error.endpoint,
+        self.metrics.digest_mismatches.get_or_create(&ByAuthority::of(registry.name())).inc();
+        let error = registry.client.error_at(endpoint, Failure::BadDigest);
+        tracing::warn!(authority = registry.name(), repository = %scope.repository, %digest, endpoint = %error.endpoint,
             "upstream claims to have a blob and showed other bytes");
         error.into()
     }
 
-    pub(super) async fn grant_blob(&self, member: &Member, scope: &Scope, digest: Digest) {
+    pub(in crate::mirror) async fn grant_blob(&self, registry: &Registry, scope: &Scope, digest: Digest) {
         let grant = Change::GrantBlob {
             scope: scope.clone(),
-            whole_authority: member.policy.public,
+            whole_authority: registry.policy.public,
             digest,
             day: self.clock.now().day(),
         };
@@ -100,32 +100,38 @@ impl Mirror {
     }
 
     /// The grant, unless it was last used so long ago that it counts as dropped.
-    pub(super) async fn unless_unused(
+    pub(in crate::mirror) async fn unless_unused(
         &self,
-        member: &Member,
+        registry: &Registry,
         digest: Digest,
         grant: Option<GrantRow>,
     ) -> Option<GrantRow> {
         let grant = grant?;
-        let is_dropped = self.is_unused(member, &grant) && !self.index.is_pinned(digest).await.unwrap_or(false);
+        let is_dropped = self.is_unused(registry, &grant) && !self.index.is_pinned(digest).await.unwrap_or(false);
         (!is_dropped).then_some(grant)
     }
 
     /// Whether it counts as dropped if nothing pins what it opens. Where upstream is never asked, nothing could renew it.
-    pub(super) fn is_unused(&self, member: &Member, grant: &GrantRow) -> bool {
-        !member.policy.offline && grant.used_day < self.clock.now().day().saturating_sub(UNUSED_DAYS)
+    pub(in crate::mirror) fn is_unused(&self, registry: &Registry, grant: &GrantRow) -> bool {
+        !registry.policy.offline && grant.used_day < self.clock.now().day().saturating_sub(UNUSED_DAYS)
     }
 
     /// Notes that a grant was used, at most once a day and off the request's path.
-    pub(super) fn touch(self: &Arc<Self>, member: &Member, scope: &Scope, digest: Digest, grant: &GrantRow) {
+    pub(in crate::mirror) fn touch(
+        self: &Arc<Self>,
+        registry: &Registry,
+        scope: &Scope,
+        digest: Digest,
+        grant: &GrantRow,
+    ) {
         let now = self.clock.now();
-        self.note_use(digest, now);
+        self.record_access(digest, now);
         let day = now.day();
         if grant.used_day >= day {
             return;
         }
         let table = if grant.media_type.is_some() { Aging::ManifestGrants } else { Aging::BlobGrants };
-        let (scope, whole_authority) = (scope.clone(), member.policy.public);
+        let (scope, whole_authority) = (scope.clone(), registry.policy.public);
         let change = Change::UseGrant { scope, whole_authority, digest, table, day };
         let mirror = Arc::clone(self);
         self.tasks.spawn(async move { drop(mirror.index.apply(vec![change]).await) });
@@ -133,11 +139,11 @@ impl Mirror {
 
     /// Upstream no longer lets the mirror in: what it granted in this scope is forgotten. Grants to a whole authority are
     /// nobody's: of these, those of the manifest that was `refused` and of all it lists.
-    pub(super) async fn revoke(&self, member: &Member, scope: &Scope, refused: Option<Digest>) {
-        self.flights.revoke(scope);
+    pub(in crate::mirror) async fn revoke(&self, registry: &Registry, scope: &Scope, refused: Option<Digest>) {
+        self.in_flight.revoke(scope);
         let mut drops = Vec::new();
         let (authority, repository) = (&scope.authority, &scope.repository);
-        if member.policy.public {
+        if registry.policy.public {
             tracing::warn!(%authority, %repository, manifest = refused.map(|digest| digest.to_string()),
                 "upstream refuses access; its lists and the manifest that was asked for, with what that lists, are \
                 forgotten. What else was served stays readable in all of this registry: it is configured as `public`");
@@ -188,8 +194,8 @@ impl Mirror {
     /// Whether this is about an upstream that is never asked.
     fn is_offline(&self, change: &Change) -> bool {
         let Change::DropExpired { key: (_, authority, _, _), .. } = change else { return false };
-        let member = authority.parse().ok().and_then(|authority| self.member(&authority));
-        member.is_some_and(|member| member.policy.offline)
+        let registry = authority.parse().ok().and_then(|authority| self.registry(&authority));
+        registry.is_some_and(|registry| registry.policy.offline)
     }
 }
 

@@ -9,46 +9,21 @@
 //!    [`download`]).
 //! 6. *Answer*: content and how it came about ([`outcome`]). The server makes HTTP of it.
 //!
-//! What is asked for often is answered from memory ([`hot`]); any other hit touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
+//! What is asked for often is answered from memory ([`memory`]); any other hit touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
 //! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
 
-mod at_hand;
-mod blobs;
-mod books;
-mod checkpoints;
-mod connection;
-mod crew;
-mod disk;
-mod download;
-mod evict;
+mod answer;
+mod blob;
+mod cache;
 mod fill;
-mod flight;
 mod grants;
-mod hold;
-mod hot;
-mod intervals;
-mod lead;
 mod lists;
-mod manifests;
-mod namespace;
-mod negative;
-mod outcome;
-mod pins;
+mod manifest;
+mod negative_cache;
 mod policy;
-mod queue;
-mod reader;
-mod recency;
-mod referrers;
-mod room;
-mod segments;
-mod shortage;
-mod start;
-mod tag_list;
-mod tags;
-mod unsettled;
-mod verify;
-mod width;
-mod work;
+mod registries;
+mod resolve;
+mod tag;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,22 +32,22 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use blobs::Intent;
-pub use books::Quota;
-pub use evict::{EvictionSettings, Marks};
-pub use fill::WITHHELD_BYTES;
+pub use answer::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
+pub use blob::Intent;
+pub use cache::retention::lease::Lease;
+pub use cache::retention::pins::{Pin, PinError};
+pub use cache::retention::{EvictionSettings, Marks};
+pub use cache::scrub::{InvalidRate, Lost, Rate, VerifyProgress, VerifyReport, VerifySettings};
+pub use cache::usage::Quota;
+pub use fill::admission::FillLimits;
+pub use fill::progress::WITHHELD_BYTES;
+pub use fill::reader::{BlobReader, BlobSource, BodyPart, FillSource, PassThroughSource, unreadable};
 pub use grants::UNUSED_DAYS;
-pub use hold::Hold;
-pub use namespace::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Place, Wildcard};
-pub use outcome::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
-pub use pins::{Pin, PinError};
+pub use lists::referrers::has_artifact_type;
+pub use lists::tags_page::TagsQuery;
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
-pub use queue::FillLimits;
-pub use reader::{BlobReader, BlobSource, FillSource, Piece, UncachedSource, unreadable};
-pub use referrers::has_artifact_type;
-pub use start::{MemberKey, MemberSettings, MirrorSettings, RecoveryError};
-pub use tag_list::TagsQuery;
-pub use verify::{InvalidRate, Lost, Rate, VerifyProgress, VerifyReport, VerifySettings};
+pub use registries::{MirrorSettings, RecoveryError, RegistryKey, RegistrySettings};
+pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Target, Wildcard};
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;
@@ -83,18 +58,20 @@ use crate::oci::{Authority, Digest, Reference, Tag};
 use crate::store::Store;
 use crate::upstream::Upstream;
 
-use evict::Eviction;
-use flight::Flights;
-use manifests::Manifest;
-use negative::Negatives;
-use queue::Queue;
-use recency::Recency;
-use start::Members;
+use cache::memory;
+use cache::pending_records::PendingRecords;
+use cache::retention::Eviction;
+use cache::retention::access_times::AccessTimes;
+use fill::admission::Queue;
+use fill::in_flight::InFlight;
+use manifest::Manifest;
+use negative_cache::NegativeCache;
+use registries::Registries;
 
 /// The whole mirror, shared by all requests.
 pub struct Mirror {
     namespaces: Namespaces,
-    members: Members,
+    registries: Registries,
     store: Store,
     index: Index,
     clock: Clock,
@@ -104,36 +81,36 @@ pub struct Mirror {
     tasks: TaskTracker,
     /// Set when fills must end now.
     stopping: CancellationToken,
-    flights: Flights,
+    in_flight: InFlight,
     /// Fills that run and that wait.
     queue: Queue,
-    checks: Coalesce<(Scope, Tag), Result<tags::Checked, PullError>>,
+    checks: Coalesce<(Scope, Tag), Result<tag::Checked, PullError>>,
     manifests: Coalesce<(Scope, Reference), Result<(Manifest, Outcome), PullError>>,
     proofs: Coalesce<(Scope, Digest), Result<(), PullError>>,
     lists: Coalesce<(Scope, String), lists::FetchedList>,
     /// What is asked for all the time.
-    hot: hot::Hot,
-    negatives: Negatives,
+    memory: memory::Memory,
+    negative_cache: NegativeCache,
     /// Digests that could not be stored, and since when.
     uncacheable: moka::sync::Cache<Digest, Timestamp>,
     /// Something on the disk went wrong, and waits to be put in order.
-    disk_trouble: Notify,
+    faults_reported: Notify,
     /// A blob was stored although the disk was thought to fail.
-    disk_mended: Notify,
-    recency: Recency,
+    faults_cleared: Notify,
+    access_times: AccessTimes,
     eviction: Eviction,
-    accounts: unsettled::Accounts,
+    pending: PendingRecords,
 }
 
 /// One authority: whom to ask, and what its content may do.
-pub struct Member {
-    upstream: Upstream,
+pub struct Registry {
+    client: Upstream,
     policy: Policy,
 }
 
 impl Mirror {
     /// Where a request leads. `default` is the listener's own.
-    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Place, NamespaceError> {
+    pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Target, NamespaceError> {
         self.namespaces.resolve(claims, default)
     }
 
@@ -143,38 +120,42 @@ impl Mirror {
     }
 
     /// A manifest by tag or digest. HEAD asks the same.
-    pub async fn manifest(self: &Arc<Self>, place: &Place, reference: &Reference) -> Result<ManifestAnswer, PullError> {
-        let (member, scope) = self.enter(place)?;
+    pub async fn manifest(
+        self: &Arc<Self>,
+        target: &Target,
+        reference: &Reference,
+    ) -> Result<ManifestAnswer, PullError> {
+        let (registry, scope) = self.enter(target)?;
         match reference {
-            Reference::Tag(tag) => self.manifest_by_tag(&member, &scope, tag).await,
-            Reference::Digest(digest) => self.manifest_by_digest(&member, &scope, *digest).await,
+            Reference::Tag(tag) => self.manifest_by_tag(&registry, &scope, tag).await,
+            Reference::Digest(digest) => self.manifest_by_digest(&registry, &scope, *digest).await,
         }
     }
 
     /// The name under which an authority is counted: that of the configured upstream.
     pub fn label(&self, authority: &Authority) -> String {
-        self.member(authority).map_or_else(|| "unknown".to_owned(), |member| member.name().to_owned())
+        self.registry(authority).map_or_else(|| "unknown".to_owned(), |registry| registry.name().to_owned())
     }
 
     /// The rules, before any lookup: a refused repository is refused cold and warm alike.
-    fn enter(&self, place: &Place) -> Result<(Arc<Member>, Scope), PullError> {
-        let authority = &place.authority;
-        let member = self.member(authority).ok_or_else(|| PullError::NotFound {
+    fn enter(&self, target: &Target) -> Result<(Arc<Registry>, Scope), PullError> {
+        let authority = &target.authority;
+        let registry = self.registry(authority).ok_or_else(|| PullError::NotFound {
             authority: authority.clone(),
             remembered: true,
             offline: false,
         })?;
-        if !member.policy.allows(&place.repository) {
+        if !registry.policy.allows(&target.repository) {
             return Err(PullError::RefusedByRule { authority: authority.clone() });
         }
-        let member = match &place.via {
-            None => member,
+        let registry = match &target.via {
+            None => registry,
             Some(hops) => {
-                Arc::new(Member { upstream: member.upstream.on_behalf_of(hops), policy: member.policy.clone() })
+                Arc::new(Registry { client: registry.client.on_behalf_of(hops), policy: registry.policy.clone() })
             }
         };
-        let scope = Scope { domain: 0, authority: authority.clone(), repository: place.repository.clone() };
-        Ok((member, scope))
+        let scope = Scope { domain: 0, authority: authority.clone(), repository: target.repository.clone() };
+        Ok((registry, scope))
     }
 
     /// What is not well.
@@ -187,18 +168,18 @@ impl Mirror {
     }
 }
 
-impl Member {
+impl Registry {
     fn name(&self) -> &str {
-        &self.upstream.settings().name
+        &self.client.settings().name
     }
 
     fn takes_manifest_of(&self, length: usize) -> bool {
-        length as u64 <= self.upstream.settings().max_manifest_size
+        length as u64 <= self.client.settings().max_manifest_size
     }
 
     fn not_found(&self, remembered: bool) -> PullError {
         let offline = self.policy.offline;
-        PullError::NotFound { authority: self.upstream.authority().clone(), remembered, offline }
+        PullError::NotFound { authority: self.client.authority().clone(), remembered, offline }
     }
 
     /// Whether what was checked `age` ago may be served although the check ended with `error` (design §4).

@@ -32,7 +32,7 @@ pub struct Policy {
 
 /// Longest that a failed check puts off the next one, where the time for which a tag is believed is not longer: the
 /// longest `Retry-After` that is believed.
-const LONGEST_HOLD: Duration = Duration::from_hours(6);
+const LONGEST_DEFERRAL: Duration = Duration::from_hours(6);
 
 /// What a 401 or 403 means for what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,8 @@ pub enum Ttl {
 
 impl Policy {
     /// Whether the next check is still put off. What was written down before the clock was set back is not believed.
-    pub(super) fn is_held(checked: Timestamp, until: Timestamp, now: Timestamp, ttl: Duration) -> bool {
-        checked <= now && now < until && until.since(now) <= ttl.max(LONGEST_HOLD)
+    pub(in crate::mirror) fn is_put_off(checked: Timestamp, until: Timestamp, now: Timestamp, ttl: Duration) -> bool {
+        checked <= now && now < until && until.since(now) <= ttl.max(LONGEST_DEFERRAL)
     }
 
     pub fn allows(&self, repository: &Repository) -> bool {

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
-use crate::mirror::{BlobReader, Piece, PullError};
+use crate::mirror::{BlobReader, BodyPart, PullError};
 
 use super::access_log::Completion;
 use super::http2::Progress;
@@ -29,7 +29,7 @@ enum Content {
     /// At once, or nothing.
     Bytes(Option<Bytes>),
     Reader(BlobReader),
-    Pieces(BoxStream<'static, Result<Piece, PullError>>),
+    Pieces(BoxStream<'static, Result<BodyPart, PullError>>),
 }
 
 impl Body {
@@ -69,9 +69,9 @@ impl Body {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, PullError>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPart, PullError>>> {
         match &mut self.content {
-            Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Piece::Bytes(bytes)))),
+            Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(BodyPart::Bytes(bytes)))),
             Content::Pieces(pieces) => pieces.poll_next_unpin(cx),
             Content::Reader(_) => {
                 if let Content::Reader(reader) = std::mem::replace(&mut self.content, Content::Bytes(None)) {
@@ -84,9 +84,9 @@ impl Body {
     }
 }
 
-fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<Piece, PullError>> + Send {
+fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, PullError>> + Send {
     stream::try_unfold(reader, move |mut reader| async move {
-        let piece = if sends_files { reader.next_piece().await? } else { reader.next().await?.map(Piece::Bytes) };
+        let piece = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
         Ok(piece.map(|piece| (piece, reader)))
     })
 }
@@ -112,7 +112,7 @@ impl http_body::Body for Body {
                 self.tell(|completion| completion.failed(&error));
                 Some(Err(error))
             }
-            Some(Ok(Piece::Bytes(bytes))) => {
+            Some(Ok(BodyPart::Bytes(bytes))) => {
                 let Some(progress) = &self.progress else {
                     self.tell(|completion| completion.sent(bytes.len()));
                     return Poll::Ready(Some(Ok(Frame::data(Chunk::Bytes(bytes)))));
@@ -121,7 +121,7 @@ impl http_body::Body for Body {
                 self.tell(Completion::begun);
                 Some(Ok(Frame::data(Chunk::Given(given))))
             }
-            Some(Ok(Piece::File { file, offset, length })) => {
+            Some(Ok(BodyPart::File { file, offset, length })) => {
                 let Some(outbox) = &self.outbox else {
                     let error = "a piece of a file on a connection that sends none".to_owned();
                     return Poll::Ready(Some(Err(PullError::Internal(error))));

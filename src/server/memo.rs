@@ -8,7 +8,7 @@ use foldhash::quality::RandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use crate::mirror::Place;
+use crate::mirror::Target;
 use crate::oci::Authority;
 
 use super::respond::Ready;
@@ -24,9 +24,9 @@ const TARGET_BYTES: u64 = 4096;
 
 /// What a request asks for, and of whom.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct ResolvedRequest {
     pub(super) route: Route,
-    pub(super) place: Place,
+    pub(super) place: Target,
     /// What `OCI-Namespace` says.
     pub(super) ns: Option<Authority>,
     pub(super) subject: Arc<Subject>,
@@ -59,15 +59,15 @@ impl Equivalent<Key> for Words<'_> {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Key, Arc<Target>> for Weight {
-    fn weight(&self, key: &Key, _: &Arc<Target>) -> u64 {
+impl Weighter<Key, Arc<ResolvedRequest>> for Weight {
+    fn weight(&self, key: &Key, _: &Arc<ResolvedRequest>) -> u64 {
         // The words are there some four times: as they came, as names, and as a line has them.
         TARGET_BYTES + 4 * (key.path.len() + key.host.as_deref().map_or(0, str::len)) as u64
     }
 }
 
 pub(super) struct Memo {
-    targets: Cache<Key, Arc<Target>, Weight, RandomState>,
+    targets: Cache<Key, Arc<ResolvedRequest>, Weight, RandomState>,
 }
 
 impl Default for Memo {
@@ -81,11 +81,11 @@ impl Default for Memo {
 }
 
 impl Memo {
-    pub(super) fn find(&self, words: &Words<'_>) -> Option<Arc<Target>> {
+    pub(super) fn find(&self, words: &Words<'_>) -> Option<Arc<ResolvedRequest>> {
         self.targets.get(words)
     }
 
-    pub(super) fn keep(&self, words: &Words<'_>, target: &Arc<Target>) {
+    pub(super) fn keep(&self, words: &Words<'_>, target: &Arc<ResolvedRequest>) {
         // The others are asked seldom, and have queries of many forms.
         let is_content = matches!(target.route.endpoint, Endpoint::Manifest(_) | Endpoint::Blob(_));
         if is_content && words.path.len() + words.host.map_or(0, str::len) <= MAX_WORDS {

@@ -10,12 +10,12 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::metrics::Metrics;
-use crate::mirror::{Claims, Intent, Mirror, Place, TagsQuery, has_artifact_type};
+use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
 
 use super::access_log::{CLIENT_LEFT, Completion, Counts, Line, outcome_name};
 use super::body::Body;
-use super::memo::{Memo, Target, Words};
+use super::memo::{Memo, ResolvedRequest, Words};
 use super::request_id::RequestId;
 use super::respond::{self, Answer, Link, Ready};
 use super::route::{Endpoint, Route};
@@ -120,7 +120,7 @@ impl Connection {
         &self,
         parts: &Parts,
         words: &Words<'_>,
-        known: Option<Arc<Target>>,
+        known: Option<Arc<ResolvedRequest>>,
         ns: Option<&Authority>,
         line: &mut Line,
     ) -> Decided {
@@ -141,7 +141,7 @@ impl Connection {
         }
         let answer = match hops {
             None => self.ask(&target.place, &target, parts).await,
-            via => self.ask(&Place { via, ..target.place.clone() }, &target, parts).await,
+            via => self.ask(&Target { via, ..target.place.clone() }, &target, parts).await,
         };
         let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
         Decided { answer, outcome }
@@ -154,7 +154,7 @@ impl Connection {
         words: &Words<'_>,
         ns: Option<&Authority>,
         line: &mut Line,
-    ) -> Result<Arc<Target>, Box<Decided>> {
+    ) -> Result<Arc<ResolvedRequest>, Box<Decided>> {
         let failed = |error| Err(Box::new(Decided::failed(error)));
         let (mount, path) = (self.listener.mount.as_str(), parts.uri.path());
         line.subject = Arc::new(Subject::of_path(path));
@@ -188,7 +188,7 @@ impl Connection {
         };
         let label = self.front.mirror.label(&place.authority);
         let subject = Arc::new(Subject::of_place(&route, &place, label));
-        let target = Arc::new(Target { route, place, ns: ns.cloned(), subject, ready: Ready::default() });
+        let target = Arc::new(ResolvedRequest { route, place, ns: ns.cloned(), subject, ready: Ready::default() });
         self.front.memo.keep(words, &target);
         Ok(target)
     }
@@ -200,8 +200,8 @@ impl Connection {
         self.front.mirror.admitted_ns(&Claims { ns, ..Claims::default() }).ok().flatten()
     }
 
-    async fn ask(&self, place: &Place, target: &Target, parts: &Parts) -> Result<Answer, WireError> {
-        let Target { route, ready, .. } = target;
+    async fn ask(&self, place: &Target, target: &ResolvedRequest, parts: &Parts) -> Result<Answer, WireError> {
+        let ResolvedRequest { route, ready, .. } = target;
         let mirror = &self.front.mirror;
         let asked = || match route.endpoint.reference().as_str() {
             "" => format!("{}/{}", place.authority, place.repository),

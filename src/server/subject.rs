@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::metrics::{ByAuthority, ByOutcome, ByRequest, Metrics, Waits};
-use crate::mirror::Place;
+use crate::mirror::Target;
 
 use super::route::Route;
 
@@ -52,7 +52,7 @@ impl Subject {
         Self::new(route.endpoint.kind(), route.endpoint.reference())
     }
 
-    pub(super) fn of_place(route: &Route, place: &Place, label: String) -> Self {
+    pub(super) fn of_place(route: &Route, place: &Target, label: String) -> Self {
         Self {
             authority: place.authority.to_string(),
             label,

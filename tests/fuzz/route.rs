@@ -1,7 +1,7 @@
 //! T1, T6, T8: path and query, as far as the authority and the repository.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use roadstead::mirror::{Claims, Namespaces, Place, Wildcard};
+use roadstead::mirror::{Claims, Namespaces, Target, Wildcard};
 use roadstead::oci::{Authority, Repository};
 use roadstead::server::{Endpoint, Route};
 use roadstead::upstream::is_public;
@@ -87,7 +87,7 @@ fn authority(name: &str) -> Authority {
     name.parse().unwrap()
 }
 
-fn resolve(world: &Namespaces, route: &Route, host: Option<&str>) -> Option<Place> {
+fn resolve(world: &Namespaces, route: &Route, host: Option<&str>) -> Option<Target> {
     let claims = Claims {
         ns: route.all("ns").collect(),
         oci_ref_name: route.all("oci-ref-name").collect(),
@@ -115,7 +115,7 @@ fn t1_t6_a_request_leads_to_a_listed_authority_and_a_proper_repository_or_nowher
         let world = world(wildcard);
         let host = if u.arbitrary()? { Some(one(u, SEGMENTS)?) } else { None };
         let Some(place) = resolve(&world, &route, host) else { return Ok(()) };
-        let Place { authority, repository, .. } = &place;
+        let Target { authority, repository, .. } = &place;
         assert!(!repository.as_str().contains(".."));
         assert_eq!(repository.as_str().parse::<Repository>().as_ref(), Ok(repository));
         if world.configured(authority) != Some(authority) {

@@ -1,0 +1,198 @@
+//! Pins: what is never evicted, with all that its manifests reach.
+//!
+//! What a pin reaches is marked in the index when it comes, so that nothing is looked up when something has to go. All
+//! marks are made anew now and then, since tags move and pins are taken back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Timestamp;
+use crate::index::{Change, IndexError, Root, Roots, Scope};
+use crate::oci::{Authority, Digest, InvalidPin, PinPattern};
+
+use crate::mirror::{Mirror, Namespaces};
+
+/// Between two times that all marks are made.
+const REFRESH_AFTER: Duration = Duration::from_hours(1);
+/// Rows read, and roots marked, in one transaction.
+const STEP: usize = 500;
+const MARKS_AT_ONCE: usize = 16;
+
+pub(in crate::mirror) struct Pins {
+    configured: Vec<PinPattern>,
+    all: RwLock<Arc<Vec<PinPattern>>>,
+    /// Marks older than this are outdated. Seconds since the epoch.
+    round: AtomicU64,
+    refreshed: AtomicU64,
+    /// Everything that is pinned is marked, in an index that had lost marks so many times: before, nothing may go.
+    known: watch::Sender<Option<u64>>,
+}
+
+impl Pins {
+    pub(in crate::mirror) fn new(configured: Vec<PinPattern>, now: Timestamp) -> Self {
+        Self {
+            all: RwLock::new(Arc::new(configured.clone())),
+            configured,
+            round: AtomicU64::new(now.as_millis() / 1000),
+            refreshed: AtomicU64::new(0),
+            known: watch::Sender::new(None),
+        }
+    }
+
+    fn all(&self) -> Arc<Vec<PinPattern>> {
+        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn round(&self) -> Timestamp {
+        Timestamp::from_millis(self.round.load(Ordering::Relaxed) * 1000)
+    }
+
+    /// The mark for a manifest that came or was named, if a pin names it.
+    pub(in crate::mirror) fn mark(&self, scope: &Scope, tag: Option<&str>, manifest: Digest) -> Option<Change> {
+        let matches = |pin: &PinPattern| pin.matches(&scope.authority, &scope.repository, tag);
+        let pinned = self.all().iter().any(matches);
+        pinned.then(|| Change::MarkPinned { scope: scope.clone(), manifest, at: self.round() })
+    }
+
+    /// The mark for what is held. Where only the authority is known, every pin of repositories in it counts: rather too
+    /// much is kept than too little.
+    fn mark_root(&self, root: &Root) -> Option<Change> {
+        let Root { scope, tag, manifest, anywhere } = root;
+        if *anywhere && self.all().iter().any(|pin| pin.may_match(&scope.authority)) {
+            return Some(Change::MarkPinned { scope: scope.clone(), manifest: *manifest, at: self.round() });
+        }
+        self.mark(scope, tag.as_deref(), *manifest)
+    }
+}
+
+/// A pin, and who made it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Pin {
+    pub pattern: PinPattern,
+    /// By `storage.pins`: only a change of the configuration takes it back.
+    pub configured: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidPin),
+    #[error("names a registry that is not among the upstreams")]
+    UnknownRegistry,
+}
+
+impl Namespaces {
+    /// Reads a pin; its registry's own name stands in place of an alias.
+    pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
+        let pin: PinPattern = text.parse()?;
+        let Some((Ok(authority), rest)) = text.split_once('/').map(|(name, rest)| (name.parse::<Authority>(), rest))
+        else {
+            // A glob over registries.
+            return Ok(pin);
+        };
+        match self.configured(&authority) {
+            Some(configured) => Ok(format!("{configured}/{rest}").parse()?),
+            None if self.admitted_by(&authority).is_some() => Ok(pin),
+            None => Err(PinError::UnknownRegistry),
+        }
+    }
+}
+
+impl Mirror {
+    /// Reads a pin for [`Mirror::add_pins`].
+    pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
+        self.namespaces.pin(text)
+    }
+
+    /// Whether all that is pinned is marked: until then nothing is evicted, and no grant is dropped.
+    pub fn are_pins_known(&self) -> bool {
+        *self.eviction.pins.known.borrow() == Some(self.index.losses())
+    }
+
+    /// Resolves when that is so.
+    pub(in crate::mirror) async fn pins_known(&self) {
+        // The sender is here.
+        let mut known = self.eviction.pins.known.subscribe();
+        let _never_closed = known.wait_for(|known| *known == Some(self.index.losses())).await.is_ok();
+    }
+
+    /// All pins: those of the configuration first.
+    pub async fn pins(&self) -> Result<Vec<Pin>, IndexError> {
+        let configured = &self.eviction.pins.configured;
+        let made = self.index.pins().await?.into_iter().filter(|pin| !configured.contains(pin));
+        let made = made.map(|pattern| Pin { pattern, configured: false });
+        Ok(configured.iter().map(|pin| Pin { pattern: pin.clone(), configured: true }).chain(made).collect())
+    }
+
+    /// Pins durably, all of them or none; returns when everything held that they reach is kept.
+    pub async fn add_pins(&self, pins: Vec<PinPattern>) -> Result<(), IndexError> {
+        let at = self.clock.now();
+        self.index.apply_durably(pins.into_iter().map(|pin| Change::PutPin { pin, at }).collect()).await?;
+        self.refresh_pins().await;
+        Ok(())
+    }
+
+    /// Takes pins back that were made by [`Mirror::add_pins`]; those of the configuration stay.
+    pub async fn remove_pins(&self, pins: Vec<PinPattern>) -> Result<(), IndexError> {
+        self.index.apply_durably(pins.into_iter().map(|pin| Change::RemovePin { pin }).collect()).await?;
+        self.refresh_pins().await;
+        Ok(())
+    }
+
+    pub(in crate::mirror) async fn refresh_pins_if_due(&self) {
+        let pins = &self.eviction.pins;
+        let due = Timestamp::from_millis(pins.refreshed.load(Ordering::Relaxed)).plus(REFRESH_AFTER);
+        if !self.are_pins_known() || (self.clock.now() >= due && !pins.all().is_empty()) {
+            self.refresh_pins().await;
+        }
+    }
+
+    /// Marks everything that is pinned, and drops the marks of what is not any more. Its time grows with the number of tags
+    /// and manifests, where there are pins.
+    pub(in crate::mirror) async fn refresh_pins(&self) {
+        let pins = &self.eviction.pins;
+        let (now, losses) = (self.clock.now(), self.index.losses());
+        match self.mark_all(now).await {
+            Ok(()) => {
+                pins.refreshed.store(now.as_millis(), Ordering::Relaxed);
+                pins.known.send_replace(Some(losses));
+            }
+            Err(err) => tracing::warn!(%err, "what is pinned cannot be told; nothing that may be is taken back"),
+        }
+    }
+
+    async fn mark_all(&self, now: Timestamp) -> Result<(), IndexError> {
+        let pins = &self.eviction.pins;
+        let mut all = pins.configured.clone();
+        all.extend(self.index.pins().await?);
+        let is_empty = all.is_empty();
+        *pins.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        // What is marked from here on is of this round.
+        let round = pins.round.load(Ordering::Relaxed);
+        pins.round.store((now.as_millis() / 1000).max(round + 1), Ordering::Relaxed);
+        for roots in [Roots::Tags, Roots::Manifests].into_iter().filter(|_| !is_empty) {
+            let mut after = None;
+            loop {
+                let (found, next) = self.index.roots(roots, after, STEP).await?;
+                let marks: Vec<Change> = found.iter().filter_map(|root| pins.mark_root(root)).collect();
+                for marks in marks.chunks(MARKS_AT_ONCE) {
+                    self.index.apply(marks.to_vec()).await?;
+                }
+                let Some(next) = next else { break };
+                after = Some(next);
+            }
+        }
+        let mut after = None;
+        loop {
+            let (digests, next) = self.index.outdated_marks(after, pins.round(), STEP).await?;
+            if !digests.is_empty() {
+                self.index.apply(vec![Change::Unmark { digests, before: pins.round() }]).await?;
+            }
+            let Some(next) = next else { return Ok(()) };
+            after = Some(next);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `tags/list`: pages go through to upstream; where it cannot be asked, a page is cut from the last complete list.
+
+use std::sync::Arc;
+
+use crate::index::Scope;
+use crate::upstream::TagsPage;
+
+use crate::mirror::answer::{Outcome, Provenance, PullError, TagsAnswer};
+use crate::mirror::negative_cache::Asked;
+use crate::mirror::{Mirror, Registry, Target};
+
+/// The paging part of a request, decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagsQuery {
+    pub n: Option<u32>,
+    pub last: Option<String>,
+    /// Cursors of upstream's own, as in `next_page` of quay.io; handed through.
+    pub cursors: Vec<(String, String)>,
+}
+
+impl TagsQuery {
+    /// The query that goes up, with `n` within what this upstream accepts.
+    fn upstream_query(&self, max_page: u32) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        if let Some(n) = self.n {
+            query.append_pair("n", &n.clamp(1, max_page).to_string());
+        }
+        if let Some(last) = &self.last {
+            query.append_pair("last", last);
+        }
+        query.extend_pairs(&self.cursors);
+        query.finish()
+    }
+
+    /// Whether `page`, which is the answer to this, has all tags. A page that is full may go on: `Link` is optional.
+    fn is_whole_list(&self, page: &TagsPage, max_page: u32) -> bool {
+        let limit = self.n.map(|n| n.clamp(1, max_page));
+        let is_full = limit.is_some_and(|limit| page.tags.len() as u64 >= u64::from(limit));
+        self.is_first_page() && page.next.is_none() && !is_full
+    }
+
+    fn is_first_page(&self) -> bool {
+        self.last.is_none() && self.cursors.is_empty()
+    }
+}
+
+impl TagsQuery {
+    /// The page asked for, out of all tags.
+    fn cut_from(&self, mut tags: Vec<String>) -> TagsPage {
+        tags.sort_unstable();
+        tags.dedup();
+        if let Some(last) = &self.last {
+            tags.retain(|tag| tag > last);
+        }
+        let limit = self.n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let more = tags.len() > limit;
+        tags.truncate(limit);
+        let next = tags.last().filter(|_| more).map(|last| {
+            let mut next = url::form_urlencoded::Serializer::new(String::new());
+            next.append_pair("n", &limit.to_string()).append_pair("last", last);
+            next.finish()
+        });
+        TagsPage { tags, next }
+    }
+
+    /// Some registries ignore `n` and `last`, and the order: distribution before 3 does. Such an answer is the whole list,
+    /// from which the page can be cut.
+    fn mend(&self, page: TagsPage) -> TagsPage {
+        if page.next.is_some() || !self.cursors.is_empty() {
+            return page;
+        }
+        let is_longer = self.n.is_some_and(|n| n > 0 && page.tags.len() as u64 > u64::from(n));
+        let is_from_the_start = self.last.as_ref().is_some_and(|last| page.tags.contains(last));
+        let is_unordered = !page.tags.is_sorted() && !page.tags.is_sorted_by_key(|tag| tag.to_lowercase());
+        if is_longer || is_from_the_start || is_unordered { self.cut_from(page.tags) } else { page }
+    }
+}
+
+impl Mirror {
+    pub async fn tags(self: &Arc<Self>, target: &Target, query: &TagsQuery) -> Result<TagsAnswer, PullError> {
+        let (registry, scope) = self.enter(target)?;
+        let mut answer = self.tags_page(&registry, &scope, query).await?;
+        if query.n == Some(0) {
+            (answer.tags, answer.next) = (Vec::new(), None);
+        }
+        Ok(answer)
+    }
+
+    async fn tags_page(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        query: &TagsQuery,
+    ) -> Result<TagsAnswer, PullError> {
+        let max_page = registry.client.settings().max_page;
+        let up = query.upstream_query(max_page);
+        let name = format!("tags?{up}");
+        // A cursor that upstream does not know says nothing about the list: only its beginning does.
+        let family = if query.is_first_page() { ALL } else { name.as_str() };
+        if !registry.policy.offline && query.is_first_page() && self.is_known_missing(scope, Asked::Tags) {
+            return Err(registry.not_found(true));
+        }
+        let fetch = || {
+            let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
+            let (query, up) = (query.clone(), up.clone());
+            async move {
+                let deadline = registry.client.patience();
+                let page = query.mend(registry.client.list_tags(&scope.repository, &up, deadline).await?);
+                if query.is_whole_list(&page, max_page)
+                    && let Ok(content) = serde_json::to_string(&page)
+                {
+                    mirror.put_list(&scope, COMPLETE, content).await;
+                }
+                Ok(page)
+            }
+        };
+        match self.cached_list::<TagsPage, _, _>(registry, scope, &name, family, None, fetch).await {
+            Ok((page, provenance)) => Ok(TagsAnswer { tags: page.tags, next: page.next, provenance }),
+            Err(error) => {
+                let is_gone = error.is_not_found() && !registry.policy.offline;
+                if is_gone && query.is_first_page() {
+                    self.remember_missing(registry, scope, Asked::Tags);
+                }
+                if is_gone || error.is_denied() || error.is_upstreams_word() {
+                    return Err(error);
+                }
+                self.held_tags(registry, scope, query).await.ok_or(error)
+            }
+        }
+    }
+
+    /// The last complete list and the tags held since, cut to the page asked for; `None` if nothing is held.
+    async fn held_tags(&self, registry: &Registry, scope: &Scope, query: &TagsQuery) -> Option<TagsAnswer> {
+        let now = self.clock.now();
+        let complete = self.index.list(scope, COMPLETE).await.ok().flatten();
+        let complete = complete.filter(|row| registry.within_max_stale(now.since(row.checked)));
+        let listed: Option<TagsPage> = complete.as_ref().and_then(|row| serde_json::from_str(&row.content).ok());
+        let mut tags = listed.map(|page| page.tags).unwrap_or_default();
+        tags.extend(self.index.tags_of(scope, registry.policy.public).await.unwrap_or_default());
+        if tags.is_empty() {
+            return None;
+        }
+        let TagsPage { tags, next } = query.cut_from(tags);
+        let age = complete.map(|row| now.since(row.checked));
+        let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
+        Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
+    }
+}
+
+/// The list under which a complete answer is found: that of a request without paging.
+const COMPLETE: &str = "tags?";
+/// How the names of all tag lists begin.
+const ALL: &str = "tags?";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mend(n: Option<u32>, last: Option<&str>, tags: &[&str]) -> (Vec<String>, Option<String>) {
+        let query = TagsQuery { n, last: last.map(str::to_owned), cursors: Vec::new() };
+        let page = TagsPage { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), next: None };
+        let TagsPage { tags, next } = query.mend(page);
+        (tags, next)
+    }
+
+    #[test]
+    fn a_page_is_cut_from_a_list_that_ignores_the_query() {
+        assert_eq!(mend(Some(2), None, &["c", "a", "b"]), (vec!["a".into(), "b".into()], Some("n=2&last=b".into())));
+        assert_eq!(mend(Some(2), Some("b"), &["c", "a", "b"]), (vec!["c".into()], None));
+        assert_eq!(mend(None, Some("a"), &["a", "b"]), (vec!["b".into()], None));
+        assert_eq!(mend(None, None, &["b", "a"]), (vec!["a".into(), "b".into()], None));
+    }
+
+    #[test]
+    fn a_page_that_keeps_to_the_query_stays_as_it_is() {
+        assert_eq!(
+            mend(Some(2), Some("a"), &["b", "C"]),
+            (vec!["b".into(), "C".into()], None),
+            "case-insensitive order"
+        );
+        assert_eq!(mend(Some(0), None, &["a"]), (vec!["a".into()], None));
+    }
+}

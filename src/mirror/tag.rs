@@ -1,0 +1,331 @@
+//! A manifest by its tag: fresh, or checked, or stale because it cannot be checked (design §4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::coalesce::Role;
+use crate::index::{Change, Scope, TagRow};
+use crate::metrics::ByResult;
+use crate::oci::{Digest, Reference, Shape, Tag};
+use crate::upstream::{Deadline, Failure, FetchedManifest};
+
+use crate::mirror::answer::{ManifestAnswer, Outcome, Provenance, PullError};
+use crate::mirror::manifest::Manifest;
+use crate::mirror::negative_cache::Asked;
+use crate::mirror::policy::{OnDenied, Policy, Ttl};
+use crate::mirror::{Mirror, Registry};
+
+/// A failed check is not repeated sooner.
+const MIN_DEFERRAL: Duration = Duration::from_secs(10);
+
+/// A tag whose manifest may be served.
+#[derive(Debug, Clone)]
+struct Copy {
+    row: Arc<TagRow>,
+    manifest: Manifest,
+}
+
+/// What a check led to.
+#[derive(Debug, Clone)]
+pub(in crate::mirror) struct Checked {
+    manifest: Manifest,
+    outcome: Outcome,
+    /// When upstream last said what the tag points to.
+    at: Timestamp,
+    stale_because: Option<String>,
+}
+
+enum Known {
+    Answer(Checked),
+    /// Upstream has to be asked; the copy that is held, if any.
+    Ask(Option<Copy>),
+}
+
+/// What lies ahead was written down before the clock was set back.
+fn is_young(since: Timestamp, now: Timestamp, ttl: Duration) -> bool {
+    since <= now && now.since(since) < ttl
+}
+
+impl Checked {
+    fn seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
+        let (outcome, age) = (self.outcome.seen_by(role), Some(now.since(self.at)));
+        self.manifest.answer(Provenance { outcome, age, stale_because: self.stale_because })
+    }
+}
+
+impl Mirror {
+    pub(in crate::mirror) async fn manifest_by_tag(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        tag: &Tag,
+    ) -> Result<ManifestAnswer, PullError> {
+        if let Known::Answer(answer) = self.without_asking(registry, scope, tag).await? {
+            return Ok(answer.seen_by(Role::Led, self.clock.now()));
+        }
+        let check = || {
+            let (mirror, registry) = (Arc::clone(self), Arc::clone(registry));
+            let (scope, tag) = (scope.clone(), tag.clone());
+            async move { mirror.check(&registry, &scope, &tag).await }
+        };
+        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
+        Ok(checked?.seen_by(role, self.clock.now()))
+    }
+
+    /// What can be said of a tag from what is known here, if upstream need not, or must not, be asked.
+    async fn without_asking(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        tag: &Tag,
+    ) -> Result<Known, PullError> {
+        let row = self.tag_row(registry, scope, tag).await;
+        let copy = self.held_copy(registry, scope, row.clone()).await;
+        let now = self.clock.now();
+        if let Some(copy) = &copy {
+            let ttl = registry.policy.ttl(&scope.repository, tag);
+            let age = now.since(copy.row.checked);
+            // A check that lies ahead is one from before the clock was set back.
+            let fresh = copy.row.checked <= now && matches!(ttl, Ttl::For(ttl) if age < ttl);
+            let answer = |outcome, stale_because| {
+                let manifest = copy.manifest.clone();
+                Ok(Known::Answer(Checked { manifest, outcome, at: copy.row.checked, stale_because }))
+            };
+            if fresh || ttl == Ttl::Immutable {
+                return answer(Outcome::Hit, None);
+            }
+            let because = if registry.policy.offline {
+                Some("this upstream is offline by configuration".to_owned())
+            } else {
+                let longest = if let Ttl::For(ttl) = ttl { ttl } else { MIN_DEFERRAL };
+                let is_put_off = Policy::is_put_off(copy.row.checked, copy.row.hold_until, now, longest);
+                is_put_off.then(|| "the last check failed a moment ago".to_owned())
+            };
+            if because.is_some() && registry.within_max_stale(age) {
+                return answer(Outcome::Stale, because);
+            }
+        }
+        let is_tombstone =
+            row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, now, registry.policy.negative_ttl));
+        let missing = is_tombstone || self.is_known_missing(scope, Asked::Manifest(Reference::Tag(tag.clone())));
+        if registry.policy.offline || (copy.is_none() && missing) {
+            return Err(registry.not_found(true));
+        }
+        Ok(Known::Ask(copy))
+    }
+
+    async fn tag_row(&self, registry: &Registry, scope: &Scope, tag: &Tag) -> Option<Arc<TagRow>> {
+        if let Some(row) = self.memory.tag(&self.index, scope, tag) {
+            return Some(row);
+        }
+        let stamp = self.index.stamp_of_tag(scope, tag);
+        match self.index.tag(scope, tag, registry.policy.public).await {
+            Ok(held) => {
+                let row = Arc::new(held?.row);
+                self.memory.keep_tag(scope, tag, Arc::clone(&row), stamp);
+                Some(row)
+            }
+            Err(err) => {
+                tracing::warn!(%err, %tag, "upstream is asked instead");
+                None
+            }
+        }
+    }
+
+    async fn held_copy(self: &Arc<Self>, registry: &Registry, scope: &Scope, row: Option<Arc<TagRow>>) -> Option<Copy> {
+        let row = row?;
+        let manifest = self.granted_manifest(registry, scope, row.digest?).await?;
+        Some(Copy { row, manifest })
+    }
+
+    /// Asks upstream what the tag points to, records it, and says what to serve.
+    async fn check(self: &Arc<Self>, registry: &Arc<Registry>, scope: &Scope, tag: &Tag) -> Result<Checked, PullError> {
+        // Another check may have ended between this request's look and its turn.
+        let copy = match self.without_asking(registry, scope, tag).await? {
+            Known::Answer(answer) => return Ok(answer),
+            Known::Ask(copy) => copy,
+        };
+        let found = self.ask_for_tag(registry, scope, tag, copy.as_ref()).await;
+        let counted = |result| {
+            if copy.is_some() {
+                let labels = ByResult { authority: registry.name().to_owned(), result };
+                self.metrics.revalidations.get_or_create(&labels).inc();
+            }
+        };
+        match found {
+            Ok((manifest, outcome)) => {
+                let is_same = copy.as_ref().is_some_and(|copy| copy.manifest.digest == manifest.digest);
+                counted(if is_same { "unchanged" } else { "changed" });
+                let now = self.clock.now();
+                // The history outlives a copy that was evicted and a tag that was gone for a while.
+                let before = self.tag_row(registry, scope, tag).await.map(Arc::unwrap_or_clone);
+                let row = TagRow::moved_to(before, manifest.digest, now);
+                self.put_tag(scope, tag, row).await;
+                Ok(Checked { manifest, outcome, at: now, stale_because: None })
+            }
+            Err(error) => {
+                counted("failed");
+                self.without_an_answer(registry, scope, tag, copy, error).await
+            }
+        }
+    }
+
+    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing, and where
+    /// nothing is held that HEAD could spare: this tag's manifest, or, if the upstream counts what is fetched, any of the
+    /// repository.
+    async fn ask_for_tag(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        tag: &Tag,
+        copy: Option<&Copy>,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        let upstream = &registry.client;
+        // One for all that has to be asked, so that nobody waits two or three times as long.
+        let deadline = match copy {
+            Some(_) => Deadline::now() + registry.policy.check_timeout,
+            None => upstream.patience(),
+        };
+        let by_tag = Reference::Tag(tag.clone());
+        let could_spare = match copy {
+            Some(_) => true,
+            None => upstream.rations() && self.index.knows_manifests_of(scope).await.unwrap_or(true),
+        };
+        if !could_spare {
+            let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
+            return self.keep_or_grant(registry, scope, &fetched).await;
+        }
+        let head = upstream.head_manifest(&scope.repository, &by_tag, deadline).await;
+        let head_refused = match head {
+            Ok(head) => {
+                if let Some(digest) = head.digest {
+                    if let Some(copy) = copy.filter(|copy| copy.manifest.digest == digest) {
+                        return Ok((copy.manifest.clone(), Outcome::Revalidated));
+                    }
+                    match self.obtain_named(registry, scope, digest, deadline).await {
+                        Err(error) if error.is_not_found() => {}
+                        answer => return answer,
+                    }
+                }
+                false
+            }
+            Err(error) if error.failure == Failure::HeadRefused => true,
+            Err(error) => return Err(error.into()),
+        };
+        let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
+        if head_refused {
+            upstream.remember_head_is_refused(fetched.endpoint);
+        }
+        match copy {
+            Some(copy) if copy.manifest.digest == Self::digest_of(&fetched) => {
+                Ok((copy.manifest.clone(), Outcome::Revalidated))
+            }
+            _ => self.keep_or_grant(registry, scope, &fetched).await,
+        }
+    }
+
+    /// What a GET by tag brought. Bytes that are held already need only a grant.
+    async fn keep_or_grant(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        fetched: &FetchedManifest,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        let digest = Self::digest_of(fetched);
+        if let Some(held) = self.held_in_authority(registry, scope, digest).await {
+            self.grant_manifest(registry, scope, &held).await;
+            return Ok((held, Outcome::Revalidated));
+        }
+        Ok((self.keep_manifest(registry, scope, digest, fetched).await?, Outcome::Fill))
+    }
+
+    /// The manifest that a HEAD of a tag has named. The HEAD is also the proof that this scope serves it.
+    async fn obtain_named(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        digest: Digest,
+        deadline: Deadline,
+    ) -> Result<(Manifest, Outcome), PullError> {
+        if let Some(held) = self.held_in_authority(registry, scope, digest).await {
+            self.grant_manifest(registry, scope, &held).await;
+            return Ok((held, Outcome::Revalidated));
+        }
+        self.obtain(registry, scope, digest, deadline).await
+    }
+
+    /// Upstream did not say what the tag points to: what is held may be served, by cause.
+    async fn without_an_answer(
+        self: &Arc<Self>,
+        registry: &Registry,
+        scope: &Scope,
+        tag: &Tag,
+        copy: Option<Copy>,
+        error: PullError,
+    ) -> Result<Checked, PullError> {
+        let now = self.clock.now();
+        if error.is_denied() && registry.policy.on_denied == OnDenied::Refuse {
+            let named = self.tag_row(registry, scope, tag).await.and_then(|row| row.digest);
+            self.revoke(registry, scope, named).await;
+        }
+        let kept = match &copy {
+            Some(copy) => {
+                registry.serves_despite(&error, now.since(copy.row.checked))
+                    // Of a deleted tag upstream may have the blobs still.
+                    && (error.is_not_found() || self.may_serve_stale(registry, scope, &copy.manifest, &error).await)
+            }
+            None => false,
+        };
+        let Some(copy) = copy.filter(|_| kept) else {
+            if error.is_not_found() {
+                if let Some(row) = self.tag_row(registry, scope, tag).await {
+                    let gone = TagRow {
+                        digest: None,
+                        checked: now,
+                        hold_until: Timestamp::default(),
+                        ..Arc::unwrap_or_clone(row)
+                    };
+                    self.put_tag(scope, tag, gone).await;
+                }
+                self.remember_missing(registry, scope, Asked::Manifest(Reference::Tag(tag.clone())));
+            }
+            return Err(error);
+        };
+        let ttl = match registry.policy.ttl(&scope.repository, tag) {
+            Ttl::For(ttl) => ttl,
+            Ttl::Immutable => MIN_DEFERRAL,
+        };
+        let hold = ttl.max(MIN_DEFERRAL).max(error.retry_after().unwrap_or_default());
+        self.put_tag(scope, tag, TagRow { hold_until: now.plus(hold), ..TagRow::clone(&copy.row) }).await;
+        tracing::warn!(authority = registry.name(), repository = %scope.repository, %tag, %error,
+            "a tag could not be checked; the copy held is served");
+        Ok(Checked {
+            manifest: copy.manifest,
+            outcome: Outcome::Stale,
+            at: copy.row.checked,
+            stale_because: Some(error.to_string()),
+        })
+    }
+
+    /// An image whose blobs are missing would only fail later, and at a client that then asks nobody else.
+    async fn may_serve_stale(
+        &self,
+        registry: &Registry,
+        scope: &Scope,
+        manifest: &Manifest,
+        error: &PullError,
+    ) -> bool {
+        if error.is_rationed() || manifest.shape() == Shape::Index {
+            return true;
+        }
+        self.index.is_whole(scope, manifest.digest, registry.policy.public).await.unwrap_or(false)
+    }
+
+    async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {
+        let pinned = row.digest.and_then(|digest| self.eviction.pins.mark(scope, Some(tag.as_str()), digest));
+        let put = Change::PutTag { scope: scope.clone(), tag: tag.clone(), row };
+        // The writer has logged a failure; the tag is checked again next time.
+        let _lost = self.index.apply(std::iter::once(put).chain(pinned).collect()).await;
+    }
+}
