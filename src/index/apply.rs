@@ -6,15 +6,15 @@ use serde::Serialize;
 use crate::oci::Digest;
 
 use super::change::Change;
-use super::order::{self, Order};
+use super::eviction_order::{self, EvictionOrder};
+use super::log::snapshot::ANY_REPOSITORY;
 use super::pins::{self, PINS};
 use super::row::{BlobRow, GrantRow, TagRow};
-use super::snapshot::ANY_REPOSITORY;
-use super::table::{
+use super::schema::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, TAGS,
 };
-use super::{IndexError, Scope, lost};
+use super::{IndexError, Scope, unrecoverable};
 
 /// Lists kept of one repository: pages of tags, and referrers by subject.
 const MAX_LISTS: usize = 200;
@@ -61,9 +61,9 @@ impl Change {
             Self::GrantManifest { scope, whole_authority, digest, media_type, day } => {
                 let name = digest.to_string();
                 let mut types = to.open_table(MANIFEST_TYPES)?;
-                let known = types.get(table::type_key(scope, &name))?.is_some();
+                let known = types.get(schema::type_key(scope, &name))?.is_some();
                 if !known {
-                    types.insert(table::type_key(scope, &name), json(media_type)?.as_slice())?;
+                    types.insert(schema::type_key(scope, &name), json(media_type)?.as_slice())?;
                 }
                 let mut grants = to.open_table(MANIFEST_GRANTS)?;
                 let key = Key::digest(scope, *digest, *whole_authority);
@@ -134,10 +134,10 @@ impl Change {
                 let name = digest.to_string();
                 let before = blobs.insert(name.as_str(), json(row)?.as_slice())?.map_or(0, |old| size_of(old.value()));
                 add(to, row.size_bytes, before)?;
-                Order::open(to)?.put(&name, row)?;
+                EvictionOrder::open(to)?.put(&name, row)?;
                 // There is a file again: an eviction that has not ended yet must not take its row.
-                order::unmark_evicting(to, &[*digest])?;
-                lost::heal(to, *digest)?;
+                eviction_order::unmark_evicting(to, &[*digest])?;
+                unrecoverable::heal(to, *digest)?;
             }
             Self::RemoveBlob { digest } => remove_blob(to, *digest)?,
             Self::RemoveMissing { digest, row } => {
@@ -148,13 +148,13 @@ impl Change {
                     remove_blob(to, *digest)?;
                 }
             }
-            Self::PutLost { digest, row } => lost::put(to, *digest, row)?,
+            Self::PutUnrecoverable { digest, row } => unrecoverable::put(to, *digest, row)?,
             Self::PutChildren { manifest, children } => {
                 let name = manifest.to_string();
                 let pinned_at = {
                     let mut listed = to.open_table(CHILDREN)?;
                     listed.insert(name.as_str(), json(children)?.as_slice())?;
-                    let mut order = Order::open(to)?;
+                    let mut order = EvictionOrder::open(to)?;
                     order.is_manifest(&name, children, &listed)?;
                     order.pinned_at(&name)?
                 };
@@ -165,34 +165,34 @@ impl Change {
             Self::PutReferrer { scope, subject, referrer, row } => {
                 let key = Key::referrer(scope, *subject, *referrer);
                 to.open_table(REFERRERS)?.insert(key.as_tuple(), json(row)?.as_slice())?;
-                let pinned_at = Order::open(to)?.pinned_at(&subject.to_string())?;
+                let pinned_at = EvictionOrder::open(to)?.pinned_at(&subject.to_string())?;
                 if let Some(at) = pinned_at {
                     pins::reach(to, Some(scope), &referrer.to_string(), at)?;
                 }
             }
-            Self::NoteUses(uses) => order::note(to, uses)?,
+            Self::NoteAccesses(uses) => eviction_order::note(to, uses)?,
             Self::NoteObtainable { digest, scope } => {
-                Order::open(to)?.obtainable(&digest.to_string(), scope.authority.as_str())?;
+                EvictionOrder::open(to)?.obtainable(&digest.to_string(), scope.authority.as_str())?;
             }
-            Self::BeginEviction(digests) => order::mark_evicting(to, digests)?,
+            Self::BeginEviction(digests) => eviction_order::mark_evicting(to, digests)?,
             Self::EndEviction { digests, gone } => {
-                let marked = order::unmark_evicting(to, digests)?;
+                let marked = eviction_order::unmark_evicting(to, digests)?;
                 for digest in marked.iter().filter(|_| *gone) {
                     remove_blob(to, *digest)?;
                     to.open_table(CHILDREN)?.remove(digest.to_string().as_str())?;
                 }
             }
             Self::PutPin { pin, at } => {
-                to.open_table(PINS)?.insert(pin.as_str(), order::seconds(*at))?;
+                to.open_table(PINS)?.insert(pin.as_str(), eviction_order::seconds(*at))?;
             }
             Self::RemovePin { pin } => {
                 to.open_table(PINS)?.remove(pin.as_str())?;
             }
             Self::MarkPinned { scope, manifest, at } => pins::mark(to, scope, *manifest, *at)?,
             Self::Unmark { digests, before } => {
-                let mut order = Order::open(to)?;
+                let mut order = EvictionOrder::open(to)?;
                 for digest in digests {
-                    order.unpin(&digest.to_string(), order::seconds(*before))?;
+                    order.unpin(&digest.to_string(), eviction_order::seconds(*before))?;
                 }
             }
         }
@@ -204,7 +204,7 @@ fn remove_blob(to: &WriteTransaction, digest: Digest) -> Result<(), IndexError> 
     let name = digest.to_string();
     let before = to.open_table(BLOBS)?.remove(name.as_str())?.map_or(0, |old| size_of(old.value()));
     add(to, 0, before)?;
-    Order::open(to)?.remove(&name)
+    EvictionOrder::open(to)?.remove(&name)
 }
 
 fn drop_lists(to: &WriteTransaction, scope: &Scope, family: &str) -> Result<(), IndexError> {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, MediaType, PinPattern, Tag};
 
-use super::lost::LostRow;
-use super::order::Use;
+use super::eviction_order::Access;
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
-use super::table::{self, BLOB_GRANTS, Key, LAST, LISTS, MANIFEST_GRANTS, TAGS};
+use super::schema::{self, BLOB_GRANTS, Key, LAST, LISTS, MANIFEST_GRANTS, TAGS};
+use super::unrecoverable::Unrecoverable;
 use super::{IndexError, Scope, is_default};
 
 /// Tables whose rows are dropped when nobody has used them for long.
@@ -27,7 +27,7 @@ pub type OwnedKey = (u32, String, String, String);
 impl Aging {
     pub const ALL: [Self; 3] = [Self::ManifestGrants, Self::BlobGrants, Self::Lists];
 
-    pub(super) const fn definition(self) -> redb::TableDefinition<'static, table::ScopedKey, &'static [u8]> {
+    pub(super) const fn definition(self) -> redb::TableDefinition<'static, schema::ScopedKey, &'static [u8]> {
         match self {
             Self::ManifestGrants => MANIFEST_GRANTS,
             Self::BlobGrants => BLOB_GRANTS,
@@ -141,9 +141,10 @@ pub enum Change {
         row: BlobRow,
     },
     /// Its bytes were wrong, and no upstream can give them again. [`Change::PutBlob`] takes it back.
-    PutLost {
+    #[serde(rename = "put_lost")]
+    PutUnrecoverable {
         digest: Digest,
-        row: LostRow,
+        row: Unrecoverable,
     },
     PutChildren {
         manifest: Digest,
@@ -157,7 +158,7 @@ pub enum Change {
     },
     /// What was used since these were last noted.
     #[serde(skip)]
-    NoteUses(Vec<Use>),
+    NoteAccesses(Vec<Access>),
     /// An authority has proven that it has these bytes: it can be asked for them again.
     #[serde(skip)]
     NoteObtainable {
@@ -185,7 +186,7 @@ pub enum Change {
         manifest: Digest,
         at: Timestamp,
     },
-    /// Marks as [`super::Index::outdated_marks`] found them, to be dropped if they are still as old.
+    /// Marks as [`super::Index::stale_marks`] found them, to be dropped if they are still as old.
     #[serde(skip)]
     Unmark {
         digests: Vec<Digest>,
@@ -207,7 +208,7 @@ impl Change {
     }
 
     /// What the journal keeps of this change before it is applied; `None` of what may be lost with the index.
-    pub(super) fn journaled(&self, before: &WriteTransaction) -> Result<Option<Cow<'_, Self>>, IndexError> {
+    pub(super) fn log_form(&self, before: &WriteTransaction) -> Result<Option<Cow<'_, Self>>, IndexError> {
         match self {
             Self::PutTag { scope, tag, row } => {
                 let tags = before.open_table(TAGS)?;
@@ -244,7 +245,7 @@ impl Change {
             | Self::PutBlob { .. }
             | Self::RemoveBlob { .. }
             | Self::RemoveMissing { .. }
-            | Self::PutLost { .. }
+            | Self::PutUnrecoverable { .. }
             | Self::BeginEviction(_)
             | Self::EndEviction { .. }
             | Self::PutPin { .. }
@@ -252,14 +253,16 @@ impl Change {
             | Self::PutChildren { .. }
             | Self::PutReferrer { .. } => Ok(Some(Cow::Borrowed(self))),
             // The order of use is made anew, and marks come of the pins.
-            Self::NoteUses(_) | Self::NoteObtainable { .. } | Self::MarkPinned { .. } | Self::Unmark { .. } => Ok(None),
+            Self::NoteAccesses(_) | Self::NoteObtainable { .. } | Self::MarkPinned { .. } | Self::Unmark { .. } => {
+                Ok(None)
+            }
         }
     }
 }
 
 /// Whether a scope has rows whose last part begins with this.
 pub(super) fn has_rows(
-    table: &impl ReadableTable<table::ScopedKey, &'static [u8]>,
+    table: &impl ReadableTable<schema::ScopedKey, &'static [u8]>,
     scope: &Scope,
     begins: &str,
 ) -> Result<bool, IndexError> {

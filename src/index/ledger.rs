@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use redb::ReadTransaction;
 use tokio::sync::Notify;
 
-use super::engine::Engine;
-use super::journal::{Facts, Journal};
-use super::replay::{self, Tally};
-use super::revoked::Revoked;
-use super::stamp::Stamps;
-use super::{Change, IndexError, line, snapshot};
+use super::database::Database;
+use super::generation::Generations;
+use super::log::replay::{self, Tally};
+use super::log::segments::{Log, LogDirectory};
+use super::log::{framing, snapshot};
+use super::revocations::Revocations;
+use super::{Change, IndexError};
 use crate::health::Health;
 
 /// Room that must be there before a failed disk is trusted again, besides what was kept back. Bytes.
@@ -26,18 +27,18 @@ const BATCH: usize = 10_000;
 
 /// Used by the writer only, which makes one call at a time.
 pub(super) struct Ledger {
-    pub(super) engine: Engine,
+    pub(super) database: Database,
     pub(super) health: Health,
-    pub(super) stamps: Stamps,
-    pub(super) revoked: Revoked,
+    pub(super) generations: Generations,
+    pub(super) revocations: Revocations,
     /// How many times the database was opened anew after it failed, and lost what was not durable.
-    pub(super) losses: AtomicU64,
+    pub(super) reopened: AtomicU64,
     /// It has failed, and what it lost is not all back yet.
-    pub(super) has_lost: AtomicBool,
+    pub(super) is_behind: AtomicBool,
     /// The last of them is over.
     pub(super) healed: Notify,
-    facts: Facts,
-    journal: Mutex<Journal>,
+    facts: LogDirectory,
+    journal: Mutex<Log>,
     /// The journals do not hold all that the index has. Written down with every flush.
     lacks_snapshot: AtomicBool,
     /// When a snapshot that failed is taken again.
@@ -46,14 +47,20 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(engine: Engine, facts: Facts, journal: Journal, lacks_snapshot: bool, health: Health) -> Self {
+    pub(super) fn new(
+        database: Database,
+        facts: LogDirectory,
+        journal: Log,
+        lacks_snapshot: bool,
+        health: Health,
+    ) -> Self {
         Self {
-            engine,
+            database,
             health,
-            stamps: Stamps::default(),
-            revoked: Revoked::default(),
-            losses: AtomicU64::new(0),
-            has_lost: AtomicBool::new(false),
+            generations: Generations::default(),
+            revocations: Revocations::default(),
+            reopened: AtomicU64::new(0),
+            is_behind: AtomicBool::new(false),
             healed: Notify::new(),
             facts,
             journal: Mutex::new(journal),
@@ -63,7 +70,7 @@ impl Ledger {
         }
     }
 
-    fn journal(&self) -> MutexGuard<'_, Journal> {
+    fn journal(&self) -> MutexGuard<'_, Log> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,24 +79,24 @@ impl Ledger {
         if changes.is_empty() {
             return Ok(());
         }
-        let transaction = self.engine.begin_write(false)?;
+        let transaction = self.database.begin_write(false)?;
         let mut lines = Vec::new();
         for change in changes {
-            if let Some(fact) = change.journaled(&transaction)? {
-                line::write(&*fact, &mut lines)?;
+            if let Some(fact) = change.log_form(&transaction)? {
+                framing::write(&*fact, &mut lines)?;
             }
             change.apply(&transaction)?;
         }
-        self.journal().append(&lines).map_err(IndexError::Journal)?;
+        self.journal().append(&lines).map_err(IndexError::Log)?;
         transaction.commit()?;
-        self.outdate(changes);
+        self.bump(changes);
         Ok(())
     }
 
     /// What was read before these were visible is not believed any more.
-    fn outdate(&self, changes: &[Change]) {
+    fn bump(&self, changes: &[Change]) {
         for change in changes {
-            self.stamps.outdate(change);
+            self.generations.bump(change);
         }
     }
 
@@ -97,10 +104,10 @@ impl Ledger {
     pub(super) fn flush(&self) -> Result<(), IndexError> {
         let position = {
             let mut journal = self.journal();
-            journal.sync().map_err(IndexError::Journal)?;
+            journal.sync().map_err(IndexError::Log)?;
             journal.position()
         };
-        let transaction = self.engine.begin_write(true)?;
+        let transaction = self.database.begin_write(true)?;
         replay::save(&transaction, position, self.lacks_snapshot())?;
         Ok(transaction.commit()?)
     }
@@ -108,32 +115,32 @@ impl Ledger {
     /// Opens the database anew if it is closed, takes in what it lost, and writes what was kept back.
     pub(super) fn heal(&self, held: &[Change], is_closed: &mut bool) -> Result<(), IndexError> {
         if *is_closed {
-            self.engine.reopen()?;
+            self.database.reopen()?;
             *is_closed = false;
         }
         // A full disk must not fail the database again, which would be closed to readers, too.
-        self.facts.probe(PROBE_BYTES + held.len() * CHANGE_BYTES).map_err(IndexError::Journal)?;
-        self.journal().sync().map_err(IndexError::Journal)?;
+        self.facts.probe(PROBE_BYTES + held.len() * CHANGE_BYTES).map_err(IndexError::Log)?;
+        self.journal().sync().map_err(IndexError::Log)?;
         let written = self.catch_up().and_then(|()| self.write(held)).and_then(|()| self.flush());
-        *is_closed = written.as_ref().is_err_and(|err| !matches!(err, IndexError::Journal(_)));
+        *is_closed = written.as_ref().is_err_and(|err| !matches!(err, IndexError::Log(_)));
         written
     }
 
     /// What was visible and not durable went with the database that failed: the journal has it.
     fn catch_up(&self) -> Result<(), IndexError> {
-        let saved = replay::saved(&self.engine.begin_read()?)?;
+        let saved = replay::saved(&self.database.begin_read()?)?;
         let mut batch = Vec::new();
         let apply = |batch: &mut Vec<Change>| {
-            let transaction = self.engine.begin_write(false)?;
+            let transaction = self.database.begin_write(false)?;
             for change in &*batch {
                 change.apply(&transaction)?;
             }
             transaction.commit()?;
-            self.outdate(batch);
+            self.bump(batch);
             batch.clear();
             Ok::<_, IndexError>(())
         };
-        replay::take_in(&self.facts, Some(saved.unwrap_or_default()), &mut Tally::default(), &mut |change| {
+        replay::replay(&self.facts, Some(saved.unwrap_or_default()), &mut Tally::default(), &mut |change| {
             batch.push(change);
             if batch.len() < BATCH { Ok(()) } else { apply(&mut batch) }
         })?;
@@ -158,12 +165,12 @@ impl Ledger {
     }
 
     /// Begins a new journal, and shows all that the old ones hold.
-    pub(super) fn turn(&self) -> Result<(u64, ReadTransaction), IndexError> {
+    pub(super) fn rotate(&self) -> Result<(u64, ReadTransaction), IndexError> {
         // Durable before the old journals go: a database that lags behind could not catch up.
         self.flush()?;
-        let number = self.journal().turn();
+        let number = self.journal().rotate();
         self.flush()?;
-        Ok((number, self.engine.begin_read()?))
+        Ok((number, self.database.begin_read()?))
     }
 
     /// Takes long, beside everything else.
@@ -194,27 +201,27 @@ mod tests {
     use redb::ReadableDatabase as _;
 
     use super::*;
-    use crate::index::engine;
-    use crate::index::journal::Position;
+    use crate::index::database;
+    use crate::index::log::segments::Position;
 
     #[test]
     fn a_first_snapshot_that_was_cut_short_is_still_lacking_at_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("index.redb");
-        let facts = Facts::create(root.path().join("facts")).unwrap();
+        let facts = LogDirectory::create(root.path().join("facts")).unwrap();
         let open = |lacks| {
-            let journal = Journal::open(facts.clone(), Position { number: 1, offset: 0 }).unwrap();
-            let engine = Engine::new(path.clone(), engine::open(&path).unwrap());
-            Ledger::new(engine, facts.clone(), journal, lacks, Health::default())
+            let journal = Log::open(facts.clone(), Position { number: 1, offset: 0 }).unwrap();
+            let database = Database::new(path.clone(), database::open(&path).unwrap());
+            Ledger::new(database, facts.clone(), journal, lacks, Health::default())
         };
-        let lacked = || replay::lacked_snapshot(&engine::open(&path).unwrap().begin_read().unwrap()).unwrap();
+        let lacked = || replay::lacked_snapshot(&database::open(&path).unwrap().begin_read().unwrap()).unwrap();
         let ledger = open(true);
-        drop(ledger.turn().unwrap());
+        drop(ledger.rotate().unwrap());
         assert!(ledger.is_long());
         drop(ledger);
         assert!(lacked());
         let ledger = open(true);
-        let (number, from) = ledger.turn().unwrap();
+        let (number, from) = ledger.rotate().unwrap();
         // A file that is in the way, as a failing disk would be.
         let unfinished = facts.snapshot(number).with_extension("tmp");
         std::fs::create_dir(&unfinished).unwrap();

@@ -3,28 +3,23 @@
 //! Reads run off the async runtime. Changes go through one writer, which makes them visible at once and durable within
 //! half a second: losing one costs a request, never a byte. What must not be lost waits for the durable commit.
 //!
-//! Facts outlive the database: a journal of them is kept beside the blobs ([`journal`]), in a form that any release reads,
-//! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`start`]).
+//! Facts outlive the database: a journal of them is kept beside the blobs ([`log`]), in a form that any release reads,
+//! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`open`]).
 
 mod apply;
-mod backup;
 mod change;
-mod coldest;
-mod engine;
-mod journal;
+mod database;
+mod eviction_order;
+mod generation;
 mod ledger;
-mod line;
-mod lost;
-mod order;
+mod log;
+mod open;
 mod pins;
-mod read;
-mod replay;
-mod revoked;
+mod reads;
+mod revocations;
 mod row;
-mod snapshot;
-mod stamp;
-mod start;
-mod table;
+mod schema;
+mod unrecoverable;
 mod writer;
 
 use std::io;
@@ -34,16 +29,15 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-pub use backup::{RestoreError, Restored, count_backup};
 pub use change::{Aging, Change, OwnedKey};
-pub use coldest::{Cold, Search};
-pub use lost::LostRow;
-pub use order::{Class, Use};
-pub use pins::{Root, Roots};
-pub use read::{Counts, HeldManifest, HeldTag};
+pub use eviction_order::{Access, Candidate, Class, Search};
+pub use generation::Generation;
+pub use log::backup::{RestoreError, Restored, count_backup};
+pub use open::{Opened, Walk};
+pub use pins::{PinRoot, PinRoots};
+pub use reads::{Counts, ManifestFacts, TagFacts};
 pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
-pub use stamp::Stamp;
-pub use start::{Opened, Walk};
+pub use unrecoverable::Unrecoverable;
 
 use crate::oci::{Authority, Digest, Repository, Tag};
 
@@ -72,7 +66,7 @@ pub enum IndexError {
     #[error("the index holds a row that cannot be read")]
     BadRow,
     #[error("the facts beside the blobs cannot be read or written: {0}")]
-    Journal(io::Error),
+    Log(io::Error),
     #[error("{path} was written by a newer release (form {version}): go on with that one, or move the file away")]
     Newer { path: PathBuf, version: u32 },
     #[error("the index is being opened anew after its disk failed")]
@@ -97,7 +91,7 @@ impl IndexError {
     fn is_damage(&self) -> bool {
         match self {
             Self::BadRow => true,
-            Self::Closed | Self::Unavailable | Self::Journal(_) | Self::Newer { .. } => false,
+            Self::Closed | Self::Unavailable | Self::Log(_) | Self::Newer { .. } => false,
             Self::Database(err) => match &**err {
                 redb::Error::Io(err) => matches!(
                     err.kind(),
@@ -134,23 +128,23 @@ impl Index {
         if !public.is_empty() {
             changes.push(Change::DropPublicGrants { scope: scope.clone(), digests: public });
         }
-        self.ledger.revoked.begin(&changes);
+        self.ledger.revocations.begin(&changes);
         // What was read before is not believed any more; what is read later is refused.
         for change in &changes {
-            self.ledger.stamps.outdate(change);
+            self.ledger.generations.bump(change);
         }
         self.apply_durably(changes).await
     }
 
     /// Whether what was visible and not durable is gone, and not all of it is back.
-    pub fn has_lost(&self) -> bool {
-        self.ledger.has_lost.load(Ordering::Acquire)
+    pub fn is_behind(&self) -> bool {
+        self.ledger.is_behind.load(Ordering::Acquire)
     }
 
     /// How many times the index has lost what is not in its journal, as marks of pins are: those of the last half second
     /// before it failed.
-    pub fn losses(&self) -> u64 {
-        self.ledger.losses.load(Ordering::Acquire)
+    pub fn reopened(&self) -> u64 {
+        self.ledger.reopened.load(Ordering::Acquire)
     }
 
     /// Resolves when it works again after it has lost something.
@@ -159,24 +153,24 @@ impl Index {
     }
 
     /// Waits until all that is visible now has become durable by itself.
-    pub async fn settled(&self) -> Result<(), IndexError> {
+    pub async fn durable(&self) -> Result<(), IndexError> {
         self.writer.apply(Vec::new(), writer::Until::DurableSoon).await
     }
 
     /// Of what is known of a digest in one scope: its grants, its type, its record. Take it before reading them; they stand
     /// as long as it does.
-    pub fn stamp_of_digest(&self, scope: &Scope, digest: Digest) -> Stamp {
-        self.ledger.stamps.of_digest(scope, digest)
+    pub fn generation_of_digest(&self, scope: &Scope, digest: Digest) -> Generation {
+        self.ledger.generations.of_digest(scope, digest)
     }
 
     /// The same of what a tag points to.
-    pub fn stamp_of_tag(&self, scope: &Scope, tag: &Tag) -> Stamp {
-        self.ledger.stamps.of_tag(scope, tag)
+    pub fn generation_of_tag(&self, scope: &Scope, tag: &Tag) -> Generation {
+        self.ledger.generations.of_tag(scope, tag)
     }
 
     /// What was read of this digest is not to be believed any more, in any scope.
-    pub fn outdate(&self, digest: Digest) {
-        self.ledger.stamps.outdate_digest(digest);
+    pub fn bump(&self, digest: Digest) {
+        self.ledger.generations.bump_digest(digest);
     }
 
     /// Writes down what is pending and stops the writer.
@@ -190,9 +184,9 @@ impl Index {
     ) -> Result<T, IndexError> {
         let ledger = Arc::clone(&self.ledger);
         let done = tokio::task::spawn_blocking(move || {
-            let read = ledger.engine.begin_read().and_then(|transaction| work(&transaction));
+            let read = ledger.database.begin_read().and_then(|transaction| work(&transaction));
             if read.as_ref().is_err_and(IndexError::is_latched) {
-                ledger.engine.suspected.notify_one();
+                ledger.database.suspected.notify_one();
             }
             read
         });

@@ -2,10 +2,10 @@
 
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
-use super::order::{Order, PINNED, ReadableTableOfRows as _, seconds};
+use super::eviction_order::{EvictionOrder, PINNED, ReadChildren as _, seconds};
+use super::log::snapshot::ANY_REPOSITORY;
 use super::row::GrantRow;
-use super::snapshot::ANY_REPOSITORY;
-use super::table::{CHILDREN, LAST, MANIFEST_GRANTS, REFERRERS, TAGS};
+use super::schema::{CHILDREN, LAST, MANIFEST_GRANTS, REFERRERS, TAGS};
 use super::{Index, IndexError, OwnedKey, Scope};
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern};
@@ -15,7 +15,7 @@ pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pi
 
 /// What a pin may name: a tag and the manifest it points to, or a manifest that was served in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
+pub struct PinRoot {
     pub scope: Scope,
     pub tag: Option<String>,
     pub manifest: Digest,
@@ -25,7 +25,7 @@ pub struct Root {
 
 /// Where roots are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Roots {
+pub enum PinRoots {
     Tags,
     Manifests,
 }
@@ -39,7 +39,7 @@ pub(super) fn mark(to: &WriteTransaction, scope: &Scope, root: Digest, at: Times
 pub(super) fn reach(to: &WriteTransaction, scope: Option<&Scope>, root: &str, at: u64) -> Result<(), IndexError> {
     let listed = to.open_table(CHILDREN)?;
     let referrers = to.open_table(REFERRERS)?;
-    let mut order = Order::open(to)?;
+    let mut order = EvictionOrder::open(to)?;
     let mut left = vec![root.to_owned()];
     let mut is_root = true;
     while let Some(name) = left.pop() {
@@ -78,16 +78,16 @@ impl Index {
     }
 
     /// Up to `limit` things that a pin may name, behind `after`, and where to go on; `None` at the end.
-    pub async fn roots(
+    pub async fn pin_roots(
         &self,
-        of: Roots,
+        of: PinRoots,
         after: Option<OwnedKey>,
         limit: usize,
-    ) -> Result<(Vec<Root>, Option<OwnedKey>), IndexError> {
+    ) -> Result<(Vec<PinRoot>, Option<OwnedKey>), IndexError> {
         self.read(move |from| {
             let table = from.open_table(match of {
-                Roots::Tags => TAGS,
-                Roots::Manifests => MANIFEST_GRANTS,
+                PinRoots::Tags => TAGS,
+                PinRoots::Manifests => MANIFEST_GRANTS,
             })?;
             let start = after.unwrap_or_default();
             let mut roots = Vec::new();
@@ -98,8 +98,8 @@ impl Index {
                     return Ok((roots, Some((domain, authority.to_owned(), repository.to_owned(), what.to_owned()))));
                 }
                 let (tag, manifest) = match of {
-                    Roots::Manifests => (None, what.parse().ok()),
-                    Roots::Tags => {
+                    PinRoots::Manifests => (None, what.parse().ok()),
+                    PinRoots::Tags => {
                         let row: Option<super::TagRow> = serde_json::from_slice(row.value()).ok();
                         (Some(what.to_owned()), row.and_then(|row| row.digest))
                     }
@@ -114,7 +114,7 @@ impl Index {
                         None => (ANY_REPOSITORY.parse().into_iter().collect(), true),
                     },
                 };
-                roots.extend(repositories.into_iter().map(|repository| Root {
+                roots.extend(repositories.into_iter().map(|repository| PinRoot {
                     scope: Scope { domain, authority: authority.clone(), repository },
                     tag: tag.clone(),
                     manifest,
@@ -127,7 +127,7 @@ impl Index {
     }
 
     /// Up to `limit` marks behind `after` that are older than `before`, and where to go on.
-    pub async fn outdated_marks(
+    pub async fn stale_marks(
         &self,
         after: Option<String>,
         before: Timestamp,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::index::{BlobRow, Change, Scope, Stamp};
+use crate::index::{BlobRow, Change, Generation, Scope};
 use crate::oci::Digest;
 use crate::store::BlobFile;
 use crate::upstream::{Deadline, Failure};
@@ -74,7 +74,7 @@ impl Mirror {
             };
             return Ok(BlobAnswer { digest, size_bytes, source, provenance: Provenance::of(Outcome::Hit) });
         }
-        let stamp = self.index.stamp_of_digest(scope, digest);
+        let generation = self.index.generation_of_digest(scope, digest);
         let (row, grant) = self.index.blob(scope, digest, registry.policy.public).await.unwrap_or_else(|err| {
             tracing::warn!(%err, %digest, "upstream is asked instead");
             (None, None)
@@ -96,8 +96,8 @@ impl Mirror {
         };
         if let (Some(grant), Some((row, file))) = (&grant, &stored) {
             self.touch(registry, scope, digest, grant);
-            self.keep_in_memory(scope, digest, row.size_bytes, file, stamp).await?;
-            self.memory.keep_blob(scope, digest, row.size_bytes, grant.clone(), stamp);
+            self.keep_in_memory(scope, digest, row.size_bytes, file, generation).await?;
+            self.memory.keep_blob(scope, digest, row.size_bytes, grant.clone(), generation);
             return Ok(stored_answer(digest, file.clone(), row.size_bytes, Outcome::Hit));
         }
         if registry.policy.offline || (grant.is_none() && self.is_known_missing(scope, Asked::Blob(digest))) {
@@ -128,7 +128,7 @@ impl Mirror {
             return follow(registry, &fill, Outcome::Joined, deadline).await;
         }
         if intent == Intent::Head {
-            let may_be_stored = self.index.stamp_of_digest(scope, digest) != stamp;
+            let may_be_stored = self.index.generation_of_digest(scope, digest) != generation;
             if may_be_stored && !is_stored && self.is_stored(scope, digest).await {
                 // A fill has ended since the look.
                 return Err(PullError::Restarted);
@@ -141,8 +141,8 @@ impl Mirror {
         let new = || Fill::new(digest, scope.clone());
         let (fill, is_new) = self.in_flight.join_or_lead(&scope.authority, digest, new);
         if is_new {
-            // An earlier fill that has ended since the look would have moved the stamp.
-            let may_be_stored = !is_stored && self.index.stamp_of_digest(scope, digest) != stamp;
+            // An earlier fill that has ended since the look would have moved the generation.
+            let may_be_stored = !is_stored && self.index.generation_of_digest(scope, digest) != generation;
             let lead = Arc::clone(self).lead(Arc::clone(registry), scope.clone(), Arc::clone(&fill), may_be_stored);
             self.tasks.spawn(lead);
             return follow(registry, &fill, Outcome::Fill, deadline).await;
@@ -162,10 +162,10 @@ impl Mirror {
         digest: Digest,
         size_bytes: u64,
         file: &BlobFile,
-        stamp: Stamp,
+        generation: Generation,
     ) -> Result<(), PullError> {
         if size_bytes > SMALL_BYTES {
-            self.keep_file(scope, digest, file, size_bytes, stamp);
+            self.keep_file(scope, digest, file, size_bytes, generation);
             return Ok(());
         }
         if self.memory.content(digest).is_some() {

@@ -85,7 +85,7 @@ impl Mirror {
         if let Some(manifest) = self.manifest_in_memory(registry, scope, digest) {
             return Some(manifest);
         }
-        let stamp = self.index.stamp_of_digest(scope, digest);
+        let generation = self.index.generation_of_digest(scope, digest);
         let held = match self.index.manifest(scope, digest, registry.policy.public).await {
             Ok(held) => held,
             Err(err) => {
@@ -103,7 +103,7 @@ impl Mirror {
             self.grant_manifest(registry, scope, &manifest).await;
             return Some(manifest);
         }
-        self.memory.keep_manifest(scope, &manifest, grant, stamp);
+        self.memory.keep_manifest(scope, &manifest, grant, generation);
         Some(manifest)
     }
 

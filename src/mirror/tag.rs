@@ -119,11 +119,11 @@ impl Mirror {
         if let Some(row) = self.memory.tag(&self.index, scope, tag) {
             return Some(row);
         }
-        let stamp = self.index.stamp_of_tag(scope, tag);
+        let generation = self.index.generation_of_tag(scope, tag);
         match self.index.tag(scope, tag, registry.policy.public).await {
             Ok(held) => {
                 let row = Arc::new(held?.row);
-                self.memory.keep_tag(scope, tag, Arc::clone(&row), stamp);
+                self.memory.keep_tag(scope, tag, Arc::clone(&row), generation);
                 Some(row)
             }
             Err(err) => {

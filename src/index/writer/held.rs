@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::founded::{Opened, opens};
+use super::effective_denials::{PendingGrants, opens};
 use crate::index::{Change, Scope};
 use crate::oci::{Authority, Digest};
 
@@ -16,7 +16,7 @@ pub(super) struct Held {
     /// How many were not kept.
     pub(super) dropped: usize,
     /// What they open.
-    opened: Opened,
+    opened: PendingGrants,
     /// Scopes, lists and digests denied behind the last grant to them: once more says nothing new.
     scopes: HashSet<Scope>,
     lists: HashMap<Scope, HashSet<String>>,
@@ -37,7 +37,7 @@ impl Held {
         &self.changes
     }
 
-    pub(super) const fn opened(&self) -> &Opened {
+    pub(super) const fn opened(&self) -> &PendingGrants {
         &self.opened
     }
 

@@ -3,9 +3,9 @@
 //! Each batch goes to the journal beside the blobs, too, which is synced first: it holds all that the index has. When either
 //! cannot be written, changes are kept back, the database is opened anew, and what it lost is taken in from the journal.
 
-mod founded;
+mod effective_denials;
 mod held;
-mod trouble;
+mod outage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::revoked::Refused;
+use super::revocations::Revocation;
 use super::{Change, IndexError};
-use founded::Opened;
-use trouble::Trouble;
+use effective_denials::PendingGrants;
+use outage::Outage;
 
 /// Longest time between a change and its durable commit.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
@@ -54,8 +54,8 @@ impl Writer {
             ledger,
             waiting: Vec::new(),
             flush_at: None,
-            trouble: None,
-            recent: Opened::default(),
+            outage: None,
+            recent: PendingGrants::default(),
             snapshot: None,
         };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
@@ -84,9 +84,9 @@ struct Run {
     ledger: Arc<Ledger>,
     waiting: Vec<Done>,
     flush_at: Option<Instant>,
-    trouble: Option<Trouble>,
+    outage: Option<Outage>,
     /// Where something was opened that is not durable yet.
-    recent: Opened,
+    recent: PendingGrants,
     snapshot: Option<JoinHandle<()>>,
 }
 
@@ -95,7 +95,7 @@ impl Run {
         self.keep_short().await;
         loop {
             let mut jobs = Vec::new();
-            let due = self.trouble.as_ref().map(|trouble| trouble.try_at).or(self.flush_at);
+            let due = self.outage.as_ref().map(|outage| outage.try_at).or(self.flush_at);
             tokio::select! {
                 received = queue.recv_many(&mut jobs, QUEUE) => {
                     if received == 0 {
@@ -103,12 +103,12 @@ impl Run {
                     }
                     self.take(jobs).await;
                 }
-                () = self.ledger.engine.suspected.notified(), if self.trouble.is_none() => {
+                () = self.ledger.database.suspected.notified(), if self.outage.is_none() => {
                     self.fail(&IndexError::Unavailable, Vec::new()).await;
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
-            if self.trouble.as_ref().is_some_and(|trouble| Instant::now() >= trouble.try_at) {
+            if self.outage.as_ref().is_some_and(|outage| Instant::now() >= outage.try_at) {
                 self.heal().await;
             }
             if self.flush_at.is_some_and(|at| Instant::now() >= at) {
@@ -125,10 +125,10 @@ impl Run {
             jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
-        for refused in denials.iter().flat_map(Refused::by) {
-            self.ledger.revoked.taken(&refused);
+        for refused in denials.iter().flat_map(Revocation::by) {
+            self.ledger.revocations.taken(&refused);
         }
-        let written = if self.trouble.is_some() {
+        let written = if self.outage.is_some() {
             self.hold(changes).await;
             Err(IndexError::Unavailable)
         } else {
@@ -193,16 +193,16 @@ impl Run {
     /// All that has come in is durable.
     fn durable(&mut self) {
         self.recent.clear();
-        self.ledger.revoked.durable();
+        self.ledger.revocations.durable();
     }
 
     /// Has a snapshot taken when the journal has grown long.
     async fn keep_short(&mut self) {
         let is_running = self.snapshot.as_ref().is_some_and(|running| !running.is_finished());
-        if self.trouble.is_some() || is_running || !self.ledger.is_long() {
+        if self.outage.is_some() || is_running || !self.ledger.is_long() {
             return;
         }
-        match self.blocking(Ledger::turn).await.unwrap_or(Err(IndexError::Closed)) {
+        match self.blocking(Ledger::rotate).await.unwrap_or(Err(IndexError::Closed)) {
             Ok((number, from)) => {
                 let ledger = Arc::clone(&self.ledger);
                 self.snapshot = Some(tokio::task::spawn_blocking(move || ledger.take_snapshot(number, &from)));
@@ -213,20 +213,20 @@ impl Run {
 
     async fn end(mut self) {
         self.ledger.stop();
-        if let Some(trouble) = &mut self.trouble {
-            trouble.pause = Duration::ZERO;
+        if let Some(outage) = &mut self.outage {
+            outage.pause = Duration::ZERO;
             self.heal().await;
         }
-        match &self.trouble {
+        match &self.outage {
             None => self.flush().await,
-            Some(trouble) => {
-                let facts = trouble.held.changes().len() + trouble.held.dropped;
+            Some(outage) => {
+                let facts = outage.held.changes().len() + outage.held.dropped;
                 tracing::warn!(facts, "the disk takes no facts: these are asked for again after the next start");
             }
         }
         if let Some(snapshot) = self.snapshot.take() {
             let _ended = snapshot.await;
-            if self.trouble.is_none() {
+            if self.outage.is_none() {
                 // What it has made whole is known at the next start.
                 self.flush().await;
             }

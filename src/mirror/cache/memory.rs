@@ -1,6 +1,6 @@
-//! What is asked for all the time, in memory: facts with the stamps of their reading, small contents, open files.
+//! What is asked for all the time, in memory: facts with the generations of their reading, small contents, open files.
 //!
-//! A fact is believed while its [`Stamp`] stands; bytes were compared with their digest before they came here. A hit takes
+//! A fact is believed while its [`Generation`] stands; bytes were compared with their digest before they came here. A hit takes
 //! nothing else: no index, no disk, no other thread. Everything is bounded, since clients choose what is asked for.
 
 use std::hash::Hash;
@@ -11,7 +11,7 @@ use foldhash::quality::RandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use crate::index::{GrantRow, Index, Scope, Stamp, TagRow};
+use crate::index::{Generation, GrantRow, Index, Scope, TagRow};
 use crate::oci::{Digest, MediaType, Tag};
 use crate::store::BlobFile;
 
@@ -45,20 +45,20 @@ pub(in crate::mirror) struct Memory {
 struct ManifestFact {
     grant: GrantRow,
     media_type: MediaType,
-    stamp: Stamp,
+    generation: Generation,
 }
 
 #[derive(Clone)]
 struct BlobFact {
     grant: GrantRow,
     size_bytes: u64,
-    stamp: Stamp,
+    generation: Generation,
 }
 
 #[derive(Clone)]
 struct TagFact {
     row: Arc<TagRow>,
-    stamp: Stamp,
+    generation: Generation,
 }
 
 #[derive(Clone)]
@@ -66,7 +66,7 @@ struct CachedFile {
     file: BlobFile,
     size_bytes: u64,
     /// Of before it was opened: a file that took its place since is another.
-    stamp: Stamp,
+    generation: Generation,
 }
 
 /// A stored blob at hand.
@@ -77,7 +77,7 @@ pub(in crate::mirror) enum MemoryBlob {
 
 impl CachedFile {
     fn is_behind(&self, fact: &BlobFact) -> bool {
-        self.size_bytes == fact.size_bytes && self.stamp.is_of_same_content(&fact.stamp)
+        self.size_bytes == fact.size_bytes && self.generation.is_of_same_content(&fact.generation)
     }
 }
 
@@ -140,15 +140,21 @@ impl Memory {
 
     pub(in crate::mirror) fn tag(&self, index: &Index, scope: &Scope, tag: &Tag) -> Option<Arc<TagRow>> {
         let fact = self.tags.get(&In(scope, tag))?;
-        (fact.stamp == index.stamp_of_tag(scope, tag)).then_some(fact.row)
+        (fact.generation == index.generation_of_tag(scope, tag)).then_some(fact.row)
     }
 
-    pub(in crate::mirror) fn keep_tag(&self, scope: &Scope, tag: &Tag, row: Arc<TagRow>, stamp: Stamp) {
-        self.tags.insert((scope.clone(), tag.clone()), TagFact { row, stamp });
+    pub(in crate::mirror) fn keep_tag(&self, scope: &Scope, tag: &Tag, row: Arc<TagRow>, generation: Generation) {
+        self.tags.insert((scope.clone(), tag.clone()), TagFact { row, generation });
     }
 
-    pub(in crate::mirror) fn keep_manifest(&self, scope: &Scope, manifest: &Manifest, grant: GrantRow, stamp: Stamp) {
-        let fact = ManifestFact { grant, media_type: manifest.media_type.clone(), stamp };
+    pub(in crate::mirror) fn keep_manifest(
+        &self,
+        scope: &Scope,
+        manifest: &Manifest,
+        grant: GrantRow,
+        generation: Generation,
+    ) {
+        let fact = ManifestFact { grant, media_type: manifest.media_type.clone(), generation };
         self.manifests.insert((scope.clone(), manifest.digest), fact);
     }
 
@@ -158,9 +164,9 @@ impl Memory {
         digest: Digest,
         size_bytes: u64,
         grant: GrantRow,
-        stamp: Stamp,
+        generation: Generation,
     ) {
-        self.blobs.insert((scope.clone(), digest), BlobFact { grant, size_bytes, stamp });
+        self.blobs.insert((scope.clone(), digest), BlobFact { grant, size_bytes, generation });
     }
 
     fn forget(&self, digest: Digest) {
@@ -174,7 +180,7 @@ impl Mirror {
     /// file is closed, so that the disk has its space back. Cheap; for any number of digests.
     pub fn forget_in_memory(&self, digest: Digest) {
         // In this order: what is kept between the two is outdated, or removed.
-        self.index.outdate(digest);
+        self.index.bump(digest);
         self.memory.forget(digest);
     }
 
@@ -186,7 +192,7 @@ impl Mirror {
         digest: Digest,
     ) -> Option<Manifest> {
         let fact = self.memory.manifests.get(&In(scope, &digest))?;
-        if fact.stamp != self.index.stamp_of_digest(scope, digest) || self.is_unused(registry, &fact.grant) {
+        if fact.generation != self.index.generation_of_digest(scope, digest) || self.is_unused(registry, &fact.grant) {
             return None;
         }
         let bytes = self.memory.content(digest).filter(|bytes| registry.takes_manifest_of(bytes.len()))?;
@@ -202,7 +208,7 @@ impl Mirror {
         digest: Digest,
     ) -> Option<MemoryBlob> {
         let fact = self.memory.blobs.get(&In(scope, &digest))?;
-        if fact.stamp != self.index.stamp_of_digest(scope, digest) || self.is_unused(registry, &fact.grant) {
+        if fact.generation != self.index.generation_of_digest(scope, digest) || self.is_unused(registry, &fact.grant) {
             return None;
         }
         let held = if fact.size_bytes <= SMALL_BYTES {
@@ -218,21 +224,21 @@ impl Mirror {
         Some(held)
     }
 
-    /// Keeps an open file for the next who asks, unless the blob went away since `stamp` was taken.
+    /// Keeps an open file for the next who asks, unless the blob went away since `generation` was taken.
     pub(in crate::mirror) fn keep_file(
         &self,
         scope: &Scope,
         digest: Digest,
         file: &BlobFile,
         size_bytes: u64,
-        stamp: Stamp,
+        generation: Generation,
     ) {
-        if self.index.stamp_of_digest(scope, digest) != stamp {
+        if self.index.generation_of_digest(scope, digest) != generation {
             return;
         }
-        self.memory.files.insert(digest, CachedFile { file: file.clone(), size_bytes, stamp });
+        self.memory.files.insert(digest, CachedFile { file: file.clone(), size_bytes, generation });
         // Whoever forgets it outdates first and removes second: between the two it would be held for nobody.
-        if self.index.stamp_of_digest(scope, digest) != stamp {
+        if self.index.generation_of_digest(scope, digest) != generation {
             self.memory.files.remove(&digest);
         }
     }

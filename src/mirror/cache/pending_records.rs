@@ -91,7 +91,7 @@ impl Mirror {
 
     async fn record(&self, waiting: &[Waiting]) -> Result<(), IndexError> {
         // Nothing is believed of an index that has not caught up.
-        self.index.settled().await?;
+        self.index.durable().await?;
         for Waiting { digest, facts, .. } in waiting {
             // A file that has gone since is not recorded; one that cannot be asked for may be there.
             let is_gone = matches!(self.store.open_blob(*digest).await, Ok(None));
@@ -99,7 +99,7 @@ impl Mirror {
                 self.index.apply(facts.clone()).await?;
             }
         }
-        self.index.settled().await
+        self.index.durable().await
     }
 
     /// A manifest that the disk did not take is stored when it works again, if it is in memory still.

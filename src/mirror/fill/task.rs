@@ -375,7 +375,7 @@ impl Mirror {
         if committed.replaced_bytes > 0 {
             self.pending.doubt();
         }
-        if self.index.settled().await.is_err() {
+        if self.index.durable().await.is_err() {
             self.record_later(digest, facts, committed);
         } else if let Err(err) = committed.unlink_partial().await {
             tracing::debug!(%err, "a partial file's name could not be removed yet");

@@ -1,10 +1,10 @@
 //! Facts outlive the index: what is kept beside the blobs, and what is made of it.
 
 mod backup;
-mod journal;
+mod log;
 mod loss;
+mod outage;
 mod pins;
-mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
-use crate::index::{Change, Use};
+use crate::index::{Access, Change};
 use crate::oci::Digest;
 
 use crate::mirror::Mirror;
@@ -57,7 +57,7 @@ impl AccessTimes {
         self.full.notified().await;
     }
 
-    fn take(&self) -> Vec<Use> {
+    fn take(&self) -> Vec<Access> {
         let mut uses = HashMap::new();
         for shard in &self.shards {
             let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
@@ -66,7 +66,7 @@ impl AccessTimes {
                 *latest = at.max(*latest);
             }
         }
-        let mut uses: Vec<Use> = uses.into_iter().map(|(digest, at)| Use { digest, at }).collect();
+        let mut uses: Vec<Access> = uses.into_iter().map(|(digest, at)| Access { digest, at }).collect();
         uses.sort_unstable_by_key(|noted| (noted.at, noted.digest));
         uses
     }
@@ -89,7 +89,7 @@ impl Mirror {
 
     /// Finds out whether the clock was set back. For start-up.
     pub(in crate::mirror) async fn detect_clock_set_back(&self) {
-        if let Ok(Some(latest)) = self.index.latest_use().await
+        if let Ok(Some(latest)) = self.index.latest_access().await
             && latest > self.clock.now()
         {
             tracing::warn!("the clock was set back since the last start; what was used last is still kept longest");
@@ -104,7 +104,7 @@ impl Mirror {
     pub(in crate::mirror) async fn write_accesses(&self) {
         let _permit = self.access_times.writing.lock().await;
         for uses in self.access_times.take().chunks(STEP) {
-            if self.index.apply(vec![Change::NoteUses(uses.to_vec())]).await.is_err() {
+            if self.index.apply(vec![Change::NoteAccesses(uses.to_vec())]).await.is_err() {
                 return;
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::index::{Change, Cold, IndexError, Search};
+use crate::index::{Candidate, Change, IndexError, Search};
 use crate::metrics::ByEviction;
 use crate::oci::Digest;
 use crate::store::Evicted;
@@ -81,8 +81,8 @@ impl Mirror {
         self.write_accesses().await;
         let mut except = self.busy();
         except.extend(self.eviction.undeletable.digests());
-        let (now, has_lost) = (self.monotonic(self.clock.now()), self.index.has_lost());
-        let unlately = has_lost.then(|| now.before(LATELY));
+        let (now, is_behind) = (self.monotonic(self.clock.now()), self.index.is_behind());
+        let unlately = is_behind.then(|| now.before(LATELY));
         let search = Search {
             now,
             authorities,
@@ -91,9 +91,9 @@ impl Mirror {
             bytes: bytes.min(STEP_BYTES),
             blobs: STEP_BLOBS,
         };
-        match self.index.coldest(search).await {
+        match self.index.candidates(search).await {
             // The index may have lost marks of pins since somebody looked.
-            Ok(cold) if !cold.is_empty() && self.are_pins_known() && self.index.has_lost() == has_lost => {
+            Ok(cold) if !cold.is_empty() && self.are_pins_known() && self.index.is_behind() == is_behind => {
                 self.evict(cold, reason).await
             }
             Ok(_) => Step::default(),
@@ -111,7 +111,7 @@ impl Mirror {
         busy
     }
 
-    async fn evict(&self, cold: Vec<Cold>, reason: Reason) -> Step {
+    async fn evict(&self, cold: Vec<Candidate>, reason: Reason) -> Step {
         let digests: Vec<Digest> = cold.iter().map(|cold| cold.digest).collect();
         // On a full disk the mark may not be written; space is what cures that. Without it, a crash leaves rows without
         // files, which are misses.
@@ -184,9 +184,9 @@ impl Mirror {
     }
 
     /// How many blobs were removed, and their bytes.
-    fn count_evicted(&self, cold: Vec<Cold>, removed: &HashSet<Digest>, reason: Reason) -> (u64, u64) {
+    fn count_evicted(&self, cold: Vec<Candidate>, removed: &HashSet<Digest>, reason: Reason) -> (u64, u64) {
         let (mut blobs, mut bytes) = (0, 0);
-        for Cold { size_bytes, authority, .. } in cold.into_iter().filter(|cold| removed.contains(&cold.digest)) {
+        for Candidate { size_bytes, authority, .. } in cold.into_iter().filter(|cold| removed.contains(&cold.digest)) {
             blobs += 1;
             bytes += size_bytes;
             let labels = ByEviction { authority: self.label_of(&authority), reason: reason.name() };

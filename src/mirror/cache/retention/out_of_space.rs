@@ -86,7 +86,7 @@ impl Mirror {
             bytes: lack,
             blobs: ENOUGH,
         };
-        let cold = self.index.coldest(search).await?;
+        let cold = self.index.candidates(search).await?;
         Ok(cold.len() == ENOUGH || cold.iter().map(|cold| cold.size_bytes).sum::<u64>() >= lack)
     }
 

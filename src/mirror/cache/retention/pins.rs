@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::index::{Change, IndexError, Root, Roots, Scope};
+use crate::index::{Change, IndexError, PinRoot, PinRoots, Scope};
 use crate::oci::{Authority, Digest, InvalidPin, PinPattern};
 
 use crate::mirror::{Mirror, Namespaces};
@@ -59,8 +59,8 @@ impl Pins {
 
     /// The mark for what is held. Where only the authority is known, every pin of repositories in it counts: rather too
     /// much is kept than too little.
-    fn mark_root(&self, root: &Root) -> Option<Change> {
-        let Root { scope, tag, manifest, anywhere } = root;
+    fn mark_root(&self, root: &PinRoot) -> Option<Change> {
+        let PinRoot { scope, tag, manifest, anywhere } = root;
         if *anywhere && self.all().iter().any(|pin| pin.may_match(&scope.authority)) {
             return Some(Change::MarkPinned { scope: scope.clone(), manifest: *manifest, at: self.round() });
         }
@@ -109,14 +109,14 @@ impl Mirror {
 
     /// Whether all that is pinned is marked: until then nothing is evicted, and no grant is dropped.
     pub fn are_pins_known(&self) -> bool {
-        *self.eviction.pins.known.borrow() == Some(self.index.losses())
+        *self.eviction.pins.known.borrow() == Some(self.index.reopened())
     }
 
     /// Resolves when that is so.
     pub(in crate::mirror) async fn pins_known(&self) {
         // The sender is here.
         let mut known = self.eviction.pins.known.subscribe();
-        let _never_closed = known.wait_for(|known| *known == Some(self.index.losses())).await.is_ok();
+        let _never_closed = known.wait_for(|known| *known == Some(self.index.reopened())).await.is_ok();
     }
 
     /// All pins: those of the configuration first.
@@ -154,7 +154,7 @@ impl Mirror {
     /// and manifests, where there are pins.
     pub(in crate::mirror) async fn refresh_pins(&self) {
         let pins = &self.eviction.pins;
-        let (now, losses) = (self.clock.now(), self.index.losses());
+        let (now, losses) = (self.clock.now(), self.index.reopened());
         match self.mark_all(now).await {
             Ok(()) => {
                 pins.refreshed.store(now.as_millis(), Ordering::Relaxed);
@@ -173,10 +173,10 @@ impl Mirror {
         // What is marked from here on is of this round.
         let round = pins.round.load(Ordering::Relaxed);
         pins.round.store((now.as_millis() / 1000).max(round + 1), Ordering::Relaxed);
-        for roots in [Roots::Tags, Roots::Manifests].into_iter().filter(|_| !is_empty) {
+        for roots in [PinRoots::Tags, PinRoots::Manifests].into_iter().filter(|_| !is_empty) {
             let mut after = None;
             loop {
-                let (found, next) = self.index.roots(roots, after, STEP).await?;
+                let (found, next) = self.index.pin_roots(roots, after, STEP).await?;
                 let marks: Vec<Change> = found.iter().filter_map(|root| pins.mark_root(root)).collect();
                 for marks in marks.chunks(MARKS_AT_ONCE) {
                     self.index.apply(marks.to_vec()).await?;
@@ -187,7 +187,7 @@ impl Mirror {
         }
         let mut after = None;
         loop {
-            let (digests, next) = self.index.outdated_marks(after, pins.round(), STEP).await?;
+            let (digests, next) = self.index.stale_marks(after, pins.round(), STEP).await?;
             if !digests.is_empty() {
                 self.index.apply(vec![Change::Unmark { digests, before: pins.round() }]).await?;
             }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Lost, VerifyProgress, VerifyReport, name};
 use crate::health::Part;
-use crate::index::{BlobRow, Change, IndexError, LostRow};
+use crate::index::{BlobRow, Change, IndexError, Unrecoverable};
 use crate::mirror::Mirror;
 use crate::oci::Digest;
 use crate::store::{Checked, FileId, QuarantineOutcome, Store, StoredFile};
@@ -253,7 +253,8 @@ impl Mirror {
     pub(in crate::mirror) async fn forget_taken(&self, digest: Digest, row: Option<BlobRow>, lost_bytes: Option<u64>) {
         let mut changes: Vec<Change> = row.map(|row| Change::RemoveMissing { digest, row }).into_iter().collect();
         if let Some(size_bytes) = lost_bytes {
-            changes.push(Change::PutLost { digest, row: LostRow { size_bytes, found: self.clock.now() } });
+            changes
+                .push(Change::PutUnrecoverable { digest, row: Unrecoverable { size_bytes, found: self.clock.now() } });
         }
         // The writer has logged a failure; a row without a file is a miss.
         let _lost = self.index.apply_durably(changes).await;
@@ -276,8 +277,8 @@ impl Mirror {
 
     /// Those found wrong that nobody can give again.
     pub async fn lost(&self) -> Result<Vec<Lost>, IndexError> {
-        let lost = self.index.lost().await?.into_iter();
-        Ok(lost.map(|(digest, LostRow { size_bytes, found })| Lost { digest, size_bytes, found }).collect())
+        let lost = self.index.unrecoverable().await?.into_iter();
+        Ok(lost.map(|(digest, Unrecoverable { size_bytes, found })| Lost { digest, size_bytes, found }).collect())
     }
 }
 

@@ -4,25 +4,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase as _, WriteTransaction};
+use redb::{Durability, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use tokio::sync::Notify;
 
-use super::{IndexError, table};
+use super::{IndexError, schema};
 
 /// redb's page cache. Bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The engine answers nothing any more once its file has failed: then it is closed and opened anew.
-pub(super) struct Engine {
+pub(super) struct Database {
     path: PathBuf,
     /// `None` while it is being opened anew.
-    current: RwLock<Option<Database>>,
+    current: RwLock<Option<redb::Database>>,
     /// A reader found that the file has failed.
     pub(super) suspected: Notify,
 }
 
-impl Engine {
-    pub(super) fn new(path: PathBuf, database: Database) -> Self {
+impl Database {
+    pub(super) fn new(path: PathBuf, database: redb::Database) -> Self {
         Self { path, current: RwLock::new(Some(database)), suspected: Notify::new() }
     }
 
@@ -37,7 +37,7 @@ impl Engine {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             current.as_ref().ok_or(IndexError::Unavailable)?.begin_write()?
         };
-        settle(transaction, is_durable)
+        set_durability(transaction, is_durable)
     }
 
     /// Closes the file and opens it again. Readers get an error meanwhile, and what was not durable is gone.
@@ -51,7 +51,10 @@ impl Engine {
 }
 
 /// How every transaction that writes is set up.
-pub(super) fn settle(mut transaction: WriteTransaction, is_durable: bool) -> Result<WriteTransaction, IndexError> {
+pub(super) fn set_durability(
+    mut transaction: WriteTransaction,
+    is_durable: bool,
+) -> Result<WriteTransaction, IndexError> {
     if is_durable {
         transaction.set_durability(Durability::Immediate)?;
         // Without it, opening after a kill -9 would walk the whole file.
@@ -64,15 +67,15 @@ pub(super) fn settle(mut transaction: WriteTransaction, is_durable: bool) -> Res
 
 /// Opens, and reads from every table, so that damage shows now. Tables that are missing are made; a file that has them all
 /// is not written to.
-pub(super) fn open(path: &Path) -> Result<Database, IndexError> {
+pub(super) fn open(path: &Path) -> Result<redb::Database, IndexError> {
     // redb may panic on bytes that it never wrote.
     let open = || {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-        if table::look_at_all(&database.begin_read()?).is_err() {
-            let transaction = settle(database.begin_write()?, true)?;
-            table::create_all(&transaction)?;
+        let database = redb::Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        if schema::read_all(&database.begin_read()?).is_err() {
+            let transaction = set_durability(database.begin_write()?, true)?;
+            schema::create_all(&transaction)?;
             transaction.commit()?;
-            table::look_at_all(&database.begin_read()?)?;
+            schema::read_all(&database.begin_read()?)?;
         }
         Ok(database)
     };

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use redb::ReadTransaction;
 use serde::de::DeserializeOwned;
 
-use super::line::{self, Line, Mark};
-use super::lost;
-use super::pins::PINS;
-use super::row::{BlobRow, GrantRow, ListRow, TagRow};
+use super::framing::{self, Line, Mark};
 use super::snapshot;
-use super::table::{
+use crate::index::pins::PINS;
+use crate::index::row::{BlobRow, GrantRow, ListRow, TagRow};
+use crate::index::schema::{
     BLOB_GRANTS, BLOBS, CHILDREN, Key, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS,
 };
-use super::{Change, Index, IndexError};
+use crate::index::unrecoverable;
+use crate::index::{Change, Index, IndexError};
 
 /// Facts that are put back in one step.
 const BATCH: usize = 5000;
@@ -50,7 +50,7 @@ impl Index {
         self.read(move |from| {
             let mut out = BufWriter::with_capacity(256 * 1024, out);
             let facts = snapshot::write(from, &mut out, &|| true)?;
-            out.flush().map_err(IndexError::Journal)?;
+            out.flush().map_err(IndexError::Log)?;
             Ok(facts)
         })
         .await
@@ -66,7 +66,7 @@ impl Index {
             count(&mut backup)?;
             backup.rewind()?;
             let (mut restored, mut batch, mut buffer) = (Restored::default(), Vec::new(), Vec::new());
-            while let Some(line) = line::read(&mut backup, &mut buffer)? {
+            while let Some(line) = framing::read(&mut backup, &mut buffer)? {
                 match line {
                     Line::Fact(change) => batch.push(*change),
                     Line::Unknown => restored.unknown += 1,
@@ -108,8 +108,8 @@ pub fn count_backup(backup: File) -> Result<u64, RestoreError> {
 /// From the first line to the last.
 fn count(backup: &mut BufReader<File>) -> Result<u64, RestoreError> {
     let mut buffer = Vec::new();
-    match line::read(backup, &mut buffer)? {
-        Some(Line::Mark(Mark::RoadsteadFacts(version))) if version > line::VERSION => {
+    match framing::read(backup, &mut buffer)? {
+        Some(Line::Mark(Mark::RoadsteadFacts(version))) if version > framing::VERSION => {
             return Err(RestoreError::Newer(version));
         }
         Some(Line::Mark(Mark::RoadsteadFacts(_))) => {}
@@ -117,7 +117,7 @@ fn count(backup: &mut BufReader<File>) -> Result<u64, RestoreError> {
     }
     let mut counted = 0;
     loop {
-        match line::read(backup, &mut buffer)? {
+        match framing::read(backup, &mut buffer)? {
             Some(Line::Fact(_) | Line::Unknown) => counted += 1,
             Some(Line::Mark(Mark::End { facts })) => {
                 let is_end = facts == counted && backup.fill_buf()?.is_empty();
@@ -172,7 +172,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
             let key = Key::referrer(scope, *subject, *referrer);
             from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none()
         }
-        Change::PutLost { digest, .. } => lost::is_missing(&from.open_table(BLOBS)?, *digest)?,
+        Change::PutUnrecoverable { digest, .. } => unrecoverable::is_missing(&from.open_table(BLOBS)?, *digest)?,
         Change::PutPin { pin, .. } => from.open_table(PINS)?.get(pin.as_str())?.is_none(),
         // Backups hold what is, and not how it came about.
         Change::StampTag { .. }
@@ -184,7 +184,7 @@ fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> 
         | Change::UseGrant { .. }
         | Change::RemoveBlob { .. }
         | Change::RemoveMissing { .. }
-        | Change::NoteUses(_)
+        | Change::NoteAccesses(_)
         | Change::NoteObtainable { .. }
         | Change::BeginEviction(_)
         | Change::EndEviction { .. }

@@ -16,39 +16,39 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Writing has failed.
-pub(super) struct Trouble {
+pub(super) struct Outage {
     /// What is to be written when it works again, in order.
     pub(super) held: Held,
     /// The database answers nothing until it is opened anew.
     pub(super) is_closed: bool,
     /// What was visible and not durable is gone. The journal has the facts, and not what is made of them.
-    has_lost: bool,
+    is_behind: bool,
     pub(super) try_at: Instant,
     pub(super) pause: Duration,
 }
 
 impl Run {
     pub(super) async fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
-        self.tell(err);
+        self.report(err);
         self.flush_at = None;
         for done in self.waiting.drain(..) {
             drop(done.send(Err(IndexError::Unavailable)));
         }
         // The journal's failure leaves the database as it is.
-        let is_closed = !matches!(err, IndexError::Journal(_));
-        self.ledger.has_lost.store(is_closed, Ordering::Release);
-        let trouble = Trouble {
+        let is_closed = !matches!(err, IndexError::Log(_));
+        self.ledger.is_behind.store(is_closed, Ordering::Release);
+        let outage = Outage {
             held: Held::default(),
             is_closed,
-            has_lost: is_closed,
+            is_behind: is_closed,
             try_at: Instant::now(),
             pause: FIRST_PAUSE,
         };
-        self.trouble = Some(trouble);
+        self.outage = Some(outage);
         self.hold(changes).await;
     }
 
-    fn tell(&self, err: &IndexError) {
+    fn report(&self, err: &IndexError) {
         let why = format!("facts cannot be written ({err}); they are kept back until the disk takes them");
         if self.ledger.health.degrade(Part::Index, why) {
             tracing::warn!(%err, "facts cannot be written; pulls go on, and the index heals when the disk does");
@@ -56,17 +56,17 @@ impl Run {
     }
 
     pub(super) async fn hold(&mut self, changes: Vec<Change>) {
-        let changes = self.founded(changes).await;
-        if let Some(trouble) = &mut self.trouble {
+        let changes = self.effective_denials(changes).await;
+        if let Some(outage) = &mut self.outage {
             for change in changes {
-                trouble.held.push(change);
+                outage.held.push(change);
             }
         }
     }
 
     pub(super) async fn heal(&mut self) {
-        let Some(mut trouble) = self.trouble.take() else { return };
-        let (held, is_closed) = (Arc::new(std::mem::take(&mut trouble.held)), trouble.is_closed);
+        let Some(mut outage) = self.outage.take() else { return };
+        let (held, is_closed) = (Arc::new(std::mem::take(&mut outage.held)), outage.is_closed);
         let to_write = Arc::clone(&held);
         let healed = self.blocking(move |ledger| {
             let mut is_closed = is_closed;
@@ -78,10 +78,10 @@ impl Run {
         match healed {
             Ok(()) => {
                 self.durable();
-                if trouble.has_lost {
+                if outage.is_behind {
                     // In this order: who sees that it is over sees that pins are to be worked out, too.
-                    self.ledger.losses.fetch_add(1, Ordering::Release);
-                    self.ledger.has_lost.store(false, Ordering::Release);
+                    self.ledger.reopened.fetch_add(1, Ordering::Release);
+                    self.ledger.is_behind.store(false, Ordering::Release);
                     self.ledger.healed.notify_one();
                 }
                 if self.ledger.health.heal(Part::Index) {
@@ -89,12 +89,12 @@ impl Run {
                 }
             }
             Err(err) => {
-                self.tell(&err);
-                let try_at = Instant::now() + trouble.pause;
-                let pause = (trouble.pause * 2).min(LONGEST_PAUSE);
-                let has_lost = trouble.has_lost || is_closed;
-                self.ledger.has_lost.store(has_lost, Ordering::Release);
-                self.trouble = Some(Trouble { held, is_closed, has_lost, try_at, pause });
+                self.report(&err);
+                let try_at = Instant::now() + outage.pause;
+                let pause = (outage.pause * 2).min(LONGEST_PAUSE);
+                let is_behind = outage.is_behind || is_closed;
+                self.ledger.is_behind.store(is_behind, Ordering::Release);
+                self.outage = Some(Outage { held, is_closed, is_behind, try_at, pause });
             }
         }
     }

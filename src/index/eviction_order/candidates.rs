@@ -4,15 +4,15 @@ use std::collections::{BinaryHeap, HashSet};
 
 use redb::ReadTransaction;
 
-use super::order::{self, Class, ORDER, PINNED, PINNED_BYTES, STORED_BY, seconds};
-use super::table::{LAST, SUMS};
-use super::{Index, IndexError};
+use super::{Class, ORDER, PINNED, PINNED_BYTES, STORED_BY, evicting, seconds};
 use crate::clock::Timestamp;
+use crate::index::schema::{LAST, SUMS};
+use crate::index::{Index, IndexError};
 use crate::oci::Digest;
 
 /// A blob that may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cold {
+pub struct Candidate {
     pub digest: Digest,
     pub size_bytes: u64,
     /// Whom it can come from again.
@@ -38,8 +38,8 @@ impl Class {
     /// How many times longer than content used once it stays unused before it goes: measured, see docs/eviction.md.
     const fn patience(self) -> u64 {
         match self {
-            Self::Once => 1,
-            Self::Again => 16,
+            Self::Probation => 1,
+            Self::Protected => 16,
             Self::Manifest => 64,
         }
     }
@@ -49,7 +49,7 @@ impl Class {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     /// Idle time by the class's patience. Milliseconds, so that small differences count.
-    coldness: u64,
+    score: u64,
     /// Where two are alike.
     digest: String,
     size_bytes: u64,
@@ -57,9 +57,9 @@ struct Head {
 }
 
 impl Index {
-    /// The coldest blobs, coldest first, until there are enough.
-    pub async fn coldest(&self, search: Search) -> Result<Vec<Cold>, IndexError> {
-        self.read(move |from| coldest(from, &search)).await
+    /// The blobs that may go, the first to go first, until there are enough.
+    pub async fn candidates(&self, search: Search) -> Result<Vec<Candidate>, IndexError> {
+        self.read(move |from| candidates(from, &search)).await
     }
 
     /// Bytes stored by whom they can come from again; the empty name is for those that cannot.
@@ -83,7 +83,7 @@ impl Index {
     }
 
     /// When anything that may go was last used; `None` where there is nothing.
-    pub async fn latest_use(&self) -> Result<Option<Timestamp>, IndexError> {
+    pub async fn latest_access(&self) -> Result<Option<Timestamp>, IndexError> {
         let authorities = self.stored_by_authority().await?;
         self.read(move |from| {
             let table = from.open_table(ORDER)?;
@@ -112,11 +112,11 @@ impl Index {
 
     /// Blobs whose files an earlier process was removing when it ended.
     pub async fn evicting(&self) -> Result<Vec<Digest>, IndexError> {
-        self.read(order::evicting).await
+        self.read(evicting).await
     }
 }
 
-fn coldest(from: &ReadTransaction, search: &Search) -> Result<Vec<Cold>, IndexError> {
+fn candidates(from: &ReadTransaction, search: &Search) -> Result<Vec<Candidate>, IndexError> {
     let now = seconds(search.now);
     let before = search.unused_since.map(seconds);
     let table = from.open_table(ORDER)?;
@@ -135,8 +135,8 @@ fn coldest(from: &ReadTransaction, search: &Search) -> Result<Vec<Cold>, IndexEr
         let (key, size) = entry?;
         let (_, _, used, digest) = key.value();
         if before.is_none_or(|before| used < before) {
-            let coldness = now.saturating_sub(used).saturating_mul(1000) / class.patience();
-            heads.push(Head { coldness, digest: digest.to_owned(), size_bytes: size.value(), nth });
+            let score = now.saturating_sub(used).saturating_mul(1000) / class.patience();
+            heads.push(Head { score, digest: digest.to_owned(), size_bytes: size.value(), nth });
         }
         Ok(())
     };
@@ -151,7 +151,7 @@ fn coldest(from: &ReadTransaction, search: &Search) -> Result<Vec<Cold>, IndexEr
         let authority = search.authorities.get(nth / Class::ALL.len()).cloned().unwrap_or_default();
         if !search.except.contains(&digest) {
             bytes += size_bytes;
-            found.push(Cold { digest, size_bytes, authority });
+            found.push(Candidate { digest, size_bytes, authority });
         }
     }
     Ok(found)

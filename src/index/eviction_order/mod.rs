@@ -1,15 +1,19 @@
 //! What was used when, in the order in which it may go.
 //!
 //! A stored blob has one row in [`RECENCY`] and, unless it is pinned, one in [`ORDER`], whose head is read when space is
-//! needed. Rows, order and sums change in one place, [`Order::place`], and with the blob's own row in one transaction.
+//! needed. Rows, order and sums change in one place, [`EvictionOrder::place`], and with the blob's own row in one transaction.
+
+mod candidates;
 
 use redb::{ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
-use super::IndexError;
-use super::row::BlobRow;
-use super::table::{BLOBS, CHILDREN, SUMS};
 use crate::clock::Timestamp;
+use crate::index::IndexError;
+use crate::index::row::BlobRow;
+use crate::index::schema::{BLOBS, CHILDREN, SUMS};
 use crate::oci::Digest;
+
+pub use candidates::{Candidate, Search};
 
 /// (whom it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
 pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
@@ -33,35 +37,35 @@ const DEPTH: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Used when it was fetched, and not since.
-    Once,
+    Probation,
     /// Used again later.
-    Again,
+    Protected,
     /// A manifest: tiny, and the key to the rest.
     Manifest,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 3] = [Self::Once, Self::Again, Self::Manifest];
+    pub(super) const ALL: [Self; 3] = [Self::Probation, Self::Protected, Self::Manifest];
 
     pub(super) const fn number(self) -> u8 {
         match self {
-            Self::Once => 0,
-            Self::Again => 1,
+            Self::Probation => 0,
+            Self::Protected => 1,
             Self::Manifest => 2,
         }
     }
 
     const fn of(number: u8) -> Self {
         match number {
-            0 => Self::Once,
-            1 => Self::Again,
+            0 => Self::Probation,
+            1 => Self::Protected,
             _ => Self::Manifest,
         }
     }
 
-    const fn after_use(self) -> Self {
+    const fn after_access(self) -> Self {
         match self {
-            Self::Once | Self::Again => Self::Again,
+            Self::Probation | Self::Protected => Self::Protected,
             Self::Manifest => Self::Manifest,
         }
     }
@@ -69,14 +73,14 @@ impl Class {
 
 /// One use of a blob or manifest, off the path of the request that used it.
 #[derive(Debug, Clone, Copy)]
-pub struct Use {
+pub struct Access {
     pub digest: Digest,
     pub at: Timestamp,
 }
 
 /// Where a blob stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct OrderEntry {
     authority: String,
     class: Class,
     /// Seconds.
@@ -85,7 +89,7 @@ struct Place {
 }
 
 /// The tables that change together.
-pub(super) struct Order<'t> {
+pub(super) struct EvictionOrder<'t> {
     recency: Table<'t, &'static str, (&'static str, u8, u64, u64)>,
     queue: Table<'t, (&'static str, u8, u64, &'static str), u64>,
     pinned: Table<'t, &'static str, u64>,
@@ -96,7 +100,7 @@ pub(super) const fn seconds(at: Timestamp) -> u64 {
     at.as_millis() / 1000
 }
 
-impl<'t> Order<'t> {
+impl<'t> EvictionOrder<'t> {
     pub(super) fn open(to: &'t WriteTransaction) -> Result<Self, IndexError> {
         Ok(Self {
             recency: to.open_table(RECENCY)?,
@@ -106,11 +110,11 @@ impl<'t> Order<'t> {
         })
     }
 
-    fn of(&self, name: &str) -> Result<Option<Place>, IndexError> {
+    fn of(&self, name: &str) -> Result<Option<OrderEntry>, IndexError> {
         let row = self.recency.get(name)?;
         Ok(row.map(|row| {
             let (authority, class, used, size_bytes) = row.value();
-            Place { authority: authority.to_owned(), class: Class::of(class), used, size_bytes }
+            OrderEntry { authority: authority.to_owned(), class: Class::of(class), used, size_bytes }
         }))
     }
 
@@ -119,7 +123,7 @@ impl<'t> Order<'t> {
     }
 
     /// Moves, adds or, with `None`, removes a blob: its row, its place in the order, and the sums.
-    fn place(&mut self, name: &str, next: Option<&Place>) -> Result<(), IndexError> {
+    fn place(&mut self, name: &str, next: Option<&OrderEntry>) -> Result<(), IndexError> {
         let pinned = self.pinned_at(name)?.is_some();
         if let Some(old) = self.of(name)? {
             self.queue.remove((old.authority.as_str(), old.class.number(), old.used, name))?;
@@ -156,9 +160,9 @@ impl<'t> Order<'t> {
     pub(super) fn put(&mut self, name: &str, row: &BlobRow) -> Result<(), IndexError> {
         let old = self.of(name)?;
         let known = old.as_ref().map(|old| old.authority.clone());
-        let next = Place {
+        let next = OrderEntry {
             authority: row.origin.as_ref().map(ToString::to_string).or(known).unwrap_or_default(),
-            class: old.as_ref().map_or(Class::Once, |old| old.class),
+            class: old.as_ref().map_or(Class::Probation, |old| old.class),
             used: seconds(row.stored).max(old.map_or(0, |old| old.used)),
             size_bytes: row.size_bytes,
         };
@@ -173,7 +177,7 @@ impl<'t> Order<'t> {
     pub(super) fn obtainable(&mut self, name: &str, authority: &str) -> Result<(), IndexError> {
         match self.of(name)? {
             Some(old) if old.authority.is_empty() => {
-                self.place(name, Some(&Place { authority: authority.to_owned(), ..old }))
+                self.place(name, Some(&OrderEntry { authority: authority.to_owned(), ..old }))
             }
             _ => Ok(()),
         }
@@ -184,11 +188,11 @@ impl<'t> Order<'t> {
         &mut self,
         name: &str,
         children: &[Digest],
-        listed: &impl ReadableTableOfRows,
+        listed: &impl ReadChildren,
     ) -> Result<(), IndexError> {
         let Some(old) = self.of(name)? else { return Ok(()) };
         let used = old.used;
-        self.place(name, Some(&Place { class: Class::Manifest, ..old }))?;
+        self.place(name, Some(&OrderEntry { class: Class::Manifest, ..old }))?;
         for child in children {
             self.visit(&child.to_string(), used, DEPTH - 1, listed)?;
         }
@@ -201,13 +205,13 @@ impl<'t> Order<'t> {
         name: &str,
         at: u64,
         depth: u8,
-        listed: &impl ReadableTableOfRows,
+        listed: &impl ReadChildren,
     ) -> Result<(), IndexError> {
         if let Some(old) = self.of(name)? {
             if at < old.used.saturating_add(GRAIN) {
                 return Ok(());
             }
-            self.place(name, Some(&Place { class: old.class.after_use(), used: at, ..old }))?;
+            self.place(name, Some(&OrderEntry { class: old.class.after_access(), used: at, ..old }))?;
         }
         if depth > 0 {
             for child in listed.children(name)? {
@@ -251,11 +255,11 @@ impl<'t> Order<'t> {
 }
 
 /// What manifests list.
-pub(super) trait ReadableTableOfRows {
+pub(super) trait ReadChildren {
     fn children(&self, name: &str) -> Result<Vec<Digest>, IndexError>;
 }
 
-impl<T: redb::ReadableTable<&'static str, &'static [u8]>> ReadableTableOfRows for T {
+impl<T: redb::ReadableTable<&'static str, &'static [u8]>> ReadChildren for T {
     fn children(&self, name: &str) -> Result<Vec<Digest>, IndexError> {
         let Some(row) = self.get(name)? else { return Ok(Vec::new()) };
         serde_json::from_slice(row.value()).map_err(|_not_the_row| IndexError::BadRow)
@@ -263,10 +267,10 @@ impl<T: redb::ReadableTable<&'static str, &'static [u8]>> ReadableTableOfRows fo
 }
 
 /// Notes uses, each with what it lists.
-pub(super) fn note(to: &WriteTransaction, uses: &[Use]) -> Result<(), IndexError> {
+pub(super) fn note(to: &WriteTransaction, uses: &[Access]) -> Result<(), IndexError> {
     let listed = to.open_table(CHILDREN)?;
-    let mut order = Order::open(to)?;
-    for Use { digest, at } in uses {
+    let mut order = EvictionOrder::open(to)?;
+    for Access { digest, at } in uses {
         order.visit(&digest.to_string(), seconds(*at), DEPTH, &listed)?;
     }
     Ok(())
@@ -302,7 +306,7 @@ pub(super) fn evicting(from: &ReadTransaction) -> Result<Vec<Digest>, IndexError
     Ok(digests)
 }
 
-pub(super) fn look_at_all(from: &ReadTransaction) -> Result<(), IndexError> {
+pub(super) fn read_all(from: &ReadTransaction) -> Result<(), IndexError> {
     from.open_table(ORDER)?.first()?;
     from.open_table(RECENCY)?.first()?;
     from.open_table(PINNED)?.first()?;
@@ -313,7 +317,7 @@ pub(super) fn look_at_all(from: &ReadTransaction) -> Result<(), IndexError> {
 /// Makes the tables. Blobs of an index that knew no order are put into it.
 pub(super) fn create_all(to: &WriteTransaction) -> Result<(), IndexError> {
     to.open_table(EVICTING)?;
-    let mut order = Order::open(to)?;
+    let mut order = EvictionOrder::open(to)?;
     if order.recency.first()?.is_some() {
         return Ok(());
     }
@@ -327,7 +331,7 @@ pub(super) fn create_all(to: &WriteTransaction) -> Result<(), IndexError> {
     Ok(())
 }
 
-impl Order<'_> {
+impl EvictionOrder<'_> {
     fn is_manifest_if_listed(
         &mut self,
         name: &str,
@@ -337,7 +341,7 @@ impl Order<'_> {
             return Ok(());
         }
         match self.of(name)? {
-            Some(old) => self.place(name, Some(&Place { class: Class::Manifest, ..old })),
+            Some(old) => self.place(name, Some(&OrderEntry { class: Class::Manifest, ..old })),
             None => Ok(()),
         }
     }

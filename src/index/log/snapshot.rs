@@ -7,35 +7,37 @@ use std::str::FromStr;
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 
-use super::journal::Facts;
-use super::line::{self, Mark};
-use super::lost::LOST;
-use super::pins::PINS;
-use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
-use super::table::{BLOB_GRANTS, BLOBS, CHILDREN, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS};
-use super::{Change, IndexError, Scope};
+use super::framing::{self, Mark};
+use super::segments::LogDirectory;
 use crate::clock::Timestamp;
+use crate::index::pins::PINS;
+use crate::index::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
+use crate::index::schema::{
+    BLOB_GRANTS, BLOBS, CHILDREN, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS,
+};
+use crate::index::unrecoverable::UNRECOVERABLE;
+use crate::index::{Change, IndexError, Scope};
 use crate::oci::{Digest, Repository};
 
 /// Stands in a grant for a whole authority, where the repository is not known.
-pub(super) const ANY_REPOSITORY: &str = "any";
+pub(in crate::index) const ANY_REPOSITORY: &str = "any";
 
 /// Writes `snapshot-<number>.jsonl`, whole or not at all, and removes what it replaces. Returns its size in bytes.
-pub(super) fn take(
-    facts: &Facts,
+pub(in crate::index) fn take(
+    facts: &LogDirectory,
     number: u64,
     from: &ReadTransaction,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<u64, IndexError> {
     let path = facts.snapshot(number);
     let unfinished = path.with_extension("tmp");
-    let io = IndexError::Journal;
+    let io = IndexError::Log;
     match std::fs::remove_file(&unfinished) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(io(err)),
         _ => {}
     }
     let written = (|| {
-        let mut out = BufWriter::with_capacity(1 << 20, Facts::create_file(&unfinished).map_err(io)?);
+        let mut out = BufWriter::with_capacity(1 << 20, LogDirectory::create_file(&unfinished).map_err(io)?);
         write(from, &mut out, goes_on)?;
         let file: File = out.into_inner().map_err(|err| io(err.into_error()))?;
         file.sync_all().map_err(io)?;
@@ -55,13 +57,13 @@ pub(super) fn take(
 
 /// Writes all facts, and returns how many. Rows that cannot be read are left out. Ends early, with an error, when
 /// `goes_on` says no.
-pub(super) fn write(
+pub(in crate::index) fn write(
     from: &ReadTransaction,
     out: &mut dyn Write,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<u64, IndexError> {
     let mut lines = Lines { out, buffer: Vec::new(), facts: 0, goes_on };
-    lines.mark(Mark::RoadsteadFacts(line::VERSION))?;
+    lines.mark(Mark::RoadsteadFacts(framing::VERSION))?;
     for entry in from.open_table(MANIFEST_TYPES)?.iter()? {
         let (key, row) = entry?;
         let (domain, authority, digest, _) = key.value();
@@ -110,7 +112,7 @@ pub(super) fn write(
         };
         lines.fact(&Change::PutPin { pin, at })?;
     }
-    let lost = match from.open_table(LOST) {
+    let lost = match from.open_table(UNRECOVERABLE) {
         Err(redb::TableError::TableDoesNotExist(_)) => None,
         table => Some(table?),
     };
@@ -118,7 +120,7 @@ pub(super) fn write(
         for entry in lost.iter()? {
             let (digest, row) = entry?;
             let (Ok(digest), Some(row)) = (digest.value().parse(), parse(row.value())) else { continue };
-            lines.fact(&Change::PutLost { digest, row })?;
+            lines.fact(&Change::PutUnrecoverable { digest, row })?;
         }
     }
     let facts = lines.facts;
@@ -136,8 +138,8 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn mark(&mut self, mark: Mark) -> Result<(), IndexError> {
         self.buffer.clear();
-        line::write(&mark, &mut self.buffer)?;
-        self.out.write_all(&self.buffer).map_err(IndexError::Journal)
+        framing::write(&mark, &mut self.buffer)?;
+        self.out.write_all(&self.buffer).map_err(IndexError::Log)
     }
 
     fn fact(&mut self, fact: &Change) -> Result<(), IndexError> {
@@ -146,8 +148,8 @@ impl Lines<'_> {
             return Err(IndexError::Closed);
         }
         self.buffer.clear();
-        line::write(fact, &mut self.buffer)?;
-        self.out.write_all(&self.buffer).map_err(IndexError::Journal)
+        framing::write(fact, &mut self.buffer)?;
+        self.out.write_all(&self.buffer).map_err(IndexError::Log)
     }
 
     fn scoped<T: DeserializeOwned, F: IntoIterator<Item = Change>>(

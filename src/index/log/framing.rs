@@ -8,23 +8,23 @@ use std::io::{self, BufRead, Read as _};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, IndexError};
+use crate::index::{Change, IndexError};
 use crate::oci::{Algorithm, Digest};
 
 /// The form that this release writes. A file of a newer form is not read.
-pub(super) const VERSION: u32 = 1;
+pub(in crate::index) const VERSION: u32 = 1;
 const CHECKSUM_LENGTH: usize = 8;
 /// Bytes. The longest lines are lists; a longer one is damage.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mark {
+pub(in crate::index) enum Mark {
     RoadsteadFacts(u32),
     End { facts: u64 },
 }
 
-pub(super) enum Line {
+pub(in crate::index) enum Line {
     Fact(Box<Change>),
     Mark(Mark),
     /// Whole, and of a kind that this release does not know.
@@ -33,7 +33,7 @@ pub(super) enum Line {
 }
 
 /// Writes one line behind `out`.
-pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), IndexError> {
+pub(in crate::index) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), IndexError> {
     let start = out.len();
     out.extend_from_slice(&[b' '; CHECKSUM_LENGTH + 1]);
     serde_json::to_writer(&mut *out, value).map_err(|_unserialisable| IndexError::BadRow)?;
@@ -47,7 +47,7 @@ pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Ind
 }
 
 /// The next line; `None` at the end. `buffer` is used again. A last line without its end was torn: nobody was promised it.
-pub(super) fn read(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Option<Line>> {
+pub(in crate::index) fn read(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Option<Line>> {
     buffer.clear();
     let length = from.by_ref().take(MAX_LINE).read_until(b'\n', buffer)?;
     Ok(match buffer.as_slice() {

@@ -16,7 +16,7 @@ const MAX: usize = 65_536;
 
 /// What nothing may be read of without asking.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Refused {
+pub(super) enum Revocation {
     Scope(Scope),
     /// Where one grant had opened it to the whole authority.
     Digest(u32, Authority, Digest),
@@ -40,13 +40,13 @@ impl Drops {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Revoked {
-    refused: Mutex<HashMap<Refused, Drops>>,
+pub(super) struct Revocations {
+    refused: Mutex<HashMap<Revocation, Drops>>,
     /// Their number: every read asks, and there are none as a rule.
     count: AtomicUsize,
 }
 
-impl Refused {
+impl Revocation {
     /// What a change refuses.
     pub(super) fn by(change: &Change) -> Vec<Self> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "no other kind refuses anything")]
@@ -70,17 +70,17 @@ impl Refused {
     }
 
     /// Itself, and what it may be counted under.
-    fn and_wider(&self) -> [Self; 3] {
+    fn and_coarser(&self) -> [Self; 3] {
         [self.clone(), Self::All(self.authority().cloned()), Self::All(None)]
     }
 }
 
-impl Revoked {
-    fn refused(&self) -> MutexGuard<'_, HashMap<Refused, Drops>> {
+impl Revocations {
+    fn refused(&self) -> MutexGuard<'_, HashMap<Revocation, Drops>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Refused, Drops>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Revocation, Drops>) -> T) -> T {
         let mut refused = self.refused();
         let changed = change(&mut refused);
         self.count.store(refused.len(), Ordering::Release);
@@ -90,10 +90,10 @@ impl Revoked {
     /// What these changes drop is refused from here on.
     pub(super) fn begin(&self, changes: &[Change]) {
         self.change(|refused| {
-            for what in changes.iter().flat_map(Refused::by) {
-                let wide = Refused::All(what.authority().cloned());
+            for what in changes.iter().flat_map(Revocation::by) {
+                let wide = Revocation::All(what.authority().cloned());
                 if refused.len() >= MAX && !refused.contains_key(&what) && !refused.contains_key(&wide) {
-                    widen(refused);
+                    coarsen(refused);
                 }
                 let counted = if refused.contains_key(&what) {
                     what
@@ -102,7 +102,7 @@ impl Revoked {
                 } else if refused.len() < MAX {
                     what
                 } else {
-                    Refused::All(None)
+                    Revocation::All(None)
                 };
                 refused.entry(counted).or_default().coming += 1;
             }
@@ -110,10 +110,10 @@ impl Revoked {
     }
 
     /// The writer has one of its drops.
-    pub(super) fn taken(&self, what: &Refused) {
+    pub(super) fn taken(&self, what: &Revocation) {
         self.change(|refused| {
             let counted =
-                what.and_wider().into_iter().find(|what| refused.get(what).is_some_and(|drops| drops.coming > 0));
+                what.and_coarser().into_iter().find(|what| refused.get(what).is_some_and(|drops| drops.coming > 0));
             if let Some(drops) = counted.and_then(|counted| refused.get_mut(&counted)) {
                 drops.coming -= 1;
                 drops.taken += 1;
@@ -122,10 +122,10 @@ impl Revoked {
     }
 
     /// One that the writer has is not needed.
-    pub(super) fn end(&self, what: &Refused) {
+    pub(super) fn end(&self, what: &Revocation) {
         self.change(|refused| {
             let counted =
-                what.and_wider().into_iter().find(|what| refused.get(what).is_some_and(|drops| drops.taken > 0));
+                what.and_coarser().into_iter().find(|what| refused.get(what).is_some_and(|drops| drops.taken > 0));
             if let Some(counted) = counted
                 && let Some(drops) = refused.get_mut(&counted)
             {
@@ -164,16 +164,16 @@ impl Revoked {
             return false;
         }
         let refused = self.refused();
-        let public = || Refused::Digest(scope.domain, scope.authority.clone(), digest);
+        let public = || Revocation::Digest(scope.domain, scope.authority.clone(), digest);
         refuses(&refused, scope) || (whole_authority && refused.contains_key(&public()))
     }
 }
 
 /// Counts the refusals of the registry that has the most under itself.
-fn widen(refused: &mut HashMap<Refused, Drops>) {
+fn coarsen(refused: &mut HashMap<Revocation, Drops>) {
     let mut by_registry: HashMap<&Authority, usize> = HashMap::new();
     for what in refused.keys() {
-        if let Refused::Scope(Scope { authority, .. }) | Refused::Digest(_, authority, _) = what {
+        if let Revocation::Scope(Scope { authority, .. }) | Revocation::Digest(_, authority, _) = what {
             *by_registry.entry(authority).or_default() += 1;
         }
     }
@@ -188,12 +188,14 @@ fn widen(refused: &mut HashMap<Refused, Drops>) {
         }
         stays
     });
-    refused.insert(Refused::All(Some(most)), sum);
+    refused.insert(Revocation::All(Some(most)), sum);
 }
 
-fn refuses(refused: &HashMap<Refused, Drops>, scope: &Scope) -> bool {
-    let is = |what: Refused| refused.contains_key(&what);
-    is(Refused::Scope(scope.clone())) || is(Refused::All(Some(scope.authority.clone()))) || is(Refused::All(None))
+fn refuses(refused: &HashMap<Revocation, Drops>, scope: &Scope) -> bool {
+    let is = |what: Revocation| refused.contains_key(&what);
+    is(Revocation::Scope(scope.clone()))
+        || is(Revocation::All(Some(scope.authority.clone())))
+        || is(Revocation::All(None))
 }
 
 #[cfg(test)]
@@ -205,78 +207,85 @@ mod tests {
         Scope { domain: 0, authority: authority.parse().unwrap(), repository: repository.parse().unwrap() }
     }
 
-    fn begin(revoked: &Revoked, authority: &str, repository: &str) -> Refused {
+    fn begin(revocations: &Revocations, authority: &str, repository: &str) -> Revocation {
         let scope = scope(authority, repository);
-        revoked.begin(&[Change::DropGrants { scope: scope.clone() }]);
-        Refused::Scope(scope)
+        revocations.begin(&[Change::DropGrants { scope: scope.clone() }]);
+        Revocation::Scope(scope)
     }
 
     #[test]
     fn a_scope_stays_revoked_until_each_of_its_drops_is_durable() {
-        let (revoked, app) = (Revoked::default(), scope("docker.io", "org/app"));
-        assert!(!revoked.contains(&app));
-        let first = begin(&revoked, "docker.io", "org/app");
-        revoked.taken(&first);
-        let second = begin(&revoked, "docker.io", "org/app");
-        revoked.durable();
-        assert!(revoked.contains(&app) && !revoked.contains(&scope("docker.io", "org/other")));
-        revoked.taken(&second);
-        assert!(revoked.contains(&app));
-        revoked.durable();
-        assert!(!revoked.contains(&app));
+        let (revocations, app) = (Revocations::default(), scope("docker.io", "org/app"));
+        assert!(!revocations.contains(&app));
+        let first = begin(&revocations, "docker.io", "org/app");
+        revocations.taken(&first);
+        let second = begin(&revocations, "docker.io", "org/app");
+        revocations.durable();
+        assert!(revocations.contains(&app) && !revocations.contains(&scope("docker.io", "org/other")));
+        revocations.taken(&second);
+        assert!(revocations.contains(&app));
+        revocations.durable();
+        assert!(!revocations.contains(&app));
         // One that is read back from a journal was never asked for here.
-        revoked.taken(&first);
-        assert!(!revoked.contains(&app) && revoked.is_empty());
+        revocations.taken(&first);
+        assert!(!revocations.contains(&app) && revocations.is_empty());
     }
 
     #[test]
     fn what_was_opened_to_a_whole_authority_is_refused_in_all_of_it() {
-        let (revoked, app, other) =
-            (Revoked::default(), scope("docker.io", "org/app"), scope("docker.io", "org/other"));
+        let (revocations, app, other) =
+            (Revocations::default(), scope("docker.io", "org/app"), scope("docker.io", "org/other"));
         let digest = Digest::of(Algorithm::Sha256, b"");
         let drop = Change::DropPublicGrants { scope: app, digests: vec![digest, digest] };
-        revoked.begin(std::slice::from_ref(&drop));
-        assert!(revoked.contains_digest(&other, digest, true) && !revoked.contains_digest(&other, digest, false));
-        assert!(!revoked.contains_digest(&scope("quay.io", "org/app"), digest, true));
-        for refused in Refused::by(&drop) {
-            revoked.taken(&refused);
-            revoked.end(&refused);
+        revocations.begin(std::slice::from_ref(&drop));
+        assert!(
+            revocations.contains_digest(&other, digest, true) && !revocations.contains_digest(&other, digest, false)
+        );
+        assert!(!revocations.contains_digest(&scope("quay.io", "org/app"), digest, true));
+        for refused in Revocation::by(&drop) {
+            revocations.taken(&refused);
+            revocations.end(&refused);
         }
-        assert!(revoked.is_empty());
+        assert!(revocations.is_empty());
     }
 
     #[test]
     fn what_is_not_known_one_by_one_any_more_refuses_its_registry_and_no_other() {
-        let revoked = Revoked::default();
-        let refused = begin(&revoked, "b.test", "one/secret");
-        let mut made_up: Vec<Refused> =
-            (1..MAX).map(|nth| begin(&revoked, "a.test", &format!("made/up{nth}"))).collect();
-        assert!(!revoked.contains(&scope("a.test", "org/app")));
-        made_up.push(begin(&revoked, "b.test", "another/secret"));
-        made_up.push(begin(&revoked, "a.test", "one/more"));
-        assert!(revoked.contains(&scope("a.test", "org/app")) && !revoked.contains(&scope("b.test", "org/app")));
+        let revocations = Revocations::default();
+        let refused = begin(&revocations, "b.test", "one/secret");
+        let mut made_up: Vec<Revocation> =
+            (1..MAX).map(|nth| begin(&revocations, "a.test", &format!("made/up{nth}"))).collect();
+        assert!(!revocations.contains(&scope("a.test", "org/app")));
+        made_up.push(begin(&revocations, "b.test", "another/secret"));
+        made_up.push(begin(&revocations, "a.test", "one/more"));
         assert!(
-            revoked.contains(&scope("b.test", "one/secret")) && revoked.contains(&scope("b.test", "another/secret"))
+            revocations.contains(&scope("a.test", "org/app")) && !revocations.contains(&scope("b.test", "org/app"))
         );
-        assert!(revoked.refused().len() <= 3);
+        assert!(
+            revocations.contains(&scope("b.test", "one/secret"))
+                && revocations.contains(&scope("b.test", "another/secret"))
+        );
+        assert!(revocations.refused().len() <= 3);
         for refused in &made_up {
-            assert!(revoked.contains(&scope("a.test", "org/app")));
-            revoked.taken(refused);
+            assert!(revocations.contains(&scope("a.test", "org/app")));
+            revocations.taken(refused);
         }
-        revoked.durable();
-        assert!(!revoked.contains(&scope("a.test", "org/app")) && revoked.contains(&scope("b.test", "one/secret")));
-        revoked.taken(&refused);
-        revoked.end(&refused);
-        assert!(revoked.is_empty());
+        revocations.durable();
+        assert!(
+            !revocations.contains(&scope("a.test", "org/app")) && revocations.contains(&scope("b.test", "one/secret"))
+        );
+        revocations.taken(&refused);
+        revocations.end(&refused);
+        assert!(revocations.is_empty());
     }
 
     #[test]
     fn there_is_an_end_to_what_is_known_however_many_registries_there_are() {
-        let revoked = Revoked::default();
+        let revocations = Revocations::default();
         for nth in 0..MAX + 10 {
-            revoked.begin(&[Change::DropAllGrants { authority: Some(format!("{nth}.test").parse().unwrap()) }]);
+            revocations.begin(&[Change::DropAllGrants { authority: Some(format!("{nth}.test").parse().unwrap()) }]);
         }
-        assert!(revoked.refused().len() <= MAX + 1);
-        assert!(revoked.contains(&scope("b.test", "org/app")), "what is beyond it is asked for");
+        assert!(revocations.refused().len() <= MAX + 1);
+        assert!(revocations.contains(&scope("b.test", "org/app")), "what is beyond it is asked for");
     }
 }

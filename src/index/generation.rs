@@ -17,24 +17,24 @@ const COUNTERS: usize = 4096;
 
 /// How far the counters behind a fact had moved when it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub struct Generation {
     first: u64,
     second: u64,
 }
 
-impl Stamp {
+impl Generation {
     /// Whether nothing has changed of the digest that both are of, whatever scopes they were taken in.
     pub fn is_of_same_content(&self, other: &Self) -> bool {
         self.second == other.second
     }
 }
 
-pub(super) struct Stamps {
+pub(super) struct Generations {
     counters: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
-impl Default for Stamps {
+impl Default for Generations {
     fn default() -> Self {
         Self { counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
     }
@@ -48,21 +48,21 @@ enum Subject<'a> {
     Tag(&'a Scope, &'a Tag),
 }
 
-impl Stamps {
-    pub(super) fn of_digest(&self, scope: &Scope, digest: Digest) -> Stamp {
-        Stamp { first: self.read(&Subject::Scope(scope)), second: self.read(&Subject::Digest(digest)) }
+impl Generations {
+    pub(super) fn of_digest(&self, scope: &Scope, digest: Digest) -> Generation {
+        Generation { first: self.read(&Subject::Scope(scope)), second: self.read(&Subject::Digest(digest)) }
     }
 
-    pub(super) fn of_tag(&self, scope: &Scope, tag: &Tag) -> Stamp {
-        Stamp { first: self.read(&Subject::Tag(scope, tag)), second: 0 }
+    pub(super) fn of_tag(&self, scope: &Scope, tag: &Tag) -> Generation {
+        Generation { first: self.read(&Subject::Tag(scope, tag)), second: 0 }
     }
 
-    pub(super) fn outdate_digest(&self, digest: Digest) {
+    pub(super) fn bump_digest(&self, digest: Digest) {
         self.moved(&Subject::Digest(digest));
     }
 
     /// Call it when `change` is visible to new reads.
-    pub(super) fn outdate(&self, change: &Change) {
+    pub(super) fn bump(&self, change: &Change) {
         match change {
             Change::PutTag { scope, tag, .. } | Change::StampTag { scope, tag, .. } => {
                 self.moved(&Subject::Tag(scope, tag));
@@ -79,24 +79,24 @@ impl Stamps {
             | Change::PutManifestType { digest, .. }
             | Change::PutBlob { digest, .. }
             | Change::RemoveBlob { digest }
-            | Change::RemoveMissing { digest, .. } => self.outdate_digest(*digest),
+            | Change::RemoveMissing { digest, .. } => self.bump_digest(*digest),
             Change::EndEviction { digests, .. } | Change::DropPublicGrants { digests, .. } => {
                 for digest in digests {
-                    self.outdate_digest(*digest);
+                    self.bump_digest(*digest);
                 }
             }
             Change::DropExpired { key: (_, _, _, what), .. } => {
                 // Lists expire too, and are not kept.
                 if let Ok(digest) = what.parse() {
-                    self.outdate_digest(digest);
+                    self.bump_digest(digest);
                 }
             }
             Change::PutList { .. }
             | Change::DropLists { .. }
             | Change::PutChildren { .. }
             | Change::PutReferrer { .. }
-            | Change::PutLost { .. }
-            | Change::NoteUses(_)
+            | Change::PutUnrecoverable { .. }
+            | Change::NoteAccesses(_)
             | Change::NoteObtainable { .. }
             | Change::BeginEviction(_)
             | Change::PutPin { .. }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_revoked_or_removed_outdates_what_was_read_before() {
-        let stamps = Stamps::default();
+        let generations = Generations::default();
         let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a");
         let (app, tag) = (scope("org/app"), "1".parse().unwrap());
         for change in [
@@ -152,22 +152,22 @@ mod tests {
                 before_day: 1,
             },
         ] {
-            let (before, of_tag) = (stamps.of_digest(&app, digest), stamps.of_tag(&app, &tag));
-            stamps.outdate(&change);
-            assert_ne!(stamps.of_digest(&app, digest), before, "{change:?}");
-            assert_eq!(stamps.of_tag(&app, &tag), of_tag, "{change:?}");
+            let (before, of_tag) = (generations.of_digest(&app, digest), generations.of_tag(&app, &tag));
+            generations.bump(&change);
+            assert_ne!(generations.of_digest(&app, digest), before, "{change:?}");
+            assert_eq!(generations.of_tag(&app, &tag), of_tag, "{change:?}");
         }
     }
 
     #[test]
     fn a_scope_that_lost_its_grants_has_the_same_content_and_one_that_was_removed_not() {
-        let stamps = Stamps::default();
+        let generations = Generations::default();
         let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a");
         let (app, other) = (scope("org/app"), scope("org/other"));
-        let opened = stamps.of_digest(&app, digest);
-        stamps.outdate(&Change::DropGrants { scope: app });
-        assert!(opened.is_of_same_content(&stamps.of_digest(&other, digest)));
-        stamps.outdate_digest(digest);
-        assert!(!opened.is_of_same_content(&stamps.of_digest(&other, digest)));
+        let opened = generations.of_digest(&app, digest);
+        generations.bump(&Change::DropGrants { scope: app });
+        assert!(opened.is_of_same_content(&generations.of_digest(&other, digest)));
+        generations.bump_digest(digest);
+        assert!(!opened.is_of_same_content(&generations.of_digest(&other, digest)));
     }
 }

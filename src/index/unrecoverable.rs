@@ -7,25 +7,25 @@ use super::{Index, IndexError};
 use crate::clock::Timestamp;
 use crate::oci::Digest;
 
-/// digest → [`LostRow`]. Made when it is first needed.
-pub(super) const LOST: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("lost");
+/// digest → [`Unrecoverable`]. Made when it is first needed.
+pub(super) const UNRECOVERABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("lost");
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostRow {
+pub struct Unrecoverable {
     pub size_bytes: u64,
     /// When its bytes were found to be wrong.
     pub found: Timestamp,
 }
 
-pub(super) fn put(to: &WriteTransaction, digest: Digest, row: &LostRow) -> Result<(), IndexError> {
+pub(super) fn put(to: &WriteTransaction, digest: Digest, row: &Unrecoverable) -> Result<(), IndexError> {
     let row = serde_json::to_vec(row).map_err(|_not_json| IndexError::BadRow)?;
-    to.open_table(LOST)?.insert(digest.to_string().as_str(), row.as_slice())?;
+    to.open_table(UNRECOVERABLE)?.insert(digest.to_string().as_str(), row.as_slice())?;
     Ok(())
 }
 
 /// It is stored again.
 pub(super) fn heal(to: &WriteTransaction, digest: Digest) -> Result<(), IndexError> {
-    to.open_table(LOST)?.remove(digest.to_string().as_str())?;
+    to.open_table(UNRECOVERABLE)?.remove(digest.to_string().as_str())?;
     Ok(())
 }
 
@@ -38,9 +38,9 @@ pub(super) fn is_missing(
 }
 
 impl Index {
-    pub async fn lost(&self) -> Result<Vec<(Digest, LostRow)>, IndexError> {
+    pub async fn unrecoverable(&self) -> Result<Vec<(Digest, Unrecoverable)>, IndexError> {
         self.read(|from| {
-            let table = match from.open_table(LOST) {
+            let table = match from.open_table(UNRECOVERABLE) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 table => table?,
             };

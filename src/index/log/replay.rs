@@ -4,36 +4,36 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
-use redb::{Database, ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 
-use super::journal::{Facts, Position};
-use super::line::{self, Line, Mark};
-use super::lost;
-use super::row::BlobRow;
-use super::table::{
+use super::framing::{self, Line, Mark};
+use super::segments::{LogDirectory, Position};
+use crate::index::row::BlobRow;
+use crate::index::schema::{
     BLOB_GRANTS, BLOBS, CHILDREN, JOURNAL_NUMBER, JOURNAL_OFFSET, LACKS_SNAPSHOT, LISTS, MANIFEST_GRANTS,
     MANIFEST_TYPES, REFERRERS, ROWS, SUMS, TAGS,
 };
-use super::{Change, IndexError, engine};
+use crate::index::unrecoverable;
+use crate::index::{Change, IndexError, database};
 
 /// Facts in one transaction.
 const BATCH: usize = 10_000;
 /// Transactions until one is synced: what is not is kept in memory.
 const SYNC_EVERY: usize = 10;
 /// Facts between two lines of the log.
-const TELL_EVERY: u64 = 500_000;
+const REPORT_EVERY: u64 = 500_000;
 
 /// What came of reading.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tally {
-    pub(super) facts: u64,
+pub(in crate::index) struct Tally {
+    pub(in crate::index) facts: u64,
     /// Of kinds that this release does not know.
-    pub(super) unknown: u64,
-    pub(super) damaged: u64,
+    pub(in crate::index) unknown: u64,
+    pub(in crate::index) damaged: u64,
 }
 
 impl Tally {
-    pub(super) fn tell(self, what: &str) {
+    pub(in crate::index) fn report(self, what: &str) {
         let Self { facts, unknown, damaged } = self;
         if unknown > 0 || damaged > 0 {
             tracing::warn!(
@@ -49,24 +49,24 @@ impl Tally {
 }
 
 /// Reads a file's facts, from an offset on. Returns where its last whole line ends.
-pub(super) fn read(
+pub(in crate::index) fn read(
     path: &Path,
     from: u64,
     tally: &mut Tally,
     each: &mut dyn FnMut(Change) -> Result<(), IndexError>,
 ) -> Result<u64, IndexError> {
-    let mut file = File::open(path).map_err(IndexError::Journal)?;
-    file.seek(SeekFrom::Start(from)).map_err(IndexError::Journal)?;
+    let mut file = File::open(path).map_err(IndexError::Log)?;
+    file.seek(SeekFrom::Start(from)).map_err(IndexError::Log)?;
     let mut lines = BufReader::with_capacity(1 << 20, file);
     let (mut buffer, mut end) = (Vec::new(), from);
-    while let Some(line) = line::read(&mut lines, &mut buffer).map_err(IndexError::Journal)? {
+    while let Some(line) = framing::read(&mut lines, &mut buffer).map_err(IndexError::Log)? {
         end += buffer.len() as u64;
         match line {
             Line::Fact(change) => {
                 tally.facts += 1;
                 each(*change)?;
             }
-            Line::Mark(Mark::RoadsteadFacts(version)) if version > line::VERSION => {
+            Line::Mark(Mark::RoadsteadFacts(version)) if version > framing::VERSION => {
                 return Err(IndexError::Newer { path: path.to_owned(), version });
             }
             Line::Mark(_) => {}
@@ -78,40 +78,40 @@ pub(super) fn read(
 }
 
 /// Puts facts into a database that nobody reads yet, in large steps.
-pub(super) struct Loader<'a> {
-    database: &'a Database,
+pub(in crate::index) struct Loader<'a> {
+    database: &'a redb::Database,
     batch: Vec<Change>,
     batches: usize,
-    told: u64,
+    reported: u64,
     /// Blobs were found by walking: facts add to what is known of them, and bring none back.
     is_rebuild: bool,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(database: &'a Database, is_rebuild: bool) -> Self {
-        Self { database, batch: Vec::with_capacity(BATCH), batches: 0, told: 0, is_rebuild }
+    pub(in crate::index) fn new(database: &'a redb::Database, is_rebuild: bool) -> Self {
+        Self { database, batch: Vec::with_capacity(BATCH), batches: 0, reported: 0, is_rebuild }
     }
 
-    pub(super) fn put(&mut self, change: Change) -> Result<(), IndexError> {
+    pub(in crate::index) fn put(&mut self, change: Change) -> Result<(), IndexError> {
         self.batch.push(change);
         if self.batch.len() < BATCH {
             return Ok(());
         }
         self.batches += 1;
-        self.told += BATCH as u64;
-        if self.is_rebuild && self.told.is_multiple_of(TELL_EVERY) {
-            tracing::info!(facts = self.told, "rebuilding the index");
+        self.reported += BATCH as u64;
+        if self.is_rebuild && self.reported.is_multiple_of(REPORT_EVERY) {
+            tracing::info!(facts = self.reported, "rebuilding the index");
         }
         self.write(self.batches.is_multiple_of(SYNC_EVERY), None)
     }
 
     /// Writes the rest, and how far the journals are taken in now. All is durable then.
-    pub(super) fn end(mut self, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
+    pub(in crate::index) fn end(mut self, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
         self.write(true, Some((position, lacks_snapshot)))
     }
 
     fn write(&mut self, is_durable: bool, position: Option<(Position, bool)>) -> Result<(), IndexError> {
-        let transaction = engine::settle(self.database.begin_write()?, is_durable)?;
+        let transaction = database::set_durability(self.database.begin_write()?, is_durable)?;
         for change in self.batch.drain(..) {
             if !self.is_rebuild || is_of_use(&change, &transaction)? {
                 change.apply(&transaction)?;
@@ -124,7 +124,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A blob that was found on the disk.
-    pub(super) fn put_found(&mut self, change: Change) -> Result<(), IndexError> {
+    pub(in crate::index) fn put_found(&mut self, change: Change) -> Result<(), IndexError> {
         let is_rebuild = std::mem::replace(&mut self.is_rebuild, false);
         let put = self.put(change);
         self.is_rebuild = is_rebuild;
@@ -132,7 +132,7 @@ impl<'a> Loader<'a> {
     }
 
     /// What is found by walking comes before what is remembered.
-    pub(super) fn walked(&mut self) -> Result<(), IndexError> {
+    pub(in crate::index) fn walked(&mut self) -> Result<(), IndexError> {
         let is_rebuild = std::mem::replace(&mut self.is_rebuild, false);
         let written = self.write(false, None);
         self.is_rebuild = is_rebuild;
@@ -154,19 +154,19 @@ fn is_of_use(change: &Change, to: &WriteTransaction) -> Result<bool, IndexError>
             let found = found.and_then(|found| serde_json::from_slice::<BlobRow>(found.value()).ok());
             Ok(found.is_some_and(|found| found.size_bytes == row.size_bytes))
         }
-        Change::PutLost { digest, .. } => lost::is_missing(&to.open_table(BLOBS)?, *digest),
+        Change::PutUnrecoverable { digest, .. } => unrecoverable::is_missing(&to.open_table(BLOBS)?, *digest),
         _ => Ok(true),
     }
 }
 
 /// Takes in all that is remembered, from this position on. Returns where the next line goes.
-pub(super) fn take_in(
-    facts: &Facts,
+pub(in crate::index) fn replay(
+    facts: &LogDirectory,
     from: Option<Position>,
     tally: &mut Tally,
     each: &mut dyn FnMut(Change) -> Result<(), IndexError>,
 ) -> Result<Position, IndexError> {
-    let listing = facts.list().map_err(IndexError::Journal)?;
+    let listing = facts.list().map_err(IndexError::Log)?;
     let mut end = from.unwrap_or(Position { number: listing.snapshot.unwrap_or(1), offset: 0 });
     if let (None, Some(number)) = (from, listing.snapshot) {
         read(&facts.snapshot(number), 0, tally, each)?;
@@ -188,14 +188,18 @@ pub(super) fn take_in(
 }
 
 /// How far the journals were taken in when the database was last synced; `None` where no journal was kept.
-pub(super) fn saved(from: &ReadTransaction) -> Result<Option<Position>, IndexError> {
+pub(in crate::index) fn saved(from: &ReadTransaction) -> Result<Option<Position>, IndexError> {
     let sums = from.open_table(SUMS)?;
     let (number, offset) = (sums.get(JOURNAL_NUMBER)?, sums.get(JOURNAL_OFFSET)?);
     Ok(number.zip(offset).map(|(number, offset)| Position { number: number.value(), offset: offset.value() }))
 }
 
 /// With it goes whether there are facts in the index that no journal holds: a crash must not forget that.
-pub(super) fn save(to: &WriteTransaction, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
+pub(in crate::index) fn save(
+    to: &WriteTransaction,
+    position: Position,
+    lacks_snapshot: bool,
+) -> Result<(), IndexError> {
     let mut rows = to.open_table(BLOBS)?.len()? + to.open_table(CHILDREN)?.len()?;
     for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
         rows += to.open_table(table)?.len()?;
@@ -209,12 +213,12 @@ pub(super) fn save(to: &WriteTransaction, position: Position, lacks_snapshot: bo
 }
 
 /// Whether the journals did not hold all when the database was last synced.
-pub(super) fn lacked_snapshot(from: &ReadTransaction) -> Result<bool, IndexError> {
+pub(in crate::index) fn lacked_snapshot(from: &ReadTransaction) -> Result<bool, IndexError> {
     Ok(from.open_table(SUMS)?.get(LACKS_SNAPSHOT)?.is_some_and(|lacks| lacks.value() != 0))
 }
 
 /// Whether a release that keeps no journal has written since.
-pub(super) fn has_drifted(from: &ReadTransaction) -> Result<bool, IndexError> {
+pub(in crate::index) fn has_drifted(from: &ReadTransaction) -> Result<bool, IndexError> {
     let mut rows = from.open_table(BLOBS)?.len()? + from.open_table(CHILDREN)?.len()?;
     for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
         rows += from.open_table(table)?.len()?;
@@ -223,7 +227,7 @@ pub(super) fn has_drifted(from: &ReadTransaction) -> Result<bool, IndexError> {
 }
 
 /// The position, if the journals still go that far.
-pub(super) fn is_reachable(facts: &Facts, position: Position) -> io::Result<bool> {
+pub(in crate::index) fn is_reachable(facts: &LogDirectory, position: Position) -> io::Result<bool> {
     if position.offset == 0 {
         return Ok(true);
     }

@@ -7,19 +7,19 @@ use redb::ReadTransaction;
 
 use super::Run;
 use crate::index::change::has_rows;
-use crate::index::revoked::Refused;
-use crate::index::table::{BLOB_GRANTS, Key, LISTS, MANIFEST_GRANTS};
+use crate::index::revocations::Revocation;
+use crate::index::schema::{BLOB_GRANTS, Key, LISTS, MANIFEST_GRANTS};
 use crate::index::{Change, IndexError, Scope};
 use crate::oci::{Authority, Digest};
 
 /// Where changes give rows that the index may not have yet, or may have lost.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Opened {
+pub(super) struct PendingGrants {
     scopes: HashSet<Scope>,
     digests: HashSet<(u32, Authority, Digest)>,
 }
 
-impl Opened {
+impl PendingGrants {
     pub(super) fn note(&mut self, change: &Change) {
         let Some((scope, digest)) = opens(change) else { return };
         self.scopes.insert(scope.clone());
@@ -52,38 +52,38 @@ pub(super) fn opens(change: &Change) -> Option<(&Scope, Option<Digest>)> {
 
 impl Run {
     /// The changes without what takes nothing away, whose refusal ends here. All of them where that cannot be told.
-    pub(super) async fn founded(&self, changes: Vec<Change>) -> Vec<Change> {
+    pub(super) async fn effective_denials(&self, changes: Vec<Change>) -> Vec<Change> {
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
-        let Some(trouble) = self.trouble.as_ref().filter(|trouble| !trouble.is_closed && !denials.is_empty()) else {
+        let Some(outage) = self.outage.as_ref().filter(|outage| !outage.is_closed && !denials.is_empty()) else {
             return changes;
         };
         let rows = self.blocking(move |ledger| {
-            let from = ledger.engine.begin_read()?;
+            let from = ledger.database.begin_read()?;
             denials.iter().map(|denial| rows_behind(&from, denial)).collect::<Result<Vec<_>, IndexError>>()
         });
         let Some(Ok(rows)) = rows.await else { return changes };
-        let mut together = Opened::default();
+        let mut together = PendingGrants::default();
         for change in &changes {
             together.note(change);
         }
-        let opened = [&together, trouble.held.opened(), &self.recent];
+        let opened = [&together, outage.held.opened(), &self.recent];
         let mut rows = rows.into_iter();
-        let mut founded = Vec::with_capacity(changes.len());
+        let mut effective_denials = Vec::with_capacity(changes.len());
         for change in changes {
             if !change.is_denial() {
-                founded.push(change);
+                effective_denials.push(change);
             } else if let Some(rows) = rows.next() {
-                let before = Refused::by(&change);
-                let change = without_nothing(change, &rows, &opened);
-                let after: HashSet<Refused> = change.iter().flat_map(Refused::by).collect();
+                let before = Revocation::by(&change);
+                let change = without_ineffective(change, &rows, &opened);
+                let after: HashSet<Revocation> = change.iter().flat_map(Revocation::by).collect();
                 before
                     .iter()
                     .filter(|refused| !after.contains(refused))
-                    .for_each(|refused| self.ledger.revoked.end(refused));
-                founded.extend(change);
+                    .for_each(|refused| self.ledger.revocations.end(refused));
+                effective_denials.extend(change);
             }
         }
-        founded
+        effective_denials
     }
 }
 
@@ -109,21 +109,23 @@ fn rows_behind(from: &ReadTransaction, denial: &Change) -> Result<Vec<bool>, Ind
     })
 }
 
-fn without_nothing(denial: Change, rows: &[bool], opened: &[&Opened]) -> Option<Change> {
+fn without_ineffective(denial: Change, rows: &[bool], opened: &[&PendingGrants]) -> Option<Change> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "nobody makes up names for the other denials")]
     match denial {
         Change::DropLists { ref scope, .. } | Change::DropGrants { ref scope } => {
-            let is_founded = rows.contains(&true) || opened.iter().any(|opened| opened.scopes.contains(scope));
-            is_founded.then_some(denial)
+            let is_effective = rows.contains(&true) || opened.iter().any(|opened| opened.scopes.contains(scope));
+            is_effective.then_some(denial)
         }
         Change::DropPublicGrants { scope, digests } => {
-            let is_founded = |digest: Digest| {
+            let is_effective = |digest: Digest| {
                 let key = (scope.domain, scope.authority.clone(), digest);
                 opened.iter().any(|opened| opened.digests.contains(&key))
             };
             let both = digests.into_iter().zip(rows);
-            let digests: Vec<Digest> =
-                both.filter(|(digest, has_rows)| **has_rows || is_founded(*digest)).map(|(digest, _)| digest).collect();
+            let digests: Vec<Digest> = both
+                .filter(|(digest, has_rows)| **has_rows || is_effective(*digest))
+                .map(|(digest, _)| digest)
+                .collect();
             (!digests.is_empty()).then_some(Change::DropPublicGrants { scope, digests })
         }
         other => Some(other),
@@ -187,7 +189,7 @@ mod tests {
         let [app, held] = ["org/app", "held/back"].map(scope);
         let [digest, public, unknown] = [&b"a"[..], b"public", b"unknown"].map(|of| Digest::of(Algorithm::Sha256, of));
         let index = failing(root, vec![granted(&app, digest, false), granted(&app, public, true)]).await;
-        let revoked = &index.ledger.revoked;
+        let revocations = &index.ledger.revocations;
         for nth in 0..200 {
             index.revoke(&scope(&format!("made/up{nth}")), vec![unknown]).await.unwrap_err();
             index
@@ -195,13 +197,13 @@ mod tests {
                 .await
                 .unwrap_err();
         }
-        assert!(revoked.is_empty(), "there is nothing to refuse");
+        assert!(revocations.is_empty(), "there is nothing to refuse");
         index.revoke(&scope("made/up"), vec![unknown, public]).await.unwrap_err();
-        assert!(!revoked.contains(&scope("made/up")) && revoked.contains_digest(&app, public, true));
+        assert!(!revocations.contains(&scope("made/up")) && revocations.contains_digest(&app, public, true));
         for scope in [&app, &held] {
-            assert!(!revoked.contains(scope));
+            assert!(!revocations.contains(scope));
             index.revoke(scope, Vec::new()).await.unwrap_err();
-            assert!(revoked.contains(scope), "{scope:?}");
+            assert!(revocations.contains(scope), "{scope:?}");
         }
         let index = heal(root, index).await;
         assert_eq!(index.counts().await.unwrap().blob_grants, 0);

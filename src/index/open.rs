@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _};
+use redb::ReadableDatabase as _;
 
-use super::engine::{self, Engine};
-use super::journal::{Facts, Journal, Position};
+use super::database::{self, Database};
 use super::ledger::Ledger;
-use super::replay::{self, Loader, Tally};
+use super::log::replay::{self, Loader, Tally};
+use super::log::segments::{Log, LogDirectory, Position};
 use super::writer::Writer;
 use super::{BlobRow, Change, Index, IndexError};
 use crate::clock::Timestamp;
@@ -17,7 +17,7 @@ use crate::health::Health;
 use crate::oci::Digest;
 
 /// Blobs between two lines of the log.
-const TELL_EVERY: u64 = 100_000;
+const REPORT_EVERY: u64 = 100_000;
 
 /// Whether the index was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Index {
     /// reached, as on a full or failing disk, stays where it is. Blocking; for start-up, within a runtime.
     pub fn open(root: &Path, health: Health, now: Timestamp, walk: Walk<'_>) -> io::Result<(Self, Opened)> {
         let failed = |err: IndexError| io::Error::other(err.to_string());
-        let facts = Facts::create(root.join("facts"))?;
+        let facts = LogDirectory::create(root.join("facts"))?;
         facts.remove_superseded()?;
         let path = root.join("index.redb");
         let (known, opened) = match existing(&path).map_err(failed)? {
@@ -56,8 +56,8 @@ impl Index {
             let (database, known) = rebuild(root, &facts, now, walk).map_err(failed)?;
             (database, known, opened)
         };
-        let journal = Journal::open(facts.clone(), end)?;
-        let ledger = Arc::new(Ledger::new(Engine::new(path, database), facts, journal, lacks_snapshot, health));
+        let journal = Log::open(facts.clone(), end)?;
+        let ledger = Arc::new(Ledger::new(Database::new(path, database), facts, journal, lacks_snapshot, health));
         let writer = Writer::start(Arc::clone(&ledger));
         Ok((Self { ledger, writer }, opened))
     }
@@ -71,13 +71,13 @@ struct Known {
     lacks_snapshot: bool,
 }
 
-fn existing(path: &Path) -> Result<Result<Database, Opened>, IndexError> {
+fn existing(path: &Path) -> Result<Result<redb::Database, Opened>, IndexError> {
     match path.metadata().map(|metadata| metadata.len()) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Err(Opened::New)),
-        Err(err) => Err(IndexError::Journal(err)),
+        Err(err) => Err(IndexError::Log(err)),
         // The engine would take an empty file for a new index.
         Ok(0) => Ok(Err(Opened::Damaged)),
-        Ok(_) => match engine::open(path) {
+        Ok(_) => match database::open(path) {
             Ok(database) => Ok(Ok(database)),
             Err(err) if err.is_damage() => {
                 tracing::warn!(%err, "the index is damaged, or of a form that this release does not read");
@@ -89,9 +89,9 @@ fn existing(path: &Path) -> Result<Result<Database, Opened>, IndexError> {
 }
 
 /// Brings an index up to what its journal says; `None` if it is older than all that is left of the journal.
-fn follow(database: &Database, facts: &Facts) -> Result<Option<Known>, IndexError> {
+fn follow(database: &redb::Database, facts: &LogDirectory) -> Result<Option<Known>, IndexError> {
     let from = database.begin_read()?;
-    let listing = facts.list().map_err(IndexError::Journal)?;
+    let listing = facts.list().map_err(IndexError::Log)?;
     let last = listing.journals.last().map(|(number, _)| *number).max(listing.snapshot).unwrap_or_default();
     let unknown = Known { end: Position { number: last + 1, offset: 0 }, lacks_snapshot: true };
     let Some(saved) = replay::saved(&from)? else { return Ok(Some(unknown)) };
@@ -99,7 +99,7 @@ fn follow(database: &Database, facts: &Facts) -> Result<Option<Known>, IndexErro
         tracing::warn!("the index is older than the facts beside the blobs, as an old copy of it would be");
         return Ok(None);
     }
-    if !replay::is_reachable(facts, saved).map_err(IndexError::Journal)? {
+    if !replay::is_reachable(facts, saved).map_err(IndexError::Log)? {
         tracing::warn!("the journal of facts has lost its end; a snapshot is taken from the index");
         return Ok(Some(unknown));
     }
@@ -107,22 +107,27 @@ fn follow(database: &Database, facts: &Facts) -> Result<Option<Known>, IndexErro
     drop(from);
     let mut tally = Tally::default();
     let mut loader = Loader::new(database, false);
-    let end = replay::take_in(facts, Some(saved), &mut tally, &mut |change| loader.put(change))?;
+    let end = replay::replay(facts, Some(saved), &mut tally, &mut |change| loader.put(change))?;
     if end != saved {
         loader.end(end, lacks_snapshot)?;
-        tally.tell("what the journal had and the index had not was taken in");
+        tally.report("what the journal had and the index had not was taken in");
     }
     Ok(Some(Known { end, lacks_snapshot }))
 }
 
 /// Beside the old name until it is complete: a crash leaves no half of an index.
-fn rebuild(root: &Path, facts: &Facts, now: Timestamp, walk: Walk<'_>) -> Result<(Database, Known), IndexError> {
+fn rebuild(
+    root: &Path,
+    facts: &LogDirectory,
+    now: Timestamp,
+    walk: Walk<'_>,
+) -> Result<(redb::Database, Known), IndexError> {
     let unfinished = root.join("index.redb.new");
     match std::fs::remove_file(&unfinished) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(IndexError::Journal(err)),
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(IndexError::Log(err)),
         _ => {}
     }
-    let database = engine::open(&unfinished)?;
+    let database = database::open(&unfinished)?;
     let mut loader = Loader::new(&database, true);
     let (mut blobs, mut found) = (0_u64, Ok(()));
     let walked = walk(&mut |digest, size_bytes| {
@@ -132,25 +137,25 @@ fn rebuild(root: &Path, facts: &Facts, now: Timestamp, walk: Walk<'_>) -> Result
             found = loader.put_found(Change::PutBlob { digest, row });
         }
         blobs += 1;
-        if blobs.is_multiple_of(TELL_EVERY) {
+        if blobs.is_multiple_of(REPORT_EVERY) {
             tracing::info!(blobs, "rebuilding the index: looking for stored blobs");
         }
     });
-    walked.map_err(IndexError::Journal)?;
+    walked.map_err(IndexError::Log)?;
     found?;
     loader.walked()?;
     let mut tally = Tally::default();
-    let end = replay::take_in(facts, None, &mut tally, &mut |change| loader.put(change))?;
+    let end = replay::replay(facts, None, &mut tally, &mut |change| loader.put(change))?;
     // What was damaged or is not known would be damaged for ever.
     let lacks_snapshot = tally.damaged > 0 || blobs > 0;
     loader.end(end, lacks_snapshot)?;
-    let io = IndexError::Journal;
+    let io = IndexError::Log;
     std::fs::rename(&unfinished, root.join("index.redb")).map_err(io)?;
     std::fs::File::open(root).and_then(|root| root.sync_all()).map_err(io)?;
     if blobs > 0 || tally.facts > 0 {
         tracing::warn!(blobs, "the index was made anew from the stored blobs and the facts beside them");
     }
-    tally.tell("the facts beside the blobs were taken in");
+    tally.report("the facts beside the blobs were taken in");
     Ok((database, Known { end, lacks_snapshot }))
 }
 

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use crate::oci::{Digest, MediaType, Tag};
 
 use super::change::{Aging, Change, OwnedKey};
-use super::order::{PINNED, ReadableTableOfRows as _};
+use super::eviction_order::{PINNED, ReadChildren as _};
 use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
-use super::table::{
+use super::schema::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
     SUMS, ScopedKey, TAGS,
 };
@@ -20,7 +20,7 @@ const MAX_REACHED: usize = 10_000;
 
 /// What is known of a manifest in one scope.
 #[derive(Debug, Clone)]
-pub struct HeldManifest {
+pub struct ManifestFacts {
     /// This scope may read it.
     pub grant: Option<GrantRow>,
     /// Its type, where any scope of this authority was served it.
@@ -30,9 +30,9 @@ pub struct HeldManifest {
 
 /// What is known of a tag, and of the manifest it points to.
 #[derive(Debug, Clone)]
-pub struct HeldTag {
+pub struct TagFacts {
     pub row: TagRow,
-    pub manifest: Option<HeldManifest>,
+    pub manifest: Option<ManifestFacts>,
 }
 
 /// How many facts there are.
@@ -48,17 +48,17 @@ pub struct Counts {
 }
 
 impl Index {
-    pub async fn tag(&self, scope: &Scope, tag: &Tag, whole_authority: bool) -> Result<Option<HeldTag>, IndexError> {
-        let is_any_revoked = !self.ledger.revoked.is_empty();
+    pub async fn tag(&self, scope: &Scope, tag: &Tag, whole_authority: bool) -> Result<Option<TagFacts>, IndexError> {
+        let is_any_revoked = !self.ledger.revocations.is_empty();
         let (of, tag) = (scope.clone(), tag.clone());
         let mut found = self
             .read(move |from| {
                 let Some(row) = get::<TagRow>(from, TAGS, &Key::tag(&of, &tag))? else { return Ok(None) };
                 let manifest = row.digest.map(|digest| held(from, &of, digest, whole_authority)).transpose()?;
-                Ok(Some(HeldTag { row, manifest }))
+                Ok(Some(TagFacts { row, manifest }))
             })
             .await?;
-        if let Some(HeldTag { row: TagRow { digest: Some(digest), .. }, manifest }) =
+        if let Some(TagFacts { row: TagRow { digest: Some(digest), .. }, manifest }) =
             found.as_mut().filter(|_| is_any_revoked)
         {
             // Which digest to ask for is known only now.
@@ -72,12 +72,12 @@ impl Index {
         scope: &Scope,
         digest: Digest,
         whole_authority: bool,
-    ) -> Result<HeldManifest, IndexError> {
-        let is_revoked = self.ledger.revoked.contains_digest(scope, digest, whole_authority);
+    ) -> Result<ManifestFacts, IndexError> {
+        let is_revoked = self.ledger.revocations.contains_digest(scope, digest, whole_authority);
         let scope = scope.clone();
         self.read(move |from| {
             let held = held(from, &scope, digest, whole_authority)?;
-            Ok(HeldManifest { grant: held.grant.filter(|_| !is_revoked), ..held })
+            Ok(ManifestFacts { grant: held.grant.filter(|_| !is_revoked), ..held })
         })
         .await
     }
@@ -89,7 +89,7 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<(Option<BlobRow>, Option<GrantRow>), IndexError> {
-        let is_revoked = self.ledger.revoked.contains_digest(scope, digest, whole_authority);
+        let is_revoked = self.ledger.revocations.contains_digest(scope, digest, whole_authority);
         let scope = scope.clone();
         self.read(move |from| {
             let grant: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, digest, whole_authority))?;
@@ -104,7 +104,7 @@ impl Index {
     }
 
     pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
-        if self.ledger.revoked.contains(scope) {
+        if self.ledger.revocations.contains(scope) {
             return Ok(None);
         }
         let key = Key::list(scope, list);
@@ -113,7 +113,7 @@ impl Index {
 
     /// Every tag of a repository that points to what this scope may read, in ASCII order.
     pub async fn tags_of(&self, scope: &Scope, whole_authority: bool) -> Result<Vec<String>, IndexError> {
-        if self.ledger.revoked.contains(scope) {
+        if self.ledger.revocations.contains(scope) {
             return Ok(Vec::new());
         }
         let (scope, ledger) = (scope.clone(), Arc::clone(&self.ledger));
@@ -125,7 +125,7 @@ impl Index {
                 let (key, row) = entry?;
                 let Some(digest) = parse::<TagRow>(row.value())?.digest else { continue };
                 let grant = Key::digest(&scope, digest, whole_authority);
-                let is_revoked = ledger.revoked.contains_digest(&scope, digest, whole_authority);
+                let is_revoked = ledger.revocations.contains_digest(&scope, digest, whole_authority);
                 if !is_revoked && get::<GrantRow>(from, MANIFEST_GRANTS, &grant)?.is_some() {
                     tags.push(key.value().3.to_owned());
                 }
@@ -169,7 +169,7 @@ impl Index {
 
     /// Whether everything that a manifest lists is stored, and this scope may read it.
     pub async fn is_whole(&self, scope: &Scope, manifest: Digest, whole_authority: bool) -> Result<bool, IndexError> {
-        if self.ledger.revoked.contains(scope) {
+        if self.ledger.revocations.contains(scope) {
             return Ok(false);
         }
         let (scope, ledger) = (scope.clone(), Arc::clone(&self.ledger));
@@ -179,7 +179,7 @@ impl Index {
             let Some(row) = children.get(name.as_str())? else { return Ok(false) };
             for child in parse::<Vec<Digest>>(row.value())? {
                 let granted: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, child, whole_authority))?;
-                let is_revoked = ledger.revoked.contains_digest(&scope, child, whole_authority);
+                let is_revoked = ledger.revocations.contains_digest(&scope, child, whole_authority);
                 if is_revoked || granted.is_none() || blob(from, child)?.is_none() {
                     return Ok(false);
                 }
@@ -263,12 +263,12 @@ fn held(
     scope: &Scope,
     digest: Digest,
     whole_authority: bool,
-) -> Result<HeldManifest, IndexError> {
+) -> Result<ManifestFacts, IndexError> {
     let name = digest.to_string();
     let types = from.open_table(MANIFEST_TYPES)?;
-    let media_type = types.get(table::type_key(scope, &name))?.map(|row| parse(row.value())).transpose()?;
+    let media_type = types.get(schema::type_key(scope, &name))?.map(|row| parse(row.value())).transpose()?;
     let grant = get(from, MANIFEST_GRANTS, &Key::digest(scope, digest, whole_authority))?;
-    Ok(HeldManifest { grant, media_type, blob: blob(from, digest)? })
+    Ok(ManifestFacts { grant, media_type, blob: blob(from, digest)? })
 }
 
 fn blob(from: &ReadTransaction, digest: Digest) -> Result<Option<BlobRow>, IndexError> {

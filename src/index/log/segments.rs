@@ -1,19 +1,11 @@
-//! Facts that outlive the index: journals and snapshots beside the blobs.
-//!
-//! ```text
-//! <root>/facts/journal-<n>.jsonl    facts in the order in which they were written down (see `line`)
-//! <root>/facts/snapshot-<n>.jsonl   all facts from before journal n
-//! ```
-//!
-//! The newest snapshot and the journals from its number on are all that is known. The index remembers how far it has taken
-//! the journals in, in the transaction that took it: what lies behind is taken in again at the next start.
+//! The files of the log: their names, the one that is being written, and how long they may get.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::line::{self, Mark};
+use super::framing::{self, Mark};
 
 /// Journals may grow to this before a snapshot replaces them; later, to the size of the last one. Bytes.
 const MIN_GROWTH: u64 = 64 * 1024 * 1024;
@@ -22,55 +14,55 @@ const MAX_FILES: usize = 100;
 
 /// How far journals go, or were taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Position {
+pub(in crate::index) struct Position {
     /// Of the journal.
-    pub(super) number: u64,
+    pub(in crate::index) number: u64,
     /// Bytes of it.
-    pub(super) offset: u64,
+    pub(in crate::index) offset: u64,
 }
 
 /// The directory, and the names in it.
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
+pub(in crate::index) struct LogDirectory {
     directory: PathBuf,
 }
 
 /// What a directory of facts holds, by number.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) snapshot: Option<u64>,
+pub(in crate::index) struct Listing {
+    pub(in crate::index) snapshot: Option<u64>,
     /// Those that the snapshot does not hold, in order, with their sizes in bytes.
-    pub(super) journals: Vec<(u64, u64)>,
+    pub(in crate::index) journals: Vec<(u64, u64)>,
     /// What the snapshot has made superfluous, and files that were never finished.
-    pub(super) superseded: Vec<PathBuf>,
+    pub(in crate::index) superseded: Vec<PathBuf>,
 }
 
-impl Facts {
-    pub(super) fn create(directory: PathBuf) -> io::Result<Self> {
+impl LogDirectory {
+    pub(in crate::index) fn create(directory: PathBuf) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&directory)?;
         Ok(Self { directory })
     }
 
-    pub(super) fn journal(&self, number: u64) -> PathBuf {
+    pub(in crate::index) fn journal(&self, number: u64) -> PathBuf {
         self.directory.join(format!("journal-{number:012}.jsonl"))
     }
 
-    pub(super) fn snapshot(&self, number: u64) -> PathBuf {
+    pub(in crate::index) fn snapshot(&self, number: u64) -> PathBuf {
         self.directory.join(format!("snapshot-{number:012}.jsonl"))
     }
 
     /// A file that is not there yet.
-    pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    pub(in crate::index) fn create_file(path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)
     }
 
     /// Makes names durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(in crate::index) fn sync(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
 
     /// Writes, syncs and removes a file of so many bytes: whether there is room, and a disk that can be written.
-    pub(super) fn probe(&self, bytes: usize) -> io::Result<()> {
+    pub(in crate::index) fn probe(&self, bytes: usize) -> io::Result<()> {
         let path = self.directory.join("probe.tmp");
         let written = File::create(&path).and_then(|mut file| {
             file.write_all(&vec![0; bytes])?;
@@ -80,7 +72,7 @@ impl Facts {
         written.and(removed)
     }
 
-    pub(super) fn list(&self) -> io::Result<Listing> {
+    pub(in crate::index) fn list(&self) -> io::Result<Listing> {
         let (mut journals, mut snapshots, mut superseded) = (Vec::new(), Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -105,7 +97,7 @@ impl Facts {
     }
 
     /// Removes what a snapshot holds. What cannot be removed now is tried again after the next one.
-    pub(super) fn remove_superseded(&self) -> io::Result<()> {
+    pub(in crate::index) fn remove_superseded(&self) -> io::Result<()> {
         for path in self.list()?.superseded {
             std::fs::remove_file(path)?;
         }
@@ -114,8 +106,8 @@ impl Facts {
 }
 
 /// The journal that is being written.
-pub(super) struct Journal {
-    facts: Facts,
+pub(in crate::index) struct Log {
+    facts: LogDirectory,
     /// Where the next line goes.
     at: Position,
     file: Option<File>,
@@ -127,9 +119,9 @@ pub(super) struct Journal {
     limit: u64,
 }
 
-impl Journal {
+impl Log {
     /// Goes on at `end`, in the file that ends there or in a new one. Writes nothing yet.
-    pub(super) fn open(facts: Facts, end: Position) -> io::Result<Self> {
+    pub(in crate::index) fn open(facts: LogDirectory, end: Position) -> io::Result<Self> {
         let listing = facts.list()?;
         let snapshot_bytes = match listing.snapshot {
             Some(number) => std::fs::metadata(facts.snapshot(number))?.len(),
@@ -142,8 +134,8 @@ impl Journal {
         Ok(Self { facts, at: end, file, unsynced: Vec::new(), grown, limit: snapshot_bytes.max(MIN_GROWTH) })
     }
 
-    /// Appends whole lines. They are durable after [`Journal::sync`].
-    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Appends whole lines. They are durable after [`Log::sync`].
+    pub(in crate::index) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -168,7 +160,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn sync(&mut self) -> io::Result<()> {
+    pub(in crate::index) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced.is_empty() {
             return Ok(());
         }
@@ -190,15 +182,15 @@ impl Journal {
     /// A new file, with the lines that may be lost with the last one. Returns its size in bytes.
     fn begin(&mut self) -> io::Result<usize> {
         let path = self.facts.journal(self.at.number);
-        let mut file = match Facts::create_file(&path) {
+        let mut file = match LogDirectory::create_file(&path) {
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
                 self.abandon();
-                Facts::create_file(&self.facts.journal(self.at.number))?
+                LogDirectory::create_file(&self.facts.journal(self.at.number))?
             }
             created => created?,
         };
         let mut head = Vec::new();
-        line::write(&Mark::RoadsteadFacts(line::VERSION), &mut head).map_err(io::Error::other)?;
+        framing::write(&Mark::RoadsteadFacts(framing::VERSION), &mut head).map_err(io::Error::other)?;
         file.write_all(&head)?;
         file.write_all(&self.unsynced)?;
         self.facts.sync()?;
@@ -213,25 +205,25 @@ impl Journal {
     }
 
     /// The end of what was synced, if all was.
-    pub(super) const fn position(&self) -> Position {
+    pub(in crate::index) const fn position(&self) -> Position {
         self.at
     }
 
     /// Whether a snapshot is worth its while.
-    pub(super) const fn is_long(&self) -> bool {
+    pub(in crate::index) const fn is_long(&self) -> bool {
         self.grown.0 > self.limit || self.grown.1 > MAX_FILES
     }
 
     /// The next line begins a new file, and a snapshot of what was written until now gets its number. Call it when all is
     /// synced.
-    pub(super) fn turn(&mut self) -> u64 {
+    pub(in crate::index) fn rotate(&mut self) -> u64 {
         self.abandon();
         self.grown = (0, 0);
         self.at.number
     }
 
     /// A snapshot of so many bytes is there.
-    pub(super) fn snapshot_taken(&mut self, bytes: u64) {
+    pub(in crate::index) fn snapshot_taken(&mut self, bytes: u64) {
         self.limit = bytes.max(MIN_GROWTH);
     }
 }

@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::pins::PINS;
-use super::{IndexError, Scope, order};
+use super::{IndexError, Scope, eviction_order};
 use crate::oci::{Digest, Tag};
 
 /// (domain, authority, repository, what).
@@ -29,7 +29,7 @@ pub(super) const CHILDREN: TableDefinition<'_, &str, Row> = TableDefinition::new
 /// Sums, so that start-up counts nothing.
 pub(super) const SUMS: TableDefinition<'_, &str, u64> = TableDefinition::new("sums");
 pub(super) const STORED_BYTES: &str = "stored_bytes";
-/// How far the journals of facts were taken in (see `journal`).
+/// How far the journals of facts were taken in (see `log`).
 pub(super) const JOURNAL_NUMBER: &str = "journal_number";
 pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
 /// Rows that are facts, when the journal's place was written down.
@@ -42,7 +42,7 @@ pub(super) const LACKS_SNAPSHOT: &str = "lacks_snapshot";
 pub(super) const LAST: &str = "\u{10ffff}";
 
 /// Reads a row of each table.
-pub(super) fn look_at_all(transaction: &ReadTransaction) -> Result<(), IndexError> {
+pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> {
     for scoped in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
         transaction.open_table(scoped)?.first()?;
     }
@@ -50,7 +50,7 @@ pub(super) fn look_at_all(transaction: &ReadTransaction) -> Result<(), IndexErro
     transaction.open_table(CHILDREN)?.first()?;
     transaction.open_table(SUMS)?.first()?;
     transaction.open_table(PINS)?.first()?;
-    order::look_at_all(transaction)
+    eviction_order::read_all(transaction)
 }
 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexError> {
@@ -61,7 +61,7 @@ pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexErro
     transaction.open_table(CHILDREN)?;
     transaction.open_table(SUMS)?;
     transaction.open_table(PINS)?;
-    order::create_all(transaction)
+    eviction_order::create_all(transaction)
 }
 
 /// A scope's place in a table, with an owned last part.
