@@ -75,6 +75,27 @@ where
         Err(LeaderDied)
     }
 
+    /// As [`Self::run`], for work that may have become needless between the caller's look and its turn: `look` is repeated
+    /// first.
+    pub async fn run_unless<L, LF, F, W>(&self, key: K, look: L, work: W) -> Result<(V, Role), LeaderDied>
+    where
+        L: Fn() -> LF,
+        LF: Future<Output = Option<V>> + Send + 'static,
+        W: Fn() -> F,
+        F: Future<Output = V> + Send + 'static,
+    {
+        let both = || {
+            let (look, work) = (look(), work());
+            async move {
+                match look.await {
+                    Some(known) => known,
+                    None => work.await,
+                }
+            }
+        };
+        self.run(key, both).await
+    }
+
     fn join_or_start<F, W>(&self, key: &K, work: &W) -> (watch::Receiver<Option<V>>, Role)
     where
         W: Fn() -> F,

@@ -4,19 +4,23 @@
 //!
 //! | rank | modules |
 //! |---|---|
-//! | 7 | `main`, `cli`: commands |
-//! | 6 | [`app`]: builds everything, owns tasks and shutdown |
-//! | 5 | [`config`]: raw values → checked [`config::Config`] |
-//! | 4 | [`server`]: HTTP in |
-//! | 3 | [`jobs`]: long work over the mirror |
-//! | 2 | [`mirror`]: the decisions; its module page tells a pull |
+//! | 9 | `main`, `cli`: commands |
+//! | 8 | [`app`]: builds everything, owns tasks and shutdown |
+//! | 7 | [`config`]: raw values → checked [`config::Config`] |
+//! | 6 | [`server`]: HTTP in |
+//! | 5 | [`jobs`]: long work |
+//! | 4 | [`mirror`]: the pull; its module page tells it |
+//! | 3 | [`fill`]: one download for each registry and digest, followed by all readers |
+//! | 2 | [`cache`]: what is held, bytes and their record in step |
 //! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts |
 //! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`metrics`], [`health`], [`telemetry`] |
 
 pub mod app;
+pub mod cache;
 pub mod clock;
 pub mod coalesce;
 pub mod config;
+pub mod fill;
 pub mod health;
 pub mod index;
 pub mod jobs;

@@ -1,25 +1,27 @@
 //! Builds everything from a checked configuration, owns the tasks, and ends them in order.
 
-mod open;
+mod background;
+mod storage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::RecoverError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::jobs::VerifyJobs;
 use crate::metrics::Metrics;
-use crate::mirror::{Mirror, RecoveryError};
+use crate::mirror::{Mirror, RegistryError};
 use crate::server::{Admin, BindError, Front, Listeners};
 use crate::store;
 
-use open::Opened;
-pub use open::Still;
+use storage::Opened;
+pub use storage::Still;
 
 /// A running mirror.
 pub struct App {
@@ -27,6 +29,8 @@ pub struct App {
     admin: Arc<Admin>,
     verify_jobs: Arc<VerifyJobs>,
     tasks: TaskTracker,
+    /// Work of the cache that nobody asked for.
+    background: JoinSet<()>,
     serving: JoinHandle<()>,
     /// No new connections.
     stop_accepting: CancellationToken,
@@ -48,7 +52,9 @@ pub enum StartError {
     #[error("the index {path} cannot be opened: {err}")]
     Index { path: PathBuf, err: std::io::Error },
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     #[error(transparent)]
     Bind(#[from] BindError),
 }
@@ -60,13 +66,13 @@ impl App {
         let stop_fills = CancellationToken::new();
         let (opened, config) = Opened::open(config, clock.clone(), &metrics, &stop_fills).await?;
         let Opened { mirror, tasks, via } = opened;
-        let was_clean = mirror.begin_service().await;
+        let was_clean = mirror.cache().begin_service().await;
         let admin_listen = config.server.admin_listen;
-        let verify_jobs = Arc::new(VerifyJobs::new(&mirror, clock, config.verify.rate));
+        let verify_jobs = Arc::new(VerifyJobs::new(mirror.cache(), clock, config.verify.rate));
         let listeners = match Listeners::bind(&config.server).await {
             Ok(listeners) => listeners,
             Err(err) => {
-                mirror.close().await;
+                mirror.cache().close().await;
                 return Err(err.into());
             }
         };
@@ -80,16 +86,14 @@ impl App {
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
-        tokio::spawn(Arc::clone(&mirror).expire_grants());
-        tokio::spawn(Arc::clone(&mirror).retry_faults());
-        tokio::spawn(Arc::clone(&mirror).run_eviction());
-        tokio::spawn(Arc::clone(&mirror).run_scrub(config.verify, was_clean));
+        let background = background::start(&mirror, config.verify, was_clean);
         admin.set_ready(true);
         Ok(Self {
             mirror,
             admin,
             verify_jobs,
             tasks,
+            background,
             serving,
             stop_accepting,
             stop_fills,
@@ -125,7 +129,12 @@ impl App {
         self.stop_fills.cancel();
         // Writing down where the fills are takes a sync each.
         let _overdue = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
-        self.mirror.close().await;
+        // Eviction in mid-batch is waited for, so that its records are written before the index closes.
+        let _overdue = tokio::time::timeout(Duration::from_secs(5), async {
+            while self.background.join_next().await.is_some() {}
+        })
+        .await;
+        self.mirror.cache().close().await;
         self.stop_admin.cancel();
         // While the storage is locked still: later it may be another server's. One that is left is replaced at the next start.
         let _left = self.admin_socket.as_deref().map(std::fs::remove_file);

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use roadstead::cache::scrub;
 use roadstead::config::Config;
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
 fn of_stopped(config: Config) -> Result<Value, ExitCode> {
     super::block_on(async {
         let still = super::stopped::still(config).await?;
-        let lost = still.mirror().lost().await;
+        let lost = scrub::lost(still.mirror().cache()).await;
         still.close().await;
         lost.map(|lost| json!({ "lost": lost })).map_err(|err| {
             super::say(&format!("roadstead: what is lost cannot be read: {err}"));

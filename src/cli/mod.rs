@@ -17,8 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use roadstead::cache::scrub::Rate;
 use roadstead::config::{Config, Problem, Problems};
-use roadstead::mirror::Rate;
 use serde_json::Value;
 
 /// Bad configuration (`EX_USAGE` of sysexits.h).

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use roadstead::config::Config;
-use roadstead::jobs::{PinRefused, add_pins, remove_pins};
+use roadstead::jobs::{PinRefused, add_pins, list_pins, remove_pins};
 use serde_json::{Value, json};
 
 #[derive(Subcommand)]
@@ -64,7 +64,7 @@ fn of_stopped(config: Config, action: &Action, patterns: &[String]) -> Result<Va
         let still = super::stopped::still(config).await?;
         let mirror = still.mirror();
         let done = match action {
-            Action::Ls { .. } => mirror.pins().await.map_err(PinRefused::Index),
+            Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
             Action::Add { .. } => add_pins(mirror, patterns).await,
             Action::Rm { .. } => remove_pins(mirror, patterns).await,
         };

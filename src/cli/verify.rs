@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roadstead::app::Still;
+use roadstead::cache::scrub::Rate;
 use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::jobs::VerifyJobs;
-use roadstead::mirror::Rate;
 use serde_json::Value;
 
 /// Between two looks at the pass: at a terminal, and elsewhere.
@@ -76,7 +76,7 @@ async fn of_server(config: &Config, started: &Value, shown: Shown) -> Result<Val
 async fn of_stopped(config: Config, rate: Option<Rate>, shown: Shown) -> Result<Value, ExitCode> {
     let configured = config.storage.verify.rate;
     let still: Still = super::stopped::still(config).await?;
-    let jobs = Arc::new(VerifyJobs::new(still.mirror(), Clock::default(), configured));
+    let jobs = Arc::new(VerifyJobs::new(still.mirror().cache(), Clock::default(), configured));
     let look = || Ok(serde_json::to_value(jobs.job()).unwrap_or_default());
     let ended = match jobs.start(rate).await {
         Some(started) => follow(serde_json::to_value(started.job).unwrap_or_default(), shown, look).await,

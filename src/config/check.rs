@@ -7,7 +7,8 @@ use std::time::Duration;
 use figment::value::Dict;
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{DOCKER_HUB, FillLimits, Namespaces};
+use crate::fill::FillLimits;
+use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
 use crate::server::{CertificateError, ListenerSettings, ServerSettings, TlsSettings, load_identity};
 use crate::telemetry::Format;

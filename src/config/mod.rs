@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::mirror::{EvictionSettings, FillLimits, Namespaces, RegistrySettings, VerifySettings};
+use crate::cache::retention::EvictionSettings;
+use crate::cache::scrub::VerifySettings;
+use crate::fill::FillLimits;
+use crate::mirror::{Namespaces, RegistrySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::mirror::{EvictionSettings, Marks, Namespaces, Rate, VerifySettings};
+use crate::cache::retention::{EvictionSettings, Marks};
+use crate::cache::scrub::{Rate, VerifySettings};
+use crate::mirror::Namespaces;
 use crate::oci::PinPattern;
 use crate::store::SpaceLimits;
 

@@ -6,6 +6,6 @@ mod pins;
 mod status;
 mod verify;
 
-pub use pins::{PinRefused, add_pins, remove_pins};
+pub use pins::{PinRefused, add_pins, list_pins, remove_pins};
 pub use status::{Degraded, Status};
 pub use verify::{Job, Started, State, VerifyJobs};

@@ -1,7 +1,8 @@
 //! Several pins at once: all of them, or none.
 
+use crate::cache::retention::Pin;
 use crate::index::IndexError;
-use crate::mirror::{Mirror, Pin, PinError};
+use crate::mirror::{Mirror, PinError};
 
 /// Patterns at once.
 const MAX_PATTERNS: usize = 1000;
@@ -23,19 +24,26 @@ pub enum PinRefused {
     Index(#[from] IndexError),
 }
 
+/// All pins: those of the configuration first.
+pub async fn list_pins(mirror: &Mirror) -> Result<Vec<Pin>, IndexError> {
+    let cache = mirror.cache();
+    cache.pins.list(&cache.index).await
+}
+
 /// Pins durably; those that are pinned already stay. Returns all pins.
 pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
     check_count(patterns)?;
     let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: text.clone(), err });
     let pins = patterns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    mirror.add_pins(pins).await?;
-    Ok(mirror.pins().await?)
+    let cache = mirror.cache();
+    cache.pins.add(&cache.index, pins, cache.context.clock.now()).await?;
+    Ok(list_pins(mirror).await?)
 }
 
 /// Takes back, durably, what was pinned by command. Returns all pins.
 pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
     check_count(patterns)?;
-    let known = mirror.pins().await?;
+    let known = list_pins(mirror).await?;
     let mut pins = Vec::new();
     for text in patterns {
         // A pin of a registry that is no upstream any more can be taken back too.
@@ -47,8 +55,9 @@ pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin
             None => return Err(PinRefused::Unknown(text.clone())),
         }
     }
-    mirror.remove_pins(pins).await?;
-    Ok(mirror.pins().await?)
+    let cache = mirror.cache();
+    cache.pins.remove(&cache.index, pins, cache.context.clock.now()).await?;
+    Ok(list_pins(mirror).await?)
 }
 
 const fn check_count(patterns: &[String]) -> Result<(), PinRefused> {

@@ -1,7 +1,7 @@
 use serde::Serialize;
 
+use crate::cache::{Cache, Quota, scrub};
 use crate::index::Counts;
-use crate::mirror::{Mirror, Quota};
 
 /// What an operator is told at a glance. `null` stands for what cannot be read while the index is not well.
 #[derive(Debug, Serialize)]
@@ -36,21 +36,21 @@ pub struct Degraded {
 }
 
 impl Status {
-    pub async fn of(mirror: &Mirror) -> Self {
-        let degraded = mirror.health().degraded().into_iter();
-        let limits = mirror.limits();
+    pub async fn of(cache: &Cache) -> Self {
+        let degraded = cache.context.health.degraded().into_iter();
+        let limits = cache.limits();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            used_bytes: mirror.used_bytes(),
-            quarantined_bytes: mirror.quarantined_bytes(),
+            used_bytes: cache.used_bytes(),
+            quarantined_bytes: cache.store.quarantined_bytes(),
             max_size: limits.max_size,
             min_free: limits.min_free,
-            quotas: mirror.quotas().await,
-            pins: mirror.pins().await.ok().map(|pins| pins.len()),
-            pinned_bytes: mirror.pinned_bytes().await.ok(),
-            lost: mirror.lost().await.ok().map(|lost| lost.len()),
+            quotas: cache.quotas().await,
+            pins: cache.pins.list(&cache.index).await.ok().map(|pins| pins.len()),
+            pinned_bytes: cache.pinned_bytes().await.ok(),
+            lost: scrub::lost(cache).await.ok().map(|lost| lost.len()),
             degraded: degraded.map(|(part, why)| Degraded { part: part.name(), why }).collect(),
-            facts: mirror.counts().await.ok(),
+            facts: cache.counts().await.ok(),
         }
     }
 }

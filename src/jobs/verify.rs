@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::Serialize;
 
+use crate::cache::Cache;
+use crate::cache::scrub::{self, Rate, VerifyProgress, VerifyReport};
 use crate::clock::{Clock, Timestamp};
-use crate::mirror::{Mirror, Rate, VerifyProgress, VerifyReport};
 
 /// The pass that runs, or ran last since the start.
 pub struct VerifyJobs {
     /// A job must not hold a storage that was given back.
-    mirror: Weak<Mirror>,
+    cache: Weak<Cache>,
     clock: Clock,
     /// Where none is asked for. Bytes a second.
     rate: Option<u64>,
@@ -70,14 +71,14 @@ pub struct Started {
 
 impl VerifyJobs {
     /// `rate` counts where none is asked for. Bytes a second.
-    pub fn new(mirror: &Arc<Mirror>, clock: Clock, rate: Option<u64>) -> Self {
-        Self { mirror: Arc::downgrade(mirror), clock, rate, slot: Mutex::default() }
+    pub fn new(cache: &Arc<Cache>, clock: Clock, rate: Option<u64>) -> Self {
+        Self { cache: Arc::downgrade(cache), clock, rate, slot: Mutex::default() }
     }
 
     /// Starts a pass, or joins the one that runs. `None` at shutdown.
     pub async fn start(&self, rate: Option<Rate>) -> Option<Started> {
-        let mirror = self.mirror.upgrade()?;
-        let bytes_total = mirror.counts().await.map_or(0, |counts| counts.stored_bytes);
+        let cache = self.cache.upgrade()?;
+        let bytes_total = cache.counts().await.map_or(0, |counts| counts.stored_bytes);
         let rate = rate.map_or(self.rate, Rate::bytes_per_second);
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_closed {
@@ -93,7 +94,7 @@ impl VerifyJobs {
         let run = Arc::new(Run { begun, rate, bytes_total, progress, report: OnceLock::new() });
         slot.run = Some(Arc::clone(&run));
         let job = run.job();
-        tokio::spawn(run.run(mirror));
+        tokio::spawn(run.run(cache));
         Some(Started { started: true, job })
     }
 
@@ -114,9 +115,9 @@ impl VerifyJobs {
 }
 
 impl Run {
-    async fn run(self: Arc<Self>, mirror: Arc<Mirror>) {
+    async fn run(self: Arc<Self>, cache: Arc<Cache>) {
         let this = Arc::clone(&self);
-        let pass = tokio::spawn(async move { mirror.verify(this.rate, &this.progress).await });
+        let pass = tokio::spawn(async move { scrub::verify(&cache, this.rate, &this.progress).await });
         // One that panicked is an incomplete one.
         let report = pass.await.unwrap_or_default();
         tracing::info!(

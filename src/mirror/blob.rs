@@ -1,20 +1,21 @@
-//! A blob: may this scope read it, is it stored, is it being filled, else fill it.
+//! A blob: held and granted, held and proved, joined, or filled.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::index::{BlobRow, Change, Generation, Scope};
+use super::answer::{BlobAnswer, Outcome, Provenance};
+use super::error::PullError;
+use super::grants::Proof;
+use super::negative_cache::Asked;
+use super::registries::Registry;
+use super::{Mirror, Target};
+use crate::cache::{Cache, MemoryBlob, SMALL_BYTES, scrub};
+use crate::fill::{BlobSource, Fill, FillError, FillSource, PassThroughSource, WITHHELD_BYTES, read_whole};
+use crate::index::{BlobRow, Generation, GrantRow, Scope};
+use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::BlobFile;
 use crate::upstream::{Deadline, Failure};
-
-use crate::mirror::answer::{BlobAnswer, Outcome, Provenance, PullError};
-use crate::mirror::cache::memory::{MemoryBlob, SMALL_BYTES};
-use crate::mirror::cache::scrub::TakenOut;
-use crate::mirror::fill::progress::{Fill, WITHHELD_BYTES};
-use crate::mirror::fill::reader::{self, BlobSource, FillSource, PassThroughSource};
-use crate::mirror::negative_cache::Asked;
-use crate::mirror::{Mirror, Registry, Target};
 
 /// What is done about a blob that is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +26,39 @@ pub enum Intent {
     Head,
 }
 
-/// After a disk failed or was full, a digest is passed through for so long before storing is tried again.
-const UNCACHEABLE_FOR: Duration = Duration::from_secs(30);
+/// What one attempt led to, other than an error.
+#[expect(clippy::large_enum_variant, reason = "a request has one of them, for a moment, on its stack")]
+enum Attempt {
+    Answer(BlobAnswer),
+    /// A fill began anew or ended, or stored bytes have gone: what is held has changed.
+    Again,
+    /// The blob cannot be stored or read here, for this reason.
+    PassThrough(String),
+}
+
+/// So often a request tries again after a fill that began anew, or stored bytes that have gone.
+const MAX_ATTEMPTS: usize = 3;
+
+/// One request for a blob.
+struct BlobRequest<'m> {
+    mirror: &'m Arc<Mirror>,
+    registry: Arc<Registry>,
+    scope: Scope,
+    digest: Digest,
+    intent: Intent,
+    /// A little more than the fill has, so that the fill's own error reaches the client.
+    deadline: Deadline,
+}
+
+/// What is recorded and stored of a blob, and the generation that it was read at.
+struct Held {
+    grant: Option<GrantRow>,
+    stored: Option<(BlobRow, BlobFile)>,
+    generation: Generation,
+}
 
 impl Mirror {
+    /// A blob, or its size. The steps are those of the [module page](super).
     pub async fn blob(
         self: &Arc<Self>,
         target: &Target,
@@ -36,250 +66,264 @@ impl Mirror {
         intent: Intent,
     ) -> Result<BlobAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
-        // The fill has a little less, so that its own words reach the client.
-        let deadline = registry.client.patience() + Duration::from_secs(1);
-        // A fill that starts anew sends those who have nothing yet back here.
-        for _try in 0..3 {
-            match self.blob_once(&registry, &scope, digest, intent, deadline).await {
-                Err(PullError::Restarted) => {}
-                Err(PullError::Uncacheable(why)) => {
-                    let pass_through = self.uncached(&registry, &scope, digest, intent, &why);
-                    let late = |_elapsed| too_late(&registry);
-                    return tokio::time::timeout_at(deadline, pass_through).await.map_err(late)?;
-                }
-                Err(error) => {
-                    if error.is_not_found() {
-                        self.remember_missing(&registry, &scope, Asked::Blob(digest));
-                    }
-                    return Err(error);
-                }
-                answer => return answer,
+        let deadline = registry.client().patience() + Duration::from_secs(1);
+        let request = BlobRequest { mirror: self, registry, scope, digest, intent, deadline };
+        for _attempt in 0..MAX_ATTEMPTS {
+            if let Some(answer) = request.in_memory() {
+                return Ok(answer);
+            }
+            let held = request.held().await;
+            let attempt = if request.is_stored_unusable() {
+                request.without_stored_bytes()
+            } else if let (Some(grant), Some(stored)) = (&held.grant, &held.stored) {
+                Ok(request.serve_stored(grant, stored, held.generation).await)
+            } else if request.is_missing(&held) {
+                Err(request.registry.not_found(true))
+            } else if let Some(proved) = request.prove(&held).await.transpose() {
+                proved
+            } else if let Some(fill) = self.fills.running(&request.scope.authority, digest) {
+                request.join(&held, fill).await
+            } else if intent == Intent::Head {
+                request.head(&held).await
+            } else {
+                request.fill(&held).await
+            };
+            match attempt {
+                Ok(Attempt::Answer(answer)) => return Ok(answer),
+                Ok(Attempt::Again) => {}
+                Ok(Attempt::PassThrough(why)) => return request.pass_through(&why).await,
+                Err(error) => return Err(request.remember(error)),
             }
         }
-        Err(registry.client.error_at(0, Failure::BadDigest).into())
+        Err(request.registry.client().error_at(0, Failure::BadDigest).into())
+    }
+}
+
+impl BlobRequest<'_> {
+    /// The blob, if this scope may read it and it is in memory, or its file is open.
+    fn in_memory(&self) -> Option<BlobAnswer> {
+        let Cache { memory, index, store, .. } = &*self.mirror.cache;
+        let (grant, blob) = memory.blob(index, store, &self.scope, self.digest)?;
+        if self.mirror.grants.is_unused(&self.registry, &grant) {
+            return None;
+        }
+        self.mirror.grants.touch(&self.registry, &self.scope, self.digest, &grant);
+        let (source, size_bytes) = match blob {
+            MemoryBlob::Small(bytes) => (BlobSource::Memory(bytes.clone()), bytes.len() as u64),
+            MemoryBlob::File(file, size_bytes) => (BlobSource::Stored(file), size_bytes),
+        };
+        Some(self.answer(source, size_bytes, Outcome::Hit))
     }
 
-    async fn blob_once(
-        self: &Arc<Self>,
-        registry: &Arc<Registry>,
-        scope: &Scope,
-        digest: Digest,
-        intent: Intent,
-        deadline: Deadline,
-    ) -> Result<BlobAnswer, PullError> {
-        if let Some(held) = self.blob_in_memory(registry, scope, digest) {
-            let (source, size_bytes) = match held {
-                MemoryBlob::Small(bytes) => (BlobSource::Memory(bytes.clone()), bytes.len() as u64),
-                MemoryBlob::File(file, size_bytes) => (BlobSource::Stored(file), size_bytes),
-            };
-            return Ok(BlobAnswer { digest, size_bytes, source, provenance: Provenance::of(Outcome::Hit) });
-        }
-        let generation = self.index.generation_of_digest(scope, digest);
-        let (row, grant) = self.index.blob(scope, digest, registry.policy.public).await.unwrap_or_else(|err| {
+    /// What the index and the disk have. Without them, upstream is asked.
+    async fn held(&self) -> Held {
+        let (digest, cache) = (self.digest, &self.mirror.cache);
+        let generation = cache.index.generation_of_digest(&self.scope, digest);
+        let is_public = self.registry.policy.public;
+        let (row, grant) = cache.index.blob(&self.scope, digest, is_public).await.unwrap_or_else(|err| {
             tracing::warn!(%err, %digest, "upstream is asked instead");
             (None, None)
         });
-        let grant = self.unless_unused(registry, digest, grant).await;
-        // What cannot be read is passed through, if there is somewhere to get it from.
-        if registry.policy.offline && self.store.is_known_bad(digest) {
-            return Err(registry.not_found(true));
-        }
-        let unreadable = self.store.is_unreadable(digest) && !registry.policy.offline;
-        if unreadable {
-            // Looked at again, or moved away, in a moment; nobody is cut twice until then.
-            self.retry_soon();
-            return Err(PullError::Uncacheable("the disk does not give the stored bytes".to_owned()));
-        }
+        let grant = self.mirror.grants.unless_unused(&self.registry, digest, grant).await;
         let stored = match row {
-            Some(row) => self.open_stored(digest, &row).await?.map(|file| (row, file)),
-            None => None,
+            Some(row) if !self.is_stored_unusable() => {
+                let file = cache.open(digest, &row).await.unwrap_or_else(|err| {
+                    tracing::warn!(%digest, %err, "a stored blob cannot be opened; it is passed through from upstream");
+                    cache.faults.mark_uncacheable(digest, cache.context.clock.now());
+                    None
+                });
+                file.map(|file| (row, file))
+            }
+            Some(_) | None => None,
         };
-        if let (Some(grant), Some((row, file))) = (&grant, &stored) {
-            self.touch(registry, scope, digest, grant);
-            self.keep_in_memory(scope, digest, row.size_bytes, file, generation).await?;
-            self.memory.keep_blob(scope, digest, row.size_bytes, grant.clone(), generation);
-            return Ok(stored_answer(digest, file.clone(), row.size_bytes, Outcome::Hit));
-        }
-        if registry.policy.offline || (grant.is_none() && self.is_known_missing(scope, Asked::Blob(digest))) {
-            return Err(registry.not_found(true));
-        }
-        let is_stored = stored.is_some();
-        if let Some((row, file)) = stored {
-            match self.prove_blob(registry, scope, digest, &row, &file).await {
-                Ok(()) => return Ok(stored_answer(digest, file, row.size_bytes, Outcome::Revalidated)),
-                // Upstream does not serve ranges: the whole blob is proof as well.
-                Err(PullError::Upstream(error)) if error.failure == Failure::RangeNotThere => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if let Some(fill) = self.in_flight.running(&scope.authority, digest) {
-            if grant.is_none() && !fill.is_granted(scope) {
-                let told = registry.client.probe_blob(&scope.repository, digest, registry.client.patience()).await?;
-                if told.is_none() || told != fill.size_bytes() {
-                    // No proof. The bytes are, once they are stored: they can be compared then.
-                    let mut watcher = fill.follow();
-                    drop(fill);
-                    watcher.ended(deadline).await;
-                    return Err(PullError::Restarted);
-                }
-                fill.grant(scope.clone());
-                self.grant_blob(registry, scope, digest).await;
-            }
-            return follow(registry, &fill, Outcome::Joined, deadline).await;
-        }
-        if intent == Intent::Head {
-            let may_be_stored = self.index.generation_of_digest(scope, digest) != generation;
-            if may_be_stored && !is_stored && self.is_stored(scope, digest).await {
-                // A fill has ended since the look.
-                return Err(PullError::Restarted);
-            }
-            return self.head_only(registry, scope, digest).await;
-        }
-        if self.is_uncacheable(digest) {
-            return Err(PullError::Uncacheable("the disk failed or was full a moment ago".to_owned()));
-        }
-        let new = || Fill::new(digest, scope.clone());
-        let (fill, is_new) = self.in_flight.join_or_lead(&scope.authority, digest, new);
-        if is_new {
-            // An earlier fill that has ended since the look would have moved the generation.
-            let may_be_stored = !is_stored && self.index.generation_of_digest(scope, digest) != generation;
-            let lead = Arc::clone(self).lead(Arc::clone(registry), scope.clone(), Arc::clone(&fill), may_be_stored);
-            self.tasks.spawn(lead);
-            return follow(registry, &fill, Outcome::Fill, deadline).await;
-        }
-        if grant.is_none() && !fill.is_granted(scope) {
-            // Another scope's fill began since: ask again, as for any running one.
-            return Err(PullError::Restarted);
-        }
-        follow(registry, &fill, Outcome::Joined, deadline).await
+        Held { grant, stored, generation }
     }
 
-    /// Brings a stored blob into memory, or keeps its file open, for those who ask next. A small one that is damaged shows
-    /// itself here, and is fetched again.
-    async fn keep_in_memory(
+    /// Whether the disk does not give the stored bytes, or they are known to be bad. Where upstream is never asked, bytes
+    /// that could not be read are tried again.
+    fn is_stored_unusable(&self) -> bool {
+        let store = &self.mirror.cache.store;
+        store.is_unreadable(self.digest) && (!self.registry.policy.offline || store.is_known_bad(self.digest))
+    }
+
+    /// Passes the blob through, if there is somewhere to get it from.
+    fn without_stored_bytes(&self) -> Result<Attempt, PullError> {
+        if self.registry.policy.offline {
+            return Err(self.registry.not_found(true));
+        }
+        // Read again, or moved away, in a moment; no second client is cut until then.
+        self.mirror.cache.faults.retry_soon();
+        Ok(Attempt::PassThrough("the disk does not give the stored bytes".to_owned()))
+    }
+
+    /// Serves a stored blob that this scope may read, and keeps it in memory, or its file open, for the next request. A
+    /// small one that is damaged shows itself here, and is fetched again.
+    async fn serve_stored(
         &self,
-        scope: &Scope,
-        digest: Digest,
-        size_bytes: u64,
-        file: &BlobFile,
+        grant: &GrantRow,
+        (row, file): &(BlobRow, BlobFile),
         generation: Generation,
-    ) -> Result<(), PullError> {
+    ) -> Attempt {
+        let (digest, cache, scope) = (self.digest, &self.mirror.cache, &self.scope);
+        let size_bytes = row.size_bytes;
+        self.mirror.grants.touch(&self.registry, scope, digest, grant);
         if size_bytes > SMALL_BYTES {
-            self.keep_file(scope, digest, file, size_bytes, generation);
-            return Ok(());
-        }
-        if self.memory.content(digest).is_some() {
-            return Ok(());
-        }
-        let length = usize::try_from(size_bytes).unwrap_or(usize::MAX);
-        let Ok(bytes) = file.read(0, length).await else { return Ok(()) };
-        if Digest::of(digest.algorithm(), &bytes) != digest {
-            if let Ok(file_id) = file.file_id() {
-                self.take_out(digest, file_id).await;
-            }
-            return Err(PullError::Restarted);
-        }
-        self.memory.keep_content(digest, bytes);
-        Ok(())
-    }
-
-    /// The stored file. A row without a file is a miss, and goes; so does a file of another size than was proven.
-    pub(in crate::mirror) async fn open_stored(
-        &self,
-        digest: Digest,
-        row: &BlobRow,
-    ) -> Result<Option<BlobFile>, PullError> {
-        match self.store.open_blob(digest).await {
-            Ok(Some((file, size_bytes))) if size_bytes == row.size_bytes => Ok(Some(file)),
-            Ok(Some((file, size_bytes))) => {
-                if let Ok(file_id) = file.file_id()
-                    && matches!(self.take_out(digest, file_id).await, TakenOut::ComesAgain | TakenOut::Lost)
-                {
-                    self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
+            cache.memory.keep_file(&cache.index, scope, digest, (file, size_bytes), generation);
+        } else if cache.memory.content(digest).is_none() {
+            let length = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+            if let Ok(bytes) = file.read(0, length).await {
+                if Digest::of(digest.algorithm(), &bytes) != digest {
+                    if let Ok(file_id) = file.file_id() {
+                        scrub::take_out(cache, digest, file_id).await;
+                    }
+                    return Attempt::Again;
                 }
-                Ok(None)
+                cache.memory.keep_content(digest, bytes);
             }
-            Ok(None) => {
-                self.forget_in_memory(digest);
-                let _lost = self.index.apply(vec![Change::RemoveMissing { digest, row: row.clone() }]).await;
-                // It may have been evicted in this moment, and counted there.
-                self.reconcile().await;
-                Ok(None)
+        }
+        cache.memory.keep_blob(scope, digest, size_bytes, grant.clone(), generation);
+        Attempt::Answer(self.answer(BlobSource::Stored(file.clone()), size_bytes, Outcome::Hit))
+    }
+
+    fn is_missing(&self, held: &Held) -> bool {
+        let is_known_missing = || self.mirror.negative_cache.is_missing(&self.scope, Asked::Blob(self.digest));
+        self.registry.policy.offline || (held.grant.is_none() && is_known_missing())
+    }
+
+    /// Asks upstream whether this scope may read what is stored. `None` if nothing is, or if upstream cannot show a part of
+    /// it: the whole blob is proof as well.
+    async fn prove(&self, held: &Held) -> Result<Option<Attempt>, PullError> {
+        let Some((row, file)) = &held.stored else { return Ok(None) };
+        match self.mirror.grants.prove(&self.registry, &self.scope, self.digest, (row, file)).await {
+            Ok(Proof::Granted) => {
+                let source = BlobSource::Stored(file.clone());
+                Ok(Some(Attempt::Answer(self.answer(source, row.size_bytes, Outcome::Revalidated))))
             }
-            Err(err) => {
-                tracing::warn!(%digest, %err, "a stored blob cannot be opened; it is passed through from upstream");
-                self.uncacheable.insert(digest, self.clock.now());
-                Ok(None)
-            }
+            Ok(Proof::Again) => Ok(Some(Attempt::Again)),
+            Ok(Proof::PassThrough(why)) => Ok(Some(Attempt::PassThrough(why))),
+            Err(PullError::Upstream(error)) if error.failure == Failure::RangeNotThere => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    async fn head_only(&self, registry: &Registry, scope: &Scope, digest: Digest) -> Result<BlobAnswer, PullError> {
-        let upstream = &registry.client;
-        let size = upstream.probe_blob(&scope.repository, digest, upstream.patience()).await?;
-        let failure = || Failure::Refused("it does not tell the blob's size".to_owned());
-        let size_bytes = size.ok_or_else(|| upstream.error_at(0, failure()))?;
-        Ok(BlobAnswer { digest, size_bytes, source: BlobSource::Nothing, provenance: Provenance::of(Outcome::Fill) })
+    /// Follows a running fill, if this scope may read the blob.
+    async fn join(&self, held: &Held, fill: Arc<Fill>) -> Result<Attempt, PullError> {
+        if held.grant.is_none() && !fill.is_granted(&self.scope) {
+            let client = self.registry.client();
+            let told = client.probe_blob(&self.scope.repository, self.digest, client.patience()).await?;
+            if told.is_none() || told != fill.size_bytes() {
+                // No proof. The bytes are one, once they are stored: they can be compared then.
+                let mut watcher = fill.follow();
+                drop(fill);
+                watcher.ended(self.deadline).await;
+                return Ok(Attempt::Again);
+            }
+            fill.grant(self.scope.clone());
+            self.mirror.grants.grant_blob(&self.registry, &self.scope, self.digest).await;
+        }
+        self.follow(&fill, Outcome::Joined).await
+    }
+
+    /// HEAD of a blob that is not held.
+    async fn head(&self, held: &Held) -> Result<Attempt, PullError> {
+        let is_stored = held.stored.is_some();
+        if !is_stored && self.has_changed(held) && self.mirror.cache.is_stored(&self.scope, self.digest).await {
+            // A fill has ended since the look.
+            return Ok(Attempt::Again);
+        }
+        let size_bytes = self.probe_size().await?;
+        Ok(Attempt::Answer(self.answer(BlobSource::Nothing, size_bytes, Outcome::Fill)))
+    }
+
+    /// Starts a fill, or joins one that has started since.
+    async fn fill(&self, held: &Held) -> Result<Attempt, PullError> {
+        let cache = &self.mirror.cache;
+        if cache.faults.is_uncacheable(self.digest, cache.context.clock.now()) {
+            return Ok(Attempt::PassThrough("the disk failed or was full a moment ago".to_owned()));
+        }
+        // An earlier fill that has ended since the look would have bumped the generation.
+        let may_be_stored = || held.stored.is_none() && self.has_changed(held);
+        let source = &self.registry.source;
+        let (fill, is_new) = self.mirror.fills.join_or_start(source, &self.scope, self.digest, may_be_stored);
+        if !is_new && held.grant.is_none() && !fill.is_granted(&self.scope) {
+            // Another scope's fill began since: ask again, as for any running one.
+            return Ok(Attempt::Again);
+        }
+        self.follow(&fill, if is_new { Outcome::Fill } else { Outcome::Joined }).await
+    }
+
+    /// Whether anything known of the blob has changed since it was looked up.
+    fn has_changed(&self, held: &Held) -> bool {
+        self.mirror.cache.index.generation_of_digest(&self.scope, self.digest) != held.generation
+    }
+
+    /// Waits until the answer can begin, for as long as any other answer. The fill itself goes on.
+    async fn follow(&self, fill: &Fill, outcome: Outcome) -> Result<Attempt, PullError> {
+        let mut watcher = fill.follow();
+        let longest_gap = self.registry.client().settings().response_timeout;
+        let (size_bytes, partial) = match watcher.begun(self.deadline, longest_gap).await {
+            Ok(Some(size_and_file)) => size_and_file,
+            Ok(None) => return Err(self.too_late()),
+            Err(FillError::Again) => return Ok(Attempt::Again),
+            Err(FillError::PassThrough(why)) => return Ok(Attempt::PassThrough(why)),
+            Err(error) => return Err(error.into()),
+        };
+        let source = BlobSource::Filling(FillSource::new(watcher, partial));
+        Ok(Attempt::Answer(self.answer(source, size_bytes, outcome)))
     }
 
     /// A full or failing disk never fails a pull: each request reads upstream for itself.
-    async fn uncached(
-        &self,
-        registry: &Arc<Registry>,
-        scope: &Scope,
-        digest: Digest,
-        intent: Intent,
-        why: &str,
-    ) -> Result<BlobAnswer, PullError> {
-        if !registry.client.trusts_any(digest) {
-            return Err(registry.client.error_at(0, Failure::BadDigest).into());
-        }
-        let answer = self.head_only(registry, scope, digest).await?;
-        if intent == Intent::Head {
-            return Ok(answer);
-        }
-        tracing::warn!(authority = registry.name(), %digest, why, "a blob is passed through without storing it");
-        let counter = &self.metrics.uncached_streams;
-        counter.get_or_create(&crate::metrics::ByAuthority::of(registry.name())).inc();
-        let source = Box::new(PassThroughSource {
-            registry: Arc::clone(registry),
-            scope: scope.clone(),
-            digest,
-            size_bytes: answer.size_bytes,
-            metrics: self.metrics.clone(),
-        });
-        let source = if answer.size_bytes <= WITHHELD_BYTES {
-            BlobSource::Memory(reader::read_whole(source).await?)
-        } else {
-            BlobSource::Uncached(source)
+    async fn pass_through(&self, why: &str) -> Result<BlobAnswer, PullError> {
+        let (client, digest, name) = (self.registry.client(), self.digest, self.registry.name());
+        let begin = async {
+            if !client.trusts_any(digest) {
+                return Err(client.error_at(0, Failure::BadDigest).into());
+            }
+            let size_bytes = self.probe_size().await?;
+            if self.intent == Intent::Head {
+                return Ok((BlobSource::Nothing, size_bytes));
+            }
+            tracing::warn!(authority = name, %digest, why, "a blob is passed through without storing it");
+            let metrics = &self.mirror.cache.context.metrics;
+            metrics.uncached_streams.get_or_create(&ByAuthority::of(name)).inc();
+            let source = Box::new(PassThroughSource {
+                origin: Arc::clone(&self.registry.source),
+                scope: self.scope.clone(),
+                digest,
+                size_bytes,
+                metrics: metrics.clone(),
+            });
+            if size_bytes <= WITHHELD_BYTES {
+                return Ok((BlobSource::Memory(read_whole(source).await?), size_bytes));
+            }
+            Ok((BlobSource::PassThrough(source), size_bytes))
         };
-        Ok(BlobAnswer { source, ..answer })
+        let opened = tokio::time::timeout_at(self.deadline, begin).await;
+        let (source, size_bytes) = opened.unwrap_or_else(|_elapsed| Err(self.too_late()))?;
+        Ok(self.answer(source, size_bytes, Outcome::Fill))
     }
 
-    fn is_uncacheable(&self, digest: Digest) -> bool {
-        let since = self.uncacheable.get(&digest);
-        since.is_some_and(|since| self.clock.now().since(since) < UNCACHEABLE_FOR)
+    async fn probe_size(&self) -> Result<u64, PullError> {
+        let client = self.registry.client();
+        let size = client.probe_blob(&self.scope.repository, self.digest, client.patience()).await?;
+        let untold = || Failure::Refused("it does not tell the blob's size".to_owned());
+        Ok(size.ok_or_else(|| client.error_at(0, untold()))?)
     }
-}
 
-fn stored_answer(digest: Digest, file: BlobFile, size_bytes: u64, outcome: Outcome) -> BlobAnswer {
-    BlobAnswer { digest, size_bytes, source: BlobSource::Stored(file), provenance: Provenance::of(outcome) }
-}
+    fn answer(&self, source: BlobSource, size_bytes: u64, outcome: Outcome) -> BlobAnswer {
+        BlobAnswer { digest: self.digest, size_bytes, source, provenance: Provenance::of(outcome) }
+    }
 
-/// Waits until the answer can begin, for as long as any other answer: the fill itself goes on.
-async fn follow(
-    registry: &Registry,
-    running: &Fill,
-    outcome: Outcome,
-    deadline: Deadline,
-) -> Result<BlobAnswer, PullError> {
-    let mut watcher = running.follow();
-    let begun = watcher.begun(deadline, registry.client.settings().response_timeout).await?;
-    let (size_bytes, file) = begun.ok_or_else(|| too_late(registry))?;
-    let source = BlobSource::Filling(FillSource { watcher, file });
-    Ok(BlobAnswer { digest: running.digest, size_bytes, source, provenance: Provenance::of(outcome) })
-}
+    fn too_late(&self) -> PullError {
+        self.registry.client().error_at(0, Failure::Timeout("a download may go on; ask again")).into()
+    }
 
-fn too_late(registry: &Registry) -> PullError {
-    registry.client.error_at(0, Failure::Timeout("a download may go on; ask again")).into()
+    /// Believes a 404 for a while.
+    fn remember(&self, error: PullError) -> PullError {
+        if error.is_not_found() {
+            let ttl = self.registry.policy.negative_ttl;
+            self.mirror.negative_cache.remember(&self.scope, Asked::Blob(self.digest), ttl);
+        }
+        error
+    }
 }

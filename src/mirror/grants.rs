@@ -1,131 +1,171 @@
-//! Who may read what (design §6): a stored digest is served in a scope only if upstream serves it there.
+//! Grants: a stored digest is served in a scope only if upstream serves it there (docs/ARCHITECTURE.md, "Grants").
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::error::PullError;
+use super::registries::{Registries, Registry};
+use crate::cache::{Cache, Manifest, scrub};
+use crate::coalesce::Coalesce;
+use crate::fill::{Fills, WITHHELD_BYTES};
 use crate::index::{Aging, BlobRow, Change, GrantRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::{BlobFile, Checked};
 use crate::upstream::Failure;
 
-use crate::mirror::answer::PullError;
-use crate::mirror::fill::progress::WITHHELD_BYTES;
-use crate::mirror::{Mirror, Registry};
-
 /// Grants that nobody used for so long are dropped.
 pub const UNUSED_DAYS: u64 = 90;
-/// Bytes that another authority has to show.
+/// Bytes that another registry has to show.
 const PROOF_BYTES: u64 = WITHHELD_BYTES;
+/// From the start to the first look for unused grants, and from one look to the next.
+const FIRST_EXPIRY: Duration = Duration::from_mins(10);
+const EXPIRY_PERIOD: Duration = Duration::from_hours(24);
 
-impl Mirror {
-    /// Asks upstream whether `scope` serves the stored blob, and grants it if so. All who ask at once share the answer.
-    pub(in crate::mirror) async fn prove_blob(
-        self: &Arc<Self>,
+/// How a proof that a scope serves a stored blob has ended, other than in an error.
+#[derive(Debug, Clone)]
+pub(super) enum Proof {
+    Granted,
+    /// The stored bytes have gone meanwhile.
+    Again,
+    /// The stored bytes cannot be read: they are neither right nor wrong.
+    PassThrough(String),
+}
+
+/// Grants and revokes.
+#[derive(Clone)]
+pub(super) struct Grants {
+    cache: Arc<Cache>,
+    fills: Arc<Fills>,
+    proofs: Arc<Coalesce<(Scope, Digest), Result<Proof, PullError>>>,
+}
+
+impl Grants {
+    pub(super) fn new(cache: &Arc<Cache>, fills: &Arc<Fills>) -> Self {
+        let proofs = Arc::new(Coalesce::new(cache.context.tasks.clone()));
+        Self { cache: Arc::clone(cache), fills: Arc::clone(fills), proofs }
+    }
+
+    /// Asks upstream whether `scope` serves the stored blob, and grants it if so. All requests at once share the answer.
+    pub(super) async fn prove(
+        &self,
         registry: &Arc<Registry>,
         scope: &Scope,
         digest: Digest,
-        row: &BlobRow,
-        file: &BlobFile,
-    ) -> Result<(), PullError> {
+        (row, file): (&BlobRow, &BlobFile),
+    ) -> Result<Proof, PullError> {
         let prove = || {
-            let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
+            let (grants, registry, scope) = (self.clone(), Arc::clone(registry), scope.clone());
             let (row, file) = (row.clone(), file.clone());
-            async move { mirror.prove_blob_once(&registry, &scope, digest, &row, &file).await }
+            async move { grants.prove_once(&registry, &scope, digest, &row, &file).await }
         };
         self.proofs.run((scope.clone(), digest), prove).await?.0
     }
 
-    async fn prove_blob_once(
+    async fn prove_once(
         &self,
         registry: &Registry,
         scope: &Scope,
         digest: Digest,
         row: &BlobRow,
         file: &BlobFile,
-    ) -> Result<(), PullError> {
-        let upstream = &registry.client;
-        let deadline = upstream.patience();
+    ) -> Result<Proof, PullError> {
+        let client = registry.client();
+        let deadline = client.patience();
         let is_origin = row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0;
-        let told = if is_origin { upstream.probe_blob(&scope.repository, digest, deadline).await? } else { None };
-        // An authority that the bytes did not come from may say yes to anything: it has to show some of them. So has one that
+        let told = if is_origin { client.probe_blob(&scope.repository, digest, deadline).await? } else { None };
+        // A registry that the bytes did not come from may say yes to anything: it has to show some of them. So has one that
         // says yes to something of another size, as a front door does that answers everything with its own page.
         if row.size_bytes > 0 && told != Some(row.size_bytes) {
             let range = random_range(row.size_bytes);
-            let shown = upstream.read_blob_range(&scope.repository, digest, range.clone(), deadline).await?;
+            let shown = client.read_blob_range(&scope.repository, digest, range.clone(), deadline).await?;
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             let same_size = shown.size_bytes.is_none_or(|told| told == row.size_bytes);
             let is_proof = same_size && file.read(range.start, length).await.is_ok_and(|stored| stored == shown.bytes);
             if !is_proof {
-                return Err(self.judge_mismatch(registry, scope, digest, shown.endpoint).await);
+                return self.judge_mismatch(registry, scope, digest, shown.endpoint).await;
             }
         }
         self.grant_blob(registry, scope, digest).await;
-        self.record_access(digest, self.clock.now());
+        self.cache.access_times.record(digest, self.cache.context.clock.now());
         if row.origin.is_none() {
-            // The writer has logged a failure; the blob stays.
-            let _lost = self.index.apply(vec![Change::NoteObtainable { digest, scope: scope.clone() }]).await;
+            // The index has logged a failure; the blob stays.
+            let _logged = self.cache.index.apply(vec![Change::NoteObtainable { digest, scope: scope.clone() }]).await;
         }
-        Ok(())
+        Ok(Proof::Granted)
     }
 
     /// Upstream and the stored bytes disagree. The stored ones are read again before anyone is blamed.
-    async fn judge_mismatch(&self, registry: &Registry, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
-        match self.store.check(digest).await {
+    async fn judge_mismatch(
+        &self,
+        registry: &Registry,
+        scope: &Scope,
+        digest: Digest,
+        endpoint: usize,
+    ) -> Result<Proof, PullError> {
+        match self.cache.store.check(digest).await {
             Ok(Checked::Right(_)) => {}
             Ok(Checked::Wrong(_, file_id)) => {
-                self.take_out(digest, file_id).await;
-                return PullError::Restarted;
+                scrub::take_out(&self.cache, digest, file_id).await;
+                return Ok(Proof::Again);
             }
             // Evicted in this moment.
-            Ok(Checked::Missing | Checked::Unreadable | Checked::NotOpened) => return PullError::Restarted,
-            // Not read is not wrong: the bytes stay, and are looked at again in the background.
-            Err(err) => return PullError::Uncacheable(format!("the disk does not give the stored bytes: {err}")),
+            Ok(Checked::Missing | Checked::Unreadable | Checked::NotOpened) => return Ok(Proof::Again),
+            // The bytes stay, and are looked at again in the background.
+            Err(err) => return Ok(Proof::PassThrough(format!("the disk does not give the stored bytes: {err}"))),
         }
-        self.metrics.digest_mismatches.get_or_create(&ByAuthority::of(registry.name())).inc();
-        let error = registry.client.error_at(endpoint, Failure::BadDigest);
+        self.cache.context.metrics.digest_mismatches.get_or_create(&ByAuthority::of(registry.name())).inc();
+        let error = registry.client().error_at(endpoint, Failure::BadDigest);
         tracing::warn!(authority = registry.name(), repository = %scope.repository, %digest, endpoint = %error.endpoint,
             "upstream claims to have a blob and showed other bytes");
-        error.into()
+        Err(error.into())
     }
 
-    pub(in crate::mirror) async fn grant_blob(&self, registry: &Registry, scope: &Scope, digest: Digest) {
-        let grant = Change::GrantBlob {
+    pub(super) async fn grant_blob(&self, registry: &Registry, scope: &Scope, digest: Digest) {
+        let day = self.cache.context.clock.now().day();
+        let grant = Change::GrantBlob { scope: scope.clone(), whole_authority: registry.policy.public, digest, day };
+        // The index has logged a failure; the grant is asked for again next time.
+        let _logged = self.cache.index.apply(vec![grant]).await;
+    }
+
+    pub(super) async fn grant_manifest(&self, registry: &Registry, scope: &Scope, manifest: &Manifest) {
+        let now = self.cache.context.clock.now();
+        let grant = Change::GrantManifest {
             scope: scope.clone(),
             whole_authority: registry.policy.public,
-            digest,
-            day: self.clock.now().day(),
+            digest: manifest.digest,
+            media_type: manifest.media_type.clone(),
+            day: now.day(),
         };
-        // The writer has logged a failure; the grant is asked for again next time.
-        let _lost = self.index.apply(vec![grant]).await;
+        let pinned = self.cache.pins.mark(scope, None, manifest.digest);
+        self.cache.access_times.record(manifest.digest, now);
+        // The index has logged a failure; the grant is asked for again next time.
+        let _logged = self.cache.index.apply(std::iter::once(grant).chain(pinned).collect()).await;
     }
 
     /// The grant, unless it was last used so long ago that it counts as dropped.
-    pub(in crate::mirror) async fn unless_unused(
+    pub(super) async fn unless_unused(
         &self,
         registry: &Registry,
         digest: Digest,
         grant: Option<GrantRow>,
     ) -> Option<GrantRow> {
         let grant = grant?;
-        let is_dropped = self.is_unused(registry, &grant) && !self.index.is_pinned(digest).await.unwrap_or(false);
+        let is_dropped = self.is_unused(registry, &grant) && !self.cache.index.is_pinned(digest).await.unwrap_or(false);
         (!is_dropped).then_some(grant)
     }
 
-    /// Whether it counts as dropped if nothing pins what it opens. Where upstream is never asked, nothing could renew it.
-    pub(in crate::mirror) fn is_unused(&self, registry: &Registry, grant: &GrantRow) -> bool {
-        !registry.policy.offline && grant.used_day < self.clock.now().day().saturating_sub(UNUSED_DAYS)
+    /// Whether a grant counts as dropped if nothing pins what it opens. Where upstream is never asked, nothing could renew
+    /// it.
+    pub(super) fn is_unused(&self, registry: &Registry, grant: &GrantRow) -> bool {
+        let first_day = self.cache.context.clock.now().day().saturating_sub(UNUSED_DAYS);
+        !registry.policy.offline && grant.used_day < first_day
     }
 
     /// Notes that a grant was used, at most once a day and off the request's path.
-    pub(in crate::mirror) fn touch(
-        self: &Arc<Self>,
-        registry: &Registry,
-        scope: &Scope,
-        digest: Digest,
-        grant: &GrantRow,
-    ) {
-        let now = self.clock.now();
-        self.record_access(digest, now);
+    pub(super) fn touch(&self, registry: &Registry, scope: &Scope, digest: Digest, grant: &GrantRow) {
+        let now = self.cache.context.clock.now();
+        self.cache.access_times.record(digest, now);
         let day = now.day();
         if grant.used_day >= day {
             return;
@@ -133,14 +173,15 @@ impl Mirror {
         let table = if grant.media_type.is_some() { Aging::ManifestGrants } else { Aging::BlobGrants };
         let (scope, whole_authority) = (scope.clone(), registry.policy.public);
         let change = Change::UseGrant { scope, whole_authority, digest, table, day };
-        let mirror = Arc::clone(self);
-        self.tasks.spawn(async move { drop(mirror.index.apply(vec![change]).await) });
+        let cache = Arc::clone(&self.cache);
+        self.cache.context.tasks.spawn(async move { drop(cache.index.apply(vec![change]).await) });
     }
 
-    /// Upstream no longer lets the mirror in: what it granted in this scope is forgotten. Grants to a whole authority are
-    /// nobody's: of these, those of the manifest that was `refused` and of all it lists.
-    pub(in crate::mirror) async fn revoke(&self, registry: &Registry, scope: &Scope, refused: Option<Digest>) {
-        self.in_flight.revoke(scope);
+    /// Upstream refuses access: its grants in this scope are forgotten. Grants to a whole registry belong to no scope: of
+    /// these, those of the manifest that was `refused` and of all it lists are forgotten.
+    pub(super) async fn revoke(&self, registry: &Registry, scope: &Scope, refused: Option<Digest>) {
+        self.fills.revoke(scope);
+        let index = &self.cache.index;
         let mut drops = Vec::new();
         let (authority, repository) = (&scope.authority, &scope.repository);
         if registry.policy.public {
@@ -148,36 +189,48 @@ impl Mirror {
                 "upstream refuses access; its lists and the manifest that was asked for, with what that lists, are \
                 forgotten. What else was served stays readable in all of this registry: it is configured as `public`");
             if let Some(manifest) = refused {
-                let digests = self.index.reached(manifest).await.unwrap_or_else(|_not_read| vec![manifest]);
-                drops = digests;
+                drops = index.reached(manifest).await.unwrap_or_else(|_not_read| vec![manifest]);
             }
         } else {
             tracing::warn!(%authority, %repository,
                 "upstream refuses access; what it granted in this repository is forgotten");
         }
-        // The writer has logged a failure; until it is written down, it holds in memory.
-        let _lost = self.index.revoke(scope, drops).await;
+        // The index has logged a failure; until the revocation is written down, it holds in memory.
+        let _logged = index.revoke(scope, drops).await;
     }
 
-    /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps; not those of what is pinned, nor of
+    /// Drops unused grants and lists some time after the start and once a day, until the mirror stops.
+    pub(super) async fn run_expiry(&self, registries: &Registries) {
+        let mut pause = FIRST_EXPIRY;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => self.expire(registries).await,
+                () = self.cache.context.stopping.cancelled() => return,
+            }
+            pause = EXPIRY_PERIOD;
+        }
+    }
+
+    /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps; not those of pinned content, nor of
     /// upstreams that are offline.
-    pub async fn sweep(&self) {
+    pub(super) async fn expire(&self, registries: &Registries) {
         const STEP: usize = 1000;
-        if !self.are_pins_known() {
+        let Cache { index, pins, context, .. } = &*self.cache;
+        if !pins.are_known(index) {
             return;
         }
-        let before_day = self.clock.now().day().saturating_sub(UNUSED_DAYS);
+        let before_day = context.clock.now().day().saturating_sub(UNUSED_DAYS);
         for table in Aging::ALL {
             let mut after = None;
             loop {
-                let Ok((mut expired, next)) = self.index.expired(table, after, before_day, STEP).await else {
+                let Ok((mut expired, next)) = index.expired(table, after, before_day, STEP).await else {
                     break;
                 };
-                if !self.are_pins_known() {
+                if !pins.are_known(index) {
                     return;
                 }
-                expired.retain(|change| !self.is_offline(change));
-                if !expired.is_empty() && self.index.apply(expired).await.is_err() {
+                expired.retain(|change| !is_offline(registries, change));
+                if !expired.is_empty() && index.apply(expired).await.is_err() {
                     break;
                 }
                 match next {
@@ -190,13 +243,11 @@ impl Mirror {
     }
 }
 
-impl Mirror {
-    /// Whether this is about an upstream that is never asked.
-    fn is_offline(&self, change: &Change) -> bool {
-        let Change::DropExpired { key: (_, authority, _, _), .. } = change else { return false };
-        let registry = authority.parse().ok().and_then(|authority| self.registry(&authority));
-        registry.is_some_and(|registry| registry.policy.offline)
-    }
+/// Whether this is about an upstream that is never asked.
+fn is_offline(registries: &Registries, change: &Change) -> bool {
+    let Change::DropExpired { key: (_, authority, _, _), .. } = change else { return false };
+    let registry = authority.parse().ok().and_then(|authority| registries.get(&authority));
+    registry.is_some_and(|registry| registry.policy.offline)
 }
 
 /// A range that could not be guessed; the whole of a small blob.

@@ -4,38 +4,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Mirror;
+use super::answer::{ManifestAnswer, Outcome, Provenance};
+use super::error::PullError;
+use super::negative_cache::Asked;
+use super::policy::OnDenied;
+use super::registries::Registry;
+use crate::cache::{Cache, Manifest, scrub};
+use crate::coalesce::Coalesce;
 use crate::index::{BlobRow, Change, ReferrerRow, Scope};
-use crate::oci::{Algorithm, Digest, Inspected, MediaType, NotAManifest, Reference, Shape};
-use crate::store::{CommitError, Verified};
+use crate::metrics::ByAuthority;
+use crate::oci::{Algorithm, Digest, Inspected, NotAManifest, Reference};
+use crate::store::Verified;
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
-use crate::mirror::answer::{ManifestAnswer, Outcome, Provenance, PullError};
-use crate::mirror::fill::task::disk_failure;
-use crate::mirror::negative_cache::Asked;
-use crate::mirror::policy::OnDenied;
-use crate::mirror::{Mirror, Registry};
-
-/// A manifest whose bytes were compared with its digest.
-#[derive(Debug, Clone)]
-pub(in crate::mirror) struct Manifest {
-    pub(in crate::mirror) digest: Digest,
-    pub(in crate::mirror) media_type: MediaType,
-    pub(in crate::mirror) bytes: Bytes,
-}
+/// Fetches of manifests by digest, one for each scope and digest.
+pub(super) type ManifestFetches = Coalesce<(Scope, Digest), Result<(Manifest, Outcome), PullError>>;
 
 impl Manifest {
-    pub(in crate::mirror) fn answer(self, provenance: Provenance) -> ManifestAnswer {
+    pub(super) fn answer(self, provenance: Provenance) -> ManifestAnswer {
         ManifestAnswer { digest: self.digest, media_type: self.media_type, bytes: self.bytes, provenance }
-    }
-
-    /// Only an image manifest needs its blobs to be of use.
-    pub(in crate::mirror) fn shape(&self) -> Shape {
-        Inspected::read(&self.bytes, Some(&self.media_type)).map_or(Shape::Other, |inspected| inspected.shape)
     }
 }
 
 impl Mirror {
-    pub(in crate::mirror) async fn manifest_by_digest(
+    pub(super) async fn manifest_by_digest(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         scope: &Scope,
@@ -45,86 +38,94 @@ impl Mirror {
             return Ok(held.answer(Provenance::of(Outcome::Hit)));
         }
         let asked = Asked::Manifest(Reference::Digest(digest));
-        if registry.policy.offline || self.is_known_missing(scope, asked.clone()) {
+        if registry.policy.offline || self.negative_cache.is_missing(scope, asked) {
             return Err(registry.not_found(true));
         }
+        let look = || {
+            let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
+            async move {
+                let held = mirror.granted_manifest(&registry, &scope, digest).await?;
+                Some(Ok((held, Outcome::Hit)))
+            }
+        };
         let fetch = || {
             let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
             async move {
-                // Another fetch may have ended between this request's look and its turn.
-                if let Some(held) = mirror.granted_manifest(&registry, &scope, digest).await {
-                    return Ok((held, Outcome::Hit));
-                }
-                let deadline = registry.client.patience();
+                let deadline = registry.client().patience();
                 let fetched = mirror.obtain(&registry, &scope, digest, deadline).await;
                 match &fetched {
                     Err(error) if error.is_not_found() => {
-                        mirror.remember_missing(&registry, &scope, Asked::Manifest(Reference::Digest(digest)));
+                        let asked = Asked::Manifest(Reference::Digest(digest));
+                        mirror.negative_cache.remember(&scope, asked, registry.policy.negative_ttl);
                     }
                     Err(error) if error.is_denied() && registry.policy.on_denied == OnDenied::Refuse => {
-                        mirror.revoke(&registry, &scope, Some(digest)).await;
+                        mirror.grants.revoke(&registry, &scope, Some(digest)).await;
                     }
                     _ => {}
                 }
                 fetched
             }
         };
-        let key = (scope.clone(), Reference::Digest(digest));
-        let (fetched, role) = self.manifests.run(key, fetch).await?;
+        let (fetched, role) = self.manifest_fetches.run_unless((scope.clone(), digest), look, fetch).await?;
         let (manifest, outcome) = fetched?;
         Ok(manifest.answer(Provenance::of(outcome.seen_by(role))))
     }
 
     /// The manifest, if this scope may read it and its bytes are here.
-    pub(in crate::mirror) async fn granted_manifest(
+    pub(super) async fn granted_manifest(
         self: &Arc<Self>,
         registry: &Registry,
         scope: &Scope,
         digest: Digest,
     ) -> Option<Manifest> {
-        if let Some(manifest) = self.manifest_in_memory(registry, scope, digest) {
+        let Cache { memory, index, .. } = &*self.cache;
+        if let Some((grant, manifest)) = memory.manifest(index, scope, digest)
+            && !self.grants.is_unused(registry, &grant)
+            && registry.takes_manifest_of(manifest.bytes.len())
+        {
+            self.grants.touch(registry, scope, digest, &grant);
             return Some(manifest);
         }
-        let generation = self.index.generation_of_digest(scope, digest);
-        let held = match self.index.manifest(scope, digest, registry.policy.public).await {
+        let generation = self.cache.index.generation_of_digest(scope, digest);
+        let held = match self.cache.index.manifest(scope, digest, registry.policy.public).await {
             Ok(held) => held,
             Err(err) => {
                 tracing::warn!(%err, %digest, "upstream is asked instead");
                 return None;
             }
         };
-        let grant = self.unless_unused(registry, digest, held.grant).await?;
+        let grant = self.grants.unless_unused(registry, digest, held.grant).await?;
         let media_type = held.media_type.or_else(|| grant.media_type.clone())?;
         let bytes = self.manifest_bytes(registry, digest).await?;
-        self.touch(registry, scope, digest, &grant);
+        self.grants.touch(registry, scope, digest, &grant);
         let manifest = Manifest { digest, media_type, bytes };
         if registry.policy.public && grant.may_add(&scope.repository) {
             // Pins go by repository, also where grants do not.
-            self.grant_manifest(registry, scope, &manifest).await;
+            self.grants.grant_manifest(registry, scope, &manifest).await;
             return Some(manifest);
         }
-        self.memory.keep_manifest(scope, &manifest, grant, generation);
+        self.cache.memory.keep_manifest(scope, &manifest, grant, generation);
         Some(manifest)
     }
 
     /// From memory, else from disk. What is damaged there goes into quarantine, and is fetched again.
     async fn manifest_bytes(&self, registry: &Registry, digest: Digest) -> Option<Bytes> {
-        if let Some(bytes) = self.memory.content(digest).filter(|bytes| registry.takes_manifest_of(bytes.len())) {
+        if let Some(bytes) = self.cache.memory.content(digest).filter(|bytes| registry.takes_manifest_of(bytes.len())) {
             return Some(bytes);
         }
-        let limit = registry.client.settings().max_manifest_size;
-        match self.store.read_verified(digest, limit).await {
+        let limit = registry.client().settings().max_manifest_size;
+        match self.cache.store.read_verified(digest, limit).await {
             Ok(Verified::Right(bytes)) => {
-                self.memory.keep_content(digest, bytes.clone());
+                self.cache.memory.keep_content(digest, bytes.clone());
                 Some(bytes)
             }
             Ok(Verified::Wrong(file_id)) => {
-                self.take_out(digest, file_id).await;
+                scrub::take_out(&self.cache, digest, file_id).await;
                 None
             }
             Ok(Verified::TooLarge) => None,
             Ok(Verified::Missing) => {
-                self.forget_missing(digest, limit).await;
+                self.cache.remove_missing(digest).await;
                 None
             }
             Err(err) => {
@@ -134,19 +135,9 @@ impl Mirror {
         }
     }
 
-    /// A row that was read before its file was found missing is of that file; one that is written since stays.
-    async fn forget_missing(&self, digest: Digest, limit: u64) {
-        let Ok(Some(row)) = self.index.blob_row(digest).await else { return };
-        if matches!(self.store.read_verified(digest, limit).await, Ok(Verified::Missing)) {
-            let _lost = self.index.apply(vec![Change::RemoveMissing { digest, row }]).await;
-            // A file that is missing was counted.
-            self.reconcile().await;
-        }
-    }
-
     /// Asks upstream for a manifest that this scope has no use of yet: HEAD where the bytes and their type are held from
     /// this authority, GET otherwise.
-    pub(in crate::mirror) async fn obtain(
+    pub(super) async fn obtain(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         scope: &Scope,
@@ -154,12 +145,12 @@ impl Mirror {
         deadline: Deadline,
     ) -> Result<(Manifest, Outcome), PullError> {
         let reference = Reference::Digest(digest);
-        let upstream = &registry.client;
+        let upstream = registry.client();
         if let Some(held) = self.held_in_authority(registry, scope, digest).await {
             match upstream.head_manifest(&scope.repository, &reference, deadline).await {
                 // A front door says yes to everything with a page of its own: only who names the digest has it.
                 Ok(head) if head.digest == Some(digest) => {
-                    self.grant_manifest(registry, scope, &held).await;
+                    self.grants.grant_manifest(registry, scope, &held).await;
                     return Ok((held, Outcome::Revalidated));
                 }
                 Ok(_) => {}
@@ -183,35 +174,20 @@ impl Mirror {
     }
 
     /// The manifest, if another scope of this authority was served it and its bytes are here.
-    pub(in crate::mirror) async fn held_in_authority(
+    pub(super) async fn held_in_authority(
         &self,
         registry: &Registry,
         scope: &Scope,
         digest: Digest,
     ) -> Option<Manifest> {
-        let held = self.index.manifest(scope, digest, registry.policy.public).await.ok()?;
+        let held = self.cache.index.manifest(scope, digest, registry.policy.public).await.ok()?;
         let media_type = held.media_type?;
         let bytes = self.manifest_bytes(registry, digest).await?;
         Some(Manifest { digest, media_type, bytes })
     }
 
-    pub(in crate::mirror) async fn grant_manifest(&self, registry: &Registry, scope: &Scope, manifest: &Manifest) {
-        let now = self.clock.now();
-        let grant = Change::GrantManifest {
-            scope: scope.clone(),
-            whole_authority: registry.policy.public,
-            digest: manifest.digest,
-            media_type: manifest.media_type.clone(),
-            day: now.day(),
-        };
-        // The writer has logged a failure; the grant is asked for again next time.
-        let pinned = self.eviction.pins.mark(scope, None, manifest.digest);
-        self.record_access(manifest.digest, now);
-        let _lost = self.index.apply(std::iter::once(grant).chain(pinned).collect()).await;
-    }
-
     /// The digest that a body fetched by tag has: in the algorithm that upstream files it under, if that fits.
-    pub(in crate::mirror) fn digest_of(fetched: &FetchedManifest) -> Digest {
+    pub(super) fn digest_of(fetched: &FetchedManifest) -> Digest {
         match fetched.claimed {
             Some(claimed) if Digest::of(claimed.algorithm(), &fetched.bytes) == claimed => claimed,
             _ => Digest::of(Algorithm::Sha256, &fetched.bytes),
@@ -219,14 +195,14 @@ impl Mirror {
     }
 
     /// Records a fetched manifest under the digest its bytes have. The answer does not wait for the disk.
-    pub(in crate::mirror) async fn keep_manifest(
+    pub(super) async fn keep_manifest(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         scope: &Scope,
         digest: Digest,
         fetched: &FetchedManifest,
     ) -> Result<Manifest, PullError> {
-        let upstream = &registry.client;
+        let upstream = registry.client();
         let inspected =
             Inspected::read(&fetched.bytes, fetched.content_type.as_ref()).map_err(|problem| match problem {
                 NotAManifest::Schema1 => schema_1(registry, scope),
@@ -236,23 +212,30 @@ impl Mirror {
                 }
             })?;
         // The type at the first verified fetch stands for this authority.
-        let known =
-            self.index.manifest(scope, digest, registry.policy.public).await.ok().and_then(|held| held.media_type);
+        let known = self
+            .cache
+            .index
+            .manifest(scope, digest, registry.policy.public)
+            .await
+            .ok()
+            .and_then(|held| held.media_type);
         let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
         let manifest = Manifest { digest, media_type, bytes: fetched.bytes.clone() };
-        self.memory.keep_content(digest, manifest.bytes.clone());
-        self.grant_manifest(registry, scope, &manifest).await;
+        self.cache.memory.keep_content(digest, manifest.bytes.clone());
+        self.grants.grant_manifest(registry, scope, &manifest).await;
         let facts = self.facts_about(scope, &manifest, &inspected);
-        let (mirror, registry) = (Arc::clone(self), Arc::clone(registry));
+        let (evictor, source) = (Arc::clone(&self.evictor), Arc::clone(&registry.source));
         let bytes = manifest.bytes.clone();
-        self.tasks.spawn(async move { mirror.store_manifest(&registry, digest, bytes, facts).await });
+        self.cache.context.tasks.spawn(async move {
+            evictor.store((source.client.authority(), &source.facts), digest, bytes, facts).await;
+        });
         Ok(manifest)
     }
 
     fn facts_about(&self, scope: &Scope, manifest: &Manifest, inspected: &Inspected) -> Vec<Change> {
         let digest = manifest.digest;
         let size_bytes = manifest.bytes.len() as u64;
-        let stored = self.monotonic(self.clock.now());
+        let stored = self.cache.access_time();
         let row = BlobRow { size_bytes, origin: Some(scope.authority.clone()), stored };
         let children = inspected.children.iter().map(|child| child.digest).collect();
         let mut facts = vec![Change::PutBlob { digest, row }, Change::PutChildren { manifest: digest, children }];
@@ -269,53 +252,10 @@ impl Mirror {
         facts
     }
 
-    pub(in crate::mirror) async fn store_manifest(
-        self: Arc<Self>,
-        registry: &Arc<Registry>,
-        digest: Digest,
-        bytes: Bytes,
-        facts: Vec<Change>,
-    ) {
-        let size_bytes = bytes.len() as u64;
-        let stored = match self.store.put(registry.client.authority(), digest, bytes.clone()).await {
-            Err(CommitError::NoSpace(size_bytes)) if self.make_room_for_manifest(registry, size_bytes).await => {
-                self.store.put(registry.client.authority(), digest, bytes).await
-            }
-            stored => stored,
-        };
-        match stored {
-            Ok(committed) => {
-                // What was there already is counted unless the index did not know it, as after a power cut.
-                let replaced = committed.as_ref().map_or(size_bytes, |committed| committed.replaced_bytes);
-                if replaced > 0 && matches!(self.index.blob_row(digest).await, Ok(None)) {
-                    self.store.count_found(replaced);
-                }
-                let applied = self.index.apply(facts.clone()).await;
-                match (committed, applied) {
-                    (Some(mut committed), Ok(())) => {
-                        committed.recorded();
-                        self.show_stored();
-                        self.forget_partial_when_durable(digest, facts, committed).await;
-                    }
-                    (Some(committed), Err(_)) => self.record_later(digest, facts, committed),
-                    // What was there without a row may have been counted already.
-                    (None, _) => self.pending.doubt(),
-                }
-            }
-            Err(err) => {
-                tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now");
-                if let CommitError::Io(err) = err {
-                    self.store_later(registry, digest, facts);
-                    self.disk_failed(&disk_failure(&err), size_bytes);
-                }
-            }
-        }
-    }
-
     fn blame(&self, registry: &Registry, scope: &Scope, reference: &Reference, endpoint: usize) {
-        let labels = crate::metrics::ByAuthority::of(registry.name());
-        self.metrics.digest_mismatches.get_or_create(&labels).inc();
-        let error = registry.client.error_at(endpoint, Failure::BadDigest);
+        let labels = ByAuthority::of(registry.name());
+        self.cache.context.metrics.digest_mismatches.get_or_create(&labels).inc();
+        let error = registry.client().error_at(endpoint, Failure::BadDigest);
         tracing::warn!(authority = registry.name(), repository = %scope.repository, %reference, endpoint = %error.endpoint,
             "upstream sent a manifest that is not the one asked for; nothing of it was kept");
     }

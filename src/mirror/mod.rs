@@ -1,21 +1,22 @@
 //! The decisions. A pull, on one page:
 //!
-//! 1. *Which authority?* [`Mirror::resolve`]: `ns`, `oci-ref-name`, Host, path prefix, default; a closed world.
-//! 2. *May I?* [`Mirror::enter`]: `allow` and `deny`, before any lookup. Then the grant: the recorded fact that upstream
-//!    served this digest in this scope. Without one, upstream is asked ([`grants`]).
-//! 3. *Do I have it?* The index says what is stored, the store opens it.
-//! 4. *Is it fresh?* A tag is believed for its `tag_ttl`, then checked once for all who ask ([`tags`]); digests never age.
-//! 5. *Join or start a fill.* One per authority and digest ([`flight`]), led by a task that no client owns ([`lead`],
-//!    [`download`]).
-//! 6. *Answer*: content and how it came about ([`outcome`]). The server makes HTTP of it.
+//! 1. *Which registry?* [`Mirror::resolve`]: `ns`, `oci-ref-name`, Host, path prefix, default; a closed world.
+//! 2. *May it be asked for?* [`Mirror::enter`]: `allow` and `deny`, before any lookup.
+//! 3. *Is it held?* The memory tier answers first, then the index says what is recorded, and the store opens it.
+//! 4. *May this scope read it?* A grant is the recorded fact that upstream served this digest in this scope. Without one,
+//!    upstream is asked ([`grants`]).
+//! 5. *Is it fresh?* A tag is believed for its `tag_ttl`, then checked once for all requests ([`tag`], [`freshness`]).
+//!    Digests never age.
+//! 6. *Join or start a fill.* One for each registry and digest, a task that no client owns ([`crate::fill`]).
+//! 7. *Answer*: content and how it came about ([`answer`]). The server makes HTTP of it.
 //!
-//! What is asked for often is answered from memory ([`memory`]); any other hit touches the index and one file. A miss asks upstream, and every reader follows the growing file. With
-//! upstream down, grants, stored bytes and stale tags go on; what nobody holds fails fast.
+//! [`Mirror::blob`] takes these steps in this order. With upstream down, grants, stored bytes and stale tags go on; what
+//! nobody holds fails fast.
 
 mod answer;
 mod blob;
-mod cache;
-mod fill;
+mod error;
+mod freshness;
 mod grants;
 mod lists;
 mod manifest;
@@ -26,97 +27,122 @@ mod resolve;
 mod tag;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-pub use answer::{BlobAnswer, ManifestAnswer, Outcome, Provenance, PullError, ReferrersAnswer, TagsAnswer};
+pub use answer::{BlobAnswer, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
 pub use blob::Intent;
-pub use cache::retention::lease::Lease;
-pub use cache::retention::pins::{Pin, PinError};
-pub use cache::retention::{EvictionSettings, Marks};
-pub use cache::scrub::{InvalidRate, Lost, Rate, VerifyProgress, VerifyReport, VerifySettings};
-pub use cache::usage::Quota;
-pub use fill::admission::FillLimits;
-pub use fill::progress::WITHHELD_BYTES;
-pub use fill::reader::{BlobReader, BlobSource, BodyPart, FillSource, PassThroughSource, unreadable};
+pub use error::PullError;
 pub use grants::UNUSED_DAYS;
-pub use lists::referrers::has_artifact_type;
-pub use lists::tags_page::TagsQuery;
+pub use lists::{TagsQuery, has_artifact_type};
 pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
-pub use registries::{MirrorSettings, RecoveryError, RegistryKey, RegistrySettings};
-pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, Target, Wildcard};
+pub use registries::{RegistryError, RegistryKey, RegistrySettings};
+pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
 
-use crate::clock::{Clock, Timestamp};
-use crate::coalesce::Coalesce;
-use crate::health::Health;
+use crate::cache::retention::{EvictionSettings, Evictor, Pins};
+use crate::cache::{self, Cache};
+use crate::fill::{FillLimits, Fills};
 use crate::index::{Index, Scope};
-use crate::metrics::Metrics;
-use crate::oci::{Authority, Digest, Reference, Tag};
+use crate::oci::{Authority, Digest, PinPattern, Reference};
 use crate::store::Store;
-use crate::upstream::Upstream;
+use crate::upstream;
 
-use cache::memory;
-use cache::pending_records::PendingRecords;
-use cache::retention::Eviction;
-use cache::retention::access_times::AccessTimes;
-use fill::admission::Queue;
-use fill::in_flight::InFlight;
-use manifest::Manifest;
+use grants::Grants;
+use lists::Lists;
+use manifest::ManifestFetches;
 use negative_cache::NegativeCache;
-use registries::Registries;
+use registries::{Registries, Registry};
+use tag::TagChecks;
 
 /// The whole mirror, shared by all requests.
 pub struct Mirror {
-    namespaces: Namespaces,
-    registries: Registries,
-    store: Store,
-    index: Index,
-    clock: Clock,
-    metrics: Metrics,
-    health: Health,
-    /// Everything that outlives the request which started it.
-    tasks: TaskTracker,
-    /// Set when fills must end now.
-    stopping: CancellationToken,
-    in_flight: InFlight,
-    /// Fills that run and that wait.
-    queue: Queue,
-    checks: Coalesce<(Scope, Tag), Result<tag::Checked, PullError>>,
-    manifests: Coalesce<(Scope, Reference), Result<(Manifest, Outcome), PullError>>,
-    proofs: Coalesce<(Scope, Digest), Result<(), PullError>>,
-    lists: Coalesce<(Scope, String), lists::FetchedList>,
-    /// What is asked for all the time.
-    memory: memory::Memory,
+    registries: Arc<Registries>,
+    cache: Arc<Cache>,
+    evictor: Arc<Evictor>,
+    fills: Arc<Fills>,
+    grants: Grants,
+    manifest_fetches: ManifestFetches,
+    tag_checks: TagChecks,
+    lists: Lists,
     negative_cache: NegativeCache,
-    /// Digests that could not be stored, and since when.
-    uncacheable: moka::sync::Cache<Digest, Timestamp>,
-    /// Something on the disk went wrong, and waits to be put in order.
-    faults_reported: Notify,
-    /// A blob was stored although the disk was thought to fail.
-    faults_cleared: Notify,
-    access_times: AccessTimes,
-    eviction: Eviction,
-    pending: PendingRecords,
 }
 
-/// One authority: whom to ask, and what its content may do.
-pub struct Registry {
-    client: Upstream,
-    policy: Policy,
+/// What the configuration says of the mirror, already checked.
+pub struct MirrorSettings {
+    pub namespaces: Namespaces,
+    pub registries: Vec<RegistrySettings>,
+    pub eviction: EvictionSettings,
+    pub fills: FillLimits,
 }
 
 impl Mirror {
-    /// Where a request leads. `default` is the listener's own.
+    /// Connects to nothing: every upstream may be down.
+    ///
+    /// # Errors
+    ///
+    /// An upstream's client cannot be set up, as with a certificate that is none.
+    pub fn new(
+        settings: MirrorSettings,
+        store: Store,
+        index: Index,
+        context: upstream::Surroundings,
+        stopping: CancellationToken,
+    ) -> Result<Self, RegistryError> {
+        let MirrorSettings { namespaces, registries, eviction, fills } = settings;
+        let pins = Pins::new(eviction.pins.clone(), context.clock.now());
+        let cache_context = cache::Context {
+            clock: context.clock.clone(),
+            metrics: context.metrics.clone(),
+            health: context.health.clone(),
+            tasks: context.tasks.clone(),
+            stopping,
+        };
+        let tasks = context.tasks.clone();
+        let registries = Arc::new(Registries::new(namespaces, registries, context)?);
+        let lookup: Arc<dyn cache::Registries> = Arc::<Registries>::clone(&registries);
+        let cache = Arc::new(Cache::new(store, index, pins, lookup, cache_context));
+        let evictor = Evictor::new(Arc::clone(&cache), eviction);
+        let fills = Fills::new(Arc::clone(&cache), Arc::clone(&evictor), fills);
+        Ok(Self {
+            registries,
+            grants: Grants::new(&cache, &fills),
+            manifest_fetches: ManifestFetches::new(tasks.clone()),
+            tag_checks: TagChecks::new(tasks.clone()),
+            lists: Lists::new(tasks),
+            negative_cache: NegativeCache::new(cache.context.clock.clone()),
+            cache,
+            evictor,
+            fills,
+        })
+    }
+
+    /// All that is held.
+    pub const fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    pub const fn evictor(&self) -> &Arc<Evictor> {
+        &self.evictor
+    }
+
+    /// Where a request leads. `default` is the listener's own registry.
     pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Target, NamespaceError> {
-        self.namespaces.resolve(claims, default)
+        self.registries.namespaces().resolve(claims, default)
     }
 
     /// The `ns` to echo, whatever else the request says.
     pub fn admitted_ns(&self, claims: &Claims<'_>) -> Result<Option<Authority>, NamespaceError> {
-        self.namespaces.admitted_ns(claims)
+        self.registries.namespaces().admitted_ns(claims)
+    }
+
+    /// Reads a pin; its registry's own name stands in place of an alias.
+    pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
+        self.registries.namespaces().pin(text)
+    }
+
+    /// The name under which a registry is counted: that of the configured upstream.
+    pub fn label(&self, authority: &Authority) -> String {
+        self.registries.get(authority).map_or_else(|| "unknown".to_owned(), |registry| registry.name().to_owned())
     }
 
     /// A manifest by tag or digest. HEAD asks the same.
@@ -132,15 +158,33 @@ impl Mirror {
         }
     }
 
-    /// The name under which an authority is counted: that of the configured upstream.
-    pub fn label(&self, authority: &Authority) -> String {
-        self.registry(authority).map_or_else(|| "unknown".to_owned(), |registry| registry.name().to_owned())
+    /// The tags of a repository, paged.
+    pub async fn tags(self: &Arc<Self>, target: &Target, query: &TagsQuery) -> Result<TagsAnswer, PullError> {
+        let (registry, scope) = self.enter(target)?;
+        lists::tags(self, &registry, &scope, query).await
+    }
+
+    /// All referrers of a digest, whatever their type.
+    pub async fn referrers(self: &Arc<Self>, target: &Target, subject: Digest) -> Result<ReferrersAnswer, PullError> {
+        let (registry, scope) = self.enter(target)?;
+        lists::referrers(self, &registry, &scope, subject).await
+    }
+
+    /// Drops grants and lists that were not used for [`UNUSED_DAYS`], some time after the start and once a day, until the
+    /// mirror stops.
+    pub async fn run_grant_expiry(self: Arc<Self>) {
+        self.grants.run_expiry(&self.registries).await;
+    }
+
+    /// One round of [`Self::run_grant_expiry`].
+    pub async fn expire_grants(&self) {
+        self.grants.expire(&self.registries).await;
     }
 
     /// The rules, before any lookup: a refused repository is refused cold and warm alike.
     fn enter(&self, target: &Target) -> Result<(Arc<Registry>, Scope), PullError> {
         let authority = &target.authority;
-        let registry = self.registry(authority).ok_or_else(|| PullError::NotFound {
+        let registry = self.registries.get(authority).ok_or_else(|| PullError::NotFound {
             authority: authority.clone(),
             remembered: true,
             offline: false,
@@ -150,51 +194,9 @@ impl Mirror {
         }
         let registry = match &target.via {
             None => registry,
-            Some(hops) => {
-                Arc::new(Registry { client: registry.client.on_behalf_of(hops), policy: registry.policy.clone() })
-            }
+            Some(hops) => registry.on_behalf_of(hops),
         };
         let scope = Scope { domain: 0, authority: authority.clone(), repository: target.repository.clone() };
         Ok((registry, scope))
-    }
-
-    /// What is not well.
-    pub fn health(&self) -> &Health {
-        &self.health
-    }
-
-    fn show_stored(&self) {
-        self.metrics.stored_bytes.set(self.store.used_bytes());
-    }
-}
-
-impl Registry {
-    fn name(&self) -> &str {
-        &self.client.settings().name
-    }
-
-    fn takes_manifest_of(&self, length: usize) -> bool {
-        length as u64 <= self.client.settings().max_manifest_size
-    }
-
-    fn not_found(&self, remembered: bool) -> PullError {
-        let offline = self.policy.offline;
-        PullError::NotFound { authority: self.client.authority().clone(), remembered, offline }
-    }
-
-    /// Whether what was checked `age` ago may be served although the check ended with `error` (design §4).
-    fn serves_despite(&self, error: &PullError, age: Duration) -> bool {
-        let by_cause = if error.is_not_found() {
-            self.policy.keep_deleted
-        } else if error.is_denied() {
-            self.policy.on_denied == OnDenied::Stale
-        } else {
-            !error.is_upstreams_word()
-        };
-        by_cause && self.within_max_stale(age)
-    }
-
-    fn within_max_stale(&self, age: Duration) -> bool {
-        self.policy.max_stale.is_none_or(|max| age <= max)
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use crate::clock::Timestamp;
 use crate::oci::{Repository, RepositoryPattern, Tag};
 
 #[derive(Debug, Clone)]
@@ -29,10 +28,6 @@ pub struct Policy {
     pub deny: Vec<RepositoryPattern>,
     pub freshness: Vec<FreshnessRule>,
 }
-
-/// Longest that a failed check puts off the next one, where the time for which a tag is believed is not longer: the
-/// longest `Retry-After` that is believed.
-const LONGEST_DEFERRAL: Duration = Duration::from_hours(6);
 
 /// What a 401 or 403 means for what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +55,8 @@ pub enum Ttl {
 }
 
 impl Policy {
-    /// Whether the next check is still put off. What was written down before the clock was set back is not believed.
-    pub(in crate::mirror) fn is_put_off(checked: Timestamp, until: Timestamp, now: Timestamp, ttl: Duration) -> bool {
-        checked <= now && now < until && until.since(now) <= ttl.max(LONGEST_DEFERRAL)
+    pub(super) fn within_max_stale(&self, age: Duration) -> bool {
+        self.max_stale.is_none_or(|max| age <= max)
     }
 
     pub fn allows(&self, repository: &Repository) -> bool {

@@ -1,9 +1,10 @@
-//! Which authority and repository a request means (design §3). Pure: no I/O, no state.
+//! Which registry and repository a request means (docs/ARCHITECTURE.md, "Names and namespaces"). Pure: no I/O, no
+//! state.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::oci::{Authority, Repository};
+use crate::oci::{Authority, InvalidPin, PinPattern, Repository};
 use crate::upstream::is_public;
 
 pub const DOCKER_HUB: &str = "docker.io";
@@ -53,6 +54,14 @@ pub enum NamespaceError {
     Invalid(String),
     #[error("{0} is not mirrored here")]
     Unknown(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    #[error(transparent)]
+    Invalid(#[from] InvalidPin),
+    #[error("names a registry that is not among the upstreams")]
+    UnknownRegistry,
 }
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, NamespaceError> {
@@ -116,6 +125,21 @@ impl Namespaces {
     /// The most specific wildcard that lets `authority` in, if no configuration names it.
     pub fn admitted_by(&self, authority: &Authority) -> Option<&Wildcard> {
         self.wildcards.iter().find(|wildcard| wildcard.admits(authority))
+    }
+
+    /// Reads a pin; its registry's own name stands in place of an alias.
+    pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
+        let pin: PinPattern = text.parse()?;
+        let Some((Ok(authority), rest)) = text.split_once('/').map(|(name, rest)| (name.parse::<Authority>(), rest))
+        else {
+            // A glob over registries.
+            return Ok(pin);
+        };
+        match self.configured(&authority) {
+            Some(configured) => Ok(format!("{configured}/{rest}").parse()?),
+            None if self.admitted_by(&authority).is_some() => Ok(pin),
+            None => Err(PinError::UnknownRegistry),
+        }
     }
 
     fn known(&self, name: &Authority) -> Option<Authority> {

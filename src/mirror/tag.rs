@@ -1,23 +1,25 @@
-//! A manifest by its tag: fresh, or checked, or stale because it cannot be checked (design §4).
+//! A manifest by its tag: fresh, or checked, or stale because it cannot be checked (docs/ARCHITECTURE.md, "Freshness and
+//! staleness").
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::Mirror;
+use super::answer::{ManifestAnswer, Outcome, Provenance};
+use super::error::PullError;
+use super::freshness::{Check, Freshness, deferral, is_young};
+use super::negative_cache::Asked;
+use super::policy::OnDenied;
+use super::registries::Registry;
+use crate::cache::Manifest;
 use crate::clock::Timestamp;
-use crate::coalesce::Role;
+use crate::coalesce::{Coalesce, Role};
 use crate::index::{Change, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
-use crate::mirror::answer::{ManifestAnswer, Outcome, Provenance, PullError};
-use crate::mirror::manifest::Manifest;
-use crate::mirror::negative_cache::Asked;
-use crate::mirror::policy::{OnDenied, Policy, Ttl};
-use crate::mirror::{Mirror, Registry};
-
-/// A failed check is not repeated sooner.
-const MIN_DEFERRAL: Duration = Duration::from_secs(10);
+/// Checks of tags, one for each scope and tag.
+pub(super) type TagChecks = Coalesce<(Scope, Tag), Result<Checked, PullError>>;
 
 /// A tag whose manifest may be served.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ struct Copy {
 
 /// What a check led to.
 #[derive(Debug, Clone)]
-pub(in crate::mirror) struct Checked {
+pub(super) struct Checked {
     manifest: Manifest,
     outcome: Outcome,
     /// When upstream last said what the tag points to.
@@ -42,11 +44,6 @@ enum Known {
     Ask(Option<Copy>),
 }
 
-/// What lies ahead was written down before the clock was set back.
-fn is_young(since: Timestamp, now: Timestamp, ttl: Duration) -> bool {
-    since <= now && now.since(since) < ttl
-}
-
 impl Checked {
     fn seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
         let (outcome, age) = (self.outcome.seen_by(role), Some(now.since(self.at)));
@@ -55,22 +52,22 @@ impl Checked {
 }
 
 impl Mirror {
-    pub(in crate::mirror) async fn manifest_by_tag(
+    pub(super) async fn manifest_by_tag(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         scope: &Scope,
         tag: &Tag,
     ) -> Result<ManifestAnswer, PullError> {
         if let Known::Answer(answer) = self.without_asking(registry, scope, tag).await? {
-            return Ok(answer.seen_by(Role::Led, self.clock.now()));
+            return Ok(answer.seen_by(Role::Led, self.cache.context.clock.now()));
         }
         let check = || {
             let (mirror, registry) = (Arc::clone(self), Arc::clone(registry));
             let (scope, tag) = (scope.clone(), tag.clone());
             async move { mirror.check(&registry, &scope, &tag).await }
         };
-        let (checked, role) = self.checks.run((scope.clone(), tag.clone()), check).await?;
-        Ok(checked?.seen_by(role, self.clock.now()))
+        let (checked, role) = self.tag_checks.run((scope.clone(), tag.clone()), check).await?;
+        Ok(checked?.seen_by(role, self.cache.context.clock.now()))
     }
 
     /// What can be said of a tag from what is known here, if upstream need not, or must not, be asked.
@@ -82,48 +79,38 @@ impl Mirror {
     ) -> Result<Known, PullError> {
         let row = self.tag_row(registry, scope, tag).await;
         let copy = self.held_copy(registry, scope, row.clone()).await;
-        let now = self.clock.now();
+        let now = self.cache.context.clock.now();
         if let Some(copy) = &copy {
+            let TagRow { checked, hold_until, .. } = *copy.row;
             let ttl = registry.policy.ttl(&scope.repository, tag);
-            let age = now.since(copy.row.checked);
-            // A check that lies ahead is one from before the clock was set back.
-            let fresh = copy.row.checked <= now && matches!(ttl, Ttl::For(ttl) if age < ttl);
-            let answer = |outcome, stale_because| {
-                let manifest = copy.manifest.clone();
-                Ok(Known::Answer(Checked { manifest, outcome, at: copy.row.checked, stale_because }))
-            };
-            if fresh || ttl == Ttl::Immutable {
-                return answer(Outcome::Hit, None);
-            }
-            let because = if registry.policy.offline {
-                Some("this upstream is offline by configuration".to_owned())
-            } else {
-                let longest = if let Ttl::For(ttl) = ttl { ttl } else { MIN_DEFERRAL };
-                let is_put_off = Policy::is_put_off(copy.row.checked, copy.row.hold_until, now, longest);
-                is_put_off.then(|| "the last check failed a moment ago".to_owned())
-            };
-            if because.is_some() && registry.within_max_stale(age) {
-                return answer(Outcome::Stale, because);
-            }
+            let (outcome, stale_because) =
+                match Freshness::of(Check { checked, hold_until }, ttl, &registry.policy, now) {
+                    Freshness::Fresh => (Outcome::Hit, None),
+                    Freshness::Stale(because) => (Outcome::Stale, Some(because)),
+                    Freshness::Ask if registry.policy.offline => return Err(registry.not_found(true)),
+                    Freshness::Ask => return Ok(Known::Ask(Some(copy.clone()))),
+                };
+            let manifest = copy.manifest.clone();
+            return Ok(Known::Answer(Checked { manifest, outcome, at: checked, stale_because }));
         }
-        let is_tombstone =
-            row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, now, registry.policy.negative_ttl));
-        let missing = is_tombstone || self.is_known_missing(scope, Asked::Manifest(Reference::Tag(tag.clone())));
-        if registry.policy.offline || (copy.is_none() && missing) {
+        let negative_ttl = registry.policy.negative_ttl;
+        let is_tombstone = row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, negative_ttl, now));
+        let asked = Asked::Manifest(Reference::Tag(tag.clone()));
+        if registry.policy.offline || is_tombstone || self.negative_cache.is_missing(scope, asked) {
             return Err(registry.not_found(true));
         }
-        Ok(Known::Ask(copy))
+        Ok(Known::Ask(None))
     }
 
     async fn tag_row(&self, registry: &Registry, scope: &Scope, tag: &Tag) -> Option<Arc<TagRow>> {
-        if let Some(row) = self.memory.tag(&self.index, scope, tag) {
+        if let Some(row) = self.cache.memory.tag(&self.cache.index, scope, tag) {
             return Some(row);
         }
-        let generation = self.index.generation_of_tag(scope, tag);
-        match self.index.tag(scope, tag, registry.policy.public).await {
+        let generation = self.cache.index.generation_of_tag(scope, tag);
+        match self.cache.index.tag(scope, tag, registry.policy.public).await {
             Ok(held) => {
                 let row = Arc::new(held?.row);
-                self.memory.keep_tag(scope, tag, Arc::clone(&row), generation);
+                self.cache.memory.keep_tag(scope, tag, Arc::clone(&row), generation);
                 Some(row)
             }
             Err(err) => {
@@ -150,14 +137,14 @@ impl Mirror {
         let counted = |result| {
             if copy.is_some() {
                 let labels = ByResult { authority: registry.name().to_owned(), result };
-                self.metrics.revalidations.get_or_create(&labels).inc();
+                self.cache.context.metrics.revalidations.get_or_create(&labels).inc();
             }
         };
         match found {
             Ok((manifest, outcome)) => {
                 let is_same = copy.as_ref().is_some_and(|copy| copy.manifest.digest == manifest.digest);
                 counted(if is_same { "unchanged" } else { "changed" });
-                let now = self.clock.now();
+                let now = self.cache.context.clock.now();
                 // The history outlives a copy that was evicted and a tag that was gone for a while.
                 let before = self.tag_row(registry, scope, tag).await.map(Arc::unwrap_or_clone);
                 let row = TagRow::moved_to(before, manifest.digest, now);
@@ -181,7 +168,7 @@ impl Mirror {
         tag: &Tag,
         copy: Option<&Copy>,
     ) -> Result<(Manifest, Outcome), PullError> {
-        let upstream = &registry.client;
+        let upstream = registry.client();
         // One for all that has to be asked, so that nobody waits two or three times as long.
         let deadline = match copy {
             Some(_) => Deadline::now() + registry.policy.check_timeout,
@@ -190,7 +177,7 @@ impl Mirror {
         let by_tag = Reference::Tag(tag.clone());
         let could_spare = match copy {
             Some(_) => true,
-            None => upstream.rations() && self.index.knows_manifests_of(scope).await.unwrap_or(true),
+            None => upstream.rations() && self.cache.index.knows_manifests_of(scope).await.unwrap_or(true),
         };
         if !could_spare {
             let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
@@ -234,7 +221,7 @@ impl Mirror {
     ) -> Result<(Manifest, Outcome), PullError> {
         let digest = Self::digest_of(fetched);
         if let Some(held) = self.held_in_authority(registry, scope, digest).await {
-            self.grant_manifest(registry, scope, &held).await;
+            self.grants.grant_manifest(registry, scope, &held).await;
             return Ok((held, Outcome::Revalidated));
         }
         Ok((self.keep_manifest(registry, scope, digest, fetched).await?, Outcome::Fill))
@@ -249,7 +236,7 @@ impl Mirror {
         deadline: Deadline,
     ) -> Result<(Manifest, Outcome), PullError> {
         if let Some(held) = self.held_in_authority(registry, scope, digest).await {
-            self.grant_manifest(registry, scope, &held).await;
+            self.grants.grant_manifest(registry, scope, &held).await;
             return Ok((held, Outcome::Revalidated));
         }
         self.obtain(registry, scope, digest, deadline).await
@@ -264,10 +251,10 @@ impl Mirror {
         copy: Option<Copy>,
         error: PullError,
     ) -> Result<Checked, PullError> {
-        let now = self.clock.now();
+        let now = self.cache.context.clock.now();
         if error.is_denied() && registry.policy.on_denied == OnDenied::Refuse {
             let named = self.tag_row(registry, scope, tag).await.and_then(|row| row.digest);
-            self.revoke(registry, scope, named).await;
+            self.grants.revoke(registry, scope, named).await;
         }
         let kept = match &copy {
             Some(copy) => {
@@ -288,15 +275,12 @@ impl Mirror {
                     };
                     self.put_tag(scope, tag, gone).await;
                 }
-                self.remember_missing(registry, scope, Asked::Manifest(Reference::Tag(tag.clone())));
+                let asked = Asked::Manifest(Reference::Tag(tag.clone()));
+                self.negative_cache.remember(scope, asked, registry.policy.negative_ttl);
             }
             return Err(error);
         };
-        let ttl = match registry.policy.ttl(&scope.repository, tag) {
-            Ttl::For(ttl) => ttl,
-            Ttl::Immutable => MIN_DEFERRAL,
-        };
-        let hold = ttl.max(MIN_DEFERRAL).max(error.retry_after().unwrap_or_default());
+        let hold = deferral(registry.policy.ttl(&scope.repository, tag), &error);
         self.put_tag(scope, tag, TagRow { hold_until: now.plus(hold), ..TagRow::clone(&copy.row) }).await;
         tracing::warn!(authority = registry.name(), repository = %scope.repository, %tag, %error,
             "a tag could not be checked; the copy held is served");
@@ -319,13 +303,13 @@ impl Mirror {
         if error.is_rationed() || manifest.shape() == Shape::Index {
             return true;
         }
-        self.index.is_whole(scope, manifest.digest, registry.policy.public).await.unwrap_or(false)
+        self.cache.index.is_whole(scope, manifest.digest, registry.policy.public).await.unwrap_or(false)
     }
 
     async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {
-        let pinned = row.digest.and_then(|digest| self.eviction.pins.mark(scope, Some(tag.as_str()), digest));
+        let pinned = row.digest.and_then(|digest| self.cache.pins.mark(scope, Some(tag.as_str()), digest));
         let put = Change::PutTag { scope: scope.clone(), tag: tag.clone(), row };
         // The writer has logged a failure; the tag is checked again next time.
-        let _lost = self.index.apply(std::iter::once(put).chain(pinned).collect()).await;
+        let _lost = self.cache.index.apply(std::iter::once(put).chain(pinned).collect()).await;
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::metrics::Metrics;
-use crate::mirror::{Outcome, PullError};
+use crate::mirror::Outcome;
 use crate::telemetry;
 
 use super::line;
@@ -104,7 +104,7 @@ impl Completion {
         self.sent_bytes += bytes as u64;
     }
 
-    pub(super) fn failed(&mut self, error: &PullError) {
+    pub(super) fn failed(&mut self, error: &impl std::fmt::Display) {
         self.line.problem.get_or_insert_with(|| error.to_string());
     }
 }

@@ -47,7 +47,7 @@ impl Admin {
         loopback: bool,
         token_file: Option<PathBuf>,
     ) -> Self {
-        let (mirror, health) = (Arc::downgrade(mirror), mirror.health().clone());
+        let (mirror, health) = (Arc::downgrade(mirror), mirror.cache().context.health.clone());
         Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
 

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
-use crate::mirror::{BlobReader, BodyPart, PullError};
+use crate::fill::{BlobReader, BodyPart, FillError};
 
 use super::access_log::Completion;
 use super::http2::Progress;
@@ -29,7 +29,7 @@ enum Content {
     /// At once, or nothing.
     Bytes(Option<Bytes>),
     Reader(BlobReader),
-    Pieces(BoxStream<'static, Result<BodyPart, PullError>>),
+    Pieces(BoxStream<'static, Result<BodyPart, FillError>>),
 }
 
 impl Body {
@@ -69,7 +69,7 @@ impl Body {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPart, PullError>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPart, FillError>>> {
         match &mut self.content {
             Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(BodyPart::Bytes(bytes)))),
             Content::Pieces(pieces) => pieces.poll_next_unpin(cx),
@@ -84,7 +84,7 @@ impl Body {
     }
 }
 
-fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, PullError>> + Send {
+fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, FillError>> + Send {
     stream::try_unfold(reader, move |mut reader| async move {
         let piece = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
         Ok(piece.map(|piece| (piece, reader)))
@@ -93,9 +93,9 @@ fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<Bo
 
 impl http_body::Body for Body {
     type Data = Chunk;
-    type Error = PullError;
+    type Error = FillError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, PullError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, FillError>>> {
         if self.progress.is_none() {
             self.progress = Progress::of_stream();
         }
@@ -124,7 +124,7 @@ impl http_body::Body for Body {
             Some(Ok(BodyPart::File { file, offset, length })) => {
                 let Some(outbox) = &self.outbox else {
                     let error = "a piece of a file on a connection that sends none".to_owned();
-                    return Poll::Ready(Some(Err(PullError::Internal(error))));
+                    return Poll::Ready(Some(Err(FillError::Internal(error))));
                 };
                 Some(Ok(Frame::data(outbox.push(file, offset, length, self.completion.clone()))))
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
 
-use crate::mirror::unreadable;
+use crate::fill::unreadable;
 use crate::store::BlobFile;
 
 use super::access_log::Completion;

@@ -10,7 +10,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
-use crate::mirror::{BlobAnswer, BlobSource, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
+use crate::fill::BlobSource;
+use crate::mirror::{BlobAnswer, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
 use crate::oci::{Authority, Digest, MediaType, RangeHeader, Repository};
 
 use super::body::Body;
@@ -125,7 +126,8 @@ pub(super) fn blob(blob: BlobAnswer, ready: &Ready, request: &HeaderMap, method:
     ranged(headers, provenance, &digest, size_bytes, request, method, |range| match source {
         // All of it goes out with the headers, without a look for more.
         BlobSource::Memory(bytes) => Payload::Bytes(slice(&bytes, &range)),
-        source @ (BlobSource::Nothing | BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::Uncached(_)) => {
+        source
+        @ (BlobSource::Nothing | BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::PassThrough(_)) => {
             Payload::Blob { source, range }
         }
     })

@@ -91,14 +91,6 @@ impl WireError {
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }
             PullError::Upstream(error) => Self::of_upstream(error, endpoint, asked),
-            PullError::Restarted => {
-                Self::new(StatusCode::BAD_GATEWAY, None, format!("{asked}: upstream keeps sending other bytes"))
-            }
-            PullError::Uncacheable(why) => Self::new(
-                StatusCode::BAD_GATEWAY,
-                None,
-                format!("{asked}: cannot be stored ({why}) nor passed through"),
-            ),
             PullError::Busy => Self {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(

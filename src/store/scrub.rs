@@ -186,7 +186,7 @@ impl Store {
 
 /// How the last process ended.
 impl Store {
-    /// Whether it said clean_stop, or there was none. From here on, this one has not. Blocking; for start-up.
+    /// Whether it ended in good order, or there was none. From here on, this one has not. Blocking; for start-up.
     pub fn take_clean_stop(&self) -> io::Result<bool> {
         let clean_stop = self.layout.clean_stop();
         let was_clean = clean_stop.exists();

@@ -3,62 +3,61 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::ListRequest;
 use crate::index::Scope;
+use crate::mirror::Mirror;
+use crate::mirror::answer::{Outcome, Provenance, ReferrersAnswer};
+use crate::mirror::error::PullError;
+use crate::mirror::negative_cache::Asked;
+use crate::mirror::registries::Registry;
 use crate::oci::{Digest, Inspected, MediaType, Reference, Shape};
 use crate::upstream::{Deadline, Failure};
-
-use crate::mirror::answer::{Outcome, Provenance, PullError, ReferrersAnswer};
-use crate::mirror::negative_cache::Asked;
-use crate::mirror::{Mirror, Registry, Target};
 
 /// Pages of one answer; a list that is longer is refused.
 const MAX_PAGES: usize = 50;
 
-impl Mirror {
-    /// All referrers, whatever their type. Never "not found": a subject without referrers has an empty list.
-    pub async fn referrers(self: &Arc<Self>, target: &Target, subject: Digest) -> Result<ReferrersAnswer, PullError> {
-        let (registry, scope) = self.enter(target)?;
-        if !registry.policy.offline && self.is_known_missing(&scope, Asked::Referrers(subject)) {
-            return Ok(ReferrersAnswer { descriptors: Vec::new(), provenance: Provenance::of(Outcome::Hit) });
-        }
-        let fetch = || {
-            let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(&registry), scope.clone());
-            async move {
-                // Another fetch may have ended between this request's look and its turn.
-                if mirror.is_known_missing(&scope, Asked::Referrers(subject)) {
-                    return Ok(Vec::new());
-                }
-                fetch(&registry, &scope, subject).await
-            }
-        };
-        let name = format!("referrers:{subject}");
-        match self.cached_list(&registry, &scope, &name, &name, Some(subject), fetch).await {
-            Ok((descriptors, provenance)) => Ok(ReferrersAnswer { descriptors, provenance }),
-            Err(error) if registry.policy.offline && error.is_not_found() => self.held_referrers(&scope, subject).await,
-            Err(error) => Err(error),
-        }
+/// All referrers, whatever their type. Never "not found": a subject without referrers has an empty list.
+pub(in crate::mirror) async fn referrers(
+    mirror: &Arc<Mirror>,
+    registry: &Arc<Registry>,
+    scope: &Scope,
+    subject: Digest,
+) -> Result<ReferrersAnswer, PullError> {
+    let is_offline = registry.policy.offline;
+    if !is_offline && mirror.negative_cache.is_missing(scope, Asked::Referrers(subject)) {
+        return Ok(ReferrersAnswer { descriptors: Vec::new(), provenance: Provenance::of(Outcome::Hit) });
     }
-
-    /// Whether this subject was served in this repository. Anyone can ask for referrers of what there is not.
-    pub(in crate::mirror) async fn is_subject_held(&self, registry: &Registry, scope: &Scope, subject: Digest) -> bool {
-        let is_public = registry.policy.public;
-        let grant = self.index.manifest(scope, subject, is_public).await.ok().and_then(|held| held.grant);
-        grant.is_some_and(|grant| !is_public || grant.repositories.is_some_and(|all| all.contains(&scope.repository)))
-    }
-
-    async fn held_referrers(&self, scope: &Scope, subject: Digest) -> Result<ReferrersAnswer, PullError> {
-        let held = self.index.referrers_of(scope, subject).await.map_err(|err| PullError::Internal(err.to_string()))?;
-        let descriptors = held.into_iter().map(|row| row.descriptor).collect();
-        let stale_because = Some("this upstream is offline by configuration; this is what is held".to_owned());
-        Ok(ReferrersAnswer {
-            descriptors,
-            provenance: Provenance { outcome: Outcome::Stale, age: None, stale_because },
-        })
+    let name = format!("referrers:{subject}");
+    let request = ListRequest {
+        mirror: Arc::clone(mirror),
+        registry: Arc::clone(registry),
+        scope: scope.clone(),
+        family: name.clone(),
+        name,
+        about: Some(subject),
+    };
+    let fetch = || {
+        let (registry, scope) = (Arc::clone(registry), scope.clone());
+        async move { fetch(&registry, &scope, subject).await }
+    };
+    match request.get(fetch).await {
+        Ok((descriptors, provenance)) => Ok(ReferrersAnswer { descriptors, provenance }),
+        Err(error) if is_offline && error.is_not_found() => held_referrers(mirror, scope, subject).await,
+        Err(error) => Err(error),
     }
 }
 
+async fn held_referrers(mirror: &Mirror, scope: &Scope, subject: Digest) -> Result<ReferrersAnswer, PullError> {
+    let held = mirror.cache.index.referrers_of(scope, subject).await;
+    let held = held.map_err(|err| PullError::Internal(err.to_string()))?;
+    let descriptors = held.into_iter().map(|row| row.descriptor).collect();
+    let stale_because = Some("this upstream is offline by configuration; this is what is held".to_owned());
+    let provenance = Provenance { outcome: Outcome::Stale, age: None, stale_because };
+    Ok(ReferrersAnswer { descriptors, provenance })
+}
+
 async fn fetch(registry: &Registry, scope: &Scope, subject: Digest) -> Result<Vec<serde_json::Value>, PullError> {
-    let upstream = &registry.client;
+    let upstream = registry.client();
     let deadline = upstream.patience();
     let mut found = Vec::new();
     let mut query = String::new();
@@ -93,7 +92,7 @@ async fn by_tag_schema(
     subject: Digest,
     deadline: Deadline,
 ) -> Result<Vec<serde_json::Value>, PullError> {
-    let upstream = &registry.client;
+    let upstream = registry.client();
     let Ok(tag) = subject.referrers_tag().parse() else { return Ok(Vec::new()) };
     let reference = Reference::Tag(tag);
     let fetched = match upstream.get_manifest(&scope.repository, &reference, deadline).await {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::ListRequest;
 use crate::index::Scope;
-use crate::upstream::TagsPage;
-
-use crate::mirror::answer::{Outcome, Provenance, PullError, TagsAnswer};
+use crate::mirror::Mirror;
+use crate::mirror::answer::{Outcome, Provenance, TagsAnswer};
+use crate::mirror::error::PullError;
 use crate::mirror::negative_cache::Asked;
-use crate::mirror::{Mirror, Registry, Target};
+use crate::mirror::registries::Registry;
+use crate::upstream::TagsPage;
 
 /// The paging part of a request, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,75 +78,86 @@ impl TagsQuery {
     }
 }
 
-impl Mirror {
-    pub async fn tags(self: &Arc<Self>, target: &Target, query: &TagsQuery) -> Result<TagsAnswer, PullError> {
-        let (registry, scope) = self.enter(target)?;
-        let mut answer = self.tags_page(&registry, &scope, query).await?;
-        if query.n == Some(0) {
-            (answer.tags, answer.next) = (Vec::new(), None);
-        }
-        Ok(answer)
+pub(in crate::mirror) async fn tags(
+    mirror: &Arc<Mirror>,
+    registry: &Arc<Registry>,
+    scope: &Scope,
+    query: &TagsQuery,
+) -> Result<TagsAnswer, PullError> {
+    let mut answer = page(mirror, registry, scope, query).await?;
+    if query.n == Some(0) {
+        (answer.tags, answer.next) = (Vec::new(), None);
     }
+    Ok(answer)
+}
 
-    async fn tags_page(
-        self: &Arc<Self>,
-        registry: &Arc<Registry>,
-        scope: &Scope,
-        query: &TagsQuery,
-    ) -> Result<TagsAnswer, PullError> {
-        let max_page = registry.client.settings().max_page;
-        let up = query.upstream_query(max_page);
-        let name = format!("tags?{up}");
-        // A cursor that upstream does not know says nothing about the list: only its beginning does.
-        let family = if query.is_first_page() { ALL } else { name.as_str() };
-        if !registry.policy.offline && query.is_first_page() && self.is_known_missing(scope, Asked::Tags) {
-            return Err(registry.not_found(true));
+async fn page(
+    mirror: &Arc<Mirror>,
+    registry: &Arc<Registry>,
+    scope: &Scope,
+    query: &TagsQuery,
+) -> Result<TagsAnswer, PullError> {
+    let max_page = registry.client().settings().max_page;
+    let up = query.upstream_query(max_page);
+    let name = format!("tags?{up}");
+    // A cursor that upstream does not know says nothing about the list: only its beginning does.
+    let family = if query.is_first_page() { ALL.to_owned() } else { name.clone() };
+    let is_offline = registry.policy.offline;
+    if !is_offline && query.is_first_page() && mirror.negative_cache.is_missing(scope, Asked::Tags) {
+        return Err(registry.not_found(true));
+    }
+    let request = ListRequest {
+        mirror: Arc::clone(mirror),
+        registry: Arc::clone(registry),
+        scope: scope.clone(),
+        name,
+        family,
+        about: None,
+    };
+    let fetch = || {
+        let (request, query, up) = (request.clone(), query.clone(), up.clone());
+        async move {
+            let client = request.registry.client();
+            let deadline = client.patience();
+            let page = query.mend(client.list_tags(&request.scope.repository, &up, deadline).await?);
+            if query.is_whole_list(&page, max_page)
+                && let Ok(content) = serde_json::to_string(&page)
+            {
+                request.put(COMPLETE, content).await;
+            }
+            Ok(page)
         }
-        let fetch = || {
-            let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
-            let (query, up) = (query.clone(), up.clone());
-            async move {
-                let deadline = registry.client.patience();
-                let page = query.mend(registry.client.list_tags(&scope.repository, &up, deadline).await?);
-                if query.is_whole_list(&page, max_page)
-                    && let Ok(content) = serde_json::to_string(&page)
-                {
-                    mirror.put_list(&scope, COMPLETE, content).await;
-                }
-                Ok(page)
+    };
+    match request.get::<TagsPage, _, _>(fetch).await {
+        Ok((page, provenance)) => Ok(TagsAnswer { tags: page.tags, next: page.next, provenance }),
+        Err(error) => {
+            let is_gone = error.is_not_found() && !is_offline;
+            if is_gone && query.is_first_page() {
+                mirror.negative_cache.remember(scope, Asked::Tags, registry.policy.negative_ttl);
             }
-        };
-        match self.cached_list::<TagsPage, _, _>(registry, scope, &name, family, None, fetch).await {
-            Ok((page, provenance)) => Ok(TagsAnswer { tags: page.tags, next: page.next, provenance }),
-            Err(error) => {
-                let is_gone = error.is_not_found() && !registry.policy.offline;
-                if is_gone && query.is_first_page() {
-                    self.remember_missing(registry, scope, Asked::Tags);
-                }
-                if is_gone || error.is_denied() || error.is_upstreams_word() {
-                    return Err(error);
-                }
-                self.held_tags(registry, scope, query).await.ok_or(error)
+            if is_gone || error.is_denied() || error.is_upstreams_word() {
+                return Err(error);
             }
+            held(mirror, registry, scope, query).await.ok_or(error)
         }
     }
+}
 
-    /// The last complete list and the tags held since, cut to the page asked for; `None` if nothing is held.
-    async fn held_tags(&self, registry: &Registry, scope: &Scope, query: &TagsQuery) -> Option<TagsAnswer> {
-        let now = self.clock.now();
-        let complete = self.index.list(scope, COMPLETE).await.ok().flatten();
-        let complete = complete.filter(|row| registry.within_max_stale(now.since(row.checked)));
-        let listed: Option<TagsPage> = complete.as_ref().and_then(|row| serde_json::from_str(&row.content).ok());
-        let mut tags = listed.map(|page| page.tags).unwrap_or_default();
-        tags.extend(self.index.tags_of(scope, registry.policy.public).await.unwrap_or_default());
-        if tags.is_empty() {
-            return None;
-        }
-        let TagsPage { tags, next } = query.cut_from(tags);
-        let age = complete.map(|row| now.since(row.checked));
-        let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
-        Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
+/// The last complete list and the tags held since, cut to the page asked for; `None` if nothing is held.
+async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQuery) -> Option<TagsAnswer> {
+    let (now, index) = (mirror.cache.context.clock.now(), &mirror.cache.index);
+    let complete = index.list(scope, COMPLETE).await.ok().flatten();
+    let complete = complete.filter(|row| registry.policy.within_max_stale(now.since(row.checked)));
+    let listed: Option<TagsPage> = complete.as_ref().and_then(|row| serde_json::from_str(&row.content).ok());
+    let mut tags = listed.map(|page| page.tags).unwrap_or_default();
+    tags.extend(index.tags_of(scope, registry.policy.public).await.unwrap_or_default());
+    if tags.is_empty() {
+        return None;
     }
+    let TagsPage { tags, next } = query.cut_from(tags);
+    let age = complete.map(|row| now.since(row.checked));
+    let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
+    Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
 }
 
 /// The list under which a complete answer is found: that of a request without paging.

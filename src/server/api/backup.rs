@@ -21,10 +21,10 @@ const PIECES: usize = 4;
 /// All facts of this moment, as they come. A whole one ends with a line that says so.
 pub(super) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
     let (pieces, body) = mpsc::channel::<Bytes>(PIECES);
-    let mirror = Arc::clone(mirror);
+    let cache = Arc::clone(mirror.cache());
     tokio::spawn(async move {
         let out = Pieces { pieces, runtime: tokio::runtime::Handle::current() };
-        if let Err(err) = mirror.back_up(out).await {
+        if let Err(err) = cache.index.back_up(out).await {
             tracing::warn!(%err, "a backup was cut short; it cannot be restored");
         }
     });

@@ -2,12 +2,13 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{ApiBody, json, refuse};
+use crate::cache::retention::Pin;
 use crate::jobs::{self, PinRefused};
-use crate::mirror::{Mirror, Pin};
+use crate::mirror::Mirror;
 
 /// All pins, and which of them the configuration made.
 pub(super) async fn list(mirror: &Mirror) -> Response<ApiBody> {
-    told(mirror.pins().await.map_err(PinRefused::Index))
+    told(jobs::list_pins(mirror).await.map_err(PinRefused::Index))
 }
 
 /// Adds every `pin` of the query, or none if one is not right. Those that are there already stay.

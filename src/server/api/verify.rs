@@ -2,8 +2,9 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{ApiBody, json, refuse, unreadable};
+use crate::cache::scrub::{self, Rate};
 use crate::jobs::VerifyJobs;
-use crate::mirror::{Mirror, Rate};
+use crate::mirror::Mirror;
 
 /// The pass that runs or ran last, or `null`.
 pub(super) fn look(jobs: &VerifyJobs) -> Response<ApiBody> {
@@ -26,7 +27,7 @@ pub(super) async fn start(jobs: &VerifyJobs, query: &[(String, String)]) -> Resp
 
 /// What was found wrong and cannot be fetched again.
 pub(super) async fn lost(mirror: &Mirror) -> Response<ApiBody> {
-    match mirror.lost().await {
+    match scrub::lost(mirror.cache()).await {
         Ok(lost) => json(StatusCode::OK, &json!({ "lost": lost })),
         Err(err) => unreadable(&err),
     }

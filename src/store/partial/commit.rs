@@ -66,7 +66,7 @@ impl PendingRecord {
     }
 
     /// The index has it durably: [`crate::store::Store::tidy`] removes the partial name.
-    pub fn settled(mut self) {
+    pub fn durable(mut self) {
         self.recorded();
         self.faults.orphan(&self.partial);
     }

@@ -178,9 +178,9 @@ async fn grants_of_what_is_pinned_and_of_offline_upstreams_do_not_expire() {
         quiet(&mirror).await;
         let is_kept = !storage.is_empty() || toml != online;
         let mirror = mirror.stop().await.start_in(storage, toml).await;
-        eventually("pins are known", || mirror.inner().are_pins_known()).await;
+        eventually("pins are known", || mirror.inner().cache().pins.are_known(&mirror.inner().cache().index)).await;
         mirror.advance(Duration::from_hours(24) * 100);
-        mirror.inner().sweep().await;
+        mirror.inner().expire_grants().await;
         upstream.forget_requests();
         for path in [&manifest, &layer] {
             let answer = mirror.client().get(path).await;

@@ -1,6 +1,8 @@
 //! What is pinned stays, with everything it reaches.
 
 use super::*;
+use roadstead::jobs::{add_pins, remove_pins};
+
 use crate::support::faulty_disk::{Fault, FaultyDisk, Op};
 use crate::support::image::{self, Image};
 
@@ -151,7 +153,7 @@ async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_agai
     eventually("it works again", || well() == 1).await;
     let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;
     let kept = async {
-        while mirror.inner().pinned_bytes().await.unwrap_or(0) != whole {
+        while mirror.inner().cache().pinned_bytes().await.unwrap_or(0) != whole {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -165,8 +167,8 @@ async fn a_storage_in_which_nothing_may_go_is_told_by_readyz_until_something_may
     upstream.publish(APP, "1", &pinned);
     let other = upstream.blob(APP, blob(2 * MIB, 7));
     let mirror = bounded(&upstream, "max_size = \"4MiB\"").start().await;
-    let pin = || vec![mirror.inner().pin(&format!("docker.io/{APP}")).unwrap()];
-    mirror.inner().add_pins(pin()).await.unwrap();
+    let pin = || vec![format!("docker.io/{APP}")];
+    add_pins(mirror.inner(), &pin()).await.unwrap();
     mirror.pull_whole(APP, "1").await;
     let well = || counted(&mirror, r#"roadstead_storage_healthy{part="space"}"#);
     assert_eq!(well(), 1);
@@ -174,7 +176,7 @@ async fn a_storage_in_which_nothing_may_go_is_told_by_readyz_until_something_may
     assert_eq!(well(), 0);
     let ready = Client::new(mirror.admin).get("/readyz").await;
     assert!(ready.status == 200 && ready.text().contains("degraded: space: there is no room"), "{}", ready.text());
-    mirror.inner().remove_pins(pin()).await.unwrap();
+    remove_pins(mirror.inner(), &pin()).await.unwrap();
     mirror.advance(Duration::from_secs(31));
     pull_all(&mirror, std::slice::from_ref(&other)).await;
     assert_eq!((well(), is_whole(&mirror, &pinned)), (1, false));

@@ -1,5 +1,7 @@
 //! `max_size`, `min_free` and the marks.
 
+use roadstead::cache::scrub;
+
 use super::*;
 use crate::support::mirror::files_below;
 use crate::support::tmpfs::Tmpfs;
@@ -130,7 +132,7 @@ async fn what_is_in_quarantine_counts_over_restarts_and_goes_before_anything_els
     pull_all(&mirror, &digests[..3]).await;
     let wrong = file_of(&mirror, &digests[1]);
     std::fs::write(&wrong, vec![7; 1024 * 1024]).unwrap();
-    let report = mirror.inner().verify(None, &roadstead::mirror::VerifyProgress::default()).await;
+    let report = scrub::verify(mirror.inner().cache(), None, &scrub::VerifyProgress::default()).await;
     assert!(report.wrong.len() == 1 && !wrong.exists(), "{report:?}");
     let quarantined = |mirror: &Mirror| files_below(&mirror.storage().join("quarantine")).len();
     assert_eq!((quarantined(&mirror), used(&mirror)), (1, 3 * MIB));
@@ -157,5 +159,5 @@ async fn what_a_crash_left_in_quarantine_is_counted_once() {
     let name = format!("9999999999999-{}", digests[0].replace(':', "-"));
     std::fs::rename(path, quarantine.join(name)).unwrap();
     let mirror = stopped.start().await;
-    assert_eq!((used(&mirror), mirror.inner().counts().await.unwrap().stored_bytes), (2 * MIB, MIB));
+    assert_eq!((used(&mirror), mirror.inner().cache().counts().await.unwrap().stored_bytes), (2 * MIB, MIB));
 }

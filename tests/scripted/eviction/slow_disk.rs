@@ -10,7 +10,7 @@ const FULL: &str = "max_size = \"4MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\
 
 /// How many blobs the index knows, and the sum of their sizes.
 async fn known(mirror: &Mirror) -> (u64, u64) {
-    let counts = mirror.inner().counts().await.unwrap();
+    let counts = mirror.inner().cache().counts().await.unwrap();
     (counts.blobs, counts.stored_bytes)
 }
 

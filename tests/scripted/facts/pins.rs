@@ -151,7 +151,12 @@ async fn a_damaged_last_copy_that_a_request_finds_goes_to_quarantine_and_is_lost
     }
     // The manifest, its config and the small layer; the large one is for verify to find.
     assert_eq!(found.len(), 3, "{found:?}");
-    let lost: Vec<_> = mirror.inner().lost().await.unwrap().iter().map(|lost| lost.digest.to_string()).collect();
+    let lost: Vec<_> = roadstead::cache::scrub::lost(mirror.inner().cache())
+        .await
+        .unwrap()
+        .iter()
+        .map(|lost| lost.digest.to_string())
+        .collect();
     assert!(lost.len() == 3 && found.iter().all(|digest| lost.contains(digest)), "{lost:?}");
     assert_eq!(
         files_below(&mirror.storage().join("quarantine")).len(),

@@ -132,13 +132,13 @@ async fn an_empty_list_is_recorded_only_for_what_is_held() {
         assert_eq!(listed(&mirror.client().get(&made_up).await), Vec::<String>::new());
         assert_eq!(listed(&mirror.client().get(&path(&lonely)).await), Vec::<String>::new());
     }
-    assert_eq!(mirror.inner().counts().await.unwrap().lists, 0);
+    assert_eq!(mirror.inner().cache().counts().await.unwrap().lists, 0);
     let asked = registry.requests().iter().filter(|request| request.path.contains("/referrers/")).count();
     assert_eq!(asked, 2, "once each: the answers are believed for as long as others");
     mirror.pull_whole("org/app", "lonely").await;
     mirror.advance(Duration::from_mins(2));
     assert_eq!(listed(&mirror.client().get(&path(&lonely)).await), Vec::<String>::new());
-    assert_eq!(mirror.inner().counts().await.unwrap().lists, 1);
+    assert_eq!(mirror.inner().cache().counts().await.unwrap().lists, 1);
     registry.stop().await;
     mirror.advance(Duration::from_mins(2));
     assert_eq!(

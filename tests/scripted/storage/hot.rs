@@ -1,6 +1,6 @@
 //! What is in memory, or open, is served for as long as it is true and there, and not a moment longer.
 
-use roadstead::mirror::VerifyProgress;
+use roadstead::cache::scrub::{VerifyProgress, verify};
 
 use super::verify::rot;
 use super::{one, published, quiet, read};
@@ -44,7 +44,7 @@ async fn what_was_found_rotten_is_not_served_from_memory_or_an_open_file() {
         // The same file: who has it open would read the wrong bytes.
         rot(&mirror.storage(), &layer.digest);
     }
-    let report = mirror.inner().verify(None, &VerifyProgress::default()).await;
+    let report = verify(mirror.inner().cache(), None, &VerifyProgress::default()).await;
     assert_eq!(report.wrong.len(), 2, "{report:?}");
     for layer in app.layers() {
         let (bytes, whole) = read(&mirror.client(), &path_of(&layer.digest), 0).await;
@@ -71,11 +71,11 @@ async fn what_was_found_rotten_and_cannot_be_moved_away_is_not_served_offline_ei
     let path = rot(&mirror.storage(), &layer.digest);
     disk.fails(Fault::on(Op::Rename).at("/blobs/").always());
     disk.fails(Fault::on(Op::Remove).at("/blobs/").always());
-    let report = mirror.inner().verify(None, &VerifyProgress::default()).await;
+    let report = verify(mirror.inner().cache(), None, &VerifyProgress::default()).await;
     assert!(report.wrong.len() == 1 && path.exists(), "{report:?}");
     assert_eq!(mirror.client().get(&path_of(&layer.digest)).await.status, 404);
     disk.heals();
-    let report = mirror.inner().verify(None, &VerifyProgress::default()).await;
+    let report = verify(mirror.inner().cache(), None, &VerifyProgress::default()).await;
     assert!(report.lost.len() == 1 && !path.exists(), "{report:?}");
 }
 

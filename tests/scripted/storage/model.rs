@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use roadstead::mirror::VerifyProgress;
+use roadstead::cache::scrub::{VerifyProgress, verify};
+use roadstead::jobs::{add_pins, list_pins};
 use rustix::io::Errno;
 
 use super::traffic::counts_what_is_there;
@@ -59,7 +60,7 @@ async fn settles(
     // After a start they are read in the background.
     eventually("what was promised to be pinned is", async || {
         let kept: BTreeSet<_> =
-            mirror.inner().pins().await.unwrap_or_default().iter().map(|pin| pin.pattern.to_string()).collect();
+            list_pins(mirror.inner()).await.unwrap_or_default().iter().map(|pin| pin.pattern.to_string()).collect();
         pinned.is_subset(&kept)
     })
     .await;
@@ -131,14 +132,14 @@ async fn run(storage: &str, places: &[&str], fitting: usize) {
             11 => {
                 // Of nothing that is pulled: all of it may be evicted.
                 let pin = format!("docker.io/org/pinned{step}");
-                if mirror.inner().add_pins(vec![pin.parse().unwrap()]).await.is_ok() {
+                if add_pins(mirror.inner(), std::slice::from_ref(&pin)).await.is_ok() {
                     pinned.insert(pin);
                 }
             }
             12 => {
                 // Nothing that is stored is wrong, whatever was refused.
                 disk.heals();
-                let report = mirror.inner().verify(None, &VerifyProgress::default()).await;
+                let report = verify(mirror.inner().cache(), None, &VerifyProgress::default()).await;
                 assert!(report.complete && report.wrong.is_empty() && report.unreadable.is_empty(), "{report:?}");
             }
             _ => mirror.advance(Duration::from_secs(31)),

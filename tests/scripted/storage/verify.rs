@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use roadstead::mirror::{VerifyProgress, VerifyReport};
+use roadstead::cache::scrub::{self, VerifyProgress, VerifyReport};
 
 use super::{eventually, is_held, one, published, pull, quiet, stored_right};
 use crate::blobs::process::Process;
@@ -22,7 +22,7 @@ pub(super) fn rot(storage: &Path, digest: &str) -> PathBuf {
 }
 
 async fn verify(mirror: &Mirror) -> VerifyReport {
-    mirror.inner().verify(None, &VerifyProgress::default()).await
+    scrub::verify(mirror.inner().cache(), None, &VerifyProgress::default()).await
 }
 
 /// With an image that is stored and known.
@@ -70,16 +70,16 @@ async fn a_rotten_blob_without_an_upstream_is_listed_as_lost_until_it_is_stored_
     let mirror = stopped.start_with(format!("{}offline = true\n", one(&upstream))).await;
     let report = verify(&mirror).await;
     assert_eq!(report.lost, report.wrong);
-    let lost = mirror.inner().lost().await.unwrap();
+    let lost = scrub::lost(mirror.inner().cache()).await.unwrap();
     assert_eq!((lost.len(), lost[0].digest.to_string(), lost[0].size_bytes), (1, layer.digest.clone(), 300_000));
     let path = format!("/v2/org/app/blobs/{}", layer.digest);
     assert_eq!(mirror.client().get(&path).await.status, 404);
     // The list is on disk, and the blob heals by being stored, however it comes.
     let mirror = mirror.stop().await.start_with(one(&upstream)).await;
-    assert_eq!(mirror.inner().lost().await.unwrap().len(), 1);
+    assert_eq!(scrub::lost(mirror.inner().cache()).await.unwrap().len(), 1);
     assert!(mirror.client().get(&path).await.body == layer.content.to_bytes());
     quiet(&mirror).await;
-    eventually("it is no longer lost", async || mirror.inner().lost().await.unwrap().is_empty()).await;
+    eventually("it is no longer lost", async || scrub::lost(mirror.inner().cache()).await.unwrap().is_empty()).await;
 }
 
 #[tokio::test]

@@ -5,13 +5,15 @@ use std::path::Path;
 use crate::support::mirror::files_below;
 
 const RANKS: &[(&str, u8)] = &[
-    ("main", 7),
-    ("cli", 7),
-    ("app", 6),
-    ("config", 5),
-    ("server", 4),
-    ("jobs", 3),
-    ("mirror", 2),
+    ("main", 9),
+    ("cli", 9),
+    ("app", 8),
+    ("config", 7),
+    ("server", 6),
+    ("jobs", 5),
+    ("mirror", 4),
+    ("fill", 3),
+    ("cache", 2),
     ("upstream", 1),
     ("store", 1),
     ("index", 1),

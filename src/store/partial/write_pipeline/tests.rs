@@ -24,7 +24,7 @@ impl Progress for Written {
 
 struct Partial {
     _directory: TempDir,
-    partial_file: PartialFile,
+    file: PartialFile,
     content: Bytes,
 }
 
@@ -34,12 +34,12 @@ impl Partial {
         let store = Store::open(directory.path(), SpaceLimits::default()).unwrap();
         let content: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
         let digest = Digest::of(Algorithm::Sha256, &content);
-        let partial_file = store.begin(&"a.test".parse().unwrap(), digest).await.unwrap();
-        Self { _directory: directory, partial_file, content: content.into() }
+        let file = store.begin(&"a.test".parse().unwrap(), digest).await.unwrap();
+        Self { _directory: directory, file, content: content.into() }
     }
 
     fn pipeline(&mut self) -> WritePipeline {
-        self.partial_file.pipeline(Box::new(Written::default())).unwrap()
+        self.file.pipeline(Box::new(Written::default())).unwrap()
     }
 
     fn piece(&self, range: Range<usize>) -> (u64, Vec<Bytes>) {
@@ -51,8 +51,8 @@ impl Partial {
         while pipeline.hashed() < self.content.len() as u64 {
             pipeline.rests().await.unwrap();
         }
-        self.partial_file.put_back(pipeline.end().await.unwrap());
-        self.partial_file.prove(Some(self.content.len() as u64)).unwrap();
+        self.file.put_back(pipeline.end().await.unwrap());
+        self.file.prove(Some(self.content.len() as u64)).unwrap();
     }
 }
 
@@ -89,7 +89,7 @@ async fn one_that_breaks_down_leaves_nobody_waiting() {
     assert!(pipeline.rests().await.is_err());
     assert!(pipeline.write(1, 20, chunks).await.is_err());
     assert!(pipeline.end().await.is_none());
-    assert!(partial.partial_file.prove(None).is_err());
+    assert!(partial.file.prove(None).is_err());
 }
 
 #[tokio::test]

@@ -1,0 +1,114 @@
+//! A storage, opened and put in order behind its mirror.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::StartError;
+use crate::cache::scrub::VerifySettings;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::health::Health;
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::mirror::{Mirror, MirrorSettings};
+use crate::oci::Digest;
+use crate::server::ServerSettings;
+use crate::store::{self, Store};
+use crate::upstream::Surroundings;
+
+pub(super) struct Opened {
+    pub(super) mirror: Arc<Mirror>,
+    pub(super) tasks: TaskTracker,
+    pub(super) via: Arc<str>,
+}
+
+/// What is left of a configuration for who serves.
+pub(super) struct Serving {
+    pub(super) server: ServerSettings,
+    pub(super) verify: VerifySettings,
+    pub(super) shutdown_deadline: Duration,
+}
+
+impl Opened {
+    /// Takes the lock. Nothing is served, and upstreams are not asked anything.
+    pub(super) async fn open(
+        config: Config,
+        clock: Clock,
+        metrics: &Metrics,
+        stop_fills: &CancellationToken,
+    ) -> Result<(Self, Serving), StartError> {
+        let health = Health::new(metrics.storage_healthy.clone());
+        let tasks = TaskTracker::new();
+        let root = config.storage.path;
+        let index_path = root.join("index.redb");
+        let limits = config.storage.limits;
+        let (store, index) = {
+            let (health, now) = (health.clone(), clock.now());
+            let open = move || {
+                let store = Store::open(&root, limits)?;
+                let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
+                let index = Index::open(&root, health, now, &walk);
+                store.sync_root()?;
+                Ok::<_, store::OpenError>((store, index))
+            };
+            let handle = tokio::runtime::Handle::current();
+            let opened = tokio::task::spawn_blocking(move || {
+                let _runtime = handle.enter();
+                open()
+            });
+            opened.await.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))?
+        };
+        let (index, _opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
+        let via: Arc<str> = format!("1.1 roadstead-{}", random_name()).into();
+        let around =
+            Surroundings { clock, metrics: metrics.clone(), health, tasks: tasks.clone(), via: Arc::clone(&via) };
+        let settings = MirrorSettings {
+            namespaces: config.namespaces,
+            registries: config.upstreams,
+            eviction: config.storage.eviction,
+            fills: config.fills,
+        };
+        let mirror = Arc::new(Mirror::new(settings, store, index, around, stop_fills.clone())?);
+        mirror.cache().recover().await?;
+        let serving = Serving {
+            server: config.server,
+            verify: config.storage.verify,
+            shutdown_deadline: config.shutdown_deadline,
+        };
+        Ok((Self { mirror, tasks, via }, serving))
+    }
+}
+
+/// The mirror of a server that does not run, for commands: nothing is served, fetched, or done in the background.
+pub struct Still {
+    mirror: Arc<Mirror>,
+}
+
+impl Still {
+    /// Takes the lock, and puts in order what a crash left.
+    pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let (opened, _serving) = Opened::open(config, clock, &Metrics::default(), &CancellationToken::new()).await?;
+        Ok(Self { mirror: opened.mirror })
+    }
+
+    pub const fn mirror(&self) -> &Arc<Mirror> {
+        &self.mirror
+    }
+
+    /// Writes the index down.
+    pub async fn close(self) {
+        self.mirror.cache().leave().await;
+    }
+}
+
+fn random_name() -> String {
+    let mut random = [0; 8];
+    // Two instances without randomness would take each other for a loop: the process id tells them apart.
+    match getrandom::fill(&mut random) {
+        Ok(()) => format!("{:016x}", u64::from_le_bytes(random)),
+        Err(_) => std::process::id().to_string(),
+    }
+}

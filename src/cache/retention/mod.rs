@@ -1,0 +1,250 @@
+//! What goes when space is needed, and when nobody has used it for long.
+//!
+//! A mark comes first, then the file goes, then the record: a start finds what a crash left between them. Pinned content
+//! is not in the eviction order at all. Content that no upstream can give again is not asked for. Leased content is passed
+//! over. See `docs/eviction.md`.
+
+mod access_times;
+mod batch;
+mod lease;
+mod out_of_space;
+mod pins;
+mod reserve;
+mod undeletable;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use access_times::AccessTimes;
+pub use lease::{Lease, Leases};
+pub use pins::{Pin, Pins};
+
+use crate::clock::Timestamp;
+use crate::oci::{Authority, PinPattern};
+
+use super::Cache;
+use out_of_space::OutOfSpace;
+use undeletable::Undeletables;
+
+/// Between looks when nobody asks.
+const PAUSE: Duration = Duration::from_secs(30);
+/// An interrupted download is kept so long before it goes ahead of blobs.
+const LEFTOVER_PATIENCE: Duration = Duration::from_mins(10);
+
+/// What the configuration says of eviction, beside the limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EvictionSettings {
+    /// What was not used for so long goes, whatever space there is.
+    pub unused_for: Option<Duration>,
+    /// Never evicted, with all they reach.
+    pub pins: Vec<PinPattern>,
+    /// Parts of an upstream's `max_size` above which its content goes, and down to which. Percent.
+    pub marks: Marks,
+}
+
+/// Percent of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    pub high: u64,
+    pub low: u64,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { high: 95, low: 90 }
+    }
+}
+
+impl Marks {
+    /// Both, of a limit in bytes.
+    pub fn of(self, limit: u64) -> (u64, u64) {
+        (limit / 100 * self.high + limit % 100 * self.high / 100, limit / 100 * self.low + limit % 100 * self.low / 100)
+    }
+}
+
+/// Evicts, one batch at a time.
+pub struct Evictor {
+    cache: Arc<Cache>,
+    settings: EvictionSettings,
+    undeletable: Undeletables,
+    out_of_space: OutOfSpace,
+}
+
+/// Why a blob goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Space,
+    Quota,
+    Age,
+}
+
+impl Reason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Space => "space",
+            Self::Quota => "quota",
+            Self::Age => "age",
+        }
+    }
+}
+
+/// One reason to look, and its limits.
+enum Pass {
+    /// What was last used before.
+    Age(Timestamp),
+    Quota {
+        authority: Authority,
+        quota: u64,
+    },
+    Space,
+}
+
+impl Pass {
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::Age(_) => Reason::Age,
+            Self::Quota { .. } => Reason::Quota,
+            Self::Space => Reason::Space,
+        }
+    }
+}
+
+/// What should go.
+#[derive(Debug)]
+struct EvictionGoal {
+    reason: Reason,
+    bytes: u64,
+    authorities: Vec<String>,
+    unused_since: Option<Timestamp>,
+}
+
+impl Evictor {
+    pub fn new(cache: Arc<Cache>, settings: EvictionSettings) -> Arc<Self> {
+        let (undeletable, out_of_space) = (Undeletables::default(), OutOfSpace::default());
+        Arc::new(Self { cache, settings, undeletable, out_of_space })
+    }
+
+    pub const fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Evicts in the background, in small batches, until the mirror stops.
+    pub async fn run(self: Arc<Self>) {
+        let cache = &self.cache;
+        let work = async {
+            self.refresh_pins().await;
+            let mut due = Instant::now() + PAUSE;
+            loop {
+                tokio::select! {
+                    () = cache.store.pressed() => {}
+                    () = cache.access_times.filled() => {}
+                    () = tokio::time::sleep_until(due) => {}
+                    () = cache.index.healed() => {
+                        self.refresh_pins().await;
+                        continue;
+                    }
+                    () = cache.pending.doubted() => {
+                        cache.reconcile().await;
+                        continue;
+                    }
+                }
+                self.evict_now().await;
+                cache.pins.refresh_if_due(&cache.index, cache.context.clock.now()).await;
+                due = Instant::now() + PAUSE;
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = cache.context.stopping.cancelled() => {}
+        }
+    }
+
+    async fn refresh_pins(&self) {
+        self.cache.pins.refresh(&self.cache.index, self.cache.context.clock.now()).await;
+    }
+
+    /// Writes down what was used, and evicts down to the low marks.
+    async fn evict_now(self: &Arc<Self>) {
+        let cache = &self.cache;
+        cache.access_times.write(&cache.index).await;
+        cache.reconcile().await;
+        self.drop_idle_leftovers().await;
+        if let Err(err) = cache.store.recount_quarantine(cache.context.clock.now()).await {
+            tracing::debug!(%err, "what is in quarantine cannot be counted now");
+        }
+        if !cache.pins.are_known(&cache.index) {
+            return;
+        }
+        if let Some(unused_for) = self.settings.unused_for {
+            self.run_pass(&Pass::Age(cache.access_time().before(unused_for))).await;
+        }
+        for (authority, facts) in cache.registries.configured() {
+            if let Some(quota) = facts.max_size.filter(|_| !facts.is_offline) {
+                self.run_pass(&Pass::Quota { authority, quota }).await;
+            }
+        }
+        // Nobody reads what is in quarantine.
+        let surplus = cache.store.surplus(false);
+        if surplus > 0 {
+            cache.store.free_quarantine(surplus).await;
+        }
+        self.run_pass(&Pass::Space).await;
+        self.clear_out_of_space().await;
+        cache.show_usage().await;
+    }
+
+    /// Evicts batches until nothing is left to do, or nothing may go. Pauses as long as it works, so that hits do not wait
+    /// behind it.
+    async fn run_pass(self: &Arc<Self>, pass: &Pass) {
+        let (mut bytes, mut blobs) = (0, 0);
+        while let Some(goal) = self.goal(pass, blobs > 0).await {
+            let began = Instant::now();
+            let Some(permit) = self.permit().await else { break };
+            let Some((permit, batch)) = self.evict_batch(permit, goal).await else { break };
+            drop(permit);
+            bytes += batch.bytes;
+            blobs += batch.blobs;
+            // A blob that is gone and still in the order would be chosen again.
+            if !batch.may_go_on() || !batch.is_recorded {
+                break;
+            }
+            tokio::time::sleep(began.elapsed()).await;
+        }
+        if blobs > 0 {
+            tracing::info!(blobs, bytes, reason = pass.reason().name(), "evicted");
+        }
+    }
+
+    /// What is left to do of a pass, which goes on down to the low mark once it has `begun`.
+    async fn goal(&self, pass: &Pass, begun: bool) -> Option<EvictionGoal> {
+        let (bytes, authorities, unused_since) = match pass {
+            Pass::Age(since) => (u64::MAX, self.evictable().await, Some(*since)),
+            Pass::Quota { authority, quota } => {
+                let (high, low) = self.settings.marks.of(*quota);
+                let used = self.cache.bytes_of(authority).await;
+                let surplus = if used > if begun { low } else { high } { used - low } else { 0 };
+                (surplus, vec![authority.to_string()], None)
+            }
+            Pass::Space => (self.cache.store.surplus(begun), self.evictable().await, None),
+        };
+        (bytes > 0).then_some(EvictionGoal { reason: pass.reason(), bytes, authorities, unused_since })
+    }
+
+    /// The registries whose content may go.
+    async fn evictable(&self) -> Vec<String> {
+        let stored = self.cache.index.stored_by_authority().await.unwrap_or_default();
+        stored.into_iter().map(|(authority, _)| authority).filter(|name| self.cache.can_come_again(name)).collect()
+    }
+
+    /// Interrupted downloads that nobody went on with go first, if something has to go.
+    async fn drop_idle_leftovers(&self) {
+        let store = &self.cache.store;
+        let now = self.cache.context.clock.now().as_millis();
+        let patience = u64::try_from(LEFTOVER_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+        // Where nothing has to go, this only notes that they have been seen.
+        let idle_since = if store.surplus(false) > 0 { now.saturating_sub(patience) } else { 0 };
+        store.drop_leftovers(now, idle_since).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! What becomes of stored bytes that are wrong: quarantine, then a refetch, or lost.
+
+use crate::health::Part;
+use crate::index::{BlobRow, Change, IndexError, Unrecoverable};
+use crate::oci::Digest;
+use crate::store::{FileId, QuarantineOutcome};
+
+use crate::cache::Cache;
+
+/// What became of a blob whose bytes were wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is fetched again at the next request.
+    Refetch,
+    /// No upstream can give it again.
+    Lost,
+    /// It had been fetched again, and stays.
+    Another,
+    /// The index does not say which. It is not served, and looked at again soon.
+    Withheld,
+}
+
+/// Takes a stored blob whose bytes were seen to be wrong out of reach: file first, record second.
+pub async fn take_out(cache: &Cache, digest: Digest, file_id: FileId) -> Judgement {
+    let row = match cache.index.blob_row(digest).await {
+        Ok(row) => row,
+        Err(err) => return withhold(cache, digest, &err),
+    };
+    let is_lost = cache.is_last_copy(row.as_ref());
+    let judgement = if is_lost { Judgement::Lost } else { Judgement::Refetch };
+    let size_bytes = row.as_ref().map_or(file_id.size_bytes(), |row| row.size_bytes);
+    let health = &cache.context.health;
+    let outcome = cache.store.quarantine(digest, file_id, cache.context.clock.now()).await;
+    if matches!(outcome, Ok(QuarantineOutcome::Another)) {
+        return Judgement::Another;
+    }
+    cache.context.metrics.damaged_blobs.inc();
+    cache.forget(digest);
+    let became = match outcome {
+        Ok(QuarantineOutcome::Removed) => "they could not be moved to quarantine, and are removed",
+        Ok(QuarantineOutcome::Missing) => "somebody has removed them",
+        Ok(QuarantineOutcome::Away | QuarantineOutcome::Another) => "they are in quarantine",
+        Err(err) => {
+            tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
+            cache.store.mark_known_bad(digest);
+            health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
+            return judgement;
+        }
+    };
+    remove_record(cache, digest, row, is_lost.then_some(size_bytes)).await;
+    if is_lost {
+        tracing::error!(%digest, "stored bytes were wrong; {became}; no upstream that is online can give them again: bring one back and pull them");
+    } else {
+        tracing::warn!(%digest, "stored bytes were wrong; {became}, and fetched again when asked for");
+    }
+    health.degrade(Part::Verify, "stored bytes were wrong: look after the disk, then run a verify that finds nothing");
+    judgement
+}
+
+/// Should another file have its name by now, reading that again will tell.
+fn withhold(cache: &Cache, digest: Digest, err: &IndexError) -> Judgement {
+    tracing::error!(%digest, %err,
+        "stored bytes are wrong; they are not served, and are moved away when the index can be read again");
+    cache.forget(digest);
+    cache.store.mark_known_bad(digest);
+    cache.context.health.degrade(Part::Verify, "stored bytes are wrong and were not moved away yet: see the log");
+    cache.faults.retry_soon();
+    Judgement::Withheld
+}
+
+/// The file is in quarantine: its record goes, unless the blob was stored again since. A blob that is lost is written down
+/// with its size.
+pub(in crate::cache) async fn remove_record(
+    cache: &Cache,
+    digest: Digest,
+    row: Option<BlobRow>,
+    lost_bytes: Option<u64>,
+) {
+    let mut changes: Vec<Change> = row.map(|row| Change::RemoveMissing { digest, row }).into_iter().collect();
+    if let Some(size_bytes) = lost_bytes {
+        let row = Unrecoverable { size_bytes, found: cache.context.clock.now() };
+        changes.push(Change::PutUnrecoverable { digest, row });
+    }
+    // The index has logged a failure; a record without a file is a miss.
+    let _logged = cache.index.apply_durably(changes).await;
+    cache.pending.doubt();
+    cache.show_stored();
+}
+
+/// Reads blobs again that could not be read. `false` if the index does not say what to do with one.
+pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
+    let progress = super::VerifyProgress::default();
+    let mut pass = super::pass::Pass::new(cache, None, &progress);
+    let mut before = std::collections::HashMap::new();
+    let mut is_decided = true;
+    for digest in cache.store.unreadable() {
+        if cache.index.blob_row(digest).await.is_err() {
+            is_decided = false;
+            continue;
+        }
+        if let Ok(Some(file_id)) = cache.store.look_at(digest).await {
+            before.insert(digest, file_id);
+        }
+        // The index knows it, or nobody would have read it.
+        pass.blob(crate::store::StoredFile { digest, size_bytes: 0 }).await;
+    }
+    for digest in pass.report.unreadable {
+        let Ok(row) = cache.index.blob_row(digest).await else {
+            // It may be the last copy.
+            is_decided = false;
+            continue;
+        };
+        // Out of the way, so that it is stored again, though not at once where the same would happen again.
+        cache.faults.mark_uncacheable(digest, cache.context.clock.now());
+        let is_lost = cache.is_last_copy(row.as_ref());
+        if is_lost && row.as_ref().is_some_and(|row| row.origin.is_some()) {
+            // The last copy stays where it is: perhaps only a cable is loose.
+            continue;
+        }
+        // A file whose identity cannot even be read stays.
+        if let Some(file_id) = before.remove(&digest) {
+            move_unreadable_away(cache, digest, file_id, row, is_lost).await;
+        }
+    }
+    is_decided
+}
+
+async fn move_unreadable_away(cache: &Cache, digest: Digest, file_id: FileId, row: Option<BlobRow>, is_lost: bool) {
+    match cache.store.quarantine(digest, file_id, cache.context.clock.now()).await {
+        Err(err) => tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either"),
+        Ok(QuarantineOutcome::Another) => cache.store.is_readable_again(digest),
+        Ok(QuarantineOutcome::Away | QuarantineOutcome::Removed | QuarantineOutcome::Missing) => {
+            cache.forget(digest);
+            if is_lost {
+                tracing::error!(%digest, "a stored blob cannot be read, and no upstream that is online can give it again: bring one back and pull it");
+            }
+            let size_bytes = row.as_ref().map_or(0, |row| row.size_bytes);
+            remove_record(cache, digest, row, is_lost.then_some(size_bytes)).await;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A pass over what is stored: each file is read, hashed and judged.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::judge::{Judgement, take_out};
+use super::{VerifyProgress, VerifyReport, name};
+use crate::cache::Cache;
+use crate::health::Part;
+use crate::index::{BlobRow, Change};
+use crate::store::{Checked, Store, StoredFile};
+
+/// A pass under way.
+pub(in crate::cache) struct Pass<'a> {
+    cache: &'a Cache,
+    progress: &'a VerifyProgress,
+    pub(in crate::cache) report: VerifyReport,
+    pace: Pace,
+}
+
+impl<'a> Pass<'a> {
+    /// `rate`: bytes a second; without it, as fast as the disk gives them.
+    pub(in crate::cache) fn new(cache: &'a Cache, rate: Option<u64>, progress: &'a VerifyProgress) -> Self {
+        Self { cache, progress, report: VerifyReport::default(), pace: Pace::new(rate) }
+    }
+
+    /// Reads everything that is stored, once.
+    pub(super) async fn all(mut self) -> VerifyReport {
+        for shard in 0..Store::SHARDS {
+            if !self.shard(shard).await {
+                return self.report;
+            }
+        }
+        self.report.complete = true;
+        self.heal_if_clean();
+        self.report
+    }
+
+    /// Reads one directory of blobs. `false` when the pass is told to end.
+    pub(super) async fn shard(&mut self, shard: usize) -> bool {
+        match self.cache.store.in_shard(shard).await {
+            Ok(files) => {
+                for file in files {
+                    self.blob(file).await;
+                    if self.cache.context.stopping.is_cancelled() || self.progress.is_stopped() {
+                        return false;
+                    }
+                }
+                self.cache.show_stored();
+            }
+            Err(err) => {
+                tracing::warn!(%err, "a directory of blobs cannot be listed; it was not verified");
+                self.report.unlisted += 1;
+            }
+        }
+        self.progress.shards.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Reads one blob. Ends early, without a judgement, when the pass is told to.
+    pub(in crate::cache) async fn blob(&mut self, file: StoredFile) {
+        let digest = file.digest;
+        let Some(checked) = self.read(file).await else { return };
+        let (store, report, progress) = (&self.cache.store, &mut self.report, self.progress);
+        progress.blobs.fetch_add(1, Ordering::Relaxed);
+        report.blobs += 1;
+        match checked {
+            Checked::Right(bytes) => {
+                report.bytes += bytes;
+                store.is_readable_again(digest);
+                self.record_if_unknown(StoredFile { digest, size_bytes: bytes }).await;
+            }
+            Checked::Wrong(bytes, file_id) => {
+                report.bytes += bytes;
+                let judgement = take_out(self.cache, digest, file_id).await;
+                if judgement != Judgement::Another {
+                    progress.wrong.fetch_add(1, Ordering::Relaxed);
+                    name(&mut report.wrong, digest);
+                }
+                if judgement == Judgement::Lost {
+                    name(&mut report.lost, digest);
+                }
+            }
+            // Evicted since it was listed.
+            Checked::Missing => store.is_readable_again(digest),
+            // Nothing is known of it; the next pass comes by again.
+            Checked::NotOpened => {
+                tracing::warn!(%digest, "too many files are open: a stored blob was not verified");
+            }
+            Checked::Unreadable => {
+                tracing::warn!(%digest, "a stored blob cannot be read; it is fetched again when it is asked for");
+                name(&mut report.unreadable, digest);
+            }
+        }
+    }
+
+    /// Reads and hashes a file at the pace of the pass; `None` when the pass is told to end.
+    async fn read(&mut self, file: StoredFile) -> Option<Checked> {
+        let Self { cache, progress, pace, .. } = self;
+        let mut scrub = match cache.store.scrub(file.digest).await {
+            Ok(scrub) => scrub,
+            Err(checked) => return Some(checked),
+        };
+        loop {
+            match scrub.step().await {
+                Err(checked) => return Some(checked),
+                Ok(bytes) => {
+                    progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+                    cache.context.metrics.verified_bytes.inc_by(bytes);
+                    tokio::select! {
+                        () = pace.take(bytes) => {}
+                        () = progress.stopped() => return None,
+                        () = cache.context.stopping.cancelled() => return None,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Records a blob whose recording was cut short: its bytes are right.
+    async fn record_if_unknown(&mut self, StoredFile { digest, size_bytes }: StoredFile) {
+        let cache = self.cache;
+        // A blob that is being stored is leased until it is recorded or pending: the lease is looked at first.
+        if cache.leases.count(digest) > 0
+            || cache.pending.contains(digest)
+            || !matches!(cache.index.blob_row(digest).await, Ok(None))
+            || !matches!(cache.store.look_at(digest).await, Ok(Some(_)))
+        {
+            return;
+        }
+        let row = BlobRow { size_bytes, origin: None, stored: cache.access_time() };
+        if cache.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok() {
+            cache.store.count_found(size_bytes);
+            cache.pending.doubt();
+            self.report.recorded += 1;
+        }
+    }
+
+    /// Stored bytes are well again when a whole pass has found nothing.
+    pub(super) fn heal_if_clean(&self) {
+        let report = &self.report;
+        if report.wrong.is_empty() && report.unreadable.is_empty() && report.unlisted == 0 {
+            self.cache.context.health.heal(Part::Verify);
+        }
+    }
+}
+
+/// Keeps to a rate, on average.
+struct Pace {
+    rate: Option<u64>,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(rate: Option<u64>) -> Self {
+        Self { rate, since: Instant::now(), bytes: 0 }
+    }
+
+    async fn take(&mut self, bytes: u64) {
+        let Some(due) = self.due(bytes) else { return };
+        tokio::time::sleep_until(due).await;
+        self.went_on(due, Instant::now());
+    }
+
+    /// When more may be read, after so many bytes.
+    fn due(&mut self, bytes: u64) -> Option<Instant> {
+        let rate = self.rate.filter(|rate| *rate > 0)?;
+        self.bytes += bytes;
+        Some(self.since + Duration::from_secs_f64(self.bytes as f64 / rate as f64))
+    }
+
+    /// What was not used while nothing was to be read is not made up for.
+    fn went_on(&mut self, due: Instant, now: Instant) {
+        if due + Duration::from_secs(1) < now {
+            (self.since, self.bytes) = (now, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_the_rate_allows_and_nothing_is_made_up_for() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut pace = Pace::new(Some(1000));
+        let begin = pace.since;
+        for nth in 1..=10 {
+            let due = pace.due(500).unwrap();
+            assert_eq!(due, begin + nth * SECOND / 2);
+            pace.went_on(due, due);
+        }
+        let late = begin + 3600 * SECOND;
+        pace.went_on(begin + 5 * SECOND, late);
+        assert_eq!(pace.due(2000), Some(late + 2 * SECOND), "an hour without anything to read leaves no burst");
+        assert_eq!(Pace::new(None).due(u64::MAX), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! Single-flight: at most one fill for each registry and digest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::index::Scope;
+use crate::oci::{Authority, Digest};
+
+use super::error::FillError;
+use super::progress::Fill;
+use crate::cache::retention::{Lease, Leases};
+
+type Key = (Authority, Digest);
+type Running = HashMap<Key, (Arc<Fill>, Lease)>;
+
+/// The running fills, each with a lease of its digest: what is being filled is not evicted.
+#[derive(Clone)]
+pub(super) struct InFlight {
+    fills: Arc<Mutex<Running>>,
+    leases: Leases,
+}
+
+impl InFlight {
+    pub(super) fn new(leases: Leases) -> Self {
+        Self { fills: Arc::default(), leases }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Running) -> T) -> T {
+        work(&mut self.fills.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
+        self.with(|fills| fills.get(&(authority.clone(), digest)).map(|(fill, _)| Arc::clone(fill)))
+    }
+
+    /// Grants in this scope do not stand any more: running fills grant it nothing.
+    pub(super) fn revoke(&self, scope: &Scope) {
+        self.with(|fills| fills.values().for_each(|(fill, _)| fill.revoke(scope)));
+    }
+
+    /// The running fill, or a new one, whose task the caller must start. `true` if it is new.
+    pub(super) fn join_or_start(
+        &self,
+        authority: &Authority,
+        digest: Digest,
+        new: impl FnOnce() -> Fill,
+    ) -> (Arc<Fill>, bool) {
+        self.with(|fills| {
+            let mut is_new = false;
+            let (fill, _) = fills.entry((authority.clone(), digest)).or_insert_with(|| {
+                is_new = true;
+                (Arc::new(new()), self.leases.lease(vec![digest]))
+            });
+            (Arc::clone(fill), is_new)
+        })
+    }
+}
+
+/// A running fill's entry in the map. However its task ends, the entry is removed and no reader waits for ever.
+pub(super) struct InFlightGuard {
+    in_flight: InFlight,
+    key: Key,
+    fill: Arc<Fill>,
+}
+
+impl InFlightGuard {
+    pub(super) fn new(in_flight: &InFlight, authority: &Authority, fill: Arc<Fill>) -> Self {
+        Self { in_flight: in_flight.clone(), key: (authority.clone(), fill.digest), fill }
+    }
+
+    pub(super) fn fill(&self) -> Arc<Fill> {
+        Arc::clone(&self.fill)
+    }
+
+    /// From here on, requests join `next`.
+    pub(super) fn replace(&mut self, next: Arc<Fill>) {
+        self.in_flight.with(|fills| {
+            if let Some((fill, _)) = fills.get_mut(&self.key) {
+                *fill = Arc::clone(&next);
+            }
+        });
+        self.fill = next;
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        drop(self.in_flight.with(|fills| fills.remove(&self.key)));
+        self.fill.fail(FillError::Internal("the download's task ended".to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[tokio::test]
+    async fn t31_a_fill_whose_task_dies_frees_its_place_and_cuts_its_readers() {
+        let in_flight = InFlight::new(Leases::default());
+        let authority: Authority = "a.test".parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let scope = Scope { domain: 0, authority: authority.clone(), repository: "x".parse().unwrap() };
+        let new = || Fill::new(digest, scope.clone());
+        let (fill, is_new) = in_flight.join_or_start(&authority, digest, new);
+        assert!(is_new && !in_flight.join_or_start(&authority, digest, new).1);
+        let mut reader = fill.follow();
+        let guard = InFlightGuard::new(&in_flight, &authority, fill);
+        let task = tokio::spawn(async move {
+            let _entry = guard;
+            panic!("as a bug would have it");
+        });
+        assert!(reader.readable_from(0).await.is_err());
+        assert!(task.await.unwrap_err().is_panic());
+        assert!(in_flight.running(&authority, digest).is_none());
+        assert!(in_flight.join_or_start(&authority, digest, new).1, "the next request starts one");
+    }
+}

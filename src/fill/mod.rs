@@ -1,0 +1,83 @@
+//! Fills: one running download for each registry and digest, owned by no client and followed by all its readers.
+//!
+//! [`Fills::join_or_start`] gives the running fill, or starts one as a task of its own ([`task`]). The task waits for its
+//! turn ([`admission`]), downloads over one or more connections ([`download`]), proves the digest and hands the blob to
+//! the cache. Readers follow what is there ([`progress`], [`reader`]).
+//!
+//! A fill knows no freshness and no grants. Its caller decides who may join it.
+
+mod admission;
+mod download;
+mod error;
+mod in_flight;
+mod pass_through;
+mod progress;
+mod reader;
+mod task;
+
+use std::sync::Arc;
+
+pub use admission::FillLimits;
+pub use error::FillError;
+pub use pass_through::{PassThroughSource, read_whole};
+pub use progress::{Fill, FillWatcher, WITHHELD_BYTES};
+pub use reader::{BlobReader, BlobSource, BodyPart, FillSource, unreadable};
+
+use crate::cache::retention::Evictor;
+use crate::cache::{Cache, RegistryFacts};
+use crate::index::Scope;
+use crate::oci::{Authority, Digest};
+use crate::upstream::Upstream;
+
+use admission::Queue;
+use in_flight::InFlight;
+
+/// All fills of this mirror.
+pub struct Fills {
+    cache: Arc<Cache>,
+    evictor: Arc<Evictor>,
+    in_flight: InFlight,
+    admission: Queue,
+}
+
+/// Where a fill's bytes come from: a registry.
+pub struct Source {
+    pub client: Upstream,
+    pub facts: RegistryFacts,
+}
+
+impl Fills {
+    pub fn new(cache: Arc<Cache>, evictor: Arc<Evictor>, limits: FillLimits) -> Arc<Self> {
+        let in_flight = InFlight::new(cache.leases.clone());
+        Arc::new(Self { cache, evictor, in_flight, admission: Queue::new(limits) })
+    }
+
+    /// The running fill of this digest from this registry.
+    pub fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
+        self.in_flight.running(authority, digest)
+    }
+
+    /// The running fill, or a new one that is granted to `scope`. `true` if it is new.
+    ///
+    /// `may_be_stored`: another fill may have ended since the caller looked; the new one looks again.
+    pub fn join_or_start(
+        self: &Arc<Self>,
+        source: &Arc<Source>,
+        scope: &Scope,
+        digest: Digest,
+        may_be_stored: impl FnOnce() -> bool,
+    ) -> (Arc<Fill>, bool) {
+        let new = || Fill::new(digest, scope.clone());
+        let (fill, is_new) = self.in_flight.join_or_start(&scope.authority, digest, new);
+        if is_new {
+            let task = task::FillTask::new(self, source, scope, Arc::clone(&fill));
+            self.cache.context.tasks.spawn(task.run(may_be_stored()));
+        }
+        (fill, is_new)
+    }
+
+    /// Grants in this scope do not stand any more: running fills grant it nothing.
+    pub fn revoke(&self, scope: &Scope) {
+        self.in_flight.revoke(scope);
+    }
+}

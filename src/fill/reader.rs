@@ -1,0 +1,131 @@
+//! One response body: the bytes of a range, at the reader's own pace.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::error::FillError;
+use super::pass_through::{PassThrough, PassThroughSource};
+use super::progress::FillWatcher;
+use crate::store::{BlobFile, SEND_WINDOW};
+
+/// Where a blob's bytes come from.
+pub enum BlobSource {
+    /// HEAD was asked: there is nothing to read.
+    Nothing,
+    Memory(Bytes),
+    Stored(BlobFile),
+    Filling(FillSource),
+    PassThrough(Box<PassThroughSource>),
+}
+
+/// A running fill and its file.
+pub struct FillSource {
+    watcher: FillWatcher,
+    file: BlobFile,
+}
+
+/// The next part of a range: bytes, or where they lie.
+pub enum BodyPart {
+    Bytes(Bytes),
+    /// At most [`SEND_WINDOW`] bytes of a file, in memory when the piece was made.
+    File {
+        file: BlobFile,
+        offset: u64,
+        length: usize,
+    },
+}
+
+/// Gives the bytes of one range. Dropping it changes nothing for others.
+pub struct BlobReader {
+    kind: Kind,
+    at: u64,
+    end: u64,
+}
+
+enum Kind {
+    Memory(Bytes),
+    File(BlobFile),
+    Filling(FillSource),
+    PassThrough(Box<PassThrough>),
+}
+
+impl FillSource {
+    pub const fn new(watcher: FillWatcher, file: BlobFile) -> Self {
+        Self { watcher, file }
+    }
+}
+
+impl BlobSource {
+    /// Reads `range`, which lies within the blob.
+    pub fn reader(self, range: Range<u64>) -> BlobReader {
+        let kind = match self {
+            Self::Nothing => Kind::Memory(Bytes::new()),
+            Self::Memory(bytes) => Kind::Memory(bytes),
+            Self::Stored(file) => Kind::File(file),
+            Self::Filling(source) => Kind::Filling(source),
+            Self::PassThrough(source) => Kind::PassThrough(Box::new(PassThrough::new(source))),
+        };
+        BlobReader { kind, at: range.start, end: range.end }
+    }
+}
+
+impl BlobReader {
+    /// The next bytes; `None` at the end of the range. After an error the response must be cut.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FillError> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let bytes = match &mut self.kind {
+            Kind::Memory(bytes) => {
+                let within = to_usize(self.at)..to_usize(self.end);
+                if within.end > bytes.len() {
+                    return Err(FillError::Internal("a range beyond the blob".to_owned()));
+                }
+                bytes.slice(within)
+            }
+            Kind::File(file) => read(file, self.at, self.end).await?,
+            Kind::Filling(source) => {
+                let readable = source.watcher.readable_from(self.at).await?;
+                read(&source.file, self.at, readable.min(self.end)).await?
+            }
+            Kind::PassThrough(pass_through) => pass_through.next(self.at, self.end).await?,
+        };
+        self.at += bytes.len() as u64;
+        Ok(Some(bytes))
+    }
+
+    /// As [`Self::next`], without reading what lies in a file.
+    pub async fn next_part(&mut self) -> Result<Option<BodyPart>, FillError> {
+        let (file, end) = match &mut self.kind {
+            Kind::File(file) => (&*file, self.end),
+            Kind::Filling(source) if self.at < self.end => {
+                let readable = source.watcher.readable_from(self.at).await?;
+                (&source.file, readable.min(self.end))
+            }
+            Kind::Memory(_) | Kind::Filling(_) | Kind::PassThrough(_) => {
+                return Ok(self.next().await?.map(BodyPart::Bytes));
+            }
+        };
+        if self.at >= end {
+            return Ok(None);
+        }
+        let (offset, length) = (self.at, to_usize(end - self.at).min(SEND_WINDOW));
+        self.at += length as u64;
+        file.resident(offset..self.at).await.map_err(|err| unreadable(&err))?;
+        Ok(Some(BodyPart::File { file: file.clone(), offset, length }))
+    }
+}
+
+/// What a stored file that cannot be read means for the answer.
+pub fn unreadable(err: &std::io::Error) -> FillError {
+    FillError::Internal(format!("a stored blob cannot be read: {err}"))
+}
+
+async fn read(file: &BlobFile, at: u64, end: u64) -> Result<Bytes, FillError> {
+    file.read_some(at, to_usize(end - at)).await.map_err(|err| unreadable(&err))
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,88 @@
+//! Why a pull failed: only what a client can be told.
+
+use std::time::Duration;
+
+use crate::coalesce::LeaderDied;
+use crate::fill::FillError;
+use crate::oci::Authority;
+use crate::upstream::{BreakerCause, Failure, UpstreamError};
+
+/// Why a pull failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PullError {
+    #[error("{authority} has no such content")]
+    NotFound {
+        authority: Authority,
+        /// Believed from an earlier answer, or known without asking.
+        remembered: bool,
+        /// Nobody was asked, by configuration.
+        offline: bool,
+    },
+    #[error("the rules for {authority} (`allow`, `deny`) refuse this repository")]
+    RefusedByRule { authority: Authority },
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// Too many downloads wait for their turn.
+    #[error("too many downloads are waiting here")]
+    Busy,
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<FillError> for PullError {
+    /// For a response that has begun. Before that, [`super::Mirror::blob`] asks again or passes the blob through.
+    fn from(error: FillError) -> Self {
+        match error {
+            FillError::Upstream(error) => Self::Upstream(error),
+            FillError::Busy => Self::Busy,
+            FillError::Again | FillError::PassThrough(_) | FillError::ShuttingDown | FillError::Internal(_) => {
+                Self::Internal(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<LeaderDied> for PullError {
+    fn from(died: LeaderDied) -> Self {
+        Self::Internal(died.to_string())
+    }
+}
+
+impl PullError {
+    fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Upstream(error) => Some(&error.failure),
+            Self::NotFound { .. } | Self::RefusedByRule { .. } | Self::Busy | Self::Internal(_) => None,
+        }
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. }) || self.failure() == Some(&Failure::NotFound)
+    }
+
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self.failure(), Some(Failure::DeniedAnonymous | Failure::DeniedCredentials))
+    }
+
+    /// Upstream is there and has said no, in words that are not the spec's: no reason to serve what it said before.
+    pub(super) fn is_upstreams_word(&self) -> bool {
+        matches!(self.failure(), Some(Failure::UnexpectedStatus(_)))
+    }
+
+    /// Upstream is there, and has had enough of us.
+    pub(super) fn is_rationed(&self) -> bool {
+        matches!(
+            self.failure(),
+            Some(Failure::RateLimited { .. } | Failure::BreakerOpen { cause: BreakerCause::RateLimited, .. })
+        )
+    }
+
+    /// How long upstream wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.failure() {
+            Some(Failure::RateLimited { retry_after }) => *retry_after,
+            Some(Failure::BreakerOpen { retry_after, .. }) => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
