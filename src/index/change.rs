@@ -207,6 +207,18 @@ impl Change {
         )
     }
 
+    /// About how many rows it changes, by its kind.
+    pub(super) fn weight(&self) -> usize {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others change a few rows")]
+        match self {
+            Self::NoteAccesses(accesses) => accesses.len(),
+            Self::BeginEviction(digests) | Self::EndEviction { digests, .. } | Self::Unmark { digests, .. } => {
+                digests.len()
+            }
+            _ => 1,
+        }
+    }
+
     /// What the journal keeps of this change before it is applied; `None` of what may be lost with the index.
     pub(super) fn log_form(&self, before: &WriteTransaction) -> Result<Option<Cow<'_, Self>>, IndexError> {
         match self {

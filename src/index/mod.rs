@@ -11,7 +11,6 @@ mod change;
 mod database;
 mod eviction_order;
 mod generation;
-mod ledger;
 mod log;
 mod open;
 mod pins;
@@ -20,6 +19,7 @@ mod revocations;
 mod row;
 mod schema;
 mod unrecoverable;
+mod view;
 mod writer;
 
 use std::io;
@@ -41,7 +41,7 @@ pub use unrecoverable::Unrecoverable;
 
 use crate::oci::{Authority, Digest, Repository, Tag};
 
-use ledger::Ledger;
+use view::View;
 use writer::Writer;
 
 /// Where a client asked, and as whom.
@@ -55,7 +55,7 @@ pub struct Scope {
 }
 
 pub struct Index {
-    ledger: Arc<Ledger>,
+    view: Arc<View>,
     writer: Writer,
 }
 
@@ -128,28 +128,28 @@ impl Index {
         if !public.is_empty() {
             changes.push(Change::DropPublicGrants { scope: scope.clone(), digests: public });
         }
-        self.ledger.revocations.begin(&changes);
+        self.view.revocations.begin(&changes);
         // What was read before is not believed any more; what is read later is refused.
         for change in &changes {
-            self.ledger.generations.bump(change);
+            self.view.generations.bump(change);
         }
         self.apply_durably(changes).await
     }
 
     /// Whether what was visible and not durable is gone, and not all of it is back.
     pub fn is_behind(&self) -> bool {
-        self.ledger.is_behind.load(Ordering::Acquire)
+        self.view.is_behind.load(Ordering::Acquire)
     }
 
     /// How many times the index has lost what is not in its journal, as marks of pins are: those of the last half second
     /// before it failed.
     pub fn reopened(&self) -> u64 {
-        self.ledger.reopened.load(Ordering::Acquire)
+        self.view.reopened.load(Ordering::Acquire)
     }
 
     /// Resolves when it works again after it has lost something.
     pub async fn healed(&self) {
-        self.ledger.healed.notified().await;
+        self.view.healed.notified().await;
     }
 
     /// Waits until all that is visible now has become durable by itself.
@@ -160,17 +160,17 @@ impl Index {
     /// Of what is known of a digest in one scope: its grants, its type, its record. Take it before reading them; they stand
     /// as long as it does.
     pub fn generation_of_digest(&self, scope: &Scope, digest: Digest) -> Generation {
-        self.ledger.generations.of_digest(scope, digest)
+        self.view.generations.of_digest(scope, digest)
     }
 
     /// The same of what a tag points to.
     pub fn generation_of_tag(&self, scope: &Scope, tag: &Tag) -> Generation {
-        self.ledger.generations.of_tag(scope, tag)
+        self.view.generations.of_tag(scope, tag)
     }
 
     /// What was read of this digest is not to be believed any more, in any scope.
     pub fn bump(&self, digest: Digest) {
-        self.ledger.generations.bump_digest(digest);
+        self.view.generations.bump_digest(digest);
     }
 
     /// Writes down what is pending and stops the writer.
@@ -182,11 +182,11 @@ impl Index {
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let ledger = Arc::clone(&self.ledger);
+        let view = Arc::clone(&self.view);
         let done = tokio::task::spawn_blocking(move || {
-            let read = ledger.database.begin_read().and_then(|transaction| work(&transaction));
+            let read = view.database.begin_read().and_then(|transaction| work(&transaction));
             if read.as_ref().is_err_and(IndexError::is_latched) {
-                ledger.database.suspected.notify_one();
+                view.database.suspected.notify_one();
             }
             read
         });

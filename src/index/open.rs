@@ -7,9 +7,10 @@ use std::sync::Arc;
 use redb::ReadableDatabase as _;
 
 use super::database::{self, Database};
-use super::ledger::Ledger;
 use super::log::replay::{self, Loader, Tally};
-use super::log::segments::{Log, LogDirectory, Position};
+use super::log::segments::{LogDirectory, Position};
+use super::log::{Log, snapshot};
+use super::view::View;
 use super::writer::Writer;
 use super::{BlobRow, Change, Index, IndexError};
 use crate::clock::Timestamp;
@@ -33,42 +34,31 @@ pub enum Opened {
 pub type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(Digest, u64)) -> io::Result<()>;
 
 impl Index {
-    /// Opens the index below `root`, and takes in what its journal has and it has not. One that is missing or of no use is
-    /// made anew from the journal and the stored blobs; a file that was there is renamed, not deleted. One that cannot be
-    /// reached, as on a full or failing disk, stays where it is. Blocking; for start-up, within a runtime.
+    /// Opens the index below `root`, and replays what its log has and it has not. One that is missing or of no use is made
+    /// anew from the log and the stored blobs; a file that was there is renamed, not deleted. One that cannot be reached, as
+    /// on a full or failing disk, stays where it is. Blocking; for start-up, within a runtime.
     pub fn open(root: &Path, health: Health, now: Timestamp, walk: Walk<'_>) -> io::Result<(Self, Opened)> {
         let failed = |err: IndexError| io::Error::other(err.to_string());
-        let facts = LogDirectory::create(root.join("facts"))?;
-        facts.remove_superseded()?;
+        let directory = LogDirectory::create(root.join("facts"))?;
+        directory.remove_superseded()?;
         let path = root.join("index.redb");
-        let (known, opened) = match existing(&path).map_err(failed)? {
-            Ok(database) => {
-                (follow(&database, &facts).map_err(failed)?.map(|known| (database, known)), Opened::Damaged)
-            }
+        let (followed, opened) = match existing(&path).map_err(failed)? {
+            Ok(database) => (follow(database, &directory).map_err(failed)?, Opened::Damaged),
             Err(opened) => (None, opened),
         };
-        let (database, Known { end, lacks_snapshot }, opened) = if let Some((database, known)) = known {
-            (database, known, Opened::Existing)
+        let (database, log, opened) = if let Some((database, log)) = followed {
+            (database, log, Opened::Existing)
         } else {
             if opened == Opened::Damaged {
                 set_aside(&path)?;
             }
-            let (database, known) = rebuild(root, &facts, now, walk).map_err(failed)?;
-            (database, known, opened)
+            let (database, log) = rebuild(root, directory, now, walk).map_err(failed)?;
+            (database, log, opened)
         };
-        let journal = Log::open(facts.clone(), end)?;
-        let ledger = Arc::new(Ledger::new(Database::new(path, database), facts, journal, lacks_snapshot, health));
-        let writer = Writer::start(Arc::clone(&ledger));
-        Ok((Self { ledger, writer }, opened))
+        let view = Arc::new(View::new(Database::new(path, database), log, health));
+        let writer = Writer::start(Arc::clone(&view));
+        Ok((Self { view, writer }, opened))
     }
-}
-
-/// Where journal and index stand.
-struct Known {
-    /// Where the next line goes.
-    end: Position,
-    /// The journals do not hold all that the index has.
-    lacks_snapshot: bool,
 }
 
 fn existing(path: &Path) -> Result<Result<redb::Database, Opened>, IndexError> {
@@ -88,53 +78,66 @@ fn existing(path: &Path) -> Result<Result<redb::Database, Opened>, IndexError> {
     }
 }
 
-/// Brings an index up to what its journal says; `None` if it is older than all that is left of the journal.
-fn follow(database: &redb::Database, facts: &LogDirectory) -> Result<Option<Known>, IndexError> {
-    let from = database.begin_read()?;
-    let listing = facts.list().map_err(IndexError::Log)?;
-    let last = listing.journals.last().map(|(number, _)| *number).max(listing.snapshot).unwrap_or_default();
-    let unknown = Known { end: Position { number: last + 1, offset: 0 }, lacks_snapshot: true };
-    let Some(saved) = replay::saved(&from)? else { return Ok(Some(unknown)) };
+/// Brings an index up to its log; `None` if it is older than all that is left of the log.
+fn follow(database: redb::Database, directory: &LogDirectory) -> Result<Option<(redb::Database, Log)>, IndexError> {
+    let Some(saved) = replay::saved(&database.begin_read()?)? else {
+        tracing::warn!("the index is of a form that this release does not read");
+        return Ok(None);
+    };
+    let listing = directory.list().map_err(IndexError::Log)?;
     if listing.snapshot.is_some_and(|snapshot| saved.number < snapshot) {
         tracing::warn!("the index is older than the facts beside the blobs, as an old copy of it would be");
         return Ok(None);
     }
-    if !replay::is_reachable(facts, saved).map_err(IndexError::Log)? {
-        tracing::warn!("the journal of facts has lost its end; a snapshot is taken from the index");
-        return Ok(Some(unknown));
+    if !listing.reaches(saved) {
+        tracing::warn!("the log of facts has lost its end; it is made anew from the index");
+        let log = log_from(&database, directory, listing.next())?;
+        return Ok(Some((database, log)));
     }
-    let lacks_snapshot = replay::lacked_snapshot(&from)? || replay::has_drifted(&from)?;
-    drop(from);
     let mut tally = Tally::default();
-    let mut loader = Loader::new(database, false);
-    let end = replay::replay(facts, Some(saved), &mut tally, &mut |change| loader.put(change))?;
+    let mut loader = Loader::new(&database);
+    let end = replay::replay(directory, Some(saved), &mut tally, &mut |change| loader.put(change))?;
+    let log = Log::open(directory.clone(), end).map_err(IndexError::Log)?;
     if end != saved {
-        loader.end(end, lacks_snapshot)?;
-        tally.report("what the journal had and the index had not was taken in");
+        loader.end(end)?;
+        tally.report("what the log had and the index had not was taken in");
     }
-    Ok(Some(Known { end, lacks_snapshot }))
+    Ok(Some((database, log)))
+}
+
+/// A log with all that the index has. Until its snapshot is whole, each start finds that it is needed.
+fn log_from(database: &redb::Database, directory: &LogDirectory, number: u64) -> Result<Log, IndexError> {
+    let taken = snapshot::take(directory, number, &database.begin_read()?, &|| true);
+    let mut log = Log::open(directory.clone(), Position { number, offset: 0 }).map_err(IndexError::Log)?;
+    if let Err(err) = taken {
+        tracing::warn!(%err, "no snapshot of the facts could be taken; it is tried again");
+        log.lengthen();
+    } else {
+        Loader::new(database).end(log.position())?;
+    }
+    Ok(log)
 }
 
 /// Beside the old name until it is complete: a crash leaves no half of an index.
 fn rebuild(
     root: &Path,
-    facts: &LogDirectory,
+    directory: LogDirectory,
     now: Timestamp,
     walk: Walk<'_>,
-) -> Result<(redb::Database, Known), IndexError> {
+) -> Result<(redb::Database, Log), IndexError> {
     let unfinished = root.join("index.redb.new");
     match std::fs::remove_file(&unfinished) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(IndexError::Log(err)),
         _ => {}
     }
     let database = database::open(&unfinished)?;
-    let mut loader = Loader::new(&database, true);
-    let (mut blobs, mut found) = (0_u64, Ok(()));
+    let mut loader = Loader::new(&database);
+    let (mut blobs, mut put) = (0_u64, Ok(()));
     let walked = walk(&mut |digest, size_bytes| {
         // Whose they were is not known, unless a fact says so: each authority has to prove them again.
         let row = BlobRow { size_bytes, origin: None, stored: now };
-        if found.is_ok() {
-            found = loader.put_found(Change::PutBlob { digest, row });
+        if put.is_ok() {
+            put = loader.put(Change::PutBlob { digest, row });
         }
         blobs += 1;
         if blobs.is_multiple_of(REPORT_EVERY) {
@@ -142,21 +145,24 @@ fn rebuild(
         }
     });
     walked.map_err(IndexError::Log)?;
-    found?;
+    put?;
     loader.walked()?;
     let mut tally = Tally::default();
-    let end = replay::replay(facts, None, &mut tally, &mut |change| loader.put(change))?;
-    // What was damaged or is not known would be damaged for ever.
-    let lacks_snapshot = tally.damaged > 0 || blobs > 0;
-    loader.end(end, lacks_snapshot)?;
+    let end = replay::replay(&directory, None, &mut tally, &mut |change| loader.put(change))?;
     let io = IndexError::Log;
+    let mut log = Log::open(directory, end).map_err(io)?;
+    loader.end(end)?;
     std::fs::rename(&unfinished, root.join("index.redb")).map_err(io)?;
     std::fs::File::open(root).and_then(|root| root.sync_all()).map_err(io)?;
     if blobs > 0 || tally.facts > 0 {
         tracing::warn!(blobs, "the index was made anew from the stored blobs and the facts beside them");
     }
     tally.report("the facts beside the blobs were taken in");
-    Ok((database, Known { end, lacks_snapshot }))
+    if blobs > 0 || tally.damaged > 0 {
+        // The log gets the blobs that it did not know, and loses its damaged lines.
+        log.lengthen();
+    }
+    Ok((database, log))
 }
 
 fn set_aside(path: &Path) -> io::Result<()> {

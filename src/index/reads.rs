@@ -49,7 +49,7 @@ pub struct Counts {
 
 impl Index {
     pub async fn tag(&self, scope: &Scope, tag: &Tag, whole_authority: bool) -> Result<Option<TagFacts>, IndexError> {
-        let is_any_revoked = !self.ledger.revocations.is_empty();
+        let is_any_revoked = !self.view.revocations.is_empty();
         let (of, tag) = (scope.clone(), tag.clone());
         let mut found = self
             .read(move |from| {
@@ -73,7 +73,7 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<ManifestFacts, IndexError> {
-        let is_revoked = self.ledger.revocations.contains_digest(scope, digest, whole_authority);
+        let is_revoked = self.view.revocations.contains_digest(scope, digest, whole_authority);
         let scope = scope.clone();
         self.read(move |from| {
             let held = held(from, &scope, digest, whole_authority)?;
@@ -89,7 +89,7 @@ impl Index {
         digest: Digest,
         whole_authority: bool,
     ) -> Result<(Option<BlobRow>, Option<GrantRow>), IndexError> {
-        let is_revoked = self.ledger.revocations.contains_digest(scope, digest, whole_authority);
+        let is_revoked = self.view.revocations.contains_digest(scope, digest, whole_authority);
         let scope = scope.clone();
         self.read(move |from| {
             let grant: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, digest, whole_authority))?;
@@ -104,7 +104,7 @@ impl Index {
     }
 
     pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
-        if self.ledger.revocations.contains(scope) {
+        if self.view.revocations.contains(scope) {
             return Ok(None);
         }
         let key = Key::list(scope, list);
@@ -113,10 +113,10 @@ impl Index {
 
     /// Every tag of a repository that points to what this scope may read, in ASCII order.
     pub async fn tags_of(&self, scope: &Scope, whole_authority: bool) -> Result<Vec<String>, IndexError> {
-        if self.ledger.revocations.contains(scope) {
+        if self.view.revocations.contains(scope) {
             return Ok(Vec::new());
         }
-        let (scope, ledger) = (scope.clone(), Arc::clone(&self.ledger));
+        let (scope, view) = (scope.clone(), Arc::clone(&self.view));
         self.read(move |from| {
             let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
             let range = (scope.domain, authority, repository, "")..=(scope.domain, authority, repository, LAST);
@@ -125,7 +125,7 @@ impl Index {
                 let (key, row) = entry?;
                 let Some(digest) = parse::<TagRow>(row.value())?.digest else { continue };
                 let grant = Key::digest(&scope, digest, whole_authority);
-                let is_revoked = ledger.revocations.contains_digest(&scope, digest, whole_authority);
+                let is_revoked = view.revocations.contains_digest(&scope, digest, whole_authority);
                 if !is_revoked && get::<GrantRow>(from, MANIFEST_GRANTS, &grant)?.is_some() {
                     tags.push(key.value().3.to_owned());
                 }
@@ -169,17 +169,17 @@ impl Index {
 
     /// Whether everything that a manifest lists is stored, and this scope may read it.
     pub async fn is_whole(&self, scope: &Scope, manifest: Digest, whole_authority: bool) -> Result<bool, IndexError> {
-        if self.ledger.revocations.contains(scope) {
+        if self.view.revocations.contains(scope) {
             return Ok(false);
         }
-        let (scope, ledger) = (scope.clone(), Arc::clone(&self.ledger));
+        let (scope, view) = (scope.clone(), Arc::clone(&self.view));
         self.read(move |from| {
             let children = from.open_table(CHILDREN)?;
             let name = manifest.to_string();
             let Some(row) = children.get(name.as_str())? else { return Ok(false) };
             for child in parse::<Vec<Digest>>(row.value())? {
                 let granted: Option<GrantRow> = get(from, BLOB_GRANTS, &Key::digest(&scope, child, whole_authority))?;
-                let is_revoked = ledger.revocations.contains_digest(&scope, child, whole_authority);
+                let is_revoked = view.revocations.contains_digest(&scope, child, whole_authority);
                 if is_revoked || granted.is_none() || blob(from, child)?.is_none() {
                     return Ok(false);
                 }

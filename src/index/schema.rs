@@ -32,11 +32,6 @@ pub(super) const STORED_BYTES: &str = "stored_bytes";
 /// How far the journals of facts were taken in (see `log`).
 pub(super) const JOURNAL_NUMBER: &str = "journal_number";
 pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
-/// Rows that are facts, when the journal's place was written down.
-pub(super) const ROWS: &str = "rows";
-
-/// 1 while the journals do not hold all that the index has.
-pub(super) const LACKS_SNAPSHOT: &str = "lacks_snapshot";
 
 /// Above every character that a key's last part holds.
 pub(super) const LAST: &str = "\u{10ffff}";

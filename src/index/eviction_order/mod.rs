@@ -10,7 +10,7 @@ use redb::{ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTra
 use crate::clock::Timestamp;
 use crate::index::IndexError;
 use crate::index::row::BlobRow;
-use crate::index::schema::{BLOBS, CHILDREN, SUMS};
+use crate::index::schema::{CHILDREN, SUMS};
 use crate::oci::Digest;
 
 pub use candidates::{Candidate, Search};
@@ -314,35 +314,8 @@ pub(super) fn read_all(from: &ReadTransaction) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// Makes the tables. Blobs of an index that knew no order are put into it.
 pub(super) fn create_all(to: &WriteTransaction) -> Result<(), IndexError> {
     to.open_table(EVICTING)?;
-    let mut order = EvictionOrder::open(to)?;
-    if order.recency.first()?.is_some() {
-        return Ok(());
-    }
-    let listed = to.open_table(CHILDREN)?;
-    for entry in to.open_table(BLOBS)?.iter()? {
-        let (name, row) = entry?;
-        let Ok(row) = serde_json::from_slice::<BlobRow>(row.value()) else { continue };
-        order.put(name.value(), &row)?;
-        order.is_manifest_if_listed(name.value(), &listed)?;
-    }
+    EvictionOrder::open(to)?;
     Ok(())
-}
-
-impl EvictionOrder<'_> {
-    fn is_manifest_if_listed(
-        &mut self,
-        name: &str,
-        listed: &impl redb::ReadableTable<&'static str, &'static [u8]>,
-    ) -> Result<(), IndexError> {
-        if listed.get(name)?.is_none() {
-            return Ok(());
-        }
-        match self.of(name)? {
-            Some(old) => self.place(name, Some(&OrderEntry { class: Class::Manifest, ..old })),
-            None => Ok(()),
-        }
-    }
 }

@@ -1,18 +1,15 @@
 //! Takes facts in from the files beside the blobs.
 
 use std::fs::File;
-use std::io::{self, BufReader, Seek as _, SeekFrom};
+use std::io::{BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::framing::{self, Line, Mark};
 use super::segments::{LogDirectory, Position};
 use crate::index::row::BlobRow;
-use crate::index::schema::{
-    BLOB_GRANTS, BLOBS, CHILDREN, JOURNAL_NUMBER, JOURNAL_OFFSET, LACKS_SNAPSHOT, LISTS, MANIFEST_GRANTS,
-    MANIFEST_TYPES, REFERRERS, ROWS, SUMS, TAGS,
-};
+use crate::index::schema::{BLOBS, JOURNAL_NUMBER, JOURNAL_OFFSET, SUMS};
 use crate::index::unrecoverable;
 use crate::index::{Change, IndexError, database};
 
@@ -83,13 +80,13 @@ pub(in crate::index) struct Loader<'a> {
     batch: Vec<Change>,
     batches: usize,
     reported: u64,
-    /// Blobs were found by walking: facts add to what is known of them, and bring none back.
+    /// Blobs were found by walking, and the log comes behind them.
     is_rebuild: bool,
 }
 
 impl<'a> Loader<'a> {
-    pub(in crate::index) fn new(database: &'a redb::Database, is_rebuild: bool) -> Self {
-        Self { database, batch: Vec::with_capacity(BATCH), batches: 0, reported: 0, is_rebuild }
+    pub(in crate::index) fn new(database: &'a redb::Database) -> Self {
+        Self { database, batch: Vec::with_capacity(BATCH), batches: 0, reported: 0, is_rebuild: false }
     }
 
     pub(in crate::index) fn put(&mut self, change: Change) -> Result<(), IndexError> {
@@ -106,36 +103,27 @@ impl<'a> Loader<'a> {
     }
 
     /// Writes the rest, and how far the journals are taken in now. All is durable then.
-    pub(in crate::index) fn end(mut self, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
-        self.write(true, Some((position, lacks_snapshot)))
+    pub(in crate::index) fn end(mut self, position: Position) -> Result<(), IndexError> {
+        self.write(true, Some(position))
     }
 
-    fn write(&mut self, is_durable: bool, position: Option<(Position, bool)>) -> Result<(), IndexError> {
+    fn write(&mut self, is_durable: bool, position: Option<Position>) -> Result<(), IndexError> {
         let transaction = database::set_durability(self.database.begin_write()?, is_durable)?;
         for change in self.batch.drain(..) {
             if !self.is_rebuild || is_of_use(&change, &transaction)? {
                 change.apply(&transaction)?;
             }
         }
-        if let Some((position, lacks_snapshot)) = position {
-            save(&transaction, position, lacks_snapshot)?;
+        if let Some(position) = position {
+            save(&transaction, position)?;
         }
         Ok(transaction.commit()?)
     }
 
-    /// A blob that was found on the disk.
-    pub(in crate::index) fn put_found(&mut self, change: Change) -> Result<(), IndexError> {
-        let is_rebuild = std::mem::replace(&mut self.is_rebuild, false);
-        let put = self.put(change);
-        self.is_rebuild = is_rebuild;
-        put
-    }
-
-    /// What is found by walking comes before what is remembered.
+    /// All blobs on the disk were put. From here on facts add to what is known of them, and bring none back.
     pub(in crate::index) fn walked(&mut self) -> Result<(), IndexError> {
-        let is_rebuild = std::mem::replace(&mut self.is_rebuild, false);
         let written = self.write(false, None);
-        self.is_rebuild = is_rebuild;
+        self.is_rebuild = true;
         written
     }
 }
@@ -187,53 +175,16 @@ pub(in crate::index) fn replay(
     Ok(end)
 }
 
-/// How far the journals were taken in when the database was last synced; `None` where no journal was kept.
+/// How far the log was taken in at the last checkpoint; `None` of a database that has never had one.
 pub(in crate::index) fn saved(from: &ReadTransaction) -> Result<Option<Position>, IndexError> {
     let sums = from.open_table(SUMS)?;
     let (number, offset) = (sums.get(JOURNAL_NUMBER)?, sums.get(JOURNAL_OFFSET)?);
     Ok(number.zip(offset).map(|(number, offset)| Position { number: number.value(), offset: offset.value() }))
 }
 
-/// With it goes whether there are facts in the index that no journal holds: a crash must not forget that.
-pub(in crate::index) fn save(
-    to: &WriteTransaction,
-    position: Position,
-    lacks_snapshot: bool,
-) -> Result<(), IndexError> {
-    let mut rows = to.open_table(BLOBS)?.len()? + to.open_table(CHILDREN)?.len()?;
-    for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
-        rows += to.open_table(table)?.len()?;
-    }
+pub(in crate::index) fn save(to: &WriteTransaction, position: Position) -> Result<(), IndexError> {
     let mut sums = to.open_table(SUMS)?;
     sums.insert(JOURNAL_NUMBER, position.number)?;
     sums.insert(JOURNAL_OFFSET, position.offset)?;
-    sums.insert(ROWS, rows)?;
-    sums.insert(LACKS_SNAPSHOT, u64::from(lacks_snapshot))?;
     Ok(())
-}
-
-/// Whether the journals did not hold all when the database was last synced.
-pub(in crate::index) fn lacked_snapshot(from: &ReadTransaction) -> Result<bool, IndexError> {
-    Ok(from.open_table(SUMS)?.get(LACKS_SNAPSHOT)?.is_some_and(|lacks| lacks.value() != 0))
-}
-
-/// Whether a release that keeps no journal has written since.
-pub(in crate::index) fn has_drifted(from: &ReadTransaction) -> Result<bool, IndexError> {
-    let mut rows = from.open_table(BLOBS)?.len()? + from.open_table(CHILDREN)?.len()?;
-    for table in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
-        rows += from.open_table(table)?.len()?;
-    }
-    Ok(from.open_table(SUMS)?.get(ROWS)?.is_some_and(|saved| saved.value() != rows))
-}
-
-/// The position, if the journals still go that far.
-pub(in crate::index) fn is_reachable(facts: &LogDirectory, position: Position) -> io::Result<bool> {
-    if position.offset == 0 {
-        return Ok(true);
-    }
-    match std::fs::metadata(facts.journal(position.number)) {
-        Ok(metadata) => Ok(metadata.len() >= position.offset),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(err) => Err(err),
-    }
 }

@@ -57,8 +57,8 @@ impl Run {
         let Some(outage) = self.outage.as_ref().filter(|outage| !outage.is_closed && !denials.is_empty()) else {
             return changes;
         };
-        let rows = self.blocking(move |ledger| {
-            let from = ledger.database.begin_read()?;
+        let rows = self.blocking(move |view| {
+            let from = view.database.begin_read()?;
             denials.iter().map(|denial| rows_behind(&from, denial)).collect::<Result<Vec<_>, IndexError>>()
         });
         let Some(Ok(rows)) = rows.await else { return changes };
@@ -79,7 +79,7 @@ impl Run {
                 before
                     .iter()
                     .filter(|refused| !after.contains(refused))
-                    .for_each(|refused| self.ledger.revocations.end(refused));
+                    .for_each(|refused| self.view.revocations.end(refused));
                 effective_denials.extend(change);
             }
         }
@@ -189,7 +189,7 @@ mod tests {
         let [app, held] = ["org/app", "held/back"].map(scope);
         let [digest, public, unknown] = [&b"a"[..], b"public", b"unknown"].map(|of| Digest::of(Algorithm::Sha256, of));
         let index = failing(root, vec![granted(&app, digest, false), granted(&app, public, true)]).await;
-        let revocations = &index.ledger.revocations;
+        let revocations = &index.view.revocations;
         for nth in 0..200 {
             index.revoke(&scope(&format!("made/up{nth}")), vec![unknown]).await.unwrap_err();
             index

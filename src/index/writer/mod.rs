@@ -1,7 +1,7 @@
-//! The one task that writes. Batches what has gathered; readers see a batch at once, the disk has it half a second later.
+//! The one task that writes. It batches what has gathered: readers see a batch at once, and the log has it on the disk half
+//! a second later, or before readers see it where somebody waits for that.
 //!
-//! Each batch goes to the journal beside the blobs, too, which is synced first: it holds all that the index has. When either
-//! cannot be written, changes are kept back, the database is opened anew, and what it lost is taken in from the journal.
+//! When facts cannot be written, changes are kept back, the database is opened anew, and what it lost is replayed.
 
 mod effective_denials;
 mod held;
@@ -14,21 +14,24 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::ledger::Ledger;
 use super::revocations::Revocation;
+use super::view::{View, Written};
 use super::{Change, IndexError};
 use effective_denials::PendingGrants;
 use outage::Outage;
 
-/// Longest time between a change and its durable commit.
+/// Longest time between a change and the sync of its line.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// Longest time between a change and its checkpoint in the database. What the log does not keep, as access times, is lost
+/// with a crash for so long.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(30);
 /// Batches that may wait; who adds another waits too.
 const QUEUE: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
     Visible,
-    /// Durable with the next commit: nobody's answer waits for it.
+    /// Durable with the next sync: nobody's answer waits for it.
     DurableSoon,
     /// Durable at once: someone has been promised it.
     DurableNow,
@@ -48,12 +51,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(ledger: Arc<Ledger>) -> Self {
+    pub(super) fn start(view: Arc<View>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let run = Run {
-            ledger,
+            view,
             waiting: Vec::new(),
             flush_at: None,
+            checkpoint_at: None,
             outage: None,
             recent: PendingGrants::default(),
             snapshot: None,
@@ -81,9 +85,10 @@ impl Writer {
 }
 
 struct Run {
-    ledger: Arc<Ledger>,
+    view: Arc<View>,
     waiting: Vec<Done>,
     flush_at: Option<Instant>,
+    checkpoint_at: Option<Instant>,
     outage: Option<Outage>,
     /// Where something was opened that is not durable yet.
     recent: PendingGrants,
@@ -95,7 +100,8 @@ impl Run {
         self.keep_short().await;
         loop {
             let mut jobs = Vec::new();
-            let due = self.outage.as_ref().map(|outage| outage.try_at).or(self.flush_at);
+            let flush_at = self.flush_at.into_iter().chain(self.checkpoint_at).min();
+            let due = self.outage.as_ref().map(|outage| outage.try_at).or(flush_at);
             tokio::select! {
                 received = queue.recv_many(&mut jobs, QUEUE) => {
                     if received == 0 {
@@ -103,7 +109,7 @@ impl Run {
                     }
                     self.take(jobs).await;
                 }
-                () = self.ledger.database.suspected.notified(), if self.outage.is_none() => {
+                () = self.view.database.suspected.notified(), if self.outage.is_none() => {
                     self.fail(&IndexError::Unavailable, Vec::new()).await;
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -114,6 +120,11 @@ impl Run {
             if self.flush_at.is_some_and(|at| Instant::now() >= at) {
                 self.flush().await;
                 self.keep_short().await;
+            }
+            if self.checkpoint_at.is_some_and(|at| Instant::now() >= at)
+                || (self.outage.is_none() && self.view.needs_checkpoint())
+            {
+                self.checkpoint().await;
             }
         }
         self.end().await;
@@ -126,27 +137,28 @@ impl Run {
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
         for refused in denials.iter().flat_map(Revocation::by) {
-            self.ledger.revocations.taken(&refused);
+            self.view.revocations.taken(&refused);
         }
         let written = if self.outage.is_some() {
             self.hold(changes).await;
             Err(IndexError::Unavailable)
         } else {
-            // Before they are written: whatever becomes of that, the journal may have them.
+            // Before they are written: whatever becomes of that, the log may have them.
             for change in &changes {
                 self.recent.note(change);
             }
-            let (mut changes, mut written) = self.write(changes).await;
+            let (mut changes, mut written) = self.write(changes, is_urgent).await;
             if matches!(written, Err(IndexError::BadRow)) {
                 // Nor will it be another time.
                 tracing::warn!("facts cannot be put into words; they cost a request each");
                 changes.retain(Change::is_denial);
                 if !changes.is_empty() {
-                    (changes, written) = self.write(changes).await;
+                    (changes, written) = self.write(changes, is_urgent).await;
                 }
             }
             match &written {
-                Ok(()) => {}
+                Ok(Written::Visible) => {}
+                Ok(Written::Logged(err)) => self.fail(err, Vec::new()).await,
                 Err(IndexError::BadRow) if changes.is_empty() => {}
                 // Writing has panicked, and has taken them along.
                 Err(err) if changes.is_empty() => self.fail(err, denials).await,
@@ -156,22 +168,31 @@ impl Run {
         };
         for (until, done) in dones {
             match (&written, until) {
-                (Ok(()), Until::DurableSoon | Until::DurableNow) => self.waiting.push(done),
-                // Whoever no longer waits does not need to know.
-                (Ok(()), Until::Visible) => drop(done.send(Ok(()))),
-                (Err(_), _) => drop(done.send(Err(IndexError::Unavailable))),
+                (Ok(Written::Visible), Until::DurableSoon) if !is_urgent => self.waiting.push(done),
+                // A task that no longer waits does not need to know.
+                (Ok(Written::Visible), _) | (Ok(Written::Logged(_)), Until::DurableSoon | Until::DurableNow) => {
+                    drop(done.send(Ok(())));
+                }
+                (Ok(Written::Logged(_)), Until::Visible) | (Err(_), _) => {
+                    drop(done.send(Err(IndexError::Unavailable)));
+                }
             }
         }
-        if written.is_ok() {
-            let soon = Instant::now() + FLUSH_AFTER;
-            self.flush_at = Some(if is_urgent { Instant::now() } else { self.flush_at.unwrap_or(soon) });
+        if matches!(written, Ok(Written::Visible)) {
+            let now = Instant::now();
+            self.checkpoint_at.get_or_insert(now + CHECKPOINT_AFTER);
+            if is_urgent {
+                self.durable();
+            } else {
+                self.flush_at.get_or_insert(now + FLUSH_AFTER);
+            }
         }
     }
 
     /// Gives the changes back: those that cannot be written are not lost.
-    async fn write(&self, changes: Vec<Change>) -> (Vec<Change>, Result<(), IndexError>) {
-        self.blocking(move |ledger| {
-            let written = ledger.write(&changes);
+    async fn write(&self, changes: Vec<Change>, is_durable: bool) -> (Vec<Change>, Result<Written, IndexError>) {
+        self.blocking(move |view| {
+            let written = view.write(&changes, is_durable);
             (changes, written)
         })
         .await
@@ -179,12 +200,7 @@ impl Run {
     }
 
     async fn flush(&mut self) {
-        self.flush_at = None;
-        let flushed = self.blocking(Ledger::flush).await.unwrap_or(Err(IndexError::Closed));
-        for done in self.waiting.drain(..) {
-            drop(done.send(if flushed.is_ok() { Ok(()) } else { Err(IndexError::Unavailable) }));
-        }
-        match flushed {
+        match self.blocking(View::flush).await.unwrap_or(Err(IndexError::Closed)) {
             Ok(()) => self.durable(),
             Err(err) => self.fail(&err, Vec::new()).await,
         }
@@ -192,33 +208,45 @@ impl Run {
 
     /// All that has come in is durable.
     fn durable(&mut self) {
+        self.flush_at = None;
+        for done in self.waiting.drain(..) {
+            drop(done.send(Ok(())));
+        }
         self.recent.clear();
-        self.ledger.revocations.durable();
+        self.view.revocations.durable();
+    }
+
+    async fn checkpoint(&mut self) {
+        self.checkpoint_at = None;
+        match self.blocking(View::checkpoint).await.unwrap_or(Err(IndexError::Closed)) {
+            Ok(()) => self.durable(),
+            Err(err) => self.fail(&err, Vec::new()).await,
+        }
     }
 
     /// Has a snapshot taken when the journal has grown long.
     async fn keep_short(&mut self) {
         let is_running = self.snapshot.as_ref().is_some_and(|running| !running.is_finished());
-        if self.outage.is_some() || is_running || !self.ledger.is_long() {
+        if self.outage.is_some() || is_running || !self.view.is_long() {
             return;
         }
-        match self.blocking(Ledger::rotate).await.unwrap_or(Err(IndexError::Closed)) {
+        match self.blocking(View::rotate).await.unwrap_or(Err(IndexError::Closed)) {
             Ok((number, from)) => {
-                let ledger = Arc::clone(&self.ledger);
-                self.snapshot = Some(tokio::task::spawn_blocking(move || ledger.take_snapshot(number, &from)));
+                let view = Arc::clone(&self.view);
+                self.snapshot = Some(tokio::task::spawn_blocking(move || view.take_snapshot(number, &from)));
             }
             Err(err) => self.fail(&err, Vec::new()).await,
         }
     }
 
     async fn end(mut self) {
-        self.ledger.stop();
+        self.view.stop();
         if let Some(outage) = &mut self.outage {
             outage.pause = Duration::ZERO;
             self.heal().await;
         }
         match &self.outage {
-            None => self.flush().await,
+            None => self.checkpoint().await,
             Some(outage) => {
                 let facts = outage.held.changes().len() + outage.held.dropped;
                 tracing::warn!(facts, "the disk takes no facts: these are asked for again after the next start");
@@ -226,16 +254,12 @@ impl Run {
         }
         if let Some(snapshot) = self.snapshot.take() {
             let _ended = snapshot.await;
-            if self.outage.is_none() {
-                // What it has made whole is known at the next start.
-                self.flush().await;
-            }
         }
     }
 
     /// `None` if the work panicked.
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Ledger) -> T + Send + 'static) -> Option<T> {
-        let ledger = Arc::clone(&self.ledger);
-        tokio::task::spawn_blocking(move || work(&ledger)).await.ok()
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&View) -> T + Send + 'static) -> Option<T> {
+        let view = Arc::clone(&self.view);
+        tokio::task::spawn_blocking(move || work(&view)).await.ok()
     }
 }

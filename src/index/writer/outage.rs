@@ -30,13 +30,13 @@ pub(super) struct Outage {
 impl Run {
     pub(super) async fn fail(&mut self, err: &IndexError, changes: Vec<Change>) {
         self.report(err);
-        self.flush_at = None;
+        (self.flush_at, self.checkpoint_at) = (None, None);
         for done in self.waiting.drain(..) {
             drop(done.send(Err(IndexError::Unavailable)));
         }
         // The journal's failure leaves the database as it is.
         let is_closed = !matches!(err, IndexError::Log(_));
-        self.ledger.is_behind.store(is_closed, Ordering::Release);
+        self.view.is_behind.store(is_closed, Ordering::Release);
         let outage = Outage {
             held: Held::default(),
             is_closed,
@@ -50,7 +50,7 @@ impl Run {
 
     fn report(&self, err: &IndexError) {
         let why = format!("facts cannot be written ({err}); they are kept back until the disk takes them");
-        if self.ledger.health.degrade(Part::Index, why) {
+        if self.view.health.degrade(Part::Index, why) {
             tracing::warn!(%err, "facts cannot be written; pulls go on, and the index heals when the disk does");
         }
     }
@@ -66,11 +66,12 @@ impl Run {
 
     pub(super) async fn heal(&mut self) {
         let Some(mut outage) = self.outage.take() else { return };
-        let (held, is_closed) = (Arc::new(std::mem::take(&mut outage.held)), outage.is_closed);
+        let (held, is_closed, is_behind) =
+            (Arc::new(std::mem::take(&mut outage.held)), outage.is_closed, outage.is_behind);
         let to_write = Arc::clone(&held);
-        let healed = self.blocking(move |ledger| {
+        let healed = self.blocking(move |view| {
             let mut is_closed = is_closed;
-            let healed = ledger.heal(to_write.changes(), &mut is_closed);
+            let healed = view.heal(to_write.changes(), is_behind, &mut is_closed);
             (is_closed, healed)
         });
         let (is_closed, healed) = healed.await.unwrap_or((true, Err(IndexError::Closed)));
@@ -80,11 +81,11 @@ impl Run {
                 self.durable();
                 if outage.is_behind {
                     // In this order: who sees that it is over sees that pins are to be worked out, too.
-                    self.ledger.reopened.fetch_add(1, Ordering::Release);
-                    self.ledger.is_behind.store(false, Ordering::Release);
-                    self.ledger.healed.notify_one();
+                    self.view.reopened.fetch_add(1, Ordering::Release);
+                    self.view.is_behind.store(false, Ordering::Release);
+                    self.view.healed.notify_one();
                 }
-                if self.ledger.health.heal(Part::Index) {
+                if self.view.health.heal(Part::Index) {
                     tracing::info!(kept = held.changes().len(), dropped = held.dropped, "facts are written again");
                 }
             }
@@ -93,7 +94,7 @@ impl Run {
                 let try_at = Instant::now() + outage.pause;
                 let pause = (outage.pause * 2).min(LONGEST_PAUSE);
                 let is_behind = outage.is_behind || is_closed;
-                self.ledger.is_behind.store(is_behind, Ordering::Release);
+                self.view.is_behind.store(is_behind, Ordering::Release);
                 self.outage = Some(Outage { held, is_closed, is_behind, try_at, pause });
             }
         }
