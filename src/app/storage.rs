@@ -25,7 +25,7 @@ pub(super) struct Opened {
     pub(super) via: Arc<str>,
 }
 
-/// What is left of a configuration for who serves.
+/// The part of a configuration that a server needs besides the mirror.
 pub(super) struct Serving {
     pub(super) server: ServerSettings,
     pub(super) verify: VerifySettings,

@@ -1,4 +1,4 @@
-//! Whose fill runs next: so many at one time, and fair between authorities.
+//! Admission: how many fills run at one time, fair between registries.
 //!
 //! An authority runs no more than its own limit. The last quarter of all places is for authorities that run none, so that
 //! a storm at one does not keep another's first fill waiting. A permit that becomes free goes round the authorities that
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::oci::Authority;
 
-/// Of the whole process.
+/// The limits of the whole process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FillLimits {
     /// Fills at one time.
@@ -34,7 +34,7 @@ struct State {
 /// Those of one authority that wait.
 struct Line {
     authority: Authority,
-    /// Of that authority, at one time.
+    /// Most fills of that registry at one time.
     most: usize,
     waiting: VecDeque<oneshot::Sender<FillPermit>>,
 }
@@ -141,7 +141,7 @@ impl Drop for FillPermit {
             }
         });
         while let Some((sender, authority)) = self.queue.with(State::next) {
-            // Of one who has just given up, the permit comes back, and this goes round once more.
+            // If the waiter has just given up, the permit comes back, and this goes round once more.
             let _given_up = sender.send(Self { queue: self.queue.clone(), authority });
         }
     }

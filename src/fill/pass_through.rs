@@ -27,9 +27,9 @@ pub(super) struct PassThrough {
     source: Box<PassThroughSource>,
     opened: Option<OpenedBlob>,
     hasher: Option<Hasher>,
-    /// Of the bytes received.
+    /// The end of the bytes received.
     position: u64,
-    /// Received, and not yet given on.
+    /// Bytes received and not yet given to the reader.
     held: VecDeque<Bytes>,
     held_bytes: u64,
     complete: bool,
@@ -48,7 +48,7 @@ impl PassThrough {
             self.open(if needs_proof { 0 } else { at }, needs_proof).await?;
         }
         loop {
-            // What lies before the range was only for the hash.
+            // Bytes before the range are only hashed.
             self.drop_before(at);
             let start = self.position - self.held_bytes;
             if self.held_bytes > 0 && start == at {
@@ -89,7 +89,7 @@ impl PassThrough {
         match opened.body.chunk().await.map_err(fail)? {
             Some(chunk) => {
                 self.position += chunk.len() as u64;
-                // What is held back must not grow without end.
+                // The bytes held back must not grow without end.
                 if self.position > *size_bytes {
                     return Err(self.lied(endpoint));
                 }

@@ -1,7 +1,7 @@
 //! The shared state of one running download: what is there, and how it ended.
 //!
-//! What a client may receive before the digest is known is stated here and nowhere else: all but the last
-//! [`WITHHELD_BYTES`]. A blob that is no larger waits whole, so that a lie about it is a clean error.
+//! Before the digest is proven, a client may receive all but the last [`WITHHELD_BYTES`]. This rule is kept here and
+//! nowhere else. A blob that is no larger waits whole, so that a lie about it is a clean error.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;

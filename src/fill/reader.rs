@@ -117,7 +117,7 @@ impl BlobReader {
     }
 }
 
-/// What a stored file that cannot be read means for the answer.
+/// The error for a stored file that cannot be read.
 pub fn unreadable(err: &std::io::Error) -> FillError {
     FillError::Internal(format!("a stored blob cannot be read: {err}"))
 }

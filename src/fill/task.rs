@@ -176,8 +176,7 @@ impl FillTask {
         }
     }
 
-    /// What there is of a blob that did not become whole: kept where only the way to it failed, removed where the bytes, or
-    /// the disk, are wrong.
+    /// Keeps an incomplete file where only the way to upstream failed; removes it where the bytes, or the disk, are wrong.
     async fn put_away(&self, fill: &Fill, partial_file: PartialFile, left: u64, downloaded: &Downloaded, stop: &Stop) {
         let keeps = match stop {
             Stop::Keep(_) => true,

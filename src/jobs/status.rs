@@ -3,17 +3,17 @@ use serde::Serialize;
 use crate::cache::{Cache, Quota, scrub};
 use crate::index::Counts;
 
-/// What an operator is told at a glance. `null` stands for what cannot be read while the index is not well.
+/// The state of the mirror at a glance. `null` stands for a value that cannot be read while the index is not well.
 #[derive(Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
     /// Bytes of blobs, running downloads and the quarantine.
     pub used_bytes: u64,
-    /// How many of these are in quarantine.
+    /// How many of these bytes are in quarantine.
     pub quarantined_bytes: u64,
     /// `storage.max_size`, if there is one. Bytes.
     pub max_size: Option<u64>,
-    /// What the disk keeps free. Bytes.
+    /// Bytes that the disk keeps free.
     pub min_free: u64,
     /// Upstreams with a `max_size` of their own.
     pub quotas: Vec<Quota>,
@@ -23,7 +23,7 @@ pub struct Status {
     pub pinned_bytes: Option<u64>,
     /// Blobs that were found wrong and cannot be fetched again.
     pub lost: Option<usize>,
-    /// What is not well, by part; empty when all is.
+    /// The parts that are not well; empty when all are.
     pub degraded: Vec<Degraded>,
     pub facts: Option<Counts>,
 }
@@ -31,7 +31,7 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 pub struct Degraded {
     pub part: &'static str,
-    /// What failed, and what to do.
+    /// The failure, and the remedy.
     pub why: String,
 }
 

@@ -14,7 +14,7 @@ pub struct VerifyJobs {
     /// A job must not hold a storage that was given back.
     cache: Weak<Cache>,
     clock: Clock,
-    /// Where none is asked for. Bytes a second.
+    /// Bytes a second, where no rate is asked for.
     rate: Option<u64>,
     slot: Mutex<Slot>,
 }
@@ -43,7 +43,7 @@ pub struct Job {
     pub rate: Option<u64>,
     pub blobs: u64,
     pub bytes: u64,
-    /// What was stored when it began. Bytes.
+    /// Bytes stored when it began.
     pub bytes_total: u64,
     /// Blobs with wrong bytes.
     pub wrong: u64,
@@ -61,7 +61,7 @@ pub enum State {
     Stopped,
 }
 
-/// What asking for a pass has led to.
+/// The answer to a request for a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Started {
     /// False where one was running already: then `job` is that one, at its own rate.

@@ -1,4 +1,4 @@
-//! What the mirror answers: content, and how it came by it. No HTTP.
+//! The answers of the mirror: content, and how it came about. No HTTP.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::oci::Digest;
 use crate::store::BlobFile;
 use crate::upstream::{Deadline, Failure};
 
-/// What is done about a blob that is not stored.
+/// The treatment of a blob that is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
     /// Download it.
@@ -26,7 +26,7 @@ pub enum Intent {
     Head,
 }
 
-/// What one attempt led to, other than an error.
+/// The outcome of one attempt, other than an error.
 #[expect(clippy::large_enum_variant, reason = "a request has one of them, for a moment, on its stack")]
 enum Attempt {
     Answer(BlobAnswer),
@@ -50,7 +50,7 @@ struct BlobRequest<'m> {
     deadline: Deadline,
 }
 
-/// What is recorded and stored of a blob, and the generation that it was read at.
+/// A blob as it is recorded and stored, and the generation that this was read at.
 struct Held {
     grant: Option<GrantRow>,
     stored: Option<(BlobRow, BlobFile)>,
@@ -115,7 +115,7 @@ impl BlobRequest<'_> {
         Some(self.answer(source, size_bytes, Outcome::Hit))
     }
 
-    /// What the index and the disk have. Without them, upstream is asked.
+    /// Looks the blob up in the index and on the disk. If they fail, upstream is asked.
     async fn held(&self) -> Held {
         let (digest, cache) = (self.digest, &self.mirror.cache);
         let generation = cache.index.generation_of_digest(&self.scope, digest);

@@ -19,7 +19,7 @@ pub(super) struct Check {
     pub(super) hold_until: Timestamp,
 }
 
-/// What may be said of a held copy without asking upstream.
+/// Whether a held copy may be served without asking upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Freshness {
     Fresh,

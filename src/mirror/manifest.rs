@@ -108,7 +108,7 @@ impl Mirror {
         Some(manifest)
     }
 
-    /// From memory, else from disk. What is damaged there goes into quarantine, and is fetched again.
+    /// From memory, else from disk. Damaged bytes go into quarantine, and are fetched again.
     async fn manifest_bytes(&self, registry: &Registry, digest: Digest) -> Option<Bytes> {
         if let Some(bytes) = self.cache.memory.content(digest).filter(|bytes| registry.takes_manifest_of(bytes.len())) {
             return Some(bytes);

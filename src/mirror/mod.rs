@@ -67,7 +67,7 @@ pub struct Mirror {
     negative_cache: NegativeCache,
 }
 
-/// What the configuration says of the mirror, already checked.
+/// The settings of the mirror, already checked.
 pub struct MirrorSettings {
     pub namespaces: Namespaces,
     pub registries: Vec<RegistrySettings>,

@@ -6,7 +6,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::index::Scope;
 use crate::oci::{Digest, Reference};
 
-/// What was asked for in a scope.
+/// A question in a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Asked {
     Manifest(Reference),
@@ -17,7 +17,7 @@ pub(super) enum Asked {
 
 const MAX_ENTRIES: u64 = 100_000;
 
-/// What upstream said is not there, and until when that is believed.
+/// Content that upstream said is not there, and until when that is believed.
 pub(super) struct NegativeCache {
     clock: Clock,
     until: moka::sync::Cache<(Scope, Asked), Timestamp>,

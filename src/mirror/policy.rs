@@ -1,4 +1,4 @@
-//! What the configuration lets one upstream's content do.
+//! The policy of one upstream: how long its content is believed, and which of it is served.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Policy {
     pub freshness: Vec<FreshnessRule>,
 }
 
-/// What a 401 or 403 means for what is held.
+/// The meaning of a 401 or 403 for held content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDenied {
     /// Access was revoked: refuse, and forget that it was ever granted.

@@ -26,7 +26,7 @@ pub struct Wildcard {
     suffix: String,
 }
 
-/// What a request says about its upstream, unchecked.
+/// The words of a request about its upstream, unchecked.
 #[derive(Debug, Clone, Default)]
 pub struct Claims<'a> {
     /// Every `ns` in the query, decoded.
@@ -35,11 +35,11 @@ pub struct Claims<'a> {
     pub oci_ref_name: Vec<&'a str>,
     /// The `Host` header, unless it is one of the listener's own names.
     pub host: Option<&'a str>,
-    /// What stands between `/v2/` and the endpoint's part of the path.
+    /// The part between `/v2/` and the endpoint's part of the path.
     pub name: &'a str,
 }
 
-/// Where a request leads.
+/// The registry and repository that a request leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub authority: Authority,

@@ -28,7 +28,7 @@ struct Copy {
     manifest: Manifest,
 }
 
-/// What a check led to.
+/// The outcome of a check.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
     manifest: Manifest,
@@ -70,7 +70,7 @@ impl Mirror {
         Ok(checked?.seen_by(role, self.cache.context.clock.now()))
     }
 
-    /// What can be said of a tag from what is known here, if upstream need not, or must not, be asked.
+    /// Answers from what is known here, if upstream need not, or must not, be asked.
     async fn without_asking(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
@@ -212,7 +212,7 @@ impl Mirror {
         }
     }
 
-    /// What a GET by tag brought. Bytes that are held already need only a grant.
+    /// Keeps what a GET by tag brought. Bytes that are held already need only a grant.
     async fn keep_or_grant(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
@@ -259,7 +259,7 @@ impl Mirror {
         let kept = match &copy {
             Some(copy) => {
                 registry.serves_despite(&error, now.since(copy.row.checked))
-                    // Of a deleted tag upstream may have the blobs still.
+                    // Upstream may still have the blobs of a deleted tag.
                     && (error.is_not_found() || self.may_serve_stale(registry, scope, &copy.manifest, &error).await)
             }
             None => false,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// Not worth a checkpoint.
 const WORTH: u64 = 16 * 1024 * 1024;
-/// What came in so long is what a kill -9 may cost: a sync takes the disk from those who read and write.
+/// A kill -9 may cost the bytes of so long. A shorter period would take the disk from readers and writers.
 const EVERY: Duration = Duration::from_secs(1);
 /// Until it is looked again, where nothing is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Of a file whose first `left` bytes are safe already. They are hashed again, and count for as much meanwhile.
+    /// For a file whose first `left` bytes are safe already. They count as safe while they are hashed again.
     pub(super) fn new(left: u64, now: Instant) -> Self {
         Self { noted: left, due: now + EVERY }
     }

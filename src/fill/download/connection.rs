@@ -1,6 +1,6 @@
 //! One connection of a fill: receive, sort, write.
 //!
-//! What comes is the connection's own to write, or known already, or somebody else's ([`super::segments`]). Receiving
+//! Received bytes are the connection's own to write, or known already, or another one's ([`super::segments`]). Receiving
 //! goes on while a batch is being written.
 
 use std::future::Future;
@@ -129,7 +129,7 @@ impl Download<'_> {
         }
     }
 
-    /// What comes next has been given to others: its answer need not be waited for.
+    /// Whether the next bytes have been given to other connections: then its answer need not be waited for.
     fn is_outrun(&self, cursor: &BodyCursor<'_>) -> bool {
         let segments = self.segments();
         let is_end = segments.size() == Some(cursor.position) || cursor.position == cursor.assignment.range.end;
@@ -140,7 +140,7 @@ impl Download<'_> {
         }
     }
 
-    /// What of the bytes at hand is to be written next.
+    /// Decides which of the received bytes are written next.
     async fn sort(&self, cursor: &mut BodyCursor<'_>) -> Result<Sorted, Stop> {
         loop {
             let front_bytes = cursor.received.first_length();

@@ -20,7 +20,7 @@ fn backoff(fruitless: u32) -> Duration {
     Duration::from_millis(100) * 2_u32.saturating_pow(fruitless).min(32)
 }
 
-/// What the first answer led to.
+/// The outcome of the first answer.
 pub(super) struct Begun {
     pub(super) opened: OpenedBlob,
     pub(super) assignment: Assignment,
@@ -51,7 +51,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
 
     pub(super) async fn open_first(&mut self) -> Result<Begun, Stop> {
         let size = self.download.segments().size();
-        // Of a file that was complete, one byte is asked again: it shows that this scope may have the blob.
+        // One byte of a complete file is asked again: it shows that this scope may have the blob.
         let from = size.map_or(self.left, |size| self.left.min(size.saturating_sub(1)));
         let opened = tokio::select! {
             opened = self.open(from, None) => opened,
@@ -194,7 +194,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
             }
             Err(error) => error,
         };
-        // Whoever cannot give the rest may still give the whole.
+        // An endpoint that cannot give the rest may still give the whole.
         if is_about_the_range(assignment.range.start, &error) {
             return Err(self.start_anew(&error));
         }

@@ -28,7 +28,7 @@ enum Report {
     Useless,
 }
 
-/// What the first connection's answer said of the blob.
+/// The blob as the first connection's answer described it.
 pub(super) struct SameBlob {
     pub(super) endpoint: usize,
     pub(super) size_bytes: u64,
@@ -84,7 +84,7 @@ impl Download<'_> {
         while running.next().await.is_some() {}
     }
 
-    /// What the next helper is to fetch, and its place.
+    /// The next helper's assignment, and its connection.
     fn next_helper(
         &self,
         parallelism: &Parallelism,

@@ -37,7 +37,7 @@ impl Intervals {
         self.0.last().map_or(0, |interval| interval.end)
     }
 
-    /// What of `within` is not there, ascending.
+    /// The parts of `within` that are not there, ascending.
     pub(in crate::fill) fn gaps(&self, within: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let starts = std::iter::once(within.start).chain(self.0.iter().map(|interval| interval.end));
         let ends = self.0.iter().map(|interval| interval.start).chain(std::iter::once(within.end));

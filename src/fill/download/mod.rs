@@ -77,7 +77,7 @@ impl From<std::io::Error> for Stop {
     }
 }
 
-/// What a download is about.
+/// The subject of a download.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) evictor: &'a Arc<Evictor>,
@@ -86,7 +86,7 @@ pub(super) struct Job<'a> {
     pub(super) fill: &'a Arc<Fill>,
 }
 
-/// What the connections of one download share.
+/// The state that the connections of one download share.
 pub(super) struct Download<'a> {
     job: Job<'a>,
     pipeline: WritePipeline,
@@ -256,7 +256,7 @@ impl<'a> Download<'a> {
         self.job.fill.announce(range);
     }
 
-    /// A body of unknown size has ended at `size_bytes`. What is in the file behind that belongs to another blob.
+    /// A body of unknown size has ended at `size_bytes`. Bytes behind that belong to another blob.
     fn learn_size(&self, size_bytes: u64) -> Result<(), Stop> {
         {
             let mut segments = self.segments();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 pub(super) const WINDOW: Duration = Duration::from_millis(100);
 /// Bytes per second. No content network that caps connections gives one as much: more of them would only cost work.
 const FAST: f64 = 192.0 * 1024.0 * 1024.0;
-/// Of what so many more connections could bring at most, what makes the next step worth while.
+/// The next step is worth while if it gains this part of what the added connections could bring at most.
 const WORTH: f64 = 0.5;
 /// Less is no gain: the step is taken back.
 const LEAST_GAIN: f64 = 1.1;

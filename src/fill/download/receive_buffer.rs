@@ -1,4 +1,4 @@
-//! What a connection has received and not yet given to the disk.
+//! Bytes that a connection has received and not yet given to the disk.
 //!
 //! Chunks are copied into pieces at once: the connection's own buffer is free for the next read then, while the core's cache
 //! still has it. A chunk that was kept would cost it a new one.

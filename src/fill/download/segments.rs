@@ -1,7 +1,7 @@
-//! Who fetches which bytes of a running fill. No I/O.
+//! Which connection fetches which bytes of a running fill. No I/O.
 //!
 //! A byte is written, or it belongs to one connection, or it is free. Only its owner writes it, once: so announced bytes
-//! never change. What a connection has not begun to write may be taken from it.
+//! never change. Bytes that a connection has not begun to write may be taken from it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(in crate::fill) const WORTH_SPLITTING: u64 = 16 * MIB;
 const PIECE: Range<u64> = 4 * MIB..64 * MIB;
 /// Not worth a request, unless its owner is slow.
 const CRUMB: u64 = 256 * 1024;
-/// What is closer to its owner's position is on its way.
+/// Bytes closer to their owner's position are on their way.
 pub(in crate::fill) const NEAR: u64 = 8 * MIB;
 /// Looks, one after the other, at which nothing had come.
 const STALLED_LOOKS: u32 = 3;
@@ -26,7 +26,7 @@ const STALLED_LOOKS: u32 = 3;
 const OPENING_LOOKS: u32 = 20;
 /// A assignment takes so many times as long as the answer before it.
 const WORTH_ANSWERS: u64 = 4;
-/// What a second connection is believed to take for its answer at most, until one has had it.
+/// Longest time that a second connection is believed to wait for its answer, until one has had it.
 const MOST_FOR_SECOND: Duration = Duration::from_millis(300);
 /// How often, in one fill, all is taken from a connection that stalls: if the upstream itself stalls, asking again
 /// helps nobody.
@@ -34,7 +34,7 @@ const MAX_RESCUES: u32 = 16;
 
 pub(in crate::fill) type Id = u32;
 
-/// What one connection is to fetch.
+/// The bytes that one connection is to fetch.
 #[derive(Debug, Clone)]
 pub(in crate::fill) struct Assignment {
     pub(in crate::fill) id: Id,
@@ -44,7 +44,7 @@ pub(in crate::fill) struct Assignment {
     pub(in crate::fill) stop: CancellationToken,
 }
 
-/// What there is at a position, and where that ends.
+/// The state of a position, and where that state ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::fill) enum Spot {
     Written(u64),
@@ -100,7 +100,7 @@ impl Running {
 }
 
 impl Segments {
-    /// Of a blob whose first `left` bytes are there.
+    /// For a blob whose first `left` bytes are there.
     pub(in crate::fill) fn new(size: Option<u64>, left: u64) -> Self {
         let mut written = Intervals::default();
         written.add(0..left);
@@ -199,7 +199,7 @@ impl Segments {
         Some(self.claim(gap.start..end))
     }
 
-    /// What a reader waits for at one of these positions, if nobody will come by there soon.
+    /// An assignment at one of these positions, where readers wait, if no connection will come by there soon.
     pub(in crate::fill) fn next_wanted(&mut self, wanted: &[u64], parallelism: usize) -> Option<Assignment> {
         let length = self.piece_length(parallelism);
         for &at in wanted {
@@ -216,7 +216,7 @@ impl Segments {
     }
 
     /// A part of what another connection has still to do: of the one that will be the last to end. It keeps the first
-    /// part, unless it is slow; what it keeps and what is taken leave the rest free. What would be there before another
+    /// part, unless it is slow; the rest becomes free. Bytes that would be there before another
     /// connection had its answer is left to it.
     pub(in crate::fill) fn steal(&mut self, parallelism: usize) -> Option<Assignment> {
         let length = self.piece_length(parallelism);
@@ -266,7 +266,7 @@ impl Segments {
         }
     }
 
-    /// Its connection brings what lies there, so it goes on there. What it was to fetch before is free again.
+    /// Its connection brings what lies there, so it goes on there. Its former assignment is free again.
     pub(in crate::fill) fn move_on(&mut self, id: Id, position: u64, parallelism: usize) {
         let Spot::Free(gap_end) = self.spot(id, position) else { return };
         let end = gap_end.min(position.saturating_add(self.piece_length(parallelism)));
@@ -286,7 +286,7 @@ impl Segments {
         taken
     }
 
-    /// What was taken is in the file.
+    /// The bytes of this range are in the file.
     pub(in crate::fill) fn wrote(&mut self, id: Id, range: Range<u64>) {
         if let Some(running) = self.running.iter_mut().find(|running| running.id == id) {
             running.from = range.end;
@@ -328,7 +328,7 @@ impl Segments {
     }
 }
 
-/// What a connection brings in this time that brings `moved` bytes between two looks.
+/// Bytes that a connection brings in this time if it brings `moved` bytes between two looks.
 fn bytes_in(time: Duration, moved: u64) -> u64 {
     u64::try_from(u128::from(moved) * time.as_millis() / WINDOW.as_millis()).unwrap_or(u64::MAX)
 }
