@@ -29,7 +29,7 @@ tokio::task_local! {
 
 /// Awaits a turn, without which nothing is begun. Within work that others share, the wait ends, and the work with it, when
 /// all who asked for it have left.
-pub async fn turn<T>(turn: impl Future<Output = T>) -> T {
+pub async fn queued<T>(turn: impl Future<Output = T>) -> T {
     let waits = WAITS.try_with(Arc::clone).unwrap_or_default();
     waits.store(true, Ordering::Relaxed);
     let turn = turn.await;
@@ -225,7 +225,7 @@ mod tests {
             coalesce.run(key, move || {
                 let turns = Arc::clone(queue);
                 async move {
-                    turn(turns.acquire()).await.unwrap().forget();
+                    queued(turns.acquire()).await.unwrap().forget();
                     key
                 }
             })
@@ -259,7 +259,7 @@ mod tests {
             coalesce.run((), || {
                 let (ends, mut gate) = (Arc::clone(&ends), gate.clone());
                 async move {
-                    turn(async {}).await;
+                    queued(async {}).await;
                     gate.wait_for(|open| *open).await.unwrap();
                     ends.fetch_add(1, Ordering::SeqCst);
                 }

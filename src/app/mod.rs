@@ -17,11 +17,11 @@ use crate::config::Config;
 use crate::jobs::VerifyJobs;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, RegistryError};
-use crate::server::{Admin, BindError, Front, Listeners};
+use crate::server::{Admin, BindError, Listeners, PublicSide};
 use crate::store;
 
+pub use storage::OfflineMirror;
 use storage::Opened;
-pub use storage::Still;
 
 /// A running mirror.
 pub struct App {
@@ -82,9 +82,9 @@ impl App {
         let admin = Admin::new(&mirror, Arc::clone(&verify_jobs), metrics.clone(), loopback, token_file);
         let admin = Arc::new(admin);
         let admin_socket = config.server.admin_socket.clone();
-        let front = Arc::new(Front::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
+        let public_side = Arc::new(PublicSide::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-        let serving = listeners.serve(front, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
+        let serving = listeners.serve(public_side, Arc::clone(&admin), stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
         let background = background::start(&mirror, config.verify, was_clean);
         admin.set_ready(true);
@@ -136,7 +136,7 @@ impl App {
         .await;
         self.mirror.cache().close().await;
         self.stop_admin.cancel();
-        // While the storage is locked still: later it may be another server's. One that is left is replaced at the next start.
+        // While the storage is locked offline: later it may be another server's. One that is left is replaced at the next start.
         let _left = self.admin_socket.as_deref().map(std::fs::remove_file);
     }
 }

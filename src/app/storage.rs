@@ -17,7 +17,7 @@ use crate::mirror::{Mirror, MirrorSettings};
 use crate::oci::Digest;
 use crate::server::ServerSettings;
 use crate::store::{self, Store};
-use crate::upstream::Surroundings;
+use crate::upstream::Context;
 
 pub(super) struct Opened {
     pub(super) mirror: Arc<Mirror>,
@@ -63,15 +63,14 @@ impl Opened {
         };
         let (index, _opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
         let via: Arc<str> = format!("1.1 roadstead-{}", random_name()).into();
-        let around =
-            Surroundings { clock, metrics: metrics.clone(), health, tasks: tasks.clone(), via: Arc::clone(&via) };
+        let context = Context { clock, metrics: metrics.clone(), health, tasks: tasks.clone(), via: Arc::clone(&via) };
         let settings = MirrorSettings {
             namespaces: config.namespaces,
             registries: config.upstreams,
             eviction: config.storage.eviction,
             fills: config.fills,
         };
-        let mirror = Arc::new(Mirror::new(settings, store, index, around, stop_fills.clone())?);
+        let mirror = Arc::new(Mirror::new(settings, store, index, context, stop_fills.clone())?);
         mirror.cache().recover().await?;
         let serving = Serving {
             server: config.server,
@@ -83,11 +82,11 @@ impl Opened {
 }
 
 /// The mirror of a server that does not run, for commands: nothing is served, fetched, or done in the background.
-pub struct Still {
+pub struct OfflineMirror {
     mirror: Arc<Mirror>,
 }
 
-impl Still {
+impl OfflineMirror {
     /// Takes the lock, and puts in order what a crash left.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let (opened, _serving) = Opened::open(config, clock, &Metrics::default(), &CancellationToken::new()).await?;

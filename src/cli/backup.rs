@@ -77,7 +77,7 @@ fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
         return Ok(io::copy(&mut answer.body, &mut &out).map(|_| out));
     }
     super::block_on(async {
-        let storage = tokio::task::block_in_place(|| super::stopped::open(config))?;
+        let storage = tokio::task::block_in_place(|| super::offline_storage::open(config))?;
         let written = match out.try_clone() {
             Ok(clone) => storage.index.back_up(clone).await.map_err(io::Error::other),
             Err(err) => Err(err),

@@ -30,9 +30,9 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
 
 fn of_stopped(config: Config) -> Result<Value, ExitCode> {
     super::block_on(async {
-        let still = super::stopped::still(config).await?;
-        let lost = scrub::lost(still.mirror().cache()).await;
-        still.close().await;
+        let offline = super::offline_storage::still(config).await?;
+        let lost = scrub::lost(offline.mirror().cache()).await;
+        offline.close().await;
         lost.map(|lost| json!({ "lost": lost })).map_err(|err| {
             super::say(&format!("roadstead: what is lost cannot be read: {err}"));
             ExitCode::FAILURE

@@ -1,14 +1,14 @@
 //! Commands.
 
-mod ask;
+mod admin_client;
 mod backup;
 mod check_config;
 mod lost;
+mod offline_storage;
 mod pin;
 mod restore;
 mod serve;
 mod status;
-mod stopped;
 mod verify;
 
 use std::io::{Read as _, Write as _};
@@ -136,9 +136,9 @@ fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
 }
 
 /// What the running server answers; `None` if none runs.
-fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<ask::Answer>, ExitCode> {
+fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<admin_client::Answer>, ExitCode> {
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
-    ask::send(socket, method, path).map_err(|err| {
+    admin_client::send(socket, method, path).map_err(|err| {
         say(&format!("roadstead: the server cannot be asked at {}: {err}", socket.display()));
         ExitCode::FAILURE
     })

@@ -61,14 +61,14 @@ fn at(file: Option<&Path>, action: &Action, method: &str, patterns: &[String]) -
 
 fn of_stopped(config: Config, action: &Action, patterns: &[String]) -> Result<Value, ExitCode> {
     super::block_on(async {
-        let still = super::stopped::still(config).await?;
-        let mirror = still.mirror();
+        let offline = super::offline_storage::still(config).await?;
+        let mirror = offline.mirror();
         let done = match action {
             Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
             Action::Add { .. } => add_pins(mirror, patterns).await,
             Action::Rm { .. } => remove_pins(mirror, patterns).await,
         };
-        still.close().await;
+        offline.close().await;
         done.map(|pins| json!({ "pins": pins })).map_err(|err| {
             super::say(&format!("roadstead: {err}"));
             ExitCode::FAILURE

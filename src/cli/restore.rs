@@ -20,7 +20,7 @@ pub(super) fn run(file: Option<&Path>, from: &Path) -> ExitCode {
         }
     };
     let done = super::block_on(async {
-        let storage = tokio::task::block_in_place(|| super::stopped::open_or_make(&config))?;
+        let storage = tokio::task::block_in_place(|| super::offline_storage::open_or_make(&config))?;
         let restored = storage.index.restore(backup).await;
         storage.index.close().await;
         drop(storage.store);

@@ -25,9 +25,9 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
 
 fn of_stopped(config: Config) -> Result<Value, ExitCode> {
     super::block_on(async {
-        let still = super::stopped::still(config).await?;
-        let status = Status::of(still.mirror().cache()).await;
-        still.close().await;
+        let offline = super::offline_storage::still(config).await?;
+        let status = Status::of(offline.mirror().cache()).await;
+        offline.close().await;
         Ok(with(serde_json::to_value(status).unwrap_or_default(), false))
     })
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadstead::app::Still;
+use roadstead::app::OfflineMirror;
 use roadstead::cache::scrub::Rate;
 use roadstead::clock::Clock;
 use roadstead::config::Config;
@@ -75,14 +75,14 @@ async fn of_server(config: &Config, started: &Value, shown: Shown) -> Result<Val
 
 async fn of_stopped(config: Config, rate: Option<Rate>, shown: Shown) -> Result<Value, ExitCode> {
     let configured = config.storage.verify.rate;
-    let still: Still = super::stopped::still(config).await?;
-    let jobs = Arc::new(VerifyJobs::new(still.mirror().cache(), Clock::default(), configured));
+    let offline: OfflineMirror = super::offline_storage::still(config).await?;
+    let jobs = Arc::new(VerifyJobs::new(offline.mirror().cache(), Clock::default(), configured));
     let look = || Ok(serde_json::to_value(jobs.job()).unwrap_or_default());
     let ended = match jobs.start(rate).await {
         Some(started) => follow(serde_json::to_value(started.job).unwrap_or_default(), shown, look).await,
         None => Err(ExitCode::FAILURE),
     };
-    still.close().await;
+    offline.close().await;
     ended
 }
 

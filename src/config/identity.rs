@@ -10,9 +10,8 @@ use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
 use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings};
 
-use super::check::{require_file, without_paths};
 use super::raw::Section;
-use super::upstreams::pattern;
+use super::rules::{pattern, require_file, without_paths};
 
 pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
     let mut rules = Vec::new();

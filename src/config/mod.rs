@@ -5,6 +5,8 @@ mod endpoints;
 mod identity;
 mod presets;
 mod raw;
+mod rules;
+mod server;
 mod storage;
 mod upstreams;
 

@@ -14,6 +14,7 @@ use super::endpoints::endpoints;
 use super::identity::{certificates, client_identity, credentials, proxy};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
 use super::raw::{Collected, Section};
+use super::rules::pattern;
 
 pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
@@ -174,10 +175,6 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
 
 fn patterns(section: &Section<'_>, key: &'static str) -> Option<Vec<RepositoryPattern>> {
     section.each(key, RepositoryPattern::parse)
-}
-
-pub(super) fn pattern(section: &Section<'_>, key: &str, text: &str) -> Option<RepositoryPattern> {
-    RepositoryPattern::parse(text).map_err(|err| section.problem(key, err.to_string())).ok()
 }
 
 fn freshness(section: &Section<'_>) -> Vec<FreshnessRule> {

@@ -27,7 +27,7 @@ use crate::cache::retention::Evictor;
 use crate::cache::{Cache, RegistryFacts};
 use crate::index::Scope;
 use crate::oci::{Authority, Digest};
-use crate::upstream::Upstream;
+use crate::upstream::RegistryClient;
 
 use admission::Queue;
 use in_flight::InFlight;
@@ -42,7 +42,7 @@ pub struct Fills {
 
 /// Where a fill's bytes come from: a registry.
 pub struct Source {
-    pub client: Upstream,
+    pub client: RegistryClient,
     pub facts: RegistryFacts,
 }
 

@@ -69,7 +69,7 @@ impl PassThrough {
 
     async fn open(&mut self, from: u64, hashed: bool) -> Result<(), FillError> {
         let PassThroughSource { origin, scope, digest, size_bytes, .. } = &*self.source;
-        let deadline: Deadline = origin.client.patience();
+        let deadline: Deadline = origin.client.answer_deadline();
         let opened = origin.client.pass_blob(&scope.repository, *digest, from, deadline).await?;
         if opened.size_bytes.is_some_and(|told| told != *size_bytes) {
             let why = format!("it has {size_bytes} bytes to HEAD, and another number to GET");
@@ -121,7 +121,7 @@ impl PassThrough {
         metrics.digest_mismatches.get_or_create(&ByAuthority::of(&origin.facts.name)).inc();
         tracing::warn!(authority = origin.facts.name, repository = %scope.repository, %digest, endpoint = %error.endpoint,
             "upstream sent bytes that are not the blob");
-        origin.client.distrust(endpoint, *digest);
+        origin.client.mark_bad(endpoint, *digest);
         error.into()
     }
 

@@ -111,7 +111,7 @@ impl FillTask {
             Admission::Full => return Err(FillError::Busy),
         };
         tokio::select! {
-            permit = tokio::time::timeout_at(client.patience(), turn) => match permit {
+            permit = tokio::time::timeout_at(client.answer_deadline(), turn) => match permit {
                 Ok(Ok(permit)) => Ok(permit),
                 Ok(Err(_)) | Err(_) => Err(client.error_at(0, Failure::Timeout(late)).into()),
             },
@@ -155,7 +155,7 @@ impl FillTask {
     async fn begin(&self, fill: &Arc<Fill>) -> Result<(PartialFile, OpenedBlob), Stop> {
         let Self { source, scope, .. } = self;
         let client = &source.client;
-        let open = client.open_blob(&scope.repository, fill.digest, (0, None), None, client.patience());
+        let open = client.open_blob(&scope.repository, fill.digest, (0, None), None, client.answer_deadline());
         let open = async {
             tokio::select! {
                 opened = open => opened.map_err(Stop::from),
@@ -218,7 +218,7 @@ impl FillTask {
             let error = client.error_at(*endpoint, Failure::BadDigest);
             tracing::warn!(authority = name, repository = %self.scope.repository, %digest, endpoint = %error.endpoint,
                 "upstream sent bytes that are not the blob; nothing of them was kept");
-            client.distrust(*endpoint, digest);
+            client.mark_bad(*endpoint, digest);
         }
         Stop::StartAnew
     }

@@ -66,7 +66,7 @@ impl Mirror {
         intent: Intent,
     ) -> Result<BlobAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
-        let deadline = registry.client().patience() + Duration::from_secs(1);
+        let deadline = registry.client().answer_deadline() + Duration::from_secs(1);
         let request = BlobRequest { mirror: self, registry, scope, digest, intent, deadline };
         for _attempt in 0..MAX_ATTEMPTS {
             if let Some(answer) = request.in_memory() {
@@ -210,7 +210,7 @@ impl BlobRequest<'_> {
     async fn join(&self, held: &Held, fill: Arc<Fill>) -> Result<Attempt, PullError> {
         if held.grant.is_none() && !fill.is_granted(&self.scope) {
             let client = self.registry.client();
-            let told = client.probe_blob(&self.scope.repository, self.digest, client.patience()).await?;
+            let told = client.probe_blob(&self.scope.repository, self.digest, client.answer_deadline()).await?;
             if told.is_none() || told != fill.size_bytes() {
                 // No proof. The bytes are one, once they are stored: they can be compared then.
                 let mut watcher = fill.follow();
@@ -276,7 +276,7 @@ impl BlobRequest<'_> {
     async fn pass_through(&self, why: &str) -> Result<BlobAnswer, PullError> {
         let (client, digest, name) = (self.registry.client(), self.digest, self.registry.name());
         let begin = async {
-            if !client.trusts_any(digest) {
+            if !client.has_good_endpoint(digest) {
                 return Err(client.error_at(0, Failure::BadDigest).into());
             }
             let size_bytes = self.probe_size().await?;
@@ -305,7 +305,7 @@ impl BlobRequest<'_> {
 
     async fn probe_size(&self) -> Result<u64, PullError> {
         let client = self.registry.client();
-        let size = client.probe_blob(&self.scope.repository, self.digest, client.patience()).await?;
+        let size = client.probe_blob(&self.scope.repository, self.digest, client.answer_deadline()).await?;
         let untold = || Failure::Refused("it does not tell the blob's size".to_owned());
         Ok(size.ok_or_else(|| client.error_at(0, untold()))?)
     }

@@ -71,7 +71,7 @@ impl Grants {
         file: &BlobFile,
     ) -> Result<Proof, PullError> {
         let client = registry.client();
-        let deadline = client.patience();
+        let deadline = client.answer_deadline();
         let is_origin = row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0;
         let told = if is_origin { client.probe_blob(&scope.repository, digest, deadline).await? } else { None };
         // A registry that the bytes did not come from may say yes to anything: it has to show some of them. So has one that

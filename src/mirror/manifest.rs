@@ -51,7 +51,7 @@ impl Mirror {
         let fetch = || {
             let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
             async move {
-                let deadline = registry.client().patience();
+                let deadline = registry.client().answer_deadline();
                 let fetched = mirror.obtain(&registry, &scope, digest, deadline).await;
                 match &fetched {
                     Err(error) if error.is_not_found() => {
@@ -166,7 +166,7 @@ impl Mirror {
                 return Err(schema_1(registry, scope));
             }
             self.blame(registry, scope, &reference, fetched.endpoint);
-            upstream.distrust(fetched.endpoint, digest);
+            upstream.mark_bad(fetched.endpoint, digest);
             return Err(upstream.error_at(fetched.endpoint, Failure::BadDigest).into());
         }
         let manifest = self.keep_manifest(registry, scope, digest, &fetched).await?;

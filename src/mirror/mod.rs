@@ -85,7 +85,7 @@ impl Mirror {
         settings: MirrorSettings,
         store: Store,
         index: Index,
-        context: upstream::Surroundings,
+        context: upstream::Context,
         stopping: CancellationToken,
     ) -> Result<Self, RegistryError> {
         let MirrorSettings { namespaces, registries, eviction, fills } = settings;

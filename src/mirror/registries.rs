@@ -11,7 +11,7 @@ use super::resolve::Namespaces;
 use crate::cache::{self, RegistryFacts};
 use crate::fill::Source;
 use crate::oci::Authority;
-use crate::upstream::{self, ClientError, Upstream, UpstreamClients, UpstreamSettings};
+use crate::upstream::{self, ClientError, RegistryClient, UpstreamClients, UpstreamSettings};
 
 /// Registries that wildcards admitted, kept at one time.
 const MAX_ADMITTED: u64 = 1000;
@@ -51,7 +51,7 @@ pub(super) struct Registries {
     configured: HashMap<Authority, Arc<Registry>>,
     templates: HashMap<String, Template>,
     admitted: moka::sync::Cache<Authority, Arc<Registry>>,
-    context: upstream::Surroundings,
+    context: upstream::Context,
 }
 
 /// A registry that a wildcard may admit.
@@ -62,7 +62,7 @@ struct Template {
 }
 
 impl Registry {
-    fn new(client: Upstream, policy: Policy) -> Arc<Self> {
+    fn new(client: RegistryClient, policy: Policy) -> Arc<Self> {
         let facts = RegistryFacts {
             name: client.settings().name.clone(),
             max_size: policy.max_size,
@@ -77,7 +77,7 @@ impl Registry {
         Self::new(self.client().on_behalf_of(hops), self.policy.clone())
     }
 
-    pub(super) fn client(&self) -> &Upstream {
+    pub(super) fn client(&self) -> &RegistryClient {
         &self.source.client
     }
 
@@ -118,7 +118,7 @@ impl Registries {
     pub(super) fn new(
         namespaces: Namespaces,
         settings: Vec<RegistrySettings>,
-        context: upstream::Surroundings,
+        context: upstream::Context,
     ) -> Result<Self, RegistryError> {
         let (mut configured, mut templates) = (HashMap::new(), HashMap::new());
         for RegistrySettings { key, upstream: settings, policy } in settings {
@@ -127,7 +127,7 @@ impl Registries {
                 UpstreamClients::new(&settings).map_err(|err| RegistryError::Client { name: name.clone(), err })?;
             match key {
                 RegistryKey::Authority(authority) => {
-                    let client = Upstream::new(authority.clone(), settings, &clients, &context)
+                    let client = RegistryClient::new(authority.clone(), settings, &clients, &context)
                         .map_err(|err| RegistryError::Url { name, err })?;
                     configured.insert(authority, Registry::new(client, policy));
                 }
@@ -151,7 +151,7 @@ impl Registries {
         let template = self.templates.get(&wildcard.name())?;
         self.admitted.optionally_get_with(authority.clone(), || {
             let settings = Arc::clone(&template.settings);
-            let client = Upstream::new(authority.clone(), settings, &template.clients, &self.context).ok()?;
+            let client = RegistryClient::new(authority.clone(), settings, &template.clients, &self.context).ok()?;
             Some(Registry::new(client, template.policy.clone()))
         })
     }

@@ -172,12 +172,12 @@ impl Mirror {
         // One for all that has to be asked, so that nobody waits two or three times as long.
         let deadline = match copy {
             Some(_) => Deadline::now() + registry.policy.check_timeout,
-            None => upstream.patience(),
+            None => upstream.answer_deadline(),
         };
         let by_tag = Reference::Tag(tag.clone());
         let could_spare = match copy {
             Some(_) => true,
-            None => upstream.rations() && self.cache.index.knows_manifests_of(scope).await.unwrap_or(true),
+            None => upstream.counts_pulls() && self.cache.index.knows_manifests_of(scope).await.unwrap_or(true),
         };
         if !could_spare {
             let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;

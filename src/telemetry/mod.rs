@@ -1,6 +1,6 @@
 //! Logs, on standard error: for people, or as JSON lines. A thread of its own writes them ([`lines`]).
 
-mod lines;
+mod writer;
 
 use std::io;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use lines::{Lines, Pace};
+use writer::{Lines, Pace};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

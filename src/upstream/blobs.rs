@@ -10,10 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::metrics::{ByAuthority, Counter};
 use crate::oci::{Digest, Repository};
 
-use super::endpoint::Endpoint;
-use super::error::{Failure, UpstreamError};
-use super::exchange::{AnsweredIn, Fault, Kind, Question};
-use super::{Deadline, Upstream, body};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::error::{Failure, UpstreamError};
+use crate::upstream::request::{AnsweredIn, Fault, Kind, Question};
+use crate::upstream::{Deadline, RegistryClient, body};
 
 /// A blob's body has begun to arrive.
 pub struct OpenedBlob {
@@ -60,7 +60,7 @@ impl BlobBody {
     }
 }
 
-impl Upstream {
+impl RegistryClient {
     /// Opens a blob at `from`, up to its end or to `end`. `avoid` is asked last: the endpoint whose body has just broken.
     pub async fn open_blob(
         &self,
@@ -141,32 +141,33 @@ impl Upstream {
     ) -> Result<Option<u64>, UpstreamError> {
         let head = &question(Method::HEAD, repository, digest, None);
         let first_byte = &question(Method::GET, repository, digest, Some((0, Some(0))));
-        self.over_endpoints(
-            Kind::Blob,
-            deadline,
-            |_| false,
-            |_, endpoint| async move {
-                match self.exchange(&endpoint, head).await {
-                    Ok(response) => {
-                        if let Some(length) = body::content_length(response.headers()) {
-                            return Ok(Some(length));
+        self.requests()
+            .over_endpoints(
+                Kind::Blob,
+                deadline,
+                |_| false,
+                |_, endpoint| async move {
+                    match self.requests().exchange(&endpoint, head).await {
+                        Ok(response) => {
+                            if let Some(length) = body::content_length(response.headers()) {
+                                return Ok(Some(length));
+                            }
                         }
+                        Err(Fault { failure: Failure::HeadRefused | Failure::NotFound, .. }) => {}
+                        Err(fault) => return Err(fault),
                     }
-                    Err(Fault { failure: Failure::HeadRefused | Failure::NotFound, .. }) => {}
-                    Err(fault) => return Err(fault),
-                }
-                match self.exchange(&endpoint, first_byte).await {
-                    Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
-                        Ok(body::content_range(response.headers()).and_then(|(_, total)| total))
+                    match self.requests().exchange(&endpoint, first_byte).await {
+                        Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
+                            Ok(body::content_range(response.headers()).and_then(|(_, total)| total))
+                        }
+                        Ok(response) => Ok(body::content_length(response.headers())),
+                        // An empty blob has no first byte.
+                        Err(Fault { failure: Failure::RangeNotThere, .. }) => Ok(Some(0)),
+                        Err(fault) => Err(fault),
                     }
-                    Ok(response) => Ok(body::content_length(response.headers())),
-                    // An empty blob has no first byte.
-                    Err(Fault { failure: Failure::RangeNotThere, .. }) => Ok(Some(0)),
-                    Err(fault) => Err(fault),
-                }
-            },
-        )
-        .await
+                },
+            )
+            .await
     }
 
     async fn open_range(
@@ -179,7 +180,7 @@ impl Upstream {
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
         let question = &question(Method::GET, repository, digest, range);
-        if let Some(refused) = self.refused_by_breakers(Kind::Blob) {
+        if let Some(refused) = self.requests().refused_by_breakers(Kind::Blob) {
             return Err(refused);
         }
         // A wait in our own queue must not look like an endpoint that is slow: half of the time is the endpoint's.
@@ -189,8 +190,9 @@ impl Upstream {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };
         let (at, response) = self
+            .requests()
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
-                let response = self.exchange(&endpoint, question).await?;
+                let response = self.requests().exchange(&endpoint, question).await?;
                 Ok::<_, Fault>((at, response))
             })
             .await?;

@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RETRY_AFTER}
 
 use crate::clock::Clock;
 
-use super::error::Failure;
+use crate::upstream::error::Failure;
 
 /// A `Retry-After` further away than this is not believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(6);

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 
-use super::error::{BreakerCause, Failure};
+use crate::upstream::error::{BreakerCause, Failure};
 
 /// Manifests and blobs are rationed apart (Docker Hub counts manifests only), and travel on connections of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use url::{Host, Url};
 use crate::clock::{Clock, Timestamp};
 use crate::oci::{Authority, Repository};
 
-use super::breaker::Breaker;
-use super::challenge::Challenge;
-use super::error::{Failure, UpstreamError};
-use super::guard::{self, Reach};
-use super::settings::EndpointSettings;
+use crate::upstream::auth::challenge::Challenge;
+use crate::upstream::breaker::Breaker;
+use crate::upstream::clients::egress::{self, Reach};
+use crate::upstream::error::{Failure, UpstreamError};
+use crate::upstream::settings::EndpointSettings;
 
 /// One URL that answers for an authority, with what was learnt about it.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Endpoint {
             head_is_useless: AtomicBool::new(false),
             ignores_ranges: AtomicBool::new(false),
             narrow_until: Mutex::default(),
-            private: AtomicBool::new(literal.is_some_and(|address| !guard::is_public(address))),
+            private: AtomicBool::new(literal.is_some_and(|address| !egress::is_public(address))),
             url,
         }
     }
@@ -78,7 +78,7 @@ impl Endpoint {
 
     pub(super) fn saw_address(&self, response: &reqwest::Response) {
         if let Some(address) = response.remote_addr() {
-            self.private.store(!guard::is_public(address.ip()), Ordering::Relaxed);
+            self.private.store(!egress::is_public(address.ip()), Ordering::Relaxed);
         }
     }
 

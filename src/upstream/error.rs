@@ -135,7 +135,7 @@ impl Failure {
             if error.downcast_ref::<std::io::Error>().is_some_and(|err| err.kind() == std::io::ErrorKind::TimedOut) {
                 return Self::Unreachable("the connection is dead".to_owned());
             }
-            if let Some(blocked) = error.downcast_ref::<super::guard::Blocked>() {
+            if let Some(blocked) = error.downcast_ref::<crate::upstream::clients::egress::Blocked>() {
                 return Self::Refused(blocked.to_string());
             }
             text = error.to_string();

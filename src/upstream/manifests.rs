@@ -6,9 +6,9 @@ use http::{HeaderMap, Method};
 
 use crate::oci::{Digest, MediaType, Reference, Repository};
 
-use super::error::{Failure, UpstreamError};
-use super::exchange::{Fault, Kind, Question};
-use super::{Deadline, Upstream, body};
+use crate::upstream::error::{Failure, UpstreamError};
+use crate::upstream::request::{Fault, Kind, Question};
+use crate::upstream::{Deadline, RegistryClient, body};
 
 /// What HEAD of a manifest said. Claims, not proof.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct FetchedManifest {
     pub endpoint: usize,
 }
 
-impl Upstream {
+impl RegistryClient {
     /// HEAD of a tag, which Docker Hub does not count. `HeadRefused` also where an endpoint's HEAD is known to name
     /// no digest, so that GET is next.
     pub async fn head_manifest(
@@ -43,29 +43,30 @@ impl Upstream {
             return Err(self.error_at(0, Failure::HeadRefused));
         }
         let question = &question(Method::HEAD, repository, reference);
-        self.over_endpoints(
-            Kind::Manifest,
-            deadline,
-            |_| false,
-            |_, endpoint| async move {
-                if endpoint.head_is_useless.load(Ordering::Relaxed) {
-                    return Err(Failure::HeadRefused.into());
-                }
-                let answered = self.exchange(&endpoint, question).await;
-                let head = match answered {
-                    Ok(response) => head_of(response.headers()),
-                    Err(fault) => {
-                        // 405 is about HEAD; 401 and 403 may be about the repository.
-                        return Err(fault);
+        self.requests()
+            .over_endpoints(
+                Kind::Manifest,
+                deadline,
+                |_| false,
+                |_, endpoint| async move {
+                    if endpoint.head_is_useless.load(Ordering::Relaxed) {
+                        return Err(Failure::HeadRefused.into());
                     }
-                };
-                if head.digest.is_none() {
-                    endpoint.head_is_useless.store(true, Ordering::Relaxed);
-                }
-                Ok(head)
-            },
-        )
-        .await
+                    let answered = self.requests().exchange(&endpoint, question).await;
+                    let head = match answered {
+                        Ok(response) => head_of(response.headers()),
+                        Err(fault) => {
+                            // 405 is about HEAD; 401 and 403 may be about the repository.
+                            return Err(fault);
+                        }
+                    };
+                    if head.digest.is_none() {
+                        endpoint.head_is_useless.store(true, Ordering::Relaxed);
+                    }
+                    Ok(head)
+                },
+            )
+            .await
     }
 
     /// The endpoint answers GET where it refused HEAD: HEAD is not worth trying again.
@@ -86,15 +87,21 @@ impl Upstream {
             Reference::Digest(digest) => self.distrusts(at, *digest),
             Reference::Tag(_) => false,
         };
-        self.over_endpoints(Kind::Manifest, deadline, skip, |at, endpoint| async move {
-            let response = self.exchange(&endpoint, question).await?;
-            let head = head_of(response.headers());
-            let limit = self.settings.max_manifest_size;
-            let bytes = body::read_capped(response, limit, "max_manifest_size", self.settings.idle_timeout).await?;
-            self.count_received(bytes.len());
-            Ok::<_, Fault>(FetchedManifest { bytes, content_type: head.media_type, claimed: head.digest, endpoint: at })
-        })
-        .await
+        self.requests()
+            .over_endpoints(Kind::Manifest, deadline, skip, |at, endpoint| async move {
+                let response = self.requests().exchange(&endpoint, question).await?;
+                let head = head_of(response.headers());
+                let limit = self.settings.max_manifest_size;
+                let bytes = body::read_capped(response, limit, "max_manifest_size", self.settings.idle_timeout).await?;
+                self.count_received(bytes.len());
+                Ok::<_, Fault>(FetchedManifest {
+                    bytes,
+                    content_type: head.media_type,
+                    claimed: head.digest,
+                    endpoint: at,
+                })
+            })
+            .await
     }
 }
 

@@ -7,45 +7,36 @@ mod auth;
 mod blobs;
 mod body;
 mod breaker;
-mod challenge;
 mod clients;
-mod credentials;
 mod endpoint;
 mod error;
-mod exchange;
+mod extra_connections;
 mod failover;
-mod guard;
-mod link;
 mod lists;
-mod lockout;
 mod manifests;
-mod parts;
+mod redirect;
+mod request;
 mod settings;
-mod tls;
-mod token;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub use auth::{Challenge, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
-pub use challenge::Challenge;
-pub use clients::ClientError;
+pub use clients::{ClientError, is_public};
 pub use error::{BreakerCause, Failure, UpstreamError};
-pub use guard::is_public;
-pub use link::next_page_query;
-pub use lists::{ReferrersPage, TagsPage};
+pub use extra_connections::SpareConnection;
+pub use lists::{ReferrersPage, TagsPage, next_page_query};
 pub use manifests::{FetchedManifest, ManifestHead};
-pub use parts::SpareConnection;
 pub use settings::{
     ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,
 };
-
-pub use token::TokenAnswer;
 
 use crate::clock::{Clock, Timestamp};
 use crate::health::Health;
@@ -55,6 +46,7 @@ use crate::oci::{Authority, Digest};
 use auth::Auth;
 use clients::Clients;
 use endpoint::Endpoint;
+use request::Requests;
 
 /// Manifests and lists asked for at one time, whatever `max_connections` is.
 const MIN_QUESTIONS: usize = 64;
@@ -64,7 +56,7 @@ pub type Deadline = tokio::time::Instant;
 
 /// The endpoints of one authority. Clones share everything that is learnt.
 #[derive(Clone)]
-pub struct Upstream {
+pub struct RegistryClient {
     authority: Authority,
     settings: Arc<UpstreamSettings>,
     endpoints: Vec<Arc<Endpoint>>,
@@ -87,7 +79,7 @@ pub struct Upstream {
 
 /// What every upstream of one process shares.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct Context {
     pub clock: Clock,
     pub metrics: Metrics,
     pub health: Health,
@@ -106,15 +98,15 @@ impl UpstreamClients {
     }
 }
 
-impl Upstream {
+impl RegistryClient {
     /// Connects to nothing. Under a wildcard, whose settings name no endpoint, the authority is its own.
     pub fn new(
         authority: Authority,
         settings: Arc<UpstreamSettings>,
         clients: &UpstreamClients,
-        around: &Surroundings,
+        context: &Context,
     ) -> Result<Self, url::ParseError> {
-        let clock = around.clock.clone();
+        let clock = context.clock.clone();
         let mut endpoints: Vec<_> =
             settings.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint, clock.clone()))).collect();
         if endpoints.is_empty() {
@@ -127,8 +119,8 @@ impl Upstream {
             authority.clone(),
             Arc::clone(&clients),
             clock.clone(),
-            around.metrics.clone(),
-            around.tasks.clone(),
+            context.metrics.clone(),
+            context.tasks.clone(),
         );
         Ok(Self {
             authority,
@@ -140,9 +132,9 @@ impl Upstream {
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             distrusted: Arc::default(),
             rations: Arc::new(AtomicBool::new(settings.rations)),
-            via: Arc::clone(&around.via),
+            via: Arc::clone(&context.via),
             clock,
-            metrics: around.metrics.clone(),
+            metrics: context.metrics.clone(),
             settings,
         })
     }
@@ -162,18 +154,41 @@ impl Upstream {
     }
 
     /// Whether GETs of manifests are counted there, by its settings or by what it has told.
-    pub fn rations(&self) -> bool {
+    pub fn counts_pulls(&self) -> bool {
         self.rations.load(Ordering::Relaxed)
     }
 
     /// The latest moment at which an answer that nobody holds a copy of may begin.
-    pub fn patience(&self) -> Deadline {
+    pub fn answer_deadline(&self) -> Deadline {
         Deadline::now() + self.settings.response_timeout
+    }
+
+    const fn requests(&self) -> Requests<'_> {
+        Requests { client: self }
+    }
+
+    /// After a lie, the endpoint is not asked for that digest for a while.
+    pub fn mark_bad(&self, endpoint: usize, digest: Digest) {
+        const WINDOW: Duration = Duration::from_secs(10);
+        let now = self.clock.now();
+        let mut distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        distrusted.retain(|_, until| now < *until);
+        distrusted.insert((endpoint, digest), now.plus(WINDOW));
+    }
+
+    /// Whether there is an endpoint that may be asked for this digest.
+    pub fn has_good_endpoint(&self, digest: Digest) -> bool {
+        (0..self.endpoints.len()).any(|endpoint| !self.distrusts(endpoint, digest))
+    }
+
+    pub(super) fn distrusts(&self, endpoint: usize, digest: Digest) -> bool {
+        let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        distrusted.get(&(endpoint, digest)).is_some_and(|until| self.clock.now() < *until)
     }
 }
 
-impl fmt::Debug for Upstream {
+impl fmt::Debug for RegistryClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("RegistryClient").field("authority", &self.authority).finish_non_exhaustive()
     }
 }

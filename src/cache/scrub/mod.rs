@@ -5,6 +5,7 @@
 mod judge;
 mod pass;
 mod rate;
+mod retry;
 mod schedule;
 
 use std::sync::atomic::AtomicU64;
@@ -18,9 +19,10 @@ use crate::clock::Timestamp;
 use crate::index::{IndexError, Unrecoverable};
 use crate::oci::Digest;
 
+pub(super) use judge::remove_record;
 pub use judge::{Judgement, take_out};
-pub(super) use judge::{remove_record, retry_unreadable};
 pub use rate::{InvalidRate, Rate};
+pub(super) use retry::retry_unreadable;
 pub use schedule::run_scrub;
 
 /// Digests that a report names; all are counted.

@@ -216,7 +216,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
     async fn open(&self, from: u64, end: Option<u64>) -> Result<OpenedBlob, UpstreamError> {
         let (upstream, digest) = (&self.download.job.source.client, self.download.job.fill.digest);
         upstream
-            .open_blob(&self.download.job.scope.repository, digest, (from, end), self.avoid, upstream.patience())
+            .open_blob(&self.download.job.scope.repository, digest, (from, end), self.avoid, upstream.answer_deadline())
             .await
     }
 
@@ -240,8 +240,11 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
         let told = match (opened.size_bytes, known) {
             (None, None) => {
                 let upstream = &download.job.source.client;
-                let probe =
-                    upstream.probe_blob(&download.job.scope.repository, download.job.fill.digest, upstream.patience());
+                let probe = upstream.probe_blob(
+                    &download.job.scope.repository,
+                    download.job.fill.digest,
+                    upstream.answer_deadline(),
+                );
                 probe.await.ok().flatten()
             }
             (told, _) => told,

@@ -98,7 +98,7 @@ impl Download<'_> {
         if in_use >= parallelism.target() && wanted.is_empty() {
             return None;
         }
-        let slot = self.job.source.client.spare_connection(endpoint)?;
+        let slot = SpareConnection::take(&self.job.source.client, endpoint)?;
         let mut segments = self.segments();
         let assignment = segments.next_wanted(&wanted, parallelism.most());
         let assignment = assignment.or_else(|| {
@@ -136,10 +136,10 @@ impl Download<'_> {
     }
 
     async fn fetch(&self, assignment: &Assignment, slot: SpareConnection, same: &SameBlob) -> Report {
-        let upstream = &self.job.source.client;
+        let client = &self.job.source.client;
         let (repository, digest) = (&self.job.scope.repository, self.job.fill.digest);
         let range = assignment.range.clone();
-        let opened = upstream.open_part(repository, digest, range, same.endpoint, slot, upstream.patience()).await;
+        let opened = slot.open_part(client, repository, digest, range, client.answer_deadline()).await;
         let opened = match opened {
             Ok(opened) => opened,
             Err(failure) => {

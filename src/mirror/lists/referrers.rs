@@ -58,7 +58,7 @@ async fn held_referrers(mirror: &Mirror, scope: &Scope, subject: Digest) -> Resu
 
 async fn fetch(registry: &Registry, scope: &Scope, subject: Digest) -> Result<Vec<serde_json::Value>, PullError> {
     let upstream = registry.client();
-    let deadline = upstream.patience();
+    let deadline = upstream.answer_deadline();
     let mut found = Vec::new();
     let mut query = String::new();
     for _page in 0..MAX_PAGES {

@@ -118,7 +118,7 @@ async fn page(
         let (request, query, up) = (request.clone(), query.clone(), up.clone());
         async move {
             let client = request.registry.client();
-            let deadline = client.patience();
+            let deadline = client.answer_deadline();
             let page = query.mend(client.list_tags(&request.scope.repository, &up, deadline).await?);
             if query.is_whole_list(&page, max_page)
                 && let Ok(content) = serde_json::to_string(&page)

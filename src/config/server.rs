@@ -1,0 +1,157 @@
+//! The section `[server]`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::raw::Section;
+use super::rules::{require_file, without_paths};
+use crate::mirror::{DOCKER_HUB, Namespaces};
+use crate::oci::Authority;
+use crate::server::{ListenerSettings, ServerSettings, TlsSettings, load_identity};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
+const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
+/// Bytes of a unix socket's path, without the zero at its end (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+
+pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storage: &Path) -> ServerSettings {
+    let default_authority = default_authority(server, namespaces)
+        .or_else(|| DOCKER_HUB.parse().ok())
+        .expect("the name of Docker Hub is an authority");
+    let tls = check_tls(server);
+    let mount = mount(server);
+    let mut listeners = Vec::new();
+    let listed = server.sections("listeners");
+    let addresses = match server.texts("listen") {
+        Some(addresses) => addresses,
+        None if listed.is_empty() => vec![DEFAULT_LISTEN.to_owned()],
+        None => Vec::new(),
+    };
+    for address in addresses {
+        listeners.extend(address_of(server, "listen", &address).map(|address| ListenerSettings {
+            address,
+            tls: tls.clone(),
+            default_authority: default_authority.clone(),
+            mount: mount.clone(),
+        }));
+    }
+    for listener in listed {
+        let address = listener.text("listen");
+        if address.is_none() && !listener.has("listen") {
+            listener.problem("listen", "is missing: the address of this listener");
+        }
+        let address = address.and_then(|address| address_of(&listener, "listen", &address));
+        let own_default = default_authority_of(&listener, namespaces);
+        let (own_tls, own_mount) = (check_tls(&listener), mount_of(&listener));
+        listeners.extend(address.map(|address| ListenerSettings {
+            address,
+            tls: own_tls.or_else(|| tls.clone()),
+            default_authority: own_default.unwrap_or_else(|| default_authority.clone()),
+            mount: own_mount.unwrap_or_else(|| mount.clone()),
+        }));
+        listener.finish();
+    }
+    let admin_listen = match server.text("admin_listen").as_deref() {
+        None => DEFAULT_ADMIN.parse().ok(),
+        Some("" | "off") => None,
+        Some(address) => address_of(server, "admin_listen", address),
+    };
+    let mut taken: Vec<SocketAddr> = admin_listen.into_iter().collect();
+    for listener in &listeners {
+        if listener.address.port() != 0 && taken.contains(&listener.address) {
+            server.problem("listen", format!("{} is used twice, by listeners or `admin_listen`", listener.address));
+        }
+        taken.push(listener.address);
+    }
+    let admin_token_file = server.text("admin_token_file").map(PathBuf::from);
+    if let Some(file) = &admin_token_file {
+        require_file(server, "admin_token_file", file);
+    }
+    ServerSettings {
+        listeners,
+        admin_listen,
+        admin_socket: admin_socket(server, storage),
+        admin_token_file,
+        hostnames: server.parsed_list("hostnames").unwrap_or_default(),
+        max_requests: server.number("max_requests", 1).unwrap_or(4096) as usize,
+        max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,
+        stall_timeout: server.duration("stall_timeout").unwrap_or(Duration::from_mins(1)),
+    }
+}
+
+fn admin_socket(server: &Section<'_>, storage: &Path) -> Option<PathBuf> {
+    let path = match server.text("admin_socket").as_deref() {
+        None => storage.join("admin.sock"),
+        Some("" | "off") => return None,
+        Some(path) => path.into(),
+    };
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        server.problem(
+            "admin_socket",
+            format!("a socket's path has at most {LONGEST_SOCKET} bytes, and this one more; by default it is in `storage.path`"),
+        );
+    }
+    Some(path)
+}
+
+fn address_of(section: &Section<'_>, key: &str, text: &str) -> Option<SocketAddr> {
+    // `localhost:5000` is what people write.
+    let address = text.replace("localhost:", "127.0.0.1:").parse().ok();
+    if address.is_none() {
+        section.problem(key, "must be an address and a port, as in \"127.0.0.1:5000\" or \"[::]:5000\"");
+    }
+    address
+}
+
+fn default_authority(server: &Section<'_>, namespaces: &Namespaces) -> Option<Authority> {
+    default_authority_of(server, namespaces)
+}
+
+fn default_authority_of(section: &Section<'_>, namespaces: &Namespaces) -> Option<Authority> {
+    let named: Authority = section.parsed("default_authority")?;
+    let configured = namespaces.configured(&named).cloned();
+    if configured.is_none() {
+        section.problem("default_authority", "is not among the upstreams");
+    }
+    configured
+}
+
+fn mount(server: &Section<'_>) -> String {
+    mount_of(server).unwrap_or_default()
+}
+
+fn mount_of(section: &Section<'_>) -> Option<String> {
+    let mount = section.text("mount")?;
+    let trimmed = mount.trim_end_matches('/');
+    let valid = trimmed.is_empty()
+        || trimmed.starts_with('/')
+            && trimmed.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+            && !trimmed.contains("//");
+    if !valid {
+        section.problem("mount", "must be a path, as in \"/mirror\"");
+    }
+    Some(trimmed.to_owned())
+}
+
+fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
+    if !section.has("tls") {
+        // Ticked off all the same.
+        section.section("tls").finish();
+        return None;
+    }
+    let tls = section.section("tls");
+    let (certificate, key) = (tls.text("certificate"), tls.text("key"));
+    for (name, value) in [("certificate", &certificate), ("key", &key)] {
+        if value.is_none() && !tls.has(name) {
+            tls.problem(name, "is missing: a PEM file");
+        }
+    }
+    let settings =
+        certificate.zip(key).map(|(certificate, key)| TlsSettings { certificate: certificate.into(), key: key.into() });
+    if let Some(Err(err)) = settings.as_ref().map(load_identity) {
+        tls.problem("certificate", without_paths(&err));
+    }
+    tls.finish();
+    settings
+}

@@ -1,0 +1,151 @@
+//! Health, metrics and the API, on a listener of their own and a unix socket.
+
+mod api;
+pub(in crate::server) mod listener;
+mod socket;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+
+use bytes::Bytes;
+
+use crate::health::Health;
+use crate::jobs::VerifyJobs;
+use crate::metrics::Metrics;
+use crate::mirror::Mirror;
+use crate::telemetry;
+
+use api::{ApiBody, Call};
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum Origin {
+    /// Whoever could open it is its owner.
+    Socket,
+    Network,
+}
+
+pub struct Admin {
+    /// A connection of an operator must not hold a storage that was given back.
+    mirror: Weak<Mirror>,
+    verify_jobs: Arc<VerifyJobs>,
+    metrics: Metrics,
+    health: Health,
+    ready: AtomicBool,
+    /// Metrics name repositories' authorities and traffic: off loopback they are for those with the token.
+    loopback: bool,
+    token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    pub fn new(
+        mirror: &Arc<Mirror>,
+        verify_jobs: Arc<VerifyJobs>,
+        metrics: Metrics,
+        loopback: bool,
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        let (mirror, health) = (Arc::downgrade(mirror), mirror.cache().context.health.clone());
+        Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
+    }
+
+    /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    pub(in crate::server) async fn answer(&self, request: &Request<Incoming>, origin: Origin) -> Response<ApiBody> {
+        let path = request.uri().path();
+        if let Some(call) = path.strip_prefix("/api/v1/") {
+            return self.answer_api(request, call, origin).await;
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            "/livez" => text(StatusCode::OK, "alive\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness()),
+            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
+            "/metrics" if self.may_read(request, origin).await => {
+                let dropped = self.metrics.log_lines_dropped.inner();
+                dropped.fetch_max(telemetry::dropped_lines(), Ordering::Relaxed);
+                let mut response = text(StatusCode::OK, self.metrics.encode());
+                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            "/metrics" => text(
+                StatusCode::FORBIDDEN,
+                "off loopback, metrics need `Authorization: Bearer` with what is in `server.admin_token_file`\n",
+            ),
+            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /api/v1 are here\n"),
+        }
+    }
+
+    async fn answer_api(&self, request: &Request<Incoming>, path: &str, origin: Origin) -> Response<ApiBody> {
+        let call = match Call::of(request.method(), path) {
+            Ok(call) => call,
+            Err(refused) => return refused,
+        };
+        let may = if call.is_guarded() {
+            self.may_change(request, origin).await
+        } else {
+            self.may_read(request, origin).await
+        };
+        if !may {
+            return api::refuse(
+                StatusCode::FORBIDDEN,
+                "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`",
+            );
+        }
+        let Some(mirror) = self.mirror.upgrade() else {
+            return api::refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down");
+        };
+        let query = request.uri().query().unwrap_or_default();
+        let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        call.answer(&mirror, &self.verify_jobs, &query).await
+    }
+
+    /// Pulls are answered whatever else is wrong: it is told, and the answer stays 200.
+    fn readiness(&self) -> String {
+        let degraded = self.health.degraded();
+        let lines = degraded.iter().map(|(part, why)| format!("degraded: {}: {why}\n", part.name()));
+        std::iter::once("ready\n".to_owned()).chain(lines).collect()
+    }
+
+    async fn may_read(&self, request: &Request<Incoming>, origin: Origin) -> bool {
+        self.loopback || self.may_change(request, origin).await
+    }
+
+    async fn may_change(&self, request: &Request<Incoming>, origin: Origin) -> bool {
+        if origin == Origin::Socket {
+            return true;
+        }
+        let Some(file) = &self.token_file else { return false };
+        let Ok(token) = tokio::fs::read_to_string(file).await else { return false };
+        let token = token.trim();
+        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        !token.is_empty() && is_same(token.as_bytes(), given.trim().as_bytes())
+    }
+}
+
+/// Takes as long for a near miss as for any other guess.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ApiBody> {
+    let mut response = Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

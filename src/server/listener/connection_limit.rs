@@ -1,0 +1,80 @@
+//! Connections beyond the limit: told at once to come back, at little cost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::Metrics;
+
+/// Clients that are being told at one time. More are closed without a word.
+const TOLD_AT_ONCE: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Descriptors that connections leave to files, upstreams and the admin side.
+const OTHER_DESCRIPTORS: usize = 1024;
+
+/// The limit of connections, over all listeners.
+pub(in crate::server) struct ConnectionLimit {
+    free: Arc<Semaphore>,
+    told: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl ConnectionLimit {
+    /// So many, or what the limit on file descriptors leaves.
+    pub(in crate::server) fn new(most: usize, metrics: Metrics) -> Self {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let descriptors = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(descriptors / 2).max(1);
+        if possible < most {
+            tracing::warn!(
+                max_connections = most,
+                possible,
+                "the limit on file descriptors (`ulimit -n`) allows fewer connections"
+            );
+        }
+        let free = Arc::new(Semaphore::new(most.min(possible).min(Semaphore::MAX_PERMITS)));
+        Self { free, told: Arc::new(Semaphore::new(TOLD_AT_ONCE)), metrics }
+    }
+
+    /// A place for this connection; without one it is turned away.
+    pub(in crate::server) fn take(
+        &self,
+        stream: TcpStream,
+        speaks_tls: bool,
+    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some((stream, place));
+        }
+        self.metrics.connections_refused.inc();
+        // A handshake would cost more than the answer is worth.
+        if let (false, Ok(one)) = (speaks_tls, Arc::clone(&self.told).try_acquire_owned()) {
+            tokio::spawn(async move {
+                let _one = one;
+                let _left = tokio::time::timeout(PATIENCE, tell(stream)).await;
+            });
+        }
+        None
+    }
+}
+
+/// Reads before it writes and until the client closes: closing with bytes unread would take the answer back.
+async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = [0; 4096];
+    if stream.read(&mut request).await? == 0 {
+        return Ok(());
+    }
+    let body =
+        r#"{"errors":[{"code":"UNKNOWN","message":"too many connections here; `max_connections` raises the limit"}]}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\ncache-control: no-store\r\n\
+         docker-distribution-api-version: registry/2.0\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    while stream.read(&mut request).await? > 0 {}
+    Ok(())
+}

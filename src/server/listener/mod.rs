@@ -1,0 +1,257 @@
+//! Listeners and connections: accept, handshake, serve, drain.
+
+mod connection_limit;
+mod error;
+pub(in crate::server) mod http2;
+mod tls;
+mod write_timeout;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::server::admin::listener as operators;
+use crate::server::request::handler::ClientConnection;
+use crate::server::response::body::Body;
+use crate::server::response::sendfile::queue::SendfileQueue;
+use crate::server::response::sendfile::stream::SendfileStream;
+pub use error::BindError;
+pub use tls::{CertificateError, load_identity};
+use write_timeout::WriteTimeout;
+
+use crate::server::{Admin, ListenerSettings, PublicSide, ServerSettings};
+use connection_limit::ConnectionLimit;
+use tls::Current;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Also ends idle keep-alive connections.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Turning clients away is counted, and said now and then.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+/// Of a request's head. Also what may wait to be written before a body is asked for more.
+pub(in crate::server) const MAX_HEAD_BYTES: u32 = 32 * 1024;
+
+/// Bound addresses, not yet served.
+pub struct Listeners {
+    bound: Vec<Bound>,
+    admin: Option<TcpListener>,
+    admin_socket: Option<UnixListener>,
+}
+
+struct Bound {
+    listener: TcpListener,
+    settings: ListenerSettings,
+    tls: Option<(TlsAcceptor, Arc<Current>)>,
+}
+
+impl Listeners {
+    /// Binds every address, or none. The storage is locked by now.
+    pub async fn bind(server: &ServerSettings) -> Result<Self, BindError> {
+        let mut bound = Vec::new();
+        for settings in &server.listeners {
+            let tls = match &settings.tls {
+                Some(files) => {
+                    let current = Current::load(files)?;
+                    Some((TlsAcceptor::from(Arc::new(current.server_config()?)), current))
+                }
+                None => None,
+            };
+            bound.push(Bound { listener: listen(settings.address).await?, settings: settings.clone(), tls });
+        }
+        let admin = match server.admin_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let admin_socket = match &server.admin_socket {
+            Some(path) => operators::open_socket(path)?,
+            None => None,
+        };
+        Ok(Self { bound, admin, admin_socket })
+    }
+
+    /// Where clients can connect: scheme, address, mount path.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr, String)> {
+        let address = |bound: &Bound| {
+            let scheme = if bound.tls.is_some() { "https" } else { "http" };
+            Some((scheme, bound.listener.local_addr().ok()?, bound.settings.mount.clone()))
+        };
+        self.bound.iter().filter_map(address).collect()
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// Serves until `stop`, then lets responses end. The admin side goes on until `admin_stop`.
+    pub async fn serve(
+        self,
+        public_side: Arc<PublicSide>,
+        admin: Arc<Admin>,
+        stop: CancellationToken,
+        admin_stop: CancellationToken,
+    ) {
+        let tasks = TaskTracker::new();
+        if let Some(listener) = self.admin {
+            tokio::spawn(operators::serve_network(listener, Arc::clone(&admin), admin_stop.clone()));
+        }
+        if let Some(listener) = self.admin_socket {
+            tokio::spawn(operators::serve_socket(listener, admin, admin_stop));
+        }
+        let connection_limit =
+            Arc::new(ConnectionLimit::new(public_side.settings.max_connections, public_side.metrics.clone()));
+        for bound in self.bound {
+            tasks.spawn(serve_clients(bound, Arc::clone(&public_side), Arc::clone(&connection_limit), stop.clone()));
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|err| BindError::Address { address, err })
+}
+
+async fn serve_clients(
+    bound: Bound,
+    public_side: Arc<PublicSide>,
+    connection_limit: Arc<ConnectionLimit>,
+    stop: CancellationToken,
+) {
+    let Bound { listener, settings, tls } = bound;
+    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
+    let reload = tls.as_ref().map(|(_, current)| tokio::spawn(Arc::clone(current).follow()));
+    let settings = Arc::new(settings);
+    let mut warned = None;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // Out of file descriptors, most likely: connections that end give some back.
+                tracing::warn!(%err, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some((stream, place)) = connection_limit.take(stream, tls.is_some()) else {
+            if warned.is_none_or(|at: Instant| at.elapsed() > WARN_EVERY) {
+                tracing::warn!(address = %settings.address, "too many connections: new ones are turned away");
+                warned = Some(Instant::now());
+            }
+            continue;
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let connection =
+            ClientConnection { public_side: Arc::clone(&public_side), listener: Arc::clone(&settings), local, peer };
+        let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
+        let (watcher, stop) = (graceful.watcher(), stop.clone());
+        // Small answers must not wait for an acknowledgement. Without it they are only slower.
+        let _slower = stream.set_nodelay(true);
+        let Some(acceptor) = acceptor else {
+            connections.spawn(async move {
+                let _place = place;
+                serve_plain(stream, connection, watcher).await;
+            });
+            continue;
+        };
+        connections.spawn(async move {
+            let _place = place;
+            let stream = tokio::select! {
+                // A handshake must not outlive the listener.
+                () = stop.cancelled() => return,
+                stream = handshake(stream, acceptor, connection.peer) => stream,
+            };
+            let Some(stream) = stream else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let stall = connection.public_side.settings.stall_timeout;
+            let io = WriteTimeout::new(stream, stall);
+            if is_http2 {
+                // It has its own way to stop.
+                drop(watcher);
+                let io = TokioIo::new(io.greeted_within(HANDSHAKE_TIMEOUT));
+                http2::serve(io, service(connection, None), stall, HEADER_TIMEOUT, stop).await;
+            } else {
+                serve_http1(io, connection, None, watcher).await;
+            }
+        });
+    }
+    drop(listener);
+    if let Some(reload) = reload {
+        reload.abort();
+    }
+    connections.close();
+    // Idle connections end at once, the others with their response.
+    graceful.shutdown().await;
+    connections.wait().await;
+}
+
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor, client: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        // Probes connect and leave.
+        Ok(Err(err)) if err.kind() == io::ErrorKind::UnexpectedEof => None,
+        Ok(Err(err)) => {
+            tracing::info!(client = %client.ip(), %err, "a TLS handshake failed: the client trusts another CA, or speaks plain HTTP?");
+            None
+        }
+        Err(_elapsed) => None,
+    }
+}
+
+async fn serve_plain(stream: TcpStream, connection: ClientConnection, watcher: Watcher) {
+    let sendfile_queue = SendfileQueue::default();
+    let stall = connection.public_side.settings.stall_timeout;
+    let io = WriteTimeout::new(SendfileStream::new(stream, sendfile_queue.clone()), stall);
+    serve_http1(io, connection, Some(sendfile_queue), watcher).await;
+}
+
+async fn serve_http1<T>(
+    io: WriteTimeout<T>,
+    connection: ClientConnection,
+    sendfile_queue: Option<SendfileQueue>,
+    watcher: Watcher,
+) where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service(connection, sendfile_queue);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES as usize);
+    // What ends a connection is the client's business; what went wrong in a response is in its line.
+    let _ended = watcher.watch(builder.serve_connection(TokioIo::new(io), service)).await;
+}
+
+fn service(
+    connection: ClientConnection,
+    sendfile_queue: Option<SendfileQueue>,
+) -> impl HttpService<Incoming, ResBody = Body, Future: Send + 'static, Error = Infallible> {
+    let connection = Arc::new(connection);
+    service_fn(move |request| {
+        let (connection, sendfile_queue) = (Arc::clone(&connection), sendfile_queue.clone());
+        async move {
+            let response = connection.answer(request).await;
+            Ok::<_, Infallible>(match &sendfile_queue {
+                Some(sendfile_queue) => response.map(|body| body.through(sendfile_queue)),
+                None => response,
+            })
+        }
+    })
+}

@@ -1,0 +1,116 @@
+//! TLS towards clients: a certificate and a key from files, read again when they change.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, ServerConfig};
+
+use crate::server::TlsSettings;
+
+/// How often the files are looked at. Kubernetes swaps symlinks, which no file watch sees reliably.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("{file}: {err}")]
+    Unreadable { file: PathBuf, err: rustls::pki_types::pem::Error },
+    #[error("{0} holds no certificate")]
+    Empty(PathBuf),
+    #[error("{certificate} and {key} do not belong together: {err}")]
+    Unusable { certificate: PathBuf, key: PathBuf, err: rustls::Error },
+}
+
+/// Reads a PEM chain and its key.
+pub fn load_identity(
+    settings: &TlsSettings,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateError> {
+    let unreadable = |file: &PathBuf| {
+        let file = file.clone();
+        move |err| CertificateError::Unreadable { file, err }
+    };
+    let chain = CertificateDer::pem_file_iter(&settings.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(unreadable(&settings.certificate))?;
+    if chain.is_empty() {
+        return Err(CertificateError::Empty(settings.certificate.clone()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(unreadable(&settings.key))?;
+    Ok((chain, key))
+}
+
+fn load(settings: &TlsSettings) -> Result<CertifiedKey, CertificateError> {
+    let (chain, key) = load_identity(settings)?;
+    let unusable =
+        |err| CertificateError::Unusable { certificate: settings.certificate.clone(), key: settings.key.clone(), err };
+    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(unusable)?;
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(err) => Err(unusable(err)),
+    }
+}
+
+/// The certificate served now.
+#[derive(Debug)]
+pub(in crate::server) struct Current {
+    settings: TlsSettings,
+    key: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Current {
+    pub(in crate::server) fn load(settings: &TlsSettings) -> Result<Arc<Self>, CertificateError> {
+        let key = RwLock::new(Arc::new(load(settings)?));
+        Ok(Arc::new(Self { settings: settings.clone(), key }))
+    }
+
+    /// Serves new files as soon as they are a pair; until then, the old ones.
+    pub(in crate::server) async fn follow(self: Arc<Self>) {
+        let mut failed = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let settings = self.settings.clone();
+            let Ok(loaded) = tokio::task::spawn_blocking(move || load(&settings)).await else { continue };
+            match loaded {
+                Ok(new) => {
+                    failed = None;
+                    let is_new = self.key.read().unwrap_or_else(PoisonError::into_inner).cert != new.cert;
+                    if is_new {
+                        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                        tracing::info!(certificate = %self.settings.certificate.display(), "a new certificate is served");
+                    }
+                }
+                // Half of a pair, between two writes, is not worth a line; what lasts is, once.
+                Err(err) => {
+                    let text = err.to_string();
+                    if failed.as_ref() != Some(&text) {
+                        tracing::warn!(%err, "the new certificate cannot be used; the old one is still served");
+                        failed = Some(text);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(in crate::server) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        // A download cut short is a reset stream on HTTP/2, after which Go's clients do not resume: it comes second.
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+        // A client that comes again saves a signature and a round trip.
+        config.ticketer = ring::Ticketer::new()?;
+        Ok(config)
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}

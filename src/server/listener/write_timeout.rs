@@ -1,0 +1,145 @@
+//! Deadlines on a connection: a client that takes nothing, or never says anything, is cut, so that it holds nothing for
+//! ever.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What every HTTP/2 client begins with. Until it is read, or something else is, no timeout of hyper's runs.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Wraps a connection; fails a write that has been pending for longer than `limit`, and a read if the client has not
+/// shown which version of HTTP it speaks by the end of `preface_deadline`.
+pub(in crate::server) struct WriteTimeout<T> {
+    inner: T,
+    limit: Duration,
+    /// Armed while a write is pending.
+    pending: Option<Pin<Box<Sleep>>>,
+    preface_deadline: Option<PrefaceDeadline>,
+}
+
+struct PrefaceDeadline {
+    deadline: Pin<Box<Sleep>>,
+    /// Bytes of the preface that have come.
+    seen: usize,
+}
+
+impl<T> WriteTimeout<T> {
+    pub(in crate::server) const fn new(inner: T, limit: Duration) -> Self {
+        Self { inner, limit, pending: None, preface_deadline: None }
+    }
+
+    /// Cuts a client that has not said by then that it speaks HTTP/2.
+    pub(in crate::server) fn greeted_within(mut self, limit: Duration) -> Self {
+        self.preface_deadline = Some(PrefaceDeadline { deadline: Box::pin(tokio::time::sleep(limit)), seen: 0 });
+        self
+    }
+
+    fn watch<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if polled.is_ready() {
+            self.pending = None;
+            return polled;
+        }
+        let limit = self.limit;
+        let sleep = self.pending.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing"))),
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let Some(preface_deadline) = &mut self.preface_deadline else { return polled };
+        if polled.is_pending() {
+            return match preface_deadline.deadline.as_mut().poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client says nothing"))),
+            };
+        }
+        let new = buf.filled().get(before..).unwrap_or_default();
+        let awaited = PREFACE.get(preface_deadline.seen..).unwrap_or_default();
+        preface_deadline.seen += new.len();
+        if !awaited.starts_with(new) || preface_deadline.seen == PREFACE.len() {
+            self.preface_deadline = None;
+        }
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.watch(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.watch(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.watch(cx, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.watch(cx, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    fn guarded() -> (WriteTimeout<DuplexStream>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(64);
+        (WriteTimeout::new(near, Duration::from_mins(1)).greeted_within(Duration::ZERO), far)
+    }
+
+    async fn read(guarded: &mut WriteTimeout<DuplexStream>) -> io::Result<usize> {
+        guarded.read(&mut [0; 64]).await
+    }
+
+    #[tokio::test]
+    async fn t34_a_client_that_says_nothing_is_cut() {
+        for said in ["", "P", "PRI * HTTP/2.0\r\n"] {
+            let (mut near, mut far) = guarded();
+            far.write_all(said.as_bytes()).await.unwrap();
+            if !said.is_empty() {
+                assert_eq!(read(&mut near).await.unwrap(), said.len());
+            }
+            assert_eq!(read(&mut near).await.unwrap_err().kind(), io::ErrorKind::TimedOut, "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_said_something_may_pause() {
+        for said in ["G", "PO", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n and more"] {
+            let (mut near, mut far) = guarded();
+            far.write_all(said.as_bytes()).await.unwrap();
+            assert_eq!(read(&mut near).await.unwrap(), said.len());
+            let mut rest = [0; 64];
+            let paused = std::pin::pin!(near.read(&mut rest));
+            assert!(futures_util::poll!(paused).is_pending(), "{said}");
+        }
+    }
+}

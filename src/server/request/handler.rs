@@ -1,0 +1,295 @@
+//! One request: gate, route, namespace, mirror, answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{HOST, RANGE, VIA};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+
+use crate::metrics::Metrics;
+use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, has_artifact_type};
+use crate::oci::{Authority, RangeHeader};
+
+use super::{conditional, self_hosts};
+use crate::server::access_log::labels::Labels;
+use crate::server::access_log::request_id::RequestId;
+use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
+use crate::server::request::route::{Endpoint, Route};
+use crate::server::request::route_cache::{RequestKey, ResolvedRequest, RouteCache};
+use crate::server::response::body::Body;
+use crate::server::response::error::WireError;
+use crate::server::response::headers::{self, Answer, CachedHeaders, Link};
+use crate::server::{ListenerSettings, ServerSettings};
+
+/// What all connections share.
+pub struct PublicSide {
+    pub mirror: Arc<Mirror>,
+    pub settings: ServerSettings,
+    pub metrics: Metrics,
+    /// Our own `Via`.
+    pub via: Arc<str>,
+    counts: Arc<Counts>,
+    route_cache: RouteCache,
+}
+
+/// One client's connection.
+pub(in crate::server) struct ClientConnection {
+    pub(in crate::server) public_side: Arc<PublicSide>,
+    pub(in crate::server) listener: Arc<ListenerSettings>,
+    pub(in crate::server) local: SocketAddr,
+    pub(in crate::server) peer: SocketAddr,
+}
+
+impl PublicSide {
+    pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>) -> Self {
+        let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests));
+        Self { mirror, settings, metrics, via, counts, route_cache: RouteCache::default() }
+    }
+}
+
+/// An answer, or an error.
+struct Decided {
+    answer: Result<Answer, WireError>,
+    outcome: Option<&'static str>,
+}
+
+impl Decided {
+    fn failed(error: WireError) -> Self {
+        Self { answer: Err(error), outcome: None }
+    }
+}
+
+impl ClientConnection {
+    /// Never fails: what goes wrong is an answer too.
+    pub(in crate::server) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (parts, _body) = request.into_parts();
+        let line = AccessLine {
+            request: RequestId::next(),
+            client: self.peer.ip(),
+            method: parts.method.clone(),
+            labels: Labels::unknown(),
+            outcome: "error",
+            status: CLIENT_LEFT,
+            problem: None,
+        };
+        let mut completion = Completion::new(line, Arc::clone(&self.public_side.counts));
+        let words = self.words(&parts);
+        let known = self.public_side.route_cache.find(&words);
+        let ns = match &known {
+            Some(target) => target.ns.clone(),
+            None => self.admitted_ns(&parts),
+        };
+        let decided = if completion.take_place() {
+            self.decide(&parts, &words, known, ns.as_ref(), &mut completion.line).await
+        } else {
+            Decided::failed(WireError::busy())
+        };
+        Self::finish(decided, ns.as_ref(), &parts.method, completion)
+    }
+
+    /// All that tells where a request leads. The target of a request may be a whole URL, whose host then counts.
+    fn words<'a>(&self, parts: &'a Parts) -> RequestKey<'a> {
+        let host = parts.uri.authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
+        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        RequestKey { local: self.local, host, path }
+    }
+
+    fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
+        let line = &mut completion.line;
+        if let Some(outcome) = decided.outcome {
+            line.outcome = outcome;
+        }
+        let response = match decided.answer {
+            Ok(answer) => answer.into_response(method),
+            Err(error) => {
+                line.outcome = if error.remembered { "negative" } else { "error" };
+                line.problem = Some(error.message.clone());
+                headers::error(&error, line.request.as_str(), method)
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        headers::request_headers(&mut parts.headers, ns, line.request.as_str());
+        completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
+        Response::from_parts(parts, body.watched(completion))
+    }
+
+    async fn decide(
+        &self,
+        parts: &Parts,
+        words: &RequestKey<'_>,
+        known: Option<Arc<ResolvedRequest>>,
+        ns: Option<&Authority>,
+        line: &mut AccessLine,
+    ) -> Decided {
+        let hops = hops(&parts.headers);
+        if hops.as_deref().is_some_and(|hops| self.is_looped(hops)) {
+            return Decided::failed(WireError::looped());
+        }
+        let target = match known {
+            Some(target) => target,
+            None => match self.read(parts, words, ns, line) {
+                Ok(target) => target,
+                Err(decided) => return *decided,
+            },
+        };
+        line.labels = Arc::clone(&target.labels);
+        if !is_read(&parts.method) {
+            return Decided::failed(WireError::method_not_allowed());
+        }
+        let answer = match hops {
+            None => self.ask(&target.place, &target, parts).await,
+            via => self.ask(&Target { via, ..target.place.clone() }, &target, parts).await,
+        };
+        let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
+        Decided { answer, outcome }
+    }
+
+    /// Reads where a request leads; or what else there is to be said of it.
+    fn read(
+        &self,
+        parts: &Parts,
+        words: &RequestKey<'_>,
+        ns: Option<&Authority>,
+        line: &mut AccessLine,
+    ) -> Result<Arc<ResolvedRequest>, Box<Decided>> {
+        let failed = |error| Err(Box::new(Decided::failed(error)));
+        let (mount, path) = (self.listener.mount.as_str(), parts.uri.path());
+        line.labels = Arc::new(Labels::of_path(path));
+        let route = match Route::parse(mount, path, parts.uri.query()) {
+            Ok(route) => route,
+            // Writing is refused by method, wherever under /v2/ it is tried.
+            Err(_) if !is_read(&parts.method) && Route::is_under(mount, path) => {
+                return failed(WireError::method_not_allowed());
+            }
+            Err(error) => return failed(WireError::of_route(&error)),
+        };
+        line.labels = Arc::new(Labels::of_route(&route));
+        if !is_read(&parts.method) {
+            return failed(WireError::method_not_allowed());
+        }
+        let claims = Claims {
+            ns: route.all("ns").collect(),
+            oci_ref_name: route.all("oci-ref-name").collect(),
+            host: self_hosts::foreign_host(words.host, self.local, &self.public_side.settings.hostnames),
+            name: &route.name,
+        };
+        if route.endpoint == Endpoint::Ping {
+            return match self.public_side.mirror.admitted_ns(&claims) {
+                Ok(_) => Err(Box::new(Decided { answer: Ok(Answer::ping()), outcome: Some("hit") })),
+                Err(error) => failed(WireError::of_namespace(&error, &route.endpoint)),
+            };
+        }
+        let place = match self.public_side.mirror.resolve(&claims, &self.listener.default_authority) {
+            Ok(place) => place,
+            Err(error) => return failed(WireError::of_namespace(&error, &route.endpoint)),
+        };
+        let label = self.public_side.mirror.label(&place.authority);
+        let labels = Arc::new(Labels::of_place(&route, &place, label));
+        let target =
+            Arc::new(ResolvedRequest { route, place, ns: ns.cloned(), labels, ready: CachedHeaders::default() });
+        self.public_side.route_cache.keep(words, &target);
+        Ok(target)
+    }
+
+    /// The `ns` to echo, whatever the answer will be: only one that was admitted.
+    fn admitted_ns(&self, parts: &Parts) -> Option<Authority> {
+        let query = Route::pairs(parts.uri.query());
+        let ns = query.iter().filter(|(key, _)| key == "ns").map(|(_, value)| value.as_str()).collect();
+        self.public_side.mirror.admitted_ns(&Claims { ns, ..Claims::default() }).ok().flatten()
+    }
+
+    async fn ask(&self, place: &Target, target: &ResolvedRequest, parts: &Parts) -> Result<Answer, WireError> {
+        let ResolvedRequest { route, ready, .. } = target;
+        let mirror = &self.public_side.mirror;
+        let asked = || match route.endpoint.reference().as_str() {
+            "" => format!("{}/{}", place.authority, place.repository),
+            reference if reference.contains(':') => format!("{}/{}@{reference}", place.authority, place.repository),
+            reference => format!("{}/{}:{reference}", place.authority, place.repository),
+        };
+        let failed = |error| WireError::of_pull(&error, &route.endpoint, &asked());
+        match &route.endpoint {
+            Endpoint::Ping => Ok(Answer::ping()),
+            Endpoint::Manifest(reference) => {
+                let manifest = mirror.manifest(place, reference).await.map_err(failed)?;
+                let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
+                headers::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
+            }
+            Endpoint::Blob(digest) => {
+                let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
+                let asks_for_several = parts.headers.contains_key(RANGE)
+                    && conditional::range(&parts.headers, &headers::etag(digest)) == RangeHeader::Several;
+                if asks_for_several && intent == Intent::Get {
+                    return Err(WireError::several_ranges());
+                }
+                let blob = mirror.blob(place, *digest, intent).await.map_err(failed)?;
+                headers::blob(blob, ready, &parts.headers, &parts.method)
+            }
+            Endpoint::Tags => {
+                let query = tags_query(route)?;
+                let tags = mirror.tags(place, &query).await.map_err(failed)?;
+                let path = format!("{}/v2/{}/tags/list", self.listener.mount, route.name);
+                let link = Link { path, query: tags.next.clone(), kept: claims_in(route) };
+                headers::tags(tags, &place.repository, &link)
+            }
+            Endpoint::Referrers(digest) => {
+                let mut referrers = mirror.referrers(place, *digest).await.map_err(failed)?;
+                let wanted: Vec<String> = route.all("artifactType").map(str::to_owned).collect();
+                referrers.descriptors.retain(|descriptor| has_artifact_type(descriptor, &wanted));
+                headers::referrers(&referrers, !wanted.is_empty())
+            }
+        }
+    }
+
+    fn is_looped(&self, hops: &str) -> bool {
+        hops.split(',').any(|hop| hop.trim() == &*self.public_side.via)
+    }
+}
+
+/// All of `Via`. A list longer than any sensible chain is cut from the front, where the oldest hops are.
+fn hops(headers: &HeaderMap) -> Option<String> {
+    const MAX_HOPS: usize = 32;
+    const MAX_HOPS_BYTES: usize = 1024;
+    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> =
+        values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
+    let mut kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
+    // Others share what is asked upstream: a client must not make that request one that is refused.
+    while kept.iter().map(|hop| hop.len() + 2).sum::<usize>() > MAX_HOPS_BYTES {
+        kept = kept.get(1..).unwrap_or_default();
+    }
+    (!kept.is_empty()).then(|| kept.join(", "))
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
+    let mut query = TagsQuery::default();
+    for (key, value) in &route.query {
+        match key.as_str() {
+            "ns" | "oci-ref-name" => {}
+            "n" => {
+                if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
+                    let message = "`n` is a number of tags";
+                    let code = crate::oci::ErrorCode::Unsupported;
+                    return Err(WireError::new(http::StatusCode::BAD_REQUEST, code, message));
+                }
+                // What is too large for a number is clamped like any other that is too large.
+                query.n = Some(value.parse().unwrap_or(u32::MAX));
+            }
+            "last" => query.last = Some(value.clone()),
+            _ => query.cursors.push((key.clone(), value.clone())),
+        }
+    }
+    Ok(query)
+}
+
+/// What in the query leads to the upstream: it has to be in the next page's link too.
+fn claims_in(route: &Route) -> Vec<(String, String)> {
+    route.query.iter().filter(|(key, _)| key == "ns" || key == "oci-ref-name").cloned().collect()
+}

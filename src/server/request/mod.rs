@@ -1,0 +1,10 @@
+//! From a request to the mirror's answer.
+
+pub(in crate::server) mod conditional;
+pub(in crate::server) mod handler;
+pub(in crate::server) mod route;
+mod route_cache;
+mod self_hosts;
+
+pub use handler::PublicSide;
+pub use route::{Endpoint, Route, RouteError};

@@ -1,0 +1,151 @@
+//! Response bodies.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use http_body::{Frame, SizeHint};
+
+use crate::fill::{BlobReader, BodyPart, FillError};
+
+use crate::server::access_log::Completion;
+use crate::server::response::sendfile::queue::{Chunk, SendfileQueue, Shared};
+use crate::server::response::stream_progress::StreamProgress;
+
+/// A body in the making, of known length.
+pub(in crate::server) struct Body {
+    content: Content,
+    length: u64,
+    completion: Option<Shared>,
+    sendfile_queue: Option<SendfileQueue>,
+    /// On HTTP/2, from the first frame on.
+    progress: Option<Arc<StreamProgress>>,
+}
+
+enum Content {
+    /// At once, or nothing.
+    Bytes(Option<Bytes>),
+    Reader(BlobReader),
+    Pieces(BoxStream<'static, Result<BodyPart, FillError>>),
+}
+
+impl Body {
+    pub(in crate::server) const fn empty() -> Self {
+        Self::of(Content::Bytes(None), 0)
+    }
+
+    pub(in crate::server) const fn bytes(bytes: Bytes) -> Self {
+        let length = bytes.len() as u64;
+        Self::of(Content::Bytes(Some(bytes)), length)
+    }
+
+    /// The rest of a blob's range. An error cuts the connection short of `Content-Length`.
+    pub(in crate::server) const fn reader(reader: BlobReader, length: u64) -> Self {
+        Self::of(Content::Reader(reader), length)
+    }
+
+    const fn of(content: Content, length: u64) -> Self {
+        Self { content, length, completion: None, sendfile_queue: None, progress: None }
+    }
+
+    /// Tells `completion` how it went.
+    pub(in crate::server) fn watched(mut self, completion: Completion) -> Self {
+        self.completion = Some(Arc::new(Mutex::new(completion)));
+        self
+    }
+
+    /// For a connection that sends files by itself: their bytes go there, not through here.
+    pub(in crate::server) fn through(mut self, sendfile_queue: &SendfileQueue) -> Self {
+        self.sendfile_queue = Some(sendfile_queue.clone());
+        self
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Completion)) {
+        if let Some(completion) = &self.completion {
+            tell(&mut completion.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPart, FillError>>> {
+        match &mut self.content {
+            Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(BodyPart::Bytes(bytes)))),
+            Content::Pieces(pieces) => pieces.poll_next_unpin(cx),
+            Content::Reader(_) => {
+                if let Content::Reader(reader) = std::mem::replace(&mut self.content, Content::Bytes(None)) {
+                    let sends_files = self.sendfile_queue.is_some();
+                    self.content = Content::Pieces(pieces(reader, sends_files).boxed());
+                }
+                self.poll_piece(cx)
+            }
+        }
+    }
+}
+
+fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, FillError>> + Send {
+    stream::try_unfold(reader, move |mut reader| async move {
+        let piece = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
+        Ok(piece.map(|piece| (piece, reader)))
+    })
+}
+
+impl http_body::Body for Body {
+    type Data = Chunk;
+    type Error = FillError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, FillError>>> {
+        if self.progress.is_none() {
+            self.progress = StreamProgress::of_stream();
+        }
+        let piece = ready!(self.poll_piece(cx));
+        Poll::Ready(match piece {
+            None => {
+                // The end is not told before all is taken: what would be left in h2 then is nobody's.
+                if let Some(progress) = &self.progress {
+                    ready!(progress.poll_taken(cx));
+                }
+                None
+            }
+            Some(Err(error)) => {
+                self.tell(|completion| completion.failed(&error));
+                Some(Err(error))
+            }
+            Some(Ok(BodyPart::Bytes(bytes))) => {
+                let Some(progress) = &self.progress else {
+                    self.tell(|completion| completion.sent(bytes.len()));
+                    return Poll::Ready(Some(Ok(Frame::data(Chunk::Bytes(bytes)))));
+                };
+                let given = progress.watch(bytes);
+                self.tell(Completion::begun);
+                Some(Ok(Frame::data(Chunk::TrackedBytes(given))))
+            }
+            Some(Ok(BodyPart::File { file, offset, length })) => {
+                let Some(sendfile_queue) = &self.sendfile_queue else {
+                    let error = "a piece of a file on a connection that sends none".to_owned();
+                    return Poll::Ready(Some(Err(FillError::Internal(error))));
+                };
+                Some(Ok(Frame::data(sendfile_queue.push(file, offset, length, self.completion.clone()))))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // On HTTP/2 the end is a frame of its own, once something was given.
+        matches!(self.content, Content::Bytes(None)) && self.progress.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            let taken = usize::try_from(progress.taken_bytes()).unwrap_or(usize::MAX);
+            self.tell(|completion| completion.sent(taken));
+        }
+    }
+}

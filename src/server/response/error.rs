@@ -1,0 +1,175 @@
+//! Failures as clients see them. The one place that maps errors to status codes (design §8).
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::mirror::{NamespaceError, PullError};
+use crate::oci::ErrorCode;
+use crate::upstream::{BreakerCause, Failure, UpstreamError};
+
+use crate::server::request::route::{Endpoint, RouteError};
+
+/// One error answer.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct WireError {
+    pub(in crate::server) status: StatusCode,
+    /// The spec has codes for 4xx only.
+    pub(in crate::server) code: Option<ErrorCode>,
+    pub(in crate::server) message: String,
+    pub(in crate::server) retry_after: Option<Duration>,
+    /// Nothing is there, as told before: a negative answer from memory.
+    pub(in crate::server) remembered: bool,
+}
+
+/// What a client is told to wait where upstream named no time.
+const DEFAULT_RETRY: Duration = Duration::from_secs(10);
+
+impl WireError {
+    pub(in crate::server) fn new(
+        status: StatusCode,
+        code: impl Into<Option<ErrorCode>>,
+        message: impl Into<String>,
+    ) -> Self {
+        debug_assert!(status.is_client_error() || status.is_server_error());
+        Self { status, code: code.into(), message: message.into(), retry_after: None, remembered: false }
+    }
+
+    pub(in crate::server) fn method_not_allowed() -> Self {
+        let message = "this is a pull-through mirror: it is read, never written; push to the registry itself";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message)
+    }
+
+    pub(in crate::server) fn busy() -> Self {
+        let message = "too many requests are being answered here; `max_requests` raises the limit";
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message) }
+    }
+
+    pub(in crate::server) fn looped() -> Self {
+        let message = "this request has been here before: an upstream's endpoint leads back to this mirror";
+        Self::new(StatusCode::BAD_GATEWAY, None, message)
+    }
+
+    pub(in crate::server) fn range_not_satisfiable() -> Self {
+        let message = "the range lies outside the content";
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid, message)
+    }
+
+    pub(in crate::server) fn several_ranges() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, "one range at a time is served; use fewer")
+    }
+
+    pub(in crate::server) fn of_route(error: &RouteError) -> Self {
+        let message = error.to_string();
+        match error {
+            RouteError::NotHere => Self::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message),
+            RouteError::Malformed { code, .. } => Self::new(StatusCode::BAD_REQUEST, *code, message),
+            RouteError::Unsupported(_) => Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message),
+        }
+    }
+
+    pub(in crate::server) fn of_namespace(error: &NamespaceError, endpoint: &Endpoint) -> Self {
+        let message = error.to_string();
+        match error {
+            NamespaceError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message),
+            NamespaceError::Unknown(_) => {
+                let message = format!("{message}; `[upstreams]` lists what is");
+                Self::new(StatusCode::NOT_FOUND, unknown_name(endpoint), message)
+            }
+        }
+    }
+
+    /// `asked` says what was asked of whom: `docker.io/library/nginx:latest`.
+    pub(in crate::server) fn of_pull(error: &PullError, endpoint: &Endpoint, asked: &str) -> Self {
+        match error {
+            PullError::NotFound { authority, remembered, offline } => {
+                let message = if *offline {
+                    format!("{asked}: it is not held here, and {authority} is offline by configuration")
+                } else {
+                    format!("{asked}: {authority} does not have it")
+                };
+                Self { remembered: *remembered, ..Self::new(StatusCode::NOT_FOUND, missing(endpoint), message) }
+            }
+            PullError::RefusedByRule { .. } => {
+                let message = format!("{asked}: {error}");
+                Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            }
+            PullError::Upstream(error) => Self::of_upstream(error, endpoint, asked),
+            PullError::Busy => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    ErrorCode::TooManyRequests,
+                    format!("{asked}: {error}; `max_waiting_fills` raises the limit"),
+                )
+            },
+            PullError::Internal(why) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, format!("{asked}: failed here ({why})"))
+            }
+        }
+    }
+
+    fn of_upstream(error: &UpstreamError, endpoint: &Endpoint, asked: &str) -> Self {
+        let message = format!("{asked}: {error}");
+        let gateway = |status, message| Self::new(status, None, message);
+        match &error.failure {
+            Failure::NotFound | Failure::Offline => Self::new(StatusCode::NOT_FOUND, missing(endpoint), message),
+            Failure::DeniedAnonymous => {
+                let message = format!("{message}; configure credentials for it if it is private");
+                Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            }
+            Failure::DeniedCredentials | Failure::LockedOut => {
+                let message = format!("{message}; check them, they are read again at the next login");
+                Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            }
+            Failure::RateLimited { retry_after } => Self {
+                retry_after: Some(retry_after.unwrap_or(DEFAULT_RETRY)),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    ErrorCode::TooManyRequests,
+                    format!("{message}; credentials of its own raise the ration"),
+                )
+            },
+            Failure::BreakerOpen { cause, retry_after } => {
+                let retry_after = Some(*retry_after);
+                match cause {
+                    BreakerCause::RateLimited => Self {
+                        retry_after,
+                        ..Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+                    },
+                    BreakerCause::Unreachable => Self { retry_after, ..gateway(StatusCode::BAD_GATEWAY, message) },
+                    BreakerCause::Timeout => Self { retry_after, ..gateway(StatusCode::GATEWAY_TIMEOUT, message) },
+                }
+            }
+            Failure::NoDescriptors => {
+                Self { retry_after: Some(Duration::from_secs(1)), ..gateway(StatusCode::SERVICE_UNAVAILABLE, message) }
+            }
+            Failure::Timeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, message),
+            Failure::Unreachable(_)
+            | Failure::ServerError(_)
+            | Failure::UnexpectedStatus(_)
+            | Failure::Broken(_)
+            | Failure::Refused(_)
+            | Failure::TooLarge { .. }
+            | Failure::RangeNotThere
+            | Failure::HeadRefused
+            | Failure::BadDigest => gateway(StatusCode::BAD_GATEWAY, message),
+        }
+    }
+}
+
+const fn missing(endpoint: &Endpoint) -> ErrorCode {
+    match endpoint {
+        Endpoint::Blob(_) => ErrorCode::BlobUnknown,
+        Endpoint::Manifest(_) | Endpoint::Referrers(_) => ErrorCode::ManifestUnknown,
+        Endpoint::Tags | Endpoint::Ping => ErrorCode::NameUnknown,
+    }
+}
+
+/// Helm and oras take `NAME_UNKNOWN` on referrers for a reason to give up.
+const fn unknown_name(endpoint: &Endpoint) -> ErrorCode {
+    match endpoint {
+        Endpoint::Referrers(_) => ErrorCode::ManifestUnknown,
+        Endpoint::Blob(_) | Endpoint::Manifest(_) | Endpoint::Tags | Endpoint::Ping => ErrorCode::NameUnknown,
+    }
+}

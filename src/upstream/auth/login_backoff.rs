@@ -1,0 +1,178 @@
+//! Which logins are not to be tried: a refused one is not repeated for a while, so that nobody's account is locked
+//! upstream (security T12).
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::clock::{Clock, Timestamp};
+
+use crate::upstream::auth::credentials::Login;
+use crate::upstream::error::Failure;
+
+/// After a refused login, the same credentials are left alone for so long.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Scopes refused in one window before the login itself is taken for bad.
+const MAX_REFUSED_SCOPES: usize = 10;
+const MAX_GOOD: usize = 1000;
+
+/// Tells whether credentials are still those that were refused, without keeping them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::upstream) struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub(in crate::upstream) fn of(login: &Login) -> Self {
+        let mut hasher = DefaultHasher::new();
+        login.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::upstream) struct LoginBackoff {
+    clock: Clock,
+    state: Mutex<State>,
+    /// Held by the one login under way that is not known to be good.
+    trial: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where each has worked; without a scope: that it has worked somewhere.
+    good: HashSet<(Fingerprint, Option<String>)>,
+    /// Until when; for one scope, or for all of them.
+    refused: HashMap<(Fingerprint, Option<String>), Timestamp>,
+}
+
+impl State {
+    fn is_good(&self, login: Fingerprint) -> bool {
+        self.good.contains(&(login, None))
+    }
+}
+
+/// Leave to log in. Others that would try the same wait while it is held.
+#[derive(Debug)]
+pub(in crate::upstream) struct LoginPermit {
+    _trial: Option<OwnedMutexGuard<()>>,
+}
+
+impl LoginBackoff {
+    pub(in crate::upstream) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::default(), trial: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logins that have worked go at once; others one after the other, so that a bad one is tried once, not once for
+    /// each of those who ask at the same time.
+    pub(in crate::upstream) async fn turn(&self, login: Fingerprint, scope: &str) -> Result<LoginPermit, Failure> {
+        self.check(login, scope)?;
+        if self.state().is_good(login) {
+            return Ok(LoginPermit { _trial: None });
+        }
+        let trial = Arc::clone(&self.trial).lock_owned().await;
+        self.check(login, scope)?;
+        Ok(LoginPermit { _trial: Some(trial).filter(|_| !self.state().is_good(login)) })
+    }
+
+    pub(in crate::upstream) fn check(&self, login: Fingerprint, scope: &str) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.refused.retain(|_, until| now < *until);
+        let scope = Some(scope.to_owned());
+        if state.refused.contains_key(&(login, None)) || state.refused.contains_key(&(login, scope.clone())) {
+            return Err(Failure::LockedOut);
+        }
+        // Names that a client makes up must not cost a login each; where it has worked, it goes on working.
+        let guesses = state.refused.keys().filter(|(refused, _)| *refused == login).count();
+        if guesses >= MAX_REFUSED_SCOPES && !state.good.contains(&(login, scope)) {
+            return Err(Failure::LockedOut);
+        }
+        Ok(())
+    }
+
+    pub(in crate::upstream) fn worked(&self, login: Fingerprint, scope: &str) {
+        let mut state = self.state();
+        if state.good.len() >= MAX_GOOD {
+            state.good.clear();
+        }
+        state.good.extend([(login, None), (login, Some(scope.to_owned()))]);
+    }
+
+    /// The login itself is wrong.
+    pub(in crate::upstream) fn refused(&self, login: Fingerprint) {
+        let until = self.clock.now().plus(WINDOW);
+        let mut state = self.state();
+        state.good.retain(|(good, _)| *good != login);
+        state.refused.insert((login, None), until);
+    }
+
+    /// The login may be right and only this scope closed to it: a name that a client made up must not lock the others
+    /// out. One that never worked is taken for wrong, and so is one that has worked in this very scope.
+    pub(in crate::upstream) fn refused_here(&self, login: Fingerprint, scope: &str) {
+        let until = self.clock.now().plus(WINDOW);
+        let mut state = self.state();
+        let here = Some(scope.to_owned());
+        let is_right = state.is_good(login) && !state.good.contains(&(login, here.clone()));
+        if !is_right {
+            state.good.retain(|(good, _)| *good != login);
+        }
+        state.refused.insert((login, here.filter(|_| is_right)), until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn login(password: &str) -> Fingerprint {
+        Fingerprint::of(&Login::Password { username: "robot".to_owned(), password: Secret::new(password) })
+    }
+
+    #[tokio::test]
+    async fn t12_a_refused_login_is_left_alone_for_a_window_and_another_password_is_not() {
+        let clock = Clock::default();
+        let login_backoff = LoginBackoff::new(clock.clone());
+        drop(login_backoff.turn(login("wrong"), "a").await.unwrap());
+        login_backoff.refused(login("wrong"));
+        assert!(login_backoff.turn(login("wrong"), "b").await.is_err());
+        assert!(login_backoff.turn(login("right"), "b").await.is_ok());
+        clock.advance(WINDOW);
+        assert!(login_backoff.turn(login("wrong"), "a").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn t12_a_scope_that_is_closed_to_a_good_login_leaves_the_others_open() {
+        let login_backoff = LoginBackoff::new(Clock::default());
+        let robot = login("right");
+        login_backoff.worked(robot, "known");
+        login_backoff.refused_here(robot, "closed");
+        assert!(login_backoff.check(robot, "closed").is_err() && login_backoff.check(robot, "open").is_ok());
+        for n in 1..MAX_REFUSED_SCOPES {
+            login_backoff.refused_here(robot, &format!("closed/{n}"));
+        }
+        assert!(login_backoff.check(robot, "open").is_err(), "no more guesses in this window");
+        assert!(login_backoff.check(robot, "known").is_ok(), "nobody's guesses lock out what has worked");
+        login_backoff.refused_here(robot, "known");
+        assert!(login_backoff.check(robot, "known").is_err(), "the password has changed");
+    }
+
+    #[tokio::test]
+    async fn t12_a_login_that_never_worked_is_tried_by_one_at_a_time() {
+        let login_backoff = Arc::new(LoginBackoff::new(Clock::default()));
+        let first = login_backoff.turn(login("x"), "a").await.unwrap();
+        let second = tokio::spawn({
+            let login_backoff = Arc::clone(&login_backoff);
+            async move { login_backoff.turn(login("x"), "b").await.map(drop) }
+        });
+        login_backoff.refused(login("x"));
+        drop(first);
+        assert_eq!(second.await.unwrap(), Err(Failure::LockedOut));
+    }
+}
