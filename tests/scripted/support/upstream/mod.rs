@@ -19,64 +19,36 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the fake")]
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a fake that cannot go on fails the test")]
 
-mod access;
-mod answer;
-mod body;
-mod builder;
-mod ca;
-mod canary;
-mod challenge;
 mod content;
-mod contents;
-mod gate;
-mod guard;
-mod gzip;
-mod habits;
-mod issue;
-mod lie;
-mod line;
-mod listen;
-mod lists;
-mod lookup;
-mod matcher;
 mod observe;
-mod plan;
-mod port;
-mod publish;
-mod range;
-mod record;
-mod route;
 mod script;
-mod serve;
-mod shared;
-mod step;
+mod server;
 #[cfg(test)]
 mod tests;
-mod throttle;
-mod token;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::builder::Builder;
-pub(crate) use self::ca::{ClientCertificates, Identity, TestCa, certificate, private_key};
-pub(crate) use self::canary::{BlackHole, Canary};
-pub(crate) use self::content::{Content, blob, sha256, sha512};
-pub(crate) use self::contents::Contents;
-pub(crate) use self::gate::{Gate, PATIENCE};
-pub(crate) use self::guard::BasicAuth;
-pub(crate) use self::matcher::{Matcher, blobs, every_request, files, manifests, pings, referrers, tag_lists, tokens};
-pub(crate) use self::port::Port;
-pub(crate) use self::record::Recorded;
-pub(crate) use self::route::Kind;
-pub(crate) use self::step::Step;
-pub(crate) use self::token::{Issued, TokenAuth, TokenField};
+pub(crate) use self::content::bytes::{Content, blob, sha256, sha512};
+pub(crate) use self::content::contents::Contents;
+pub(crate) use self::content::guard::BasicAuth;
+pub(crate) use self::content::token::{Issued, TokenAuth, TokenField};
+pub(crate) use self::observe::canary::{BlackHole, Canary};
+pub(crate) use self::observe::record::Recorded;
+pub(crate) use self::script::gate::{Gate, PATIENCE};
+pub(crate) use self::script::matcher::{
+    Matcher, blobs, every_request, files, manifests, pings, referrers, tag_lists, tokens,
+};
+pub(crate) use self::script::step::Step;
+pub(crate) use self::server::builder::Builder;
+pub(crate) use self::server::ca::{ClientCertificates, Identity, TestCa, certificate, private_key};
+pub(crate) use self::server::port::Port;
+pub(crate) use self::server::route::Kind;
 
-use self::listen::Listening;
-use self::shared::Shared;
+use self::server::listen::Listening;
+use self::server::shared::Shared;
 
 /// Shut down when dropped; fails the test then if a step was left unused or something in here has panicked.
 pub(crate) struct Upstream {
