@@ -55,8 +55,8 @@ async fn a_download_that_waits_has_no_file_open() {
     gate.arrived().await;
     mirror.wait_for_requests_in_flight(5).await;
     let all_run_or_wait = || mirror.metric("roadstead_fills_running{authority=\"storm.test\"}") > 4.0;
-    eventually("all have begun, or wait", all_run_or_wait).await;
-    eventually("the one that runs has its file", || partial_files(&mirror).len() == 1).await;
+    eventually("all have begun, or wait", async || all_run_or_wait()).await;
+    eventually("the one that runs has its file", async || partial_files(&mirror).len() == 1).await;
     assert_eq!(upstream.count(http::Method::GET, Kind::Blob), 1);
     gate.open();
     for pull in pulls {
@@ -72,12 +72,12 @@ async fn where_too_many_wait_the_next_is_turned_away_at_once_and_hits_are_not() 
     let held = upstream.blob("library/app", blob(SIZE, 1));
     assert_eq!(client.get(&path_at("other.test", "library/app", &held)).await.status, 200);
     let stored = || mirror.metric("roadstead_fills_running{authority=\"other.test\"}") < 1.0;
-    eventually("it is stored", stored).await;
+    eventually("it is stored", async || stored()).await;
     let gate = Gate::closed();
     let pulls = storm(&upstream, &mirror, &gate, 2);
     gate.arrived().await;
     let waiting = || mirror.metric("roadstead_fills_running{authority=\"storm.test\"}") > 1.0;
-    eventually("one waits", waiting).await;
+    eventually("one waits", async || waiting()).await;
     let digest = upstream.blob("library/storm", blob(SIZE, 2));
     let refused = client.get(&path_at("storm.test", "library/storm", &digest)).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));

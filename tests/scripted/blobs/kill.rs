@@ -20,7 +20,7 @@ async fn t17_a_fill_that_was_killed_goes_on_from_its_last_checkpoint() {
     let mut reader = open(&process.client(), &path_of(&digest)).await;
     take(&mut reader, usize::try_from(30 * MIB).unwrap()).await;
     let partial = directory.path().join("data/partial");
-    eventually("a checkpoint is written", || {
+    eventually("a checkpoint is written", async || {
         files_below(&partial).iter().any(|path| path.extension().is_some_and(|end| end == "json"))
     })
     .await;

@@ -80,7 +80,8 @@ async fn a_row_without_a_file_is_a_miss() {
     assert!(mirror.client().get(&path_of(&digest)).await.body == content.to_bytes());
     assert_eq!(upstream.gets_of(&digest), 2);
     quiet(&mirror).await;
-    eventually("it is counted once", || mirror.metric("roadstead_stored_bytes").to_string() == SIZE.to_string()).await;
+    eventually("it is counted once", async || mirror.metric("roadstead_stored_bytes").to_string() == SIZE.to_string())
+        .await;
 }
 
 #[tokio::test]

@@ -22,13 +22,12 @@ mod storage;
 mod tail;
 mod waits;
 
-use std::time::Duration;
-
 use http::Method;
 use reqwest::Response;
 
 use crate::support::client::Client;
-use crate::support::mirror::{Mirror, files_below};
+use crate::support::eventually;
+use crate::support::mirror::{Mirror, files_below, quiet};
 use crate::support::upstream::*;
 
 /// What is held back until the digest is proven.
@@ -77,21 +76,6 @@ pub(crate) async fn rest(response: &mut Response) -> (Vec<u8>, bool) {
             Err(_cut) => return (bytes, false),
         }
     }
-}
-
-/// Resolves when it is so.
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not so after {PATIENCE:?}: {what}"));
-}
-
-/// Resolves when no download runs.
-async fn quiet(mirror: &Mirror) {
-    eventually("no fill runs", || counted(mirror, r#"roadstead_fills_running{authority="docker.io"}"#) == 0).await;
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole and small")]

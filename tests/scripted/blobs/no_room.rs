@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     counted, mismatches, one, open, open_range, partial_files, path_in, path_of, quiet, rest, stored_files, take,
 };
+use crate::support::eventually;
 use crate::support::mirror::Mirror;
 use crate::support::tmpfs::Tmpfs;
 use crate::support::upstream::*;
@@ -189,10 +190,10 @@ async fn a_full_disk_makes_room_for_the_next_pull() {
         mirror.advance(Duration::from_mins(10));
     }
     let refused = refused.expect("the disk is smaller than all of them");
-    super::eventually("some of it is evicted", || evicted() > 0).await;
+    eventually("some of it is evicted", async || evicted() > 0).await;
     let is_held =
         async |digest: &str| mirror.client().head(&path_of(digest)).await.header("cache-status").ends_with("hit");
-    super::eventually("the disk works again", || {
+    eventually("the disk works again", async || {
         counted(&mirror, r#"roadstead_storage_healthy{part="store_writes"}"#) == 1
     })
     .await;
@@ -290,14 +291,9 @@ async fn an_index_that_cannot_grow_fails_no_pull_and_heals() {
     };
     std::fs::remove_file(ballast).unwrap();
     mirror.advance(Duration::from_secs(31));
-    let known = async {
-        while client.get(&forgotten).await.header("cache-status") != "roadstead; hit" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, known).await.expect("it is noted by itself");
-    super::eventually("the index is well", || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#) == 1)
-        .await;
+    let is_known = async || client.get(&forgotten).await.header("cache-status") == "roadstead; hit";
+    eventually("it is noted by itself", is_known).await;
+    eventually("the index is well", async || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#) == 1).await;
     upstream.forget_requests();
     assert_eq!(client.get(&forgotten).await.header("cache-status"), "roadstead; hit");
     assert!(upstream.requests().is_empty());

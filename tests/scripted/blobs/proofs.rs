@@ -110,7 +110,7 @@ async fn an_authority_without_ranges_proves_itself_by_the_whole_blob() {
     two.second.script(blobs().get().always().ignore_range());
     assert!(two.client().get(&two.path()).await.body == two.content.to_bytes());
     let running = r#"roadstead_fills_running{authority="second.test"}"#;
-    super::eventually("its fill has ended", || super::counted(&two.mirror, running) == 0).await;
+    super::eventually("its fill has ended", async || super::counted(&two.mirror, running) == 0).await;
     assert_eq!(two.client().get(&two.path()).await.header("cache-status"), "roadstead; hit");
 }
 
@@ -155,7 +155,7 @@ async fn two_cold_authorities_fill_for_themselves() {
     for pull in pulls {
         assert_eq!(pull.await.unwrap(), content.to_bytes());
     }
-    super::eventually("one copy is counted", || {
+    super::eventually("one copy is counted", async || {
         mirror.metric("roadstead_stored_bytes").to_string() == SIZE.to_string()
             && super::partial_files(&mirror).is_empty()
     })

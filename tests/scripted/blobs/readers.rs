@@ -81,7 +81,7 @@ async fn t29_open_ended_ranges_dropped_early_cost_nothing() {
             take(&mut dropped, 1).await;
         }
     }
-    eventually("dropped readers are gone", || in_flight(&mirror) == 0).await;
+    eventually("dropped readers are gone", async || in_flight(&mirror) == 0).await;
     gate.open();
     let whole = client.get(&path_of(&digest)).await;
     assert_eq!(sha256(&whole.body), digest);
@@ -99,7 +99,7 @@ async fn a_fill_goes_on_when_its_only_client_has_left() {
     let leaving = open(&mirror.client(), &path_of(&digest)).await;
     gate.arrived().await;
     drop(leaving);
-    eventually("the client is gone", || in_flight(&mirror) == 0).await;
+    eventually("the client is gone", async || in_flight(&mirror) == 0).await;
     gate.open();
     quiet(&mirror).await;
     let again = mirror.client().get(&path_of(&digest)).await;
@@ -125,7 +125,7 @@ async fn t30_a_client_that_stalls_changes_nothing_for_others_and_is_cut() {
     let whole = mirror.client().get(&path_of(&digest)).await;
     assert_eq!(sha256(&whole.body), digest);
     assert_eq!(upstream.gets_of(&digest), 1);
-    eventually("the stalled reader is cut", || in_flight(&mirror) == 0).await;
+    eventually("the stalled reader is cut", async || in_flight(&mirror) == 0).await;
     drop(stalled);
 }
 
@@ -143,7 +143,7 @@ async fn a_hundred_readers_at_their_own_offsets_cost_one_download() {
             tokio::spawn(async move { client.range(&path, &format!("{}-", nth * 40_000)).await.body == want })
         })
         .collect();
-    eventually("all are being answered", || in_flight(&mirror) == 100).await;
+    eventually("all are being answered", async || in_flight(&mirror) == 100).await;
     gate.open();
     for reader in readers {
         assert!(reader.await.unwrap(), "each has its own bytes");

@@ -40,7 +40,7 @@ async fn a_restart_in_mid_fill_goes_on_from_there() {
     assert!(rest(&mut early).await == (content.slice(5, 105).to_vec(), true));
     assert!(mirror.client().get(&path_of(&digest)).await.body == content.to_bytes());
     assert_eq!((starts(&upstream), upstream.bytes_sent()), (vec![Some(STOP)], SIZE - STOP));
-    eventually("nothing partial is left", || partial_files(&mirror).is_empty()).await;
+    eventually("nothing partial is left", async || partial_files(&mirror).is_empty()).await;
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn a_client_that_leaves_a_hit_is_counted_with_what_it_took() {
     let mut response = open(&mirror.client(), &path_of(&digest)).await;
     take(&mut response, 100_000).await;
     drop(response);
-    eventually("the client is gone", || in_flight(&mirror) == 0).await;
+    eventually("the client is gone", async || in_flight(&mirror) == 0).await;
     let took = served() - before;
     assert!((100_000..LARGE).contains(&took), "{took}");
 }
@@ -91,7 +91,7 @@ async fn a_request_lasts_until_its_last_byte_is_sent() {
     assert_eq!(mirror.client().get("/v2/").await.status, 503);
     let (status, body) = answer(&mut slow, true).await;
     assert!(status == "200" && body == content.slice(0, LARGE));
-    eventually("the place is free again", || in_flight(&mirror) == 0).await;
+    eventually("the place is free again", async || in_flight(&mirror) == 0).await;
     assert_eq!(mirror.client().get("/v2/").await.status, 200);
 }
 
@@ -101,7 +101,7 @@ async fn a_client_that_takes_nothing_of_a_hit_is_cut() {
     let mut stalled = asking(&mirror, &digest).await;
     stalled.readable().await.unwrap();
     assert_eq!(in_flight(&mirror), 1);
-    eventually("it is cut", || in_flight(&mirror) == 0).await;
+    eventually("it is cut", async || in_flight(&mirror) == 0).await;
     let mut got = Vec::new();
     // Either end of a connection that was cut.
     let _reset = stalled.read_to_end(&mut got).await;
@@ -121,5 +121,5 @@ async fn a_stored_file_that_has_become_shorter_cuts_the_answer_short() {
     let body = got.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     assert_eq!(got.len() - body, content.slice(0, LARGE - 100_000).len());
     assert!(got[body..] == content.slice(0, LARGE - 100_000));
-    eventually("it is reported", || log.text().contains("a stored blob cannot be read")).await;
+    eventually("it is reported", async || log.text().contains("a stored blob cannot be read")).await;
 }

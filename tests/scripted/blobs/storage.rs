@@ -92,7 +92,7 @@ async fn t18_a_manifest_that_rotted_on_disk_is_dropped_and_fetched_again() {
     let path = format!("/v2/library/app/manifests/{}", image.digest);
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     mirror.client().get(&path).await;
-    super::eventually("it is stored", || !super::stored_files(&mirror).is_empty()).await;
+    super::eventually("it is stored", async || !super::stored_files(&mirror).is_empty()).await;
     // What is in memory goes with the process.
     let stopped = mirror.stop().await;
     let stored = files_below(&stopped.storage().join("blobs")).remove(0);
@@ -105,7 +105,8 @@ async fn t18_a_manifest_that_rotted_on_disk_is_dropped_and_fetched_again() {
         assert!(answer.status == 200 && answer.body == image.manifest, "{}", answer.text());
         assert_eq!(upstream.gets_of(&image.digest), gets);
     }
-    super::eventually("it is whole again", || std::fs::read(&stored).is_ok_and(|bytes| bytes == image.manifest)).await;
+    super::eventually("it is whole again", async || std::fs::read(&stored).is_ok_and(|bytes| bytes == image.manifest))
+        .await;
 }
 
 /// The same bytes reach one place from many requests at once, and none may see another's half.

@@ -19,8 +19,8 @@ async fn what_nobody_has_used_for_long_goes_whatever_space_there_is() {
     pull_all(&mirror, &digests[2..3]).await;
     assert_eq!((kept(&mirror, &digests), evicted(&mirror, "age")), (vec![0, 1, 2], 0), "nobody has looked yet");
     pull_all(&mirror, &digests[3..]).await;
-    eventually("the first one has gone", || kept(&mirror, &digests) == [1, 2, 3]).await;
-    eventually("for its age", || evicted(&mirror, "age") == 1).await;
+    eventually("the first one has gone", async || kept(&mirror, &digests) == [1, 2, 3]).await;
+    eventually("for its age", async || evicted(&mirror, "age") == 1).await;
     assert_eq!(evicted(&mirror, "space"), 0);
 }
 

@@ -25,7 +25,7 @@ async fn after_kills_in_mid_eviction_the_bytes_counted_are_the_bytes_on_disk() {
         });
         let pulls: Vec<_> = pulls.collect();
         let before = upstream.requests().len();
-        eventually("pulls go on", || upstream.requests().len() > before + 6 + round).await;
+        eventually("pulls go on", async || upstream.requests().len() > before + 6 + round).await;
         process.kill();
         for pull in pulls {
             pull.await.unwrap();

@@ -60,13 +60,13 @@ async fn a_manifest_that_was_evicted_is_fetched_again_by_a_fresh_and_by_a_stale_
         mirror.pull_whole(APP, "v1").await;
         mirror.advance(Duration::from_hours(24));
         pull_all(&mirror, &others).await;
-        eventually("the manifest has gone", || !has_file(&mirror, &image.digest)).await;
+        eventually("the manifest has gone", async || !has_file(&mirror, &image.digest)).await;
         if name == "stale" {
             mirror.advance(Duration::from_hours(24 * 1001));
         }
         mirror.advance(later);
         let answer = mirror.client().get(&format!("/v2/{APP}/manifests/v1")).await;
         assert_eq!((answer.status, answer.body), (200, image.manifest.clone()), "{name}");
-        eventually("it is stored again", || has_file(&mirror, &image.digest)).await;
+        eventually("it is stored again", async || has_file(&mirror, &image.digest)).await;
     }
 }

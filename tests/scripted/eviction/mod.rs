@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::client::Client;
-use crate::support::mirror::{Builder, Mirror, files_below};
+use crate::support::eventually;
+use crate::support::mirror::{Builder, Mirror, files_below, quiet};
 use crate::support::upstream::*;
 
 const MIB: u64 = 1024 * 1024;
@@ -46,19 +47,15 @@ async fn pull_all(mirror: &Mirror, digests: &[String]) {
     for digest in digests {
         let answer = mirror.client().get(&path_of(digest)).await;
         assert!(answer.status == 200 && sha256(&answer.body) == *digest);
-        stored(&mirror.client(), digest).await;
+        stored(mirror, digest).await;
         mirror.advance(Duration::from_mins(10));
     }
 }
 
-/// Resolves when it is stored.
-async fn stored(client: &Client, digest: &str) {
-    let there = async {
-        while !is_stored(client, digest).await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, there).await.expect("it is stored in the end");
+/// Resolves when what was pulled is stored.
+async fn stored(mirror: &Mirror, digest: &str) {
+    quiet(mirror).await;
+    assert!(is_stored(&mirror.client(), digest).await, "{digest} is not stored");
 }
 
 /// Whether it is here. A HEAD starts no download, and does count as a use where it is.
@@ -79,16 +76,6 @@ fn file_of(mirror: &Mirror, digest: &str) -> PathBuf {
 /// Those of the digests whose files are here, by their place in the list.
 fn kept(mirror: &Mirror, digests: &[String]) -> Vec<usize> {
     (0..digests.len()).filter(|nth| has_file(mirror, &digests[*nth])).collect()
-}
-
-/// Resolves when it is so.
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not so after {PATIENCE:?}: {what}"));
 }
 
 /// Bytes that blobs and downloads take on the disk at one moment: what is there before and after it was there then.

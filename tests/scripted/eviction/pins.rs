@@ -23,7 +23,7 @@ async fn pull_index(mirror: &Mirror, tag: &str, index: &Image) {
     for child in &index.children {
         mirror.pull_whole(APP, &child.digest).await;
     }
-    eventually("all is stored", || is_whole(mirror, index)).await;
+    eventually("all is stored", async || is_whole(mirror, index)).await;
 }
 
 #[tokio::test]
@@ -148,16 +148,12 @@ async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_agai
     for part in &app.blobs {
         assert_eq!(mirror.client().get(&path_of(&part.digest)).await.status, 200);
     }
-    eventually("it fails", || well() == 0).await;
+    eventually("it fails", async || well() == 0).await;
     disk.heals();
-    eventually("it works again", || well() == 1).await;
+    eventually("it works again", async || well() == 1).await;
     let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;
-    let kept = async {
-        while mirror.inner().cache().pinned_bytes().await.unwrap_or(0) != whole {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, kept).await.expect("all of it is pinned");
+    let is_pinned = async || mirror.inner().cache().pinned_bytes().await.unwrap_or(0) == whole;
+    eventually("all of it is pinned", is_pinned).await;
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn the_quota_is_never_exceeded_while_twenty_clients_pull_more_than_fits() 
     let mut most = 0;
     while clients.iter().any(|client| !client.is_finished()) {
         most = most.max(bytes_on_disk(&mirror.storage()));
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for client in clients {
         client.await.unwrap();
@@ -54,8 +54,8 @@ async fn eviction_starts_above_the_high_mark_and_stops_at_the_low_one() {
     pull_all(&mirror, &digests[..8]).await;
     assert_eq!((kept(&mirror, &digests).len(), evicted(&mirror, "space")), (8, 0));
     pull_all(&mirror, &digests[8..]).await;
-    eventually("the low mark is reached", || kept(&mirror, &digests) == [4, 5, 6, 7, 8]).await;
-    eventually("it is counted", || (used(&mirror), evicted(&mirror, "space")) == (5 * MIB, 4)).await;
+    eventually("the low mark is reached", async || kept(&mirror, &digests) == [4, 5, 6, 7, 8]).await;
+    eventually("it is counted", async || (used(&mirror), evicted(&mirror, "space")) == (5 * MIB, 4)).await;
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn what_was_evicted_is_fetched_again_without_a_fuss() {
     let again = mirror.client().get(&path_of(&digests[0])).await;
     assert_eq!((again.status, sha256(&again.body)), (200, digests[0].clone()));
     assert_eq!(upstream.gets_of(&digests[0]), 1);
-    stored(&mirror.client(), &digests[0]).await;
+    stored(&mirror, &digests[0]).await;
 }
 
 #[tokio::test]
@@ -93,11 +93,11 @@ async fn a_reader_of_an_evicted_blob_finishes_and_its_bytes_count_until_then() {
     let marks = "max_size = \"40MiB\"\nhigh_mark = \"90%\"\nlow_mark = \"10%\"";
     let mirror = bounded(&upstream, marks).start().await;
     mirror.client().get(&path_of(&slow)).await;
-    stored(&mirror.client(), &slow).await;
+    stored(&mirror, &slow).await;
     let mut reader = mirror.client().open(http::Method::GET, &path_of(&slow), &[]).await.unwrap();
     let mut body = reader.chunk().await.unwrap().unwrap().to_vec();
     pull_all(&mirror, &digests[..5]).await;
-    eventually("it is evicted", || !has_file(&mirror, &slow)).await;
+    eventually("it is evicted", async || !has_file(&mirror, &slow)).await;
     assert!(used(&mirror) >= 32 * MIB, "the disk does not have it back");
     while let Some(chunk) = reader.chunk().await.unwrap() {
         body.extend_from_slice(&chunk);
@@ -117,7 +117,7 @@ async fn min_free_is_kept_by_evicting() {
     for digest in &digests {
         let answer = mirror.client().get(&path_of(digest)).await;
         assert_eq!(sha256(&answer.body), *digest);
-        stored(&mirror.client(), digest).await;
+        stored(&mirror, digest).await;
         mirror.advance(Duration::from_mins(10));
     }
     assert!(evicted(&mirror, "space") > 0 && has_file(&mirror, &digests[29]) && !has_file(&mirror, &digests[0]));

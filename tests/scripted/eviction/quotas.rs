@@ -37,7 +37,7 @@ async fn a_quota_of_one_upstream_is_never_exceeded() {
     let mut most = 0;
     while pulls.iter().any(|pull| !pull.is_finished()) {
         most = most.max(bytes_on_disk(&mirror.storage()));
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for pull in pulls {
         pull.await.unwrap();

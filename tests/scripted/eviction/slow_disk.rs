@@ -22,7 +22,7 @@ async fn an_eviction_that_outlasts_the_pull_it_was_for_ends_in_good_order() {
     let mirror = bounded(&upstream, FULL).directory(disk.directory()).start().await;
     pull_all(&mirror, &digests[..4]).await;
     // A file is locked while one of its names is removed.
-    eventually("each has one name", || files_below(&mirror.storage().join("partial")).is_empty()).await;
+    eventually("each has one name", async || files_below(&mirror.storage().join("partial")).is_empty()).await;
     let gate = Gate::closed();
     disk.holds_removals("/blobs/", &gate);
     let last = mirror.client().get(&path_of(&digests[4])).await;
@@ -30,7 +30,7 @@ async fn an_eviction_that_outlasts_the_pull_it_was_for_ends_in_good_order() {
     assert_eq!(counted(&mirror, "roadstead_uncached_streams_total{authority=\"docker.io\"}"), 1, "it did not wait");
     assert_eq!((evicted(&mirror, "space"), known(&mirror).await), (0, (4, 4 * MIB)));
     gate.open();
-    eventually("it is counted", || (evicted(&mirror, "space"), used(&mirror)) == (1, 3 * MIB)).await;
+    eventually("it is counted", async || (evicted(&mirror, "space"), used(&mirror)) == (1, 3 * MIB)).await;
     assert_eq!((kept(&mirror, &digests), known(&mirror).await), (vec![1, 2, 3], (3, 3 * MIB)));
     // What found no room is not tried again at once.
     mirror.advance(Duration::from_secs(31));
@@ -73,11 +73,11 @@ async fn what_has_gone_is_not_evicted_again_while_facts_cannot_be_written() {
     for digest in &digests[4..] {
         assert!(sha256(&mirror.client().get(&path_of(digest)).await.body) == *digest);
     }
-    eventually("facts cannot be written", || well() == 0).await;
+    eventually("facts cannot be written", async || well() == 0).await;
     let gone = digests.iter().filter(|digest| !has_file(&mirror, digest)).count() as u64;
     assert!(evicted(&mirror, "space") <= 4 && gone >= 4, "{} of {gone}", evicted(&mirror, "space"));
     disk.heals();
-    eventually("facts are written again", || well() == 1).await;
+    eventually("facts are written again", async || well() == 1).await;
     pull_all(&mirror, &digests[..4]).await;
     assert!(used(&mirror) <= 4 * MIB, "the limit holds: {}", used(&mirror));
 }

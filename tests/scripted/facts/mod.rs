@@ -7,9 +7,9 @@ mod outage;
 mod pins;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::image::{artifact, image};
 use crate::support::mirror::{Mirror, Stopped, files_below};
 use crate::support::upstream::*;
@@ -92,14 +92,4 @@ fn files(stopped: &Stopped, prefix: &str) -> Vec<PathBuf> {
 /// A line as the journal has it.
 fn sealed(json: &str) -> String {
     format!("{} {json}\n", &sha256(json.as_bytes())["sha256:".len()..][..8])
-}
-
-/// Resolves when it is so.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not so after {PATIENCE:?}: {what}"));
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::image::image;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
@@ -135,16 +136,12 @@ async fn one_verify_runs_at_a_time_and_goes_on_without_who_asked_until_shutdown(
     let mirror = mirror.restart().await;
     let (status, again) = asked(&mirror, "POST /api/v1/verify?rate=unlimited").await;
     assert!(status == 202 && again["job"]["id"] != first["job"]["id"], "{again}");
-    let ended = async {
-        loop {
-            let job = asked(&mirror, "GET /api/v1/verify").await.1["job"].take();
-            if job["state"] != "running" {
-                return job;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let job = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+    let mut job = Value::Null;
+    eventually("it ends", async || {
+        job = asked(&mirror, "GET /api/v1/verify").await.1["job"].take();
+        job["state"] != "running"
+    })
+    .await;
     assert_eq!((&job["state"], &job["report"]["blobs"]), (&"done".into(), &3.into()), "{job}");
     assert_eq!(job["bytes"], job["bytes_total"]);
 }

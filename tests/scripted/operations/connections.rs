@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use super::tls::{client_of, write_identity};
 use crate::support::client::{Client, raw};
+use crate::support::eventually;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -42,12 +43,8 @@ async fn connections_beyond_the_limit_are_told_to_come_back_and_the_admin_side_a
     held[0].write_all(REQUEST.as_bytes()).await.unwrap();
     assert!(held[0].read(&mut [0; 1024]).await.unwrap() > 0);
     held.pop();
-    let there = async {
-        while mirror.client().get("/v2/").await.status != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, there).await.expect("a place that is given back is taken");
+    let is_taken = async || mirror.client().get("/v2/").await.status == 200;
+    eventually("a place that is given back is taken", is_taken).await;
 }
 
 #[tokio::test]

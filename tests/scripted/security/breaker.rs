@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{APP, blob_path, hub, publish_app};
+use crate::support::eventually;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -210,10 +211,11 @@ async fn a_download_outlives_an_outage_and_the_breaker_that_it_opened() {
     let pull = tokio::spawn(async move { client.try_get(&path).await });
     gate.arrived().await;
     upstream.stop().await;
-    while gauge(&mirror, &upstream, "blobs") < 1.0 {
+    eventually("the breaker opens", async || {
         assert!(!pull.is_finished(), "cut at once");
-        tokio::task::yield_now().await;
-    }
+        gauge(&mirror, &upstream, "blobs") >= 1.0
+    })
+    .await;
     upstream.restart().await;
     let answer = pull.await.unwrap().expect("the download goes on");
     assert_eq!((answer.status, sha256(&answer.body)), (200, content.sha256()));

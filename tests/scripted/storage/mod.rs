@@ -14,14 +14,14 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use http::Method;
 
 use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::faulty_disk::FaultyDisk;
 use crate::support::image::{Image, image};
-use crate::support::mirror::{Mirror, files_below};
+use crate::support::mirror::{Mirror, files_below, quiet};
 use crate::support::upstream::*;
 
 /// One upstream as `docker.io`.
@@ -81,21 +81,6 @@ async fn is_held(client: &Client, name: &str, image: &Image) -> bool {
         }
     }
     true
-}
-
-/// Resolves when it is so.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not so after {PATIENCE:?}: {what}"));
-}
-
-async fn quiet(mirror: &Mirror) {
-    let running = || mirror.metric(r#"roadstead_fills_running{authority="docker.io"}"#);
-    eventually("no fill runs", async || running() == 0.0).await;
 }
 
 /// What is under a digest has that digest, whatever has happened. The paths.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{eventually, published, read, stored_right};
 use crate::blobs::process::Process;
@@ -84,7 +85,7 @@ impl Catalogue {
                 loop {
                     // Refused connections must not keep the other tasks from their turn.
                     if !catalogue.act(&client, &mut dice).await {
-                        tokio::task::yield_now().await;
+                        tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 }
             });

@@ -13,6 +13,7 @@ use roadstead::store::OpenError;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::eventually;
 use super::upstream::PATIENCE;
 
 /// A mirror's configuration in the making: TOML behind `[server]` and `[storage]`, which are filled in.
@@ -97,12 +98,8 @@ impl Mirror {
 
     /// Resolves when so many requests have come in and are being answered.
     pub(crate) async fn wait_for_requests_in_flight(&self, n: u32) {
-        let there = async {
-            while self.app.metrics.requests_in_flight.get() < i64::from(n) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), there).await.expect("the requests come in");
+        let there = async || self.app.metrics.requests_in_flight.get() >= i64::from(n);
+        eventually("the requests come in", there).await;
     }
 
     /// Pulls an image by its tag, with all that it lists, and waits until that is stored.
@@ -114,12 +111,8 @@ impl Mirror {
         for part in layers.iter().chain(listed.get("config")) {
             let path = format!("/v2/{repository}/blobs/{}", part["digest"].as_str().unwrap());
             assert_eq!(self.client().get(&path).await.status, 200, "{path}");
-            let stored = async {
-                while self.client().head(&path).await.header("cache-status") != "roadstead; hit" {
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(20), stored).await.expect("what was pulled is stored");
+            quiet(self).await;
+            assert_eq!(self.client().head(&path).await.header("cache-status"), "roadstead; hit", "{path}");
         }
     }
 
@@ -236,6 +229,15 @@ async fn start(toml: String, directory: TempDir, clock: Clock) -> Mirror {
     let (_, address, _) = app.addresses[0].clone();
     let admin = app.admin_address.unwrap();
     Mirror { app, toml, directory, clock, address, admin }
+}
+
+/// Resolves when no download runs. What was answered with 200 before is stored then, if it may be.
+pub(crate) async fn quiet(mirror: &Mirror) {
+    let running = || {
+        let text = mirror.app.metrics.encode();
+        text.lines().any(|line| line.starts_with("roadstead_fills_running{") && !line.ends_with(" 0"))
+    };
+    eventually("no fill runs", async || !running()).await;
 }
 
 /// The files below a directory, for what must or must not be on disk.
