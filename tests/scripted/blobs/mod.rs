@@ -1,5 +1,6 @@
 //! Fills, readers, ranges, resume, grants: what is promised about a blob.
 
+mod as_root;
 mod coalescing;
 mod fills;
 mod grants;

@@ -1,6 +1,7 @@
 //! The cache is bounded: what is promised about quotas, eviction, pins and the last copy.
 
 mod age;
+mod as_root;
 mod crash;
 mod images;
 mod last_copy;
@@ -9,7 +10,7 @@ mod pins;
 mod quota;
 mod quotas;
 mod settings;
-mod slow_disk;
+mod undeletable;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;

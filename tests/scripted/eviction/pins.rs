@@ -3,7 +3,6 @@
 use super::*;
 use roadstead::jobs::{add_pins, remove_pins};
 
-use crate::support::faulty_disk::{Fault, FaultyDisk, Op};
 use crate::support::image::{self, Image};
 
 const SMALL: &str = "max_size = \"5MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\"";
@@ -132,28 +131,6 @@ async fn what_is_pinned_of_a_public_upstream_stays_and_the_rest_of_it_goes() {
     pull_all(&mirror, &digests).await;
     assert!(is_whole(&mirror, &pinned), "pinned, though unused for longest");
     assert!(!has_file(&mirror, &other.layers()[0].digest), "another repository of the same registry");
-}
-
-/// Marks are not in the journal: what the index had not yet synced when its disk failed is worked out anew.
-#[tokio::test]
-async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_again() {
-    let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
-    let app = image::image(&[blob(MIB, 1)]);
-    upstream.publish(APP, "1", &app);
-    let storage = format!("pins = [\"docker.io/{APP}\"]");
-    let mirror = bounded(&upstream, &storage).directory(disk.directory()).start().await;
-    disk.fails(Fault::on(Op::Sync).at("index.redb").always());
-    let well = || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#);
-    mirror.client().get(&format!("/v2/{APP}/manifests/1")).await;
-    for part in &app.blobs {
-        assert_eq!(mirror.client().get(&path_of(&part.digest)).await.status, 200);
-    }
-    eventually("it fails", async || well() == 0).await;
-    disk.heals();
-    eventually("it works again", async || well() == 1).await;
-    let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;
-    let is_pinned = async || mirror.inner().cache().pinned_bytes().await.unwrap_or(0) == whole;
-    eventually("all of it is pinned", is_pinned).await;
 }
 
 #[tokio::test]

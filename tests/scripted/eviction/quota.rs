@@ -4,7 +4,6 @@ use roadstead::cache::scrub;
 
 use super::*;
 use crate::support::mirror::files_below;
-use crate::support::tmpfs::Tmpfs;
 
 #[tokio::test]
 async fn what_was_not_used_for_longest_makes_room_for_a_pull() {
@@ -105,23 +104,6 @@ async fn a_reader_of_an_evicted_blob_finishes_and_its_bytes_count_until_then() {
     assert!(sha256(&body) == slow);
     pull_all(&mirror, &digests[5..]).await;
     assert!(used(&mirror) <= 14 * MIB, "what was read is given back");
-}
-
-#[tokio::test]
-async fn min_free_is_kept_by_evicting() {
-    let disk = Tmpfs::mount("32m");
-    let upstream = Upstream::start().await;
-    let digests = mebibytes(&upstream, 0..30);
-    let storage = tempfile::tempdir_in(disk.path()).unwrap();
-    let mirror = bounded(&upstream, "min_free = \"12MiB\"").directory(storage).start().await;
-    for digest in &digests {
-        let answer = mirror.client().get(&path_of(digest)).await;
-        assert_eq!(sha256(&answer.body), *digest);
-        stored(&mirror, digest).await;
-        mirror.advance(Duration::from_mins(10));
-    }
-    assert!(evicted(&mirror, "space") > 0 && has_file(&mirror, &digests[29]) && !has_file(&mirror, &digests[0]));
-    assert_eq!(counted(&mirror, "roadstead_uncached_streams_total{authority=\"docker.io\"}"), 0);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod admin_api;
+mod as_root;
 mod commands;
 mod connections;
 mod defaults;

@@ -1,10 +1,10 @@
 //! What an attacker may try, from either side. Rows of the threat table carry their number: `t2_…`.
 
+mod as_root;
 mod bounds;
 mod breaker;
 mod credentials;
 mod deadlines;
-mod dns;
 mod egress;
 mod endpoints;
 mod foreign_layers;

@@ -4,7 +4,6 @@ use roadstead::cache::scrub::{VerifyProgress, verify};
 
 use super::verify::rot;
 use super::{one, published, quiet, read};
-use crate::support::faulty_disk::*;
 use crate::support::image::Image;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
@@ -25,7 +24,7 @@ async fn hot(upstream: &Upstream, storage: &str) -> (Mirror, Image) {
     (mirror, app)
 }
 
-fn path_of(digest: &str) -> String {
+pub(super) fn path_of(digest: &str) -> String {
     format!("/v2/org/app/blobs/{digest}")
 }
 
@@ -54,29 +53,6 @@ async fn what_was_found_rotten_is_not_served_from_memory_or_an_open_file() {
         let again = mirror.client().get(&path_of(&layer.digest)).await;
         assert!(again.header("cache-status") == "roadstead; hit" && again.body == layer.content.to_bytes());
     }
-}
-
-/// Nowhere else to get it from is no reason to serve wrong bytes.
-#[tokio::test]
-async fn what_was_found_rotten_and_cannot_be_moved_away_is_not_served_offline_either() {
-    let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
-    let app = published(&upstream, "app", 1);
-    let mirror = super::on(&disk, &upstream).await;
-    mirror.pull_whole("org/app", "1").await;
-    let mirror = mirror.stop().await.start_with(format!("{}offline = true\n", one(&upstream))).await;
-    let layer = &app.layers()[1];
-    for _ in 0..2 {
-        assert_eq!(mirror.client().get(&path_of(&layer.digest)).await.status, 200);
-    }
-    let path = rot(&mirror.storage(), &layer.digest);
-    disk.fails(Fault::on(Op::Rename).at("/blobs/").always());
-    disk.fails(Fault::on(Op::Remove).at("/blobs/").always());
-    let report = verify(mirror.inner().cache(), None, &VerifyProgress::default()).await;
-    assert!(report.wrong.len() == 1 && path.exists(), "{report:?}");
-    assert_eq!(mirror.client().get(&path_of(&layer.digest)).await.status, 404);
-    disk.heals();
-    let report = verify(mirror.inner().cache(), None, &VerifyProgress::default()).await;
-    assert!(report.lost.len() == 1 && !path.exists(), "{report:?}");
 }
 
 #[tokio::test]

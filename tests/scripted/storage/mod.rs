@@ -1,14 +1,9 @@
 //! The disk: what it may do to the mirror, and what it must not.
 
-mod bad_input;
+mod as_root;
 mod clock;
-mod disk_faults;
-mod faulty_disk;
 mod hot;
 mod kills;
-mod model;
-mod power_cut;
-mod quota;
 mod traffic;
 mod verify;
 

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::{eventually, on, quiet};
+use crate::storage::{eventually, on, quiet};
 use crate::support::faulty_disk::*;
 use crate::support::upstream::*;
 

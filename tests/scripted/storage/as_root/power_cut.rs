@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::traffic::{Catalogue, nothing_is_leaked};
 use crate::blobs::process::Process;
+use crate::storage::traffic::{Catalogue, nothing_is_leaked};
 use crate::support::faulty_disk::*;
 
 fn names(disk: &FaultyDisk, below: &str) -> BTreeSet<String> {
@@ -41,7 +41,7 @@ async fn survives(unsynced: impl Fn(u64) -> Unsynced, cuts: u64) {
         disk = next;
         // Whatever is under a digest was synced before it got there.
         let storage = disk.path().join("data");
-        super::stored_right(&storage);
+        crate::storage::stored_right(&storage);
         if cut % 2 == 1 {
             // Facts alone are as good as the index.
             let _there_was_none = std::fs::remove_file(storage.join("index.redb"));
@@ -76,7 +76,7 @@ async fn what_was_stored_a_second_before_a_power_cut_is_served_offline() {
     let process = Process::start_on(directory.path(), &storage, &catalogue.toml()).await;
     catalogue.all_is_served(&process.client()).await;
     // The partial names go when the index has everything durably.
-    super::eventually("all is durable", async || {
+    crate::storage::eventually("all is durable", async || {
         process.metric(r#"roadstead_fills_running{authority="docker.io"}"#).await == 0.0
             && disk.files("/partial/").is_empty()
     })

@@ -1,17 +1,27 @@
-//! A disk that takes its time to remove a file, or never does.
+//! Eviction on a file system of the test's own, full, slow or failing: takes root and `/dev/fuse`.
 
+use super::undeletable::{FULL, known};
 use super::*;
 use crate::support::faulty_disk::{Fault, FaultyDisk, Op};
+use crate::support::image;
 use crate::support::mirror::files_below;
+use crate::support::tmpfs::Tmpfs;
 
-use crate::support::log::Log;
-
-const FULL: &str = "max_size = \"4MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\"";
-
-/// How many blobs the index knows, and the sum of their sizes.
-async fn known(mirror: &Mirror) -> (u64, u64) {
-    let counts = mirror.inner().cache().counts().await.unwrap();
-    (counts.blobs, counts.stored_bytes)
+#[tokio::test]
+async fn min_free_is_kept_by_evicting() {
+    let disk = Tmpfs::mount("32m");
+    let upstream = Upstream::start().await;
+    let digests = mebibytes(&upstream, 0..30);
+    let storage = tempfile::tempdir_in(disk.path()).unwrap();
+    let mirror = bounded(&upstream, "min_free = \"12MiB\"").directory(storage).start().await;
+    for digest in &digests {
+        let answer = mirror.client().get(&path_of(digest)).await;
+        assert_eq!(sha256(&answer.body), *digest);
+        stored(&mirror, digest).await;
+        mirror.advance(Duration::from_mins(10));
+    }
+    assert!(evicted(&mirror, "space") > 0 && has_file(&mirror, &digests[29]) && !has_file(&mirror, &digests[0]));
+    assert_eq!(counted(&mirror, "roadstead_uncached_streams_total{authority=\"docker.io\"}"), 0);
 }
 
 /// Who waits for room leaves when it takes too long; what was begun for it is not left between a file and its row.
@@ -38,29 +48,6 @@ async fn an_eviction_that_outlasts_the_pull_it_was_for_ends_in_good_order() {
     assert_eq!(kept(&mirror, &digests), [1, 2, 3, 4]);
 }
 
-/// As many as one step takes, and the coldest.
-#[tokio::test]
-async fn files_that_cannot_be_removed_do_not_keep_the_others_from_going() {
-    let log = Log::begin();
-    let upstream = Upstream::start().await;
-    let stuck: Vec<String> = (0..64).map(|seed| upstream.blob(APP, blob(MIB / 64, 100 + seed))).collect();
-    let digests = mebibytes(&upstream, 0..6);
-    let mirror = bounded(&upstream, FULL).start().await;
-    pull_all(&mirror, &stuck).await;
-    pull_all(&mirror, &digests[..3]).await;
-    for digest in &stuck {
-        // Not even root removes a directory as a file, and what is in it stays.
-        let path = file_of(&mirror, digest);
-        std::fs::remove_file(&path).unwrap();
-        std::fs::create_dir_all(path.join("in the way")).unwrap();
-    }
-    pull_all(&mirror, &digests[3..]).await;
-    assert_eq!(kept(&mirror, &digests), [3, 4, 5]);
-    assert_eq!((evicted(&mirror, "space"), kept(&mirror, &stuck).len()), (3, 64));
-    assert_eq!((used(&mirror), known(&mirror).await), (4 * MIB, (67, 4 * MIB)), "what stays is counted");
-    assert_eq!(log.text().matches("cannot be evicted").count(), 1);
-}
-
 /// The index goes on naming what has gone until it can be written again.
 #[tokio::test]
 async fn what_has_gone_is_not_evicted_again_while_facts_cannot_be_written() {
@@ -80,4 +67,26 @@ async fn what_has_gone_is_not_evicted_again_while_facts_cannot_be_written() {
     eventually("facts are written again", async || well() == 1).await;
     pull_all(&mirror, &digests[..4]).await;
     assert!(used(&mirror) <= 4 * MIB, "the limit holds: {}", used(&mirror));
+}
+
+/// Marks are not in the journal: what the index had not yet synced when its disk failed is worked out anew.
+#[tokio::test]
+async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_again() {
+    let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
+    let app = image::image(&[blob(MIB, 1)]);
+    upstream.publish(APP, "1", &app);
+    let storage = format!("pins = [\"docker.io/{APP}\"]");
+    let mirror = bounded(&upstream, &storage).directory(disk.directory()).start().await;
+    disk.fails(Fault::on(Op::Sync).at("index.redb").always());
+    let well = || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#);
+    mirror.client().get(&format!("/v2/{APP}/manifests/1")).await;
+    for part in &app.blobs {
+        assert_eq!(mirror.client().get(&path_of(&part.digest)).await.status, 200);
+    }
+    eventually("it fails", async || well() == 0).await;
+    disk.heals();
+    eventually("it works again", async || well() == 1).await;
+    let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;
+    let is_pinned = async || mirror.inner().cache().pinned_bytes().await.unwrap_or(0) == whole;
+    eventually("all of it is pinned", is_pinned).await;
 }

@@ -8,8 +8,8 @@ use roadstead::cache::scrub::{VerifyProgress, verify};
 use roadstead::jobs::{add_pins, list_pins};
 use rustix::io::Errno;
 
-use super::traffic::counts_what_is_there;
-use super::{eventually, is_held, one, published, pull, quiet};
+use crate::storage::traffic::counts_what_is_there;
+use crate::storage::{eventually, is_held, one, published, pull, quiet};
 use crate::support::faulty_disk::*;
 use crate::support::image::Image;
 use crate::support::mirror::{Mirror, files_below};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{eventually, is_held, on, published, pull, quiet, stored_right};
+use crate::storage::{eventually, is_held, on, published, pull, quiet, stored_right};
 use crate::support::client::Client;
 use crate::support::faulty_disk::*;
 use crate::support::mirror::{Mirror, files_below};

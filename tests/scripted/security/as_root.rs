@@ -1,4 +1,4 @@
-//! A name server of the test's own, in a view of the file system of the program's own.
+//! A name server of the test's own, in a view of the file system of the program's own: its port and that view take root.
 
 use std::net::UdpSocket;
 

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use rustix::io::Errno;
 
-use super::{is_held, on, one, published, pull};
+use crate::storage::{is_held, on, one, published, pull};
 use crate::support::faulty_disk::*;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
