@@ -137,7 +137,7 @@ impl<'a> Section<'a> {
 
     /// The full name of a key.
     pub(super) fn key(&self, key: &str) -> String {
-        let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let key = if plain { key.to_owned() } else { format!("\"{key}\"") };
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
