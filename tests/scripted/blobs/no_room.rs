@@ -1,8 +1,10 @@
 //! A full or failing disk never fails a pull: what cannot be kept is passed through, its tail held all the same.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{counted, mismatches, one, open, open_range, path_of, quiet, rest};
+use super::{counted, eventually, mismatches, one, open, open_range, partial_files, path_of, quiet, rest};
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -114,6 +116,9 @@ async fn room_that_is_there_again_is_used_after_half_a_minute() {
         async move { client.get(&path).await.body }
     });
     gate.arrived().await;
+    // What upstream has sent may not have been read yet.
+    let takes_space = |file: &PathBuf| file.metadata().is_ok_and(|file| file.blocks() * 512 >= first.size());
+    eventually("space is set aside for it", async || partial_files(&mirror).iter().any(takes_space)).await;
     client.get(&path_of(&digest)).await;
     assert_eq!(passed_through(&mirror), 1);
     gate.open();
