@@ -203,7 +203,21 @@ impl Change {
                 | Self::DropPublicGrants { .. }
                 | Self::DropAllGrants { .. }
                 | Self::DropLists { .. }
-                | Self::RemovePin { .. }
+        )
+    }
+
+    /// What became of the bytes of a blob, or what they say: nothing can be asked for it again.
+    pub(super) const fn is_of_bytes(&self) -> bool {
+        matches!(
+            self,
+            Self::PutBlob { .. }
+                | Self::RemoveBlob { .. }
+                | Self::RemoveMissing { .. }
+                | Self::PutUnrecoverable { .. }
+                | Self::PutChildren { .. }
+                | Self::PutReferrer { .. }
+                | Self::BeginEviction(_)
+                | Self::EndEviction { .. }
         )
     }
 

@@ -13,6 +13,7 @@ mod eviction_order;
 mod generation;
 mod log;
 mod open;
+mod outage;
 mod pins;
 mod reads;
 mod revocations;

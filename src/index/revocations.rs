@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::log::snapshot::any_repository;
 use super::{Change, Scope};
 use crate::oci::{Authority, Digest};
 
@@ -20,6 +21,8 @@ pub(super) enum Revocation {
     Scope(Scope),
     /// Where one grant had opened it to the whole authority.
     Digest(u32, Authority, Digest),
+    /// Lists whose names begin so. They are refused nowhere: upstream is asked for them anyway.
+    Lists(Scope, String),
     /// `None`: every one.
     All(Option<Authority>),
 }
@@ -55,16 +58,31 @@ impl Revocation {
             Change::DropPublicGrants { scope: Scope { domain, authority, .. }, digests } => {
                 digests.iter().map(|digest| Self::Digest(*domain, authority.clone(), *digest)).collect()
             }
+            Change::DropLists { scope, family } => vec![Self::Lists(scope.clone(), family.clone())],
             Change::DropAllGrants { authority } => vec![Self::All(authority.clone())],
             _ => Vec::new(),
         }
     }
 
+    /// The change that refuses it.
+    fn denial(&self) -> Change {
+        match self.clone() {
+            Self::Scope(scope) => Change::DropGrants { scope },
+            Self::Digest(domain, authority, digest) => {
+                let scope = Scope { domain, authority, repository: any_repository() };
+                Change::DropPublicGrants { scope, digests: vec![digest] }
+            }
+            Self::Lists(scope, family) => Change::DropLists { scope, family },
+            Self::All(authority) => Change::DropAllGrants { authority },
+        }
+    }
+
     const fn authority(&self) -> Option<&Authority> {
         match self {
-            Self::Scope(Scope { authority, .. }) | Self::Digest(_, authority, _) | Self::All(Some(authority)) => {
-                Some(authority)
-            }
+            Self::Scope(Scope { authority, .. })
+            | Self::Digest(_, authority, _)
+            | Self::Lists(Scope { authority, .. }, _)
+            | Self::All(Some(authority)) => Some(authority),
             Self::All(None) => None,
         }
     }
@@ -91,22 +109,24 @@ impl Revocations {
     pub(super) fn begin(&self, changes: &[Change]) {
         self.change(|refused| {
             for what in changes.iter().flat_map(Revocation::by) {
-                let wide = Revocation::All(what.authority().cloned());
-                if refused.len() >= MAX && !refused.contains_key(&what) && !refused.contains_key(&wide) {
-                    coarsen(refused);
-                }
-                let counted = if refused.contains_key(&what) {
-                    what
-                } else if refused.contains_key(&wide) {
-                    wide
-                } else if refused.len() < MAX {
-                    what
-                } else {
-                    Revocation::All(None)
-                };
-                refused.entry(counted).or_default().coming += 1;
+                drops_of(refused, what).coming += 1;
             }
         });
+    }
+
+    /// Refuses it until a drop of it is durable, if the writer has none: it could not write it down.
+    pub(super) fn keep(&self, what: Revocation) {
+        self.change(|refused| {
+            let is_kept = |what| refused.get(what).is_some_and(|drops: &Drops| drops.taken > 0);
+            if !what.and_coarser().iter().any(is_kept) {
+                drops_of(refused, what).taken += 1;
+            }
+        });
+    }
+
+    /// All that the writer has and is not durable.
+    pub(super) fn pending(&self) -> Vec<Change> {
+        self.refused().iter().filter(|(_, drops)| drops.taken > 0).map(|(what, _)| what.denial()).collect()
     }
 
     /// The writer has one of its drops.
@@ -169,11 +189,32 @@ impl Revocations {
     }
 }
 
+/// What counts the drops of this: its own counter, or that of its registry where there is no room for more names.
+fn drops_of(refused: &mut HashMap<Revocation, Drops>, what: Revocation) -> &mut Drops {
+    let registry = Revocation::All(what.authority().cloned());
+    if refused.len() >= MAX && !refused.contains_key(&what) && !refused.contains_key(&registry) {
+        coarsen(refused);
+    }
+    let counted = if refused.contains_key(&what) {
+        what
+    } else if refused.contains_key(&registry) {
+        registry
+    } else if refused.len() < MAX {
+        what
+    } else {
+        Revocation::All(None)
+    };
+    refused.entry(counted).or_default()
+}
+
 /// Counts the refusals of the registry that has the most under itself.
 fn coarsen(refused: &mut HashMap<Revocation, Drops>) {
     let mut by_registry: HashMap<&Authority, usize> = HashMap::new();
     for what in refused.keys() {
-        if let Revocation::Scope(Scope { authority, .. }) | Revocation::Digest(_, authority, _) = what {
+        if let Revocation::Scope(Scope { authority, .. })
+        | Revocation::Digest(_, authority, _)
+        | Revocation::Lists(Scope { authority, .. }, _) = what
+        {
             *by_registry.entry(authority).or_default() += 1;
         }
     }
@@ -276,6 +317,34 @@ mod tests {
         );
         revocations.taken(&refused);
         revocations.end(&refused);
+        assert!(revocations.is_empty());
+    }
+
+    #[test]
+    fn denials_that_cannot_be_written_are_kept_once_and_coarsened_where_there_are_too_many() {
+        let revocations = Revocations::default();
+        let lists = |authority: &str, repository: &str| {
+            let change = Change::DropLists { scope: scope(authority, repository), family: "tags".to_owned() };
+            Revocation::by(&change).remove(0)
+        };
+        let scope_of = |authority: &str, repository: &str| Revocation::Scope(scope(authority, repository));
+        for _ in 0..3 {
+            revocations.keep(lists("b.test", "org/app"));
+            revocations.keep(scope_of("b.test", "org/app"));
+        }
+        assert_eq!(revocations.pending().len(), 2);
+        assert!(revocations.contains(&scope("b.test", "org/app")));
+        for nth in 2..MAX {
+            revocations.keep(lists("a.test", &format!("made/up{nth}")));
+        }
+        assert_eq!(revocations.pending().len(), MAX);
+        revocations.keep(scope_of("b.test", "one/more"));
+        let pending = revocations.pending();
+        let is_of_all = |change: &&Change| matches!(change, Change::DropAllGrants { authority: Some(of) } if of.as_str() == "a.test");
+        assert_eq!((pending.len(), pending.iter().filter(is_of_all).count()), (4, 1));
+        revocations.keep(scope_of("a.test", "another"));
+        assert_eq!(revocations.pending().len(), 4, "which covers it");
+        revocations.durable();
         assert!(revocations.is_empty());
     }
 

@@ -22,6 +22,10 @@ use crate::oci::{Digest, Repository};
 /// Stands in a grant for a whole authority, where the repository is not known.
 pub(in crate::index) const ANY_REPOSITORY: &str = "any";
 
+pub(in crate::index) fn any_repository() -> Repository {
+    ANY_REPOSITORY.parse().expect("a repository's name")
+}
+
 /// Writes `snapshot-<number>.jsonl`, whole or not at all, and removes what it replaces. Returns its size in bytes.
 pub(in crate::index) fn take(
     facts: &LogDirectory,

@@ -178,7 +178,8 @@ async fn grants_of_what_is_pinned_and_of_offline_upstreams_do_not_expire() {
         quiet(&mirror).await;
         let is_kept = !storage.is_empty() || toml != online;
         let mirror = mirror.stop().await.start_in(storage, toml).await;
-        eventually("pins are known", async || mirror.inner().cache().pins.are_known(&mirror.inner().cache().index)).await;
+        eventually("pins are known", async || mirror.inner().cache().pins.are_known(&mirror.inner().cache().index))
+            .await;
         mirror.advance(Duration::from_hours(24) * 100);
         mirror.inner().expire_grants().await;
         upstream.forget_requests();

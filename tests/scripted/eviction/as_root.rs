@@ -69,7 +69,7 @@ async fn what_has_gone_is_not_evicted_again_while_facts_cannot_be_written() {
     assert!(used(&mirror) <= 4 * MIB, "the limit holds: {}", used(&mirror));
 }
 
-/// Marks are not in the journal: what the index had not yet synced when its disk failed is worked out anew.
+/// Marks are not in the log: what the index had not yet synced when its disk failed is worked out anew.
 #[tokio::test]
 async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_again() {
     let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
@@ -77,13 +77,18 @@ async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_agai
     upstream.publish(APP, "1", &app);
     let storage = format!("pins = [\"docker.io/{APP}\"]");
     let mirror = bounded(&upstream, &storage).directory(disk.directory()).start().await;
+    mirror.pull_whole(APP, "1").await;
     disk.fails(Fault::on(Op::Sync).at("index.redb").always());
     let well = || counted(&mirror, r#"roadstead_storage_healthy{part="index"}"#);
-    mirror.client().get(&format!("/v2/{APP}/manifests/1")).await;
-    for part in &app.blobs {
-        assert_eq!(mirror.client().get(&path_of(&part.digest)).await.status, 200);
+    // Its file is synced when it has to grow.
+    for seed in 1000..2000 {
+        let other = upstream.blob("org/other", blob(10, seed));
+        assert_eq!(mirror.client().get(&format!("/v2/org/other/blobs/{other}")).await.status, 200);
+        if well() == 0 {
+            break;
+        }
     }
-    eventually("it fails", async || well() == 0).await;
+    assert_eq!(well(), 0, "it fails");
     disk.heals();
     eventually("it works again", async || well() == 1).await;
     let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;

@@ -1,5 +1,6 @@
 //! Facts outlive the index: what is kept beside the blobs, and what is made of it.
 
+mod as_root;
 mod backup;
 mod log;
 mod loss;

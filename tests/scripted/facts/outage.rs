@@ -1,4 +1,4 @@
-//! Facts that cannot be written cost requests, not pulls; and they are written when the disk takes them again.
+//! Facts that cannot be written cost requests, not pulls; and facts are written again when the disk takes them.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -9,14 +9,14 @@ use crate::support::mirror::{Mirror, Stopped};
 use crate::support::upstream::*;
 
 /// Behind a torn line a new file is begun, which cannot be made where [`takes_no_facts`].
-fn tear_the_journal(stopped: &Stopped) {
+pub(super) fn tear_the_journal(stopped: &Stopped) {
     let journal = super::files(stopped, "journal-").remove(0);
     let torn = std::fs::read(&journal).unwrap().into_iter().chain(*b"torn").collect::<Vec<_>>();
     std::fs::write(&journal, torn).unwrap();
 }
 
 /// Something is in the way of the facts until what this gives is called.
-fn takes_no_facts(mirror: &Mirror) -> impl FnOnce() + use<> {
+pub(super) fn takes_no_facts(mirror: &Mirror) -> impl FnOnce() + use<> {
     let (facts, away) = (mirror.storage().join("facts"), mirror.storage().join("facts-away"));
     std::fs::rename(&facts, &away).unwrap();
     std::fs::write(&facts, "in the way").unwrap();
@@ -45,9 +45,16 @@ async fn a_journal_that_cannot_be_written_fails_no_pull_is_told_and_heals() {
     put_back();
     eventually("it heals", async || well() == 1.0).await;
     assert_eq!(Client::new(mirror.admin).get("/readyz").await.text(), "ready\n");
+    // What was learnt meanwhile is asked for once more. The bytes are there.
     upstream.forget_requests();
-    // What was kept back is known, and durably.
-    assert_eq!(mirror.client().get(&paths[0]).await.header("cache-status"), "roadstead; hit");
+    for path in &paths {
+        assert_eq!(mirror.client().get(path).await.status, 200);
+    }
+    assert_eq!(upstream.requests_of(&blobs().get()).len(), 0);
+    upstream.forget_requests();
+    for path in &paths {
+        assert_eq!(mirror.client().get(path).await.header("cache-status"), "roadstead; hit");
+    }
     assert_eq!(upstream.requests().len(), 0);
     serves_as_before(upstream, mirror, &paths, lose_the_index).await;
 }

@@ -6,7 +6,8 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::backup::{config, run, said};
-use super::{files, held, lose_the_index};
+use super::outage::{takes_no_facts, tear_the_journal};
+use super::{eventually, files, held, lose_the_index};
 use crate::support::mirror::{Stopped, files_below};
 
 fn json(output: &Output) -> Value {
@@ -94,6 +95,31 @@ async fn what_is_lost_outlives_the_index_and_comes_back_with_a_backup() {
     assert_eq!(json(&run(&config, &["lost", "--json"]).await), before);
     let status = json(&run(&config, &["status", "--json"]).await);
     assert_eq!(status["lost"], count);
+}
+
+/// What a command has failed to do is not done behind its back.
+#[tokio::test]
+async fn a_pin_that_was_refused_is_not_made_later() {
+    let (_upstream, mirror, _) = held().await;
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path(), &mirror.storage());
+    done(&config, &["pin", "add", "docker.io/org/kept"]).await;
+    let kept = ["docker.io/org/kept"];
+    let stopped = mirror.stop().await;
+    tear_the_journal(&stopped);
+    let mirror = stopped.start().await;
+    let put_back = takes_no_facts(&mirror);
+    for refused in [["pin", "add", "docker.io/org/app"], ["pin", "rm", "docker.io/org/kept"]] {
+        let refused = run(&config, &refused).await;
+        assert!(!refused.status.success() && said(&refused).contains("index"), "{}", said(&refused));
+    }
+    assert_eq!(pins(&config).await, kept);
+    put_back();
+    eventually("it heals", async || mirror.metric(r#"roadstead_storage_healthy{part="index"}"#) == 1.0).await;
+    assert_eq!(pins(&config).await, kept);
+    let stopped = mirror.stop().await;
+    lose_the_index(&stopped.storage());
+    assert_eq!(pins(&config).await, kept, "nor is it in the facts beside the blobs");
 }
 
 #[tokio::test]

@@ -1,24 +1,21 @@
 //! The one task that writes. It batches what has gathered: readers see a batch at once, and the log has it on the disk half
 //! a second later, or before readers see it where somebody waits for that.
 //!
-//! When facts cannot be written, changes are kept back, the database is opened anew, and what it lost is replayed.
-
-mod effective_denials;
-mod held;
-mod outage;
+//! When facts cannot be written, see [`super::outage`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::outage::{LONGEST_PAUSE, Outage};
 use super::revocations::Revocation;
 use super::view::{View, Written};
 use super::{Change, IndexError};
-use effective_denials::PendingGrants;
-use outage::Outage;
+use crate::health::Part;
 
 /// Longest time between a change and the sync of its line.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
@@ -53,15 +50,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(view: Arc<View>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let run = Run {
-            view,
-            waiting: Vec::new(),
-            flush_at: None,
-            checkpoint_at: None,
-            outage: None,
-            recent: PendingGrants::default(),
-            snapshot: None,
-        };
+        let run = Run { view, waiting: Vec::new(), flush_at: None, checkpoint_at: None, outage: None, snapshot: None };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
         let stopped = tokio::spawn(run.run(queue));
         Self { jobs: Mutex::new(Some(jobs)), stopped: Mutex::new(Some(stopped)) }
@@ -90,8 +79,6 @@ struct Run {
     flush_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
     outage: Option<Outage>,
-    /// Where something was opened that is not durable yet.
-    recent: PendingGrants,
     snapshot: Option<JoinHandle<()>>,
 }
 
@@ -110,7 +97,7 @@ impl Run {
                     self.take(jobs).await;
                 }
                 () = self.view.database.suspected.notified(), if self.outage.is_none() => {
-                    self.fail(&IndexError::Unavailable, Vec::new()).await;
+                    self.fail(&IndexError::Unavailable, &[]).await;
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
@@ -140,13 +127,9 @@ impl Run {
             self.view.revocations.taken(&refused);
         }
         let written = if self.outage.is_some() {
-            self.hold(changes).await;
+            self.keep(&changes).await;
             Err(IndexError::Unavailable)
         } else {
-            // Before they are written: whatever becomes of that, the log may have them.
-            for change in &changes {
-                self.recent.note(change);
-            }
             let (mut changes, mut written) = self.write(changes, is_urgent).await;
             if matches!(written, Err(IndexError::BadRow)) {
                 // Nor will it be another time.
@@ -158,11 +141,11 @@ impl Run {
             }
             match &written {
                 Ok(Written::Visible) => {}
-                Ok(Written::Logged(err)) => self.fail(err, Vec::new()).await,
+                Ok(Written::Logged(err)) => self.fail(err, &[]).await,
                 Err(IndexError::BadRow) if changes.is_empty() => {}
                 // Writing has panicked, and has taken them along.
-                Err(err) if changes.is_empty() => self.fail(err, denials).await,
-                Err(err) => self.fail(err, changes).await,
+                Err(err) if changes.is_empty() => self.fail(err, &denials).await,
+                Err(err) => self.fail(err, &changes).await,
             }
             written
         };
@@ -202,7 +185,7 @@ impl Run {
     async fn flush(&mut self) {
         match self.blocking(View::flush).await.unwrap_or(Err(IndexError::Closed)) {
             Ok(()) => self.durable(),
-            Err(err) => self.fail(&err, Vec::new()).await,
+            Err(err) => self.fail(&err, &[]).await,
         }
     }
 
@@ -212,7 +195,6 @@ impl Run {
         for done in self.waiting.drain(..) {
             drop(done.send(Ok(())));
         }
-        self.recent.clear();
         self.view.revocations.durable();
     }
 
@@ -220,7 +202,7 @@ impl Run {
         self.checkpoint_at = None;
         match self.blocking(View::checkpoint).await.unwrap_or(Err(IndexError::Closed)) {
             Ok(()) => self.durable(),
-            Err(err) => self.fail(&err, Vec::new()).await,
+            Err(err) => self.fail(&err, &[]).await,
         }
     }
 
@@ -235,7 +217,7 @@ impl Run {
                 let view = Arc::clone(&self.view);
                 self.snapshot = Some(tokio::task::spawn_blocking(move || view.take_snapshot(number, &from)));
             }
-            Err(err) => self.fail(&err, Vec::new()).await,
+            Err(err) => self.fail(&err, &[]).await,
         }
     }
 
@@ -245,15 +227,84 @@ impl Run {
             outage.pause = Duration::ZERO;
             self.heal().await;
         }
-        match &self.outage {
-            None => self.checkpoint().await,
-            Some(outage) => {
-                let facts = outage.held.changes().len() + outage.held.dropped;
-                tracing::warn!(facts, "the disk takes no facts: these are asked for again after the next start");
-            }
+        if self.outage.is_none() {
+            self.checkpoint().await;
+        } else {
+            tracing::warn!("the disk takes no facts: those of the last minutes are asked for again");
         }
         if let Some(snapshot) = self.snapshot.take() {
             let _ended = snapshot.await;
+        }
+    }
+
+    async fn fail(&mut self, err: &IndexError, changes: &[Change]) {
+        self.report(err);
+        (self.flush_at, self.checkpoint_at) = (None, None);
+        for done in self.waiting.drain(..) {
+            drop(done.send(Err(IndexError::Unavailable)));
+        }
+        let outage = Outage::new(err);
+        self.view.is_behind.store(outage.is_behind, Ordering::Release);
+        self.outage = Some(outage);
+        self.keep(changes).await;
+    }
+
+    fn report(&self, err: &IndexError) {
+        let why = format!("facts cannot be written ({err}); they are asked for again when the disk takes them");
+        if self.view.health.degrade(Part::Index, why) {
+            tracing::warn!(%err, "facts cannot be written; pulls go on, and the index heals when the disk does");
+        }
+    }
+
+    async fn keep(&mut self, changes: &[Change]) {
+        let Some(outage) = &mut self.outage else { return };
+        let is_read = !outage.is_behind && changes.iter().any(Change::is_denial);
+        let mut effective = Vec::new();
+        if is_read {
+            let (view, denials) = (Arc::clone(&self.view), changes.to_vec());
+            let read = tokio::task::spawn_blocking(move || view.effective(&denials)).await;
+            // All of them, where that cannot be told.
+            effective = read.unwrap_or(Err(IndexError::Closed)).unwrap_or_default();
+        }
+        outage.keep(changes, &effective, &self.view);
+    }
+
+    async fn heal(&mut self) {
+        let Some(mut outage) = self.outage.take() else { return };
+        let changes: Vec<Change> = outage.kept.iter().cloned().chain(self.view.revocations.pending()).collect();
+        let (kept, is_behind, is_closed) = (changes.len(), outage.is_behind, outage.is_closed);
+        let healed = self.blocking(move |view| {
+            let mut is_closed = is_closed;
+            let healed = view.heal(&changes, is_behind, &mut is_closed);
+            (is_closed, healed)
+        });
+        let (is_closed, healed) = healed.await.unwrap_or((true, Err(IndexError::Closed)));
+        match healed {
+            Ok(()) => {
+                self.durable();
+                if outage.is_behind {
+                    // In this order: a task that sees that it is over sees that pins are to be worked out, too.
+                    self.view.reopened.fetch_add(1, Ordering::Release);
+                    self.view.is_behind.store(false, Ordering::Release);
+                    self.view.healed.notify_one();
+                }
+                if self.view.health.heal(Part::Index) {
+                    tracing::info!(kept, "facts are written again");
+                }
+            }
+            Err(err) => {
+                self.report(&err);
+                if matches!(err, IndexError::BadRow) {
+                    // Nor will they be another time.
+                    outage.kept.clear();
+                }
+                outage.is_closed = is_closed;
+                outage.is_behind |= is_closed;
+                outage.try_at = Instant::now() + outage.pause;
+                outage.pause = (outage.pause * 2).min(LONGEST_PAUSE);
+                self.view.is_behind.store(outage.is_behind, Ordering::Release);
+                self.outage = Some(outage);
+            }
         }
     }
 
