@@ -43,7 +43,7 @@ impl Outage {
     pub(super) fn keep(&mut self, changes: &[Change], effective: &[bool], view: &View) {
         let mut effective = effective.iter();
         for change in changes {
-            for revocation in Revocation::by(change) {
+            for revocation in Revocation::kept_by(change) {
                 if effective.next().is_none_or(|is_effective| *is_effective) {
                     view.revocations.keep(revocation);
                 } else {
@@ -63,7 +63,7 @@ impl View {
     /// that the log holds.
     pub(super) fn effective(&self, changes: &[Change]) -> Result<Vec<bool>, IndexError> {
         let from = self.database.begin_read()?;
-        changes.iter().flat_map(Revocation::by).map(|revocation| has_rows_behind(&from, &revocation)).collect()
+        changes.iter().flat_map(Revocation::kept_by).map(|revocation| has_rows_behind(&from, &revocation)).collect()
     }
 }
 

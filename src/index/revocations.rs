@@ -58,10 +58,17 @@ impl Revocation {
             Change::DropPublicGrants { scope: Scope { domain, authority, .. }, digests } => {
                 digests.iter().map(|digest| Self::Digest(*domain, authority.clone(), *digest)).collect()
             }
-            Change::DropLists { scope, family } => vec![Self::Lists(scope.clone(), family.clone())],
             Change::DropAllGrants { authority } => vec![Self::All(authority.clone())],
             _ => Vec::new(),
         }
+    }
+
+    /// The same, and lists: those are counted only where they are kept.
+    pub(super) fn kept_by(change: &Change) -> Vec<Self> {
+        if let Change::DropLists { scope, family } = change {
+            return vec![Self::Lists(scope.clone(), family.clone())];
+        }
+        Self::by(change)
     }
 
     /// The change that refuses it.
@@ -143,6 +150,9 @@ impl Revocations {
 
     /// One that the writer has is not needed.
     pub(super) fn end(&self, what: &Revocation) {
+        if matches!(what, Revocation::Lists(..)) {
+            return;
+        }
         self.change(|refused| {
             let counted =
                 what.and_coarser().into_iter().find(|what| refused.get(what).is_some_and(|drops| drops.taken > 0));
@@ -325,7 +335,7 @@ mod tests {
         let revocations = Revocations::default();
         let lists = |authority: &str, repository: &str| {
             let change = Change::DropLists { scope: scope(authority, repository), family: "tags".to_owned() };
-            Revocation::by(&change).remove(0)
+            Revocation::kept_by(&change).remove(0)
         };
         let scope_of = |authority: &str, repository: &str| Revocation::Scope(scope(authority, repository));
         for _ in 0..3 {
@@ -344,6 +354,9 @@ mod tests {
         assert_eq!((pending.len(), pending.iter().filter(is_of_all).count()), (4, 1));
         revocations.keep(scope_of("a.test", "another"));
         assert_eq!(revocations.pending().len(), 4, "which covers it");
+        let list = lists("a.test", "org/app");
+        revocations.end(&list);
+        assert!(revocations.contains(&scope("a.test", "org/app")), "a list of it that is not there changes nothing");
         revocations.durable();
         assert!(revocations.is_empty());
     }
