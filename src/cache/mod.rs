@@ -29,7 +29,7 @@ pub use usage::Quota;
 
 use crate::clock::{Clock, Timestamp};
 use crate::health::Health;
-use crate::index::{BlobRow, Change, Index, Scope};
+use crate::index::{BlobRow, Change, Index, RemoveMissing, Scope};
 use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
 use crate::store::{BlobFile, Store};
@@ -139,7 +139,7 @@ impl Cache {
             None => {
                 self.forget(digest);
                 // The index has logged a failure; the record is a miss all the same.
-                let _logged = self.index.apply(vec![Change::RemoveMissing { digest, row: row.clone() }]).await;
+                let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row: row.clone() })]).await;
                 // An eviction in this moment has counted it.
                 self.reconcile().await;
                 Ok(None)
@@ -152,7 +152,7 @@ impl Cache {
         let Ok(Some(row)) = self.index.blob_row(digest).await else { return };
         if matches!(self.store.look_at(digest).await, Ok(None)) {
             // The index has logged a failure; the record is a miss all the same.
-            let _logged = self.index.apply(vec![Change::RemoveMissing { digest, row }]).await;
+            let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row })]).await;
             // A file that is missing was counted.
             self.reconcile().await;
         }

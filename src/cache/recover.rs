@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::index::{BlobRow, Change, IndexError};
+use crate::index::{BlobRow, Change, EndEviction, IndexError, PutBlob};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::{Leftover, Store};
@@ -34,7 +34,7 @@ impl Cache {
                     let origin = partial.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str());
                     let origin = origin.and_then(|name| name.parse().ok());
                     let row = BlobRow { size_bytes, origin, stored: self.access_time() };
-                    changes.push(Change::PutBlob { digest, row });
+                    changes.push(Change::from(PutBlob { digest, row }));
                     names.push(partial);
                 }
             }
@@ -80,7 +80,7 @@ impl Cache {
         }
         let look = move |store: &Store| marked.into_iter().partition(|digest| store.is_there(*digest));
         let (there, gone) = self.blocking(look).await?;
-        let ends = [(there, false), (gone, true)].map(|(digests, gone)| Change::EndEviction { digests, gone });
+        let ends = [(there, false), (gone, true)].map(|(digests, gone)| Change::from(EndEviction { digests, gone }));
         Ok(self.index.apply_durably(ends.to_vec()).await?)
     }
 

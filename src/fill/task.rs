@@ -9,7 +9,7 @@ use super::in_flight::InFlightGuard;
 use super::progress::Fill;
 use super::{Fills, Source};
 use crate::cache::{Cache, Context, describe_fault};
-use crate::index::{BlobRow, Change, Scope};
+use crate::index::{BlobRow, Change, GrantBlob, PutBlob, Scope};
 use crate::metrics::{ByAuthority, Metrics};
 use crate::store::{CommitError, PartialFile};
 use crate::upstream::{Failure, OpenedBlob};
@@ -245,8 +245,8 @@ impl FillTask {
             BlobRow { size_bytes: committed.size_bytes, origin: Some(authority.clone()), stored: cache.access_time() };
         let (day, whole_authority) = (self.context().clock.now().day(), self.source.facts.is_public);
         let grants = fill.granted_scopes().into_iter();
-        let grants = grants.map(|scope| Change::GrantBlob { scope, whole_authority, digest, day });
-        let facts = std::iter::once(Change::PutBlob { digest, row }).chain(grants).collect();
+        let grants = grants.map(|scope| Change::from(GrantBlob { scope, whole_authority, digest, day }));
+        let facts = std::iter::once(Change::from(PutBlob { digest, row })).chain(grants).collect();
         cache.admit(digest, facts, committed).await;
     }
 

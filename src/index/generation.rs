@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::oci::{Digest, Tag};
 
-use super::{Change, Scope};
+use super::Scope;
 
 /// A power of two. 32 KiB in all.
 const COUNTERS: usize = 4096;
@@ -61,48 +61,17 @@ impl Generations {
         self.moved(&Subject::Digest(digest));
     }
 
-    /// Call it when `change` is visible to new reads.
-    pub(super) fn bump(&self, change: &Change) {
-        match change {
-            Change::PutTag { scope, tag, .. } | Change::StampTag { scope, tag, .. } => {
-                self.moved(&Subject::Tag(scope, tag));
-            }
-            Change::DropAllGrants { .. } => {
-                for counter in &self.counters {
-                    counter.fetch_add(1, Ordering::Release);
-                }
-            }
-            Change::DropGrants { scope } => self.moved(&Subject::Scope(scope)),
-            Change::GrantManifest { digest, .. }
-            | Change::GrantBlob { digest, .. }
-            | Change::UseGrant { digest, .. }
-            | Change::PutManifestType { digest, .. }
-            | Change::PutBlob { digest, .. }
-            | Change::RemoveBlob { digest }
-            | Change::RemoveMissing { digest, .. } => self.bump_digest(*digest),
-            Change::EndEviction { digests, .. } | Change::DropPublicGrants { digests, .. } => {
-                for digest in digests {
-                    self.bump_digest(*digest);
-                }
-            }
-            Change::DropExpired { key: (_, _, _, what), .. } => {
-                // Lists expire too, and are not kept.
-                if let Ok(digest) = what.parse() {
-                    self.bump_digest(digest);
-                }
-            }
-            Change::PutList { .. }
-            | Change::DropLists { .. }
-            | Change::PutChildren { .. }
-            | Change::PutReferrer { .. }
-            | Change::PutUnrecoverable { .. }
-            | Change::NoteAccesses(_)
-            | Change::NoteObtainable { .. }
-            | Change::BeginEviction(_)
-            | Change::PutPin { .. }
-            | Change::RemovePin { .. }
-            | Change::MarkPinned { .. }
-            | Change::Unmark { .. } => {}
+    pub(super) fn bump_scope(&self, scope: &Scope) {
+        self.moved(&Subject::Scope(scope));
+    }
+
+    pub(super) fn bump_tag(&self, scope: &Scope, tag: &Tag) {
+        self.moved(&Subject::Tag(scope, tag));
+    }
+
+    pub(super) fn bump_all(&self) {
+        for counter in &self.counters {
+            counter.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -126,6 +95,7 @@ impl Generations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::{Aging, Change, DropExpired, DropGrants, EndEviction, UseGrant};
 
     fn scope(repository: &str) -> Scope {
         Scope { domain: 0, authority: "docker.io".parse().unwrap(), repository: repository.parse().unwrap() }
@@ -136,24 +106,16 @@ mod tests {
         let generations = Generations::default();
         let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a");
         let (app, tag) = (scope("org/app"), "1".parse().unwrap());
+        let (table, whole_authority) = (Aging::BlobGrants, false);
+        let key = (0, "docker.io".to_owned(), "org/app".to_owned(), digest.to_string());
         for change in [
-            Change::DropGrants { scope: app.clone() },
-            Change::RemoveBlob { digest },
-            Change::UseGrant {
-                scope: app.clone(),
-                whole_authority: false,
-                digest,
-                table: super::super::Aging::BlobGrants,
-                day: 1,
-            },
-            Change::DropExpired {
-                table: super::super::Aging::BlobGrants,
-                key: (0, "docker.io".to_owned(), "org/app".to_owned(), digest.to_string()),
-                before_day: 1,
-            },
+            Change::from(DropGrants { scope: app.clone() }),
+            Change::from(EndEviction { digests: vec![digest], gone: true }),
+            Change::from(UseGrant { scope: app.clone(), whole_authority, digest, table, day: 1 }),
+            Change::from(DropExpired { table, key, before_day: 1 }),
         ] {
             let (before, of_tag) = (generations.of_digest(&app, digest), generations.of_tag(&app, &tag));
-            generations.bump(&change);
+            change.bump(&generations);
             assert_ne!(generations.of_digest(&app, digest), before, "{change:?}");
             assert_eq!(generations.of_tag(&app, &tag), of_tag, "{change:?}");
         }
@@ -165,7 +127,7 @@ mod tests {
         let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a");
         let (app, other) = (scope("org/app"), scope("org/other"));
         let opened = generations.of_digest(&app, digest);
-        generations.bump(&Change::DropGrants { scope: app });
+        generations.bump_scope(&app);
         assert!(opened.is_of_same_content(&generations.of_digest(&other, digest)));
         generations.bump_digest(digest);
         assert!(!opened.is_of_same_content(&generations.of_digest(&other, digest)));

@@ -6,10 +6,9 @@
 //! Facts outlive the database: a journal of them is kept beside the blobs ([`log`]), in a form that any release reads,
 //! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`open`]).
 
-mod apply;
-mod change;
 mod database;
 mod eviction_order;
+mod facts;
 mod generation;
 mod log;
 mod open;
@@ -17,9 +16,7 @@ mod outage;
 mod pins;
 mod reads;
 mod revocations;
-mod row;
 mod schema;
-mod unrecoverable;
 mod view;
 mod writer;
 
@@ -30,15 +27,18 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-pub use change::{Aging, Change, OwnedKey};
 pub use eviction_order::{Access, Candidate, Class, Search};
+pub use facts::{
+    Aging, BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists,
+    DropPublicGrants, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned,
+    NoteAccesses, NoteObtainable, OwnedKey, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer,
+    PutTag, PutUnrecoverable, ReferrerRow, RemoveMissing, RemovePin, StampTag, TagRow, Unmark, Unrecoverable, UseGrant,
+};
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, count_backup};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{Counts, ManifestFacts, TagFacts};
-pub use row::{BlobRow, GrantRow, HistoryEntry, ListRow, ReferrerRow, TagRow};
-pub use unrecoverable::Unrecoverable;
 
 use crate::oci::{Authority, Digest, Repository, Tag};
 
@@ -125,14 +125,14 @@ impl Index {
     /// one grant had opened them to the whole authority, even while that cannot be written down. Returns when a crash would
     /// not bring the grants back.
     pub async fn revoke(&self, scope: &Scope, public: Vec<Digest>) -> Result<(), IndexError> {
-        let mut changes = vec![Change::DropGrants { scope: scope.clone() }];
+        let mut changes = vec![Change::from(DropGrants { scope: scope.clone() })];
         if !public.is_empty() {
-            changes.push(Change::DropPublicGrants { scope: scope.clone(), digests: public });
+            changes.push(DropPublicGrants { scope: scope.clone(), digests: public }.into());
         }
-        self.view.revocations.begin(&changes);
+        self.view.revocations.begin(changes.iter().flat_map(Change::revocations));
         // What was read before is not believed any more; what is read later is refused.
         for change in &changes {
-            self.view.generations.bump(change);
+            change.bump(&self.view.generations);
         }
         self.apply_durably(changes).await
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use redb::ReadableDatabase as _;
 
 use super::database::{self, Database};
+use super::facts::{BlobRow, Fact, PutBlob};
 use super::log::replay::{self, Loader, Tally};
 use super::log::segments::{LogDirectory, Position};
 use super::log::{Log, snapshot};
 use super::view::View;
 use super::writer::Writer;
-use super::{BlobRow, Change, Index, IndexError};
+use super::{Index, IndexError};
 use crate::clock::Timestamp;
 use crate::health::Health;
 use crate::oci::Digest;
@@ -96,7 +97,7 @@ fn follow(database: redb::Database, directory: &LogDirectory) -> Result<Option<(
     }
     let mut tally = Tally::default();
     let mut loader = Loader::new(&database);
-    let end = replay::replay(directory, Some(saved), &mut tally, &mut |change| loader.put(change))?;
+    let end = replay::replay(directory, Some(saved), &mut tally, &mut |fact| loader.put(fact))?;
     let log = Log::open(directory.clone(), end).map_err(IndexError::Log)?;
     if end != saved {
         loader.end(end)?;
@@ -137,7 +138,7 @@ fn rebuild(
         // Whose they were is not known, unless a fact says so: each authority has to prove them again.
         let row = BlobRow { size_bytes, origin: None, stored: now };
         if put.is_ok() {
-            put = loader.put(Change::PutBlob { digest, row });
+            put = loader.put(Fact::PutBlob(PutBlob { digest, row }));
         }
         blobs += 1;
         if blobs.is_multiple_of(REPORT_EVERY) {
@@ -148,7 +149,7 @@ fn rebuild(
     put?;
     loader.walked()?;
     let mut tally = Tally::default();
-    let end = replay::replay(&directory, None, &mut tally, &mut |change| loader.put(change))?;
+    let end = replay::replay(&directory, None, &mut tally, &mut |fact| loader.put(fact))?;
     let io = IndexError::Log;
     let mut log = Log::open(directory, end).map_err(io)?;
     loader.end(end)?;

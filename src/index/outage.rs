@@ -8,9 +8,8 @@ use std::time::Duration;
 use redb::ReadTransaction;
 use tokio::time::Instant;
 
-use super::change::has_rows;
 use super::revocations::Revocation;
-use super::schema::{BLOB_GRANTS, LISTS, MANIFEST_GRANTS};
+use super::schema::{BLOB_GRANTS, LISTS, MANIFEST_GRANTS, has_rows};
 use super::view::View;
 use super::{Change, IndexError};
 
@@ -43,7 +42,7 @@ impl Outage {
     pub(super) fn keep(&mut self, changes: &[Change], effective: &[bool], view: &View) {
         let mut effective = effective.iter();
         for change in changes {
-            for revocation in Revocation::kept_by(change) {
+            for revocation in change.revocations() {
                 if effective.next().is_none_or(|is_effective| *is_effective) {
                     view.revocations.keep(revocation);
                 } else {
@@ -63,7 +62,7 @@ impl View {
     /// that the log holds.
     pub(super) fn effective(&self, changes: &[Change]) -> Result<Vec<bool>, IndexError> {
         let from = self.database.begin_read()?;
-        changes.iter().flat_map(Revocation::kept_by).map(|revocation| has_rows_behind(&from, &revocation)).collect()
+        changes.iter().flat_map(Change::revocations).map(|revocation| has_rows_behind(&from, &revocation)).collect()
     }
 }
 
@@ -91,7 +90,10 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::health::Health;
-    use crate::index::{BlobRow, Index, Scope};
+    use crate::index::{
+        BeginEviction, BlobRow, DropAllGrants, DropLists, EndEviction, GrantBlob, Index, PutBlob, PutChildren, PutPin,
+        Scope,
+    };
     use crate::oci::{Algorithm, Digest};
 
     fn scope(repository: &str) -> Scope {
@@ -99,12 +101,12 @@ mod tests {
     }
 
     fn granted(scope: &Scope, digest: Digest, whole_authority: bool) -> Change {
-        Change::GrantBlob { scope: scope.clone(), whole_authority, digest, day: 1 }
+        Change::from(GrantBlob { scope: scope.clone(), whole_authority, digest, day: 1 })
     }
 
     fn stored(digest: Digest, origin: Option<&Scope>) -> Change {
         let origin = origin.map(|scope| scope.authority.clone());
-        Change::PutBlob { digest, row: BlobRow { size_bytes: 1, origin, stored: Timestamp::default() } }
+        Change::from(PutBlob { digest, row: BlobRow { size_bytes: 1, origin, stored: Timestamp::default() } })
     }
 
     fn open(root: &Path) -> Index {
@@ -145,7 +147,7 @@ mod tests {
         for nth in 0..200 {
             index.revoke(&scope(&format!("made/up{nth}")), vec![unknown]).await.unwrap_err();
             index
-                .apply(vec![Change::DropLists { scope: app.clone(), family: format!("made/up{nth}") }])
+                .apply(vec![Change::from(DropLists { scope: app.clone(), family: format!("made/up{nth}") })])
                 .await
                 .unwrap_err();
         }
@@ -166,14 +168,14 @@ mod tests {
         let root = root.path();
         let app = scope("org/app");
         let [going, coming, list] = [&b"going"[..], b"coming", b"list"].map(|of| Digest::of(Algorithm::Sha256, of));
-        let index = failing(root, vec![stored(going, Some(&app)), Change::BeginEviction(vec![going])]).await;
+        let index = failing(root, vec![stored(going, Some(&app)), Change::from(BeginEviction(vec![going]))]).await;
         for change in [
-            Change::EndEviction { digests: vec![going], gone: true },
+            Change::from(EndEviction { digests: vec![going], gone: true }),
             stored(coming, Some(&app)),
             stored(list, Some(&app)),
-            Change::PutChildren { manifest: list, children: vec![coming] },
+            Change::from(PutChildren { manifest: list, children: vec![coming] }),
             granted(&app, coming, false),
-            Change::PutPin { pin: "a.test/org/app".parse().unwrap(), at: Timestamp::default() },
+            Change::from(PutPin { pin: "a.test/org/app".parse().unwrap(), at: Timestamp::default() }),
         ] {
             index.apply_durably(vec![change]).await.unwrap_err();
         }
@@ -198,7 +200,7 @@ mod tests {
                 stored(fetched, Some(&app)),
                 granted(&app, imported, false),
                 granted(&app, fetched, false),
-                Change::DropAllGrants { authority: Some(app.authority.clone()) },
+                Change::from(DropAllGrants { authority: Some(app.authority.clone()) }),
             ])
             .await
             .unwrap();

@@ -1,17 +1,13 @@
-//! Pins as facts, and what they reach: marks that keep content out of the order.
+//! What pins may name, and what is marked by them.
 
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::ReadableTable as _;
 
-use super::eviction_order::{EvictionOrder, PINNED, ReadChildren as _, seconds};
-use super::log::snapshot::ANY_REPOSITORY;
-use super::row::GrantRow;
-use super::schema::{CHILDREN, LAST, MANIFEST_GRANTS, REFERRERS, TAGS};
-use super::{Index, IndexError, OwnedKey, Scope};
+use super::eviction_order::{PINNED, seconds};
+use super::facts::{GrantRow, OwnedKey, TagRow};
+use super::schema::{ANY_REPOSITORY, MANIFEST_GRANTS, PINS, TAGS};
+use super::{Index, IndexError, Scope};
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern};
-
-/// Pins made by command: pattern → when, in seconds.
-pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
 
 /// What a pin may name: a tag and the manifest it points to, or a manifest that was served in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,39 +24,6 @@ pub struct PinRoot {
 pub enum PinRoots {
     Tags,
     Manifests,
-}
-
-/// Marks a manifest, what it lists at any depth, and what refers to it.
-pub(super) fn mark(to: &WriteTransaction, scope: &Scope, root: Digest, at: Timestamp) -> Result<(), IndexError> {
-    reach(to, Some(scope), &root.to_string(), seconds(at))
-}
-
-/// The same for what came to a pinned manifest later.
-pub(super) fn reach(to: &WriteTransaction, scope: Option<&Scope>, root: &str, at: u64) -> Result<(), IndexError> {
-    let listed = to.open_table(CHILDREN)?;
-    let referrers = to.open_table(REFERRERS)?;
-    let mut order = EvictionOrder::open(to)?;
-    let mut left = vec![root.to_owned()];
-    let mut is_root = true;
-    while let Some(name) = left.pop() {
-        // A mark of this very time has its reach marked as well, and manifests may refer to each other in a circle: only the
-        // first look at the root goes on from there, whatever lists it again.
-        if !order.pin(&name, at)? && !std::mem::take(&mut is_root) {
-            continue;
-        }
-        is_root = false;
-        left.extend(listed.children(&name)?.iter().map(ToString::to_string));
-        if let Some(scope) = scope {
-            let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
-            let (first, last) = (format!("{name} "), format!("{name} {LAST}"));
-            let range = (scope.domain, authority, repository, first.as_str())
-                ..=(scope.domain, authority, repository, last.as_str());
-            for entry in referrers.range(range)? {
-                left.extend(entry?.0.value().3.split_once(' ').map(|(_, referrer)| referrer.to_owned()));
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Index {
@@ -100,7 +63,7 @@ impl Index {
                 let (tag, manifest) = match of {
                     PinRoots::Manifests => (None, what.parse().ok()),
                     PinRoots::Tags => {
-                        let row: Option<super::TagRow> = serde_json::from_slice(row.value()).ok();
+                        let row: Option<TagRow> = serde_json::from_slice(row.value()).ok();
                         (Some(what.to_owned()), row.and_then(|row| row.digest))
                     }
                 };

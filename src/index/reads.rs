@@ -1,17 +1,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTableMetadata as _, TableDefinition};
+use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
-use super::change::{Aging, Change, OwnedKey};
 use super::eviction_order::{PINNED, ReadChildren as _};
-use super::row::{BlobRow, GrantRow, ListRow, ReferrerRow, TagRow};
+use super::facts::{Aging, BlobRow, DropExpired, GrantRow, ListRow, OwnedKey, ReferrerRow, TagRow, Unrecoverable};
 use super::schema::{
     self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
-    SUMS, ScopedKey, TAGS,
+    SUMS, ScopedKey, TAGS, UNRECOVERABLE,
 };
 use super::{Index, IndexError, Scope};
 
@@ -226,6 +225,24 @@ impl Index {
         .await
     }
 
+    /// What was found wrong and cannot be fetched again.
+    pub async fn unrecoverable(&self) -> Result<Vec<(Digest, Unrecoverable)>, IndexError> {
+        self.read(|from| {
+            let table = match from.open_table(UNRECOVERABLE) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (digest, row) = entry?;
+                let digest = digest.value().parse().map_err(|_not_one| IndexError::BadRow)?;
+                found.push((digest, parse(row.value())?));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day` and that nothing pins, and where to go on; `None`
     /// at the end.
     pub async fn expired(
@@ -234,7 +251,7 @@ impl Index {
         after: Option<OwnedKey>,
         before_day: u64,
         limit: usize,
-    ) -> Result<(Vec<Change>, Option<OwnedKey>), IndexError> {
+    ) -> Result<(Vec<DropExpired>, Option<OwnedKey>), IndexError> {
         self.read(move |from| {
             let rows = from.open_table(table.definition())?;
             let pinned = from.open_table(PINNED)?;
@@ -249,7 +266,7 @@ impl Index {
                     return Ok((expired, Some(key)));
                 }
                 if table.is_unused(row.value(), before_day) && pinned.get(key.3.as_str())?.is_none() {
-                    expired.push(Change::DropExpired { table, key, before_day });
+                    expired.push(DropExpired { table, key, before_day });
                 }
             }
             Ok((expired, None))

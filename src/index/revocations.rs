@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::log::snapshot::any_repository;
-use super::{Change, Scope};
+use super::Scope;
 use crate::oci::{Authority, Digest};
 
 /// Refusals known at a time.
@@ -50,40 +49,6 @@ pub(super) struct Revocations {
 }
 
 impl Revocation {
-    /// What a change refuses.
-    pub(super) fn by(change: &Change) -> Vec<Self> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "no other kind refuses anything")]
-        match change {
-            Change::DropGrants { scope } => vec![Self::Scope(scope.clone())],
-            Change::DropPublicGrants { scope: Scope { domain, authority, .. }, digests } => {
-                digests.iter().map(|digest| Self::Digest(*domain, authority.clone(), *digest)).collect()
-            }
-            Change::DropAllGrants { authority } => vec![Self::All(authority.clone())],
-            _ => Vec::new(),
-        }
-    }
-
-    /// The same, and lists: those are counted only where they are kept.
-    pub(super) fn kept_by(change: &Change) -> Vec<Self> {
-        if let Change::DropLists { scope, family } = change {
-            return vec![Self::Lists(scope.clone(), family.clone())];
-        }
-        Self::by(change)
-    }
-
-    /// The change that refuses it.
-    fn denial(&self) -> Change {
-        match self.clone() {
-            Self::Scope(scope) => Change::DropGrants { scope },
-            Self::Digest(domain, authority, digest) => {
-                let scope = Scope { domain, authority, repository: any_repository() };
-                Change::DropPublicGrants { scope, digests: vec![digest] }
-            }
-            Self::Lists(scope, family) => Change::DropLists { scope, family },
-            Self::All(authority) => Change::DropAllGrants { authority },
-        }
-    }
-
     const fn authority(&self) -> Option<&Authority> {
         match self {
             Self::Scope(Scope { authority, .. })
@@ -112,10 +77,10 @@ impl Revocations {
         changed
     }
 
-    /// What these changes drop is refused from here on.
-    pub(super) fn begin(&self, changes: &[Change]) {
+    /// These are refused from here on. Drops of them are on their way to the writer.
+    pub(super) fn begin(&self, revocations: impl IntoIterator<Item = Revocation>) {
         self.change(|refused| {
-            for what in changes.iter().flat_map(Revocation::by) {
+            for what in revocations {
                 drops_of(refused, what).coming += 1;
             }
         });
@@ -132,12 +97,15 @@ impl Revocations {
     }
 
     /// All that the writer has and is not durable.
-    pub(super) fn pending(&self) -> Vec<Change> {
-        self.refused().iter().filter(|(_, drops)| drops.taken > 0).map(|(what, _)| what.denial()).collect()
+    pub(super) fn pending(&self) -> Vec<Revocation> {
+        self.refused().iter().filter(|(_, drops)| drops.taken > 0).map(|(what, _)| what.clone()).collect()
     }
 
-    /// The writer has one of its drops.
+    /// The writer has one of its drops. A drop of lists is none of its registry's grants.
     pub(super) fn taken(&self, what: &Revocation) {
+        if matches!(what, Revocation::Lists(..)) {
+            return;
+        }
         self.change(|refused| {
             let counted =
                 what.and_coarser().into_iter().find(|what| refused.get(what).is_some_and(|drops| drops.coming > 0));
@@ -260,7 +228,7 @@ mod tests {
 
     fn begin(revocations: &Revocations, authority: &str, repository: &str) -> Revocation {
         let scope = scope(authority, repository);
-        revocations.begin(&[Change::DropGrants { scope: scope.clone() }]);
+        revocations.begin([Revocation::Scope(scope.clone())]);
         Revocation::Scope(scope)
     }
 
@@ -287,13 +255,13 @@ mod tests {
         let (revocations, app, other) =
             (Revocations::default(), scope("docker.io", "org/app"), scope("docker.io", "org/other"));
         let digest = Digest::of(Algorithm::Sha256, b"");
-        let drop = Change::DropPublicGrants { scope: app, digests: vec![digest, digest] };
-        revocations.begin(std::slice::from_ref(&drop));
+        let twice = [(); 2].map(|()| Revocation::Digest(app.domain, app.authority.clone(), digest));
+        revocations.begin(twice.clone());
         assert!(
             revocations.contains_digest(&other, digest, true) && !revocations.contains_digest(&other, digest, false)
         );
         assert!(!revocations.contains_digest(&scope("quay.io", "org/app"), digest, true));
-        for refused in Revocation::by(&drop) {
+        for refused in twice {
             revocations.taken(&refused);
             revocations.end(&refused);
         }
@@ -333,10 +301,8 @@ mod tests {
     #[test]
     fn denials_that_cannot_be_written_are_kept_once_and_coarsened_where_there_are_too_many() {
         let revocations = Revocations::default();
-        let lists = |authority: &str, repository: &str| {
-            let change = Change::DropLists { scope: scope(authority, repository), family: "tags".to_owned() };
-            Revocation::kept_by(&change).remove(0)
-        };
+        let lists =
+            |authority: &str, repository: &str| Revocation::Lists(scope(authority, repository), "tags".to_owned());
         let scope_of = |authority: &str, repository: &str| Revocation::Scope(scope(authority, repository));
         for _ in 0..3 {
             revocations.keep(lists("b.test", "org/app"));
@@ -350,11 +316,12 @@ mod tests {
         assert_eq!(revocations.pending().len(), MAX);
         revocations.keep(scope_of("b.test", "one/more"));
         let pending = revocations.pending();
-        let is_of_all = |change: &&Change| matches!(change, Change::DropAllGrants { authority: Some(of) } if of.as_str() == "a.test");
+        let is_of_all = |change: &&Revocation| matches!(change, Revocation::All(Some(of)) if of.as_str() == "a.test");
         assert_eq!((pending.len(), pending.iter().filter(is_of_all).count()), (4, 1));
         revocations.keep(scope_of("a.test", "another"));
         assert_eq!(revocations.pending().len(), 4, "which covers it");
         let list = lists("a.test", "org/app");
+        revocations.taken(&list);
         revocations.end(&list);
         assert!(revocations.contains(&scope("a.test", "org/app")), "a list of it that is not there changes nothing");
         revocations.durable();
@@ -365,7 +332,7 @@ mod tests {
     fn there_is_an_end_to_what_is_known_however_many_registries_there_are() {
         let revocations = Revocations::default();
         for nth in 0..MAX + 10 {
-            revocations.begin(&[Change::DropAllGrants { authority: Some(format!("{nth}.test").parse().unwrap()) }]);
+            revocations.begin([Revocation::All(Some(format!("{nth}.test").parse().unwrap()))]);
         }
         assert!(revocations.refused().len() <= MAX + 1);
         assert!(revocations.contains(&scope("b.test", "org/app")), "what is beyond it is asked for");

@@ -1,10 +1,13 @@
-//! Tables and their keys. Rows are JSON, so that a field can be added without a migration.
+//! Tables, their keys, and how rows are read and written. Rows are JSON, so that a field can be added without a migration.
 
-use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+use std::ops::RangeInclusive;
 
-use super::pins::PINS;
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{IndexError, Scope, eviction_order};
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, Repository, Tag};
 
 /// (domain, authority, repository, what).
 pub(super) type ScopedKey = (u32, &'static str, &'static str, &'static str);
@@ -26,19 +29,29 @@ pub(super) const REFERRERS: TableDefinition<'_, ScopedKey, Row> = TableDefinitio
 pub(super) const BLOBS: TableDefinition<'_, &str, Row> = TableDefinition::new("blobs");
 /// manifest's digest → digests of what it needs.
 pub(super) const CHILDREN: TableDefinition<'_, &str, Row> = TableDefinition::new("children");
+/// digest → [`super::Unrecoverable`]. Made when it is first needed.
+pub(super) const UNRECOVERABLE: TableDefinition<'_, &str, Row> = TableDefinition::new("lost");
+/// Pins made by command: pattern → when, in seconds.
+pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
 /// Sums, so that start-up counts nothing.
 pub(super) const SUMS: TableDefinition<'_, &str, u64> = TableDefinition::new("sums");
 pub(super) const STORED_BYTES: &str = "stored_bytes";
-/// How far the journals of facts were taken in (see `log`).
+/// How far the log was taken in (see `log`).
 pub(super) const JOURNAL_NUMBER: &str = "journal_number";
 pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
 
 /// Above every character that a key's last part holds.
 pub(super) const LAST: &str = "\u{10ffff}";
 
+/// Stands in a grant for a whole authority, where the repository is not known.
+pub(super) const ANY_REPOSITORY: &str = "any";
+
+const SCOPED: [TableDefinition<'_, ScopedKey, Row>; 6] =
+    [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS];
+
 /// Reads a row of each table.
 pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> {
-    for scoped in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
+    for scoped in SCOPED {
         transaction.open_table(scoped)?.first()?;
     }
     transaction.open_table(BLOBS)?.first()?;
@@ -49,7 +62,7 @@ pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> 
 }
 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexError> {
-    for scoped in [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS] {
+    for scoped in SCOPED {
         transaction.open_table(scoped)?;
     }
     transaction.open_table(BLOBS)?;
@@ -59,7 +72,7 @@ pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexErro
     eviction_order::create_all(transaction)
 }
 
-/// A scope's place in a table, with an owned last part.
+/// A scope's key in a table, with an owned last part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     scope: Scope,
@@ -97,4 +110,75 @@ impl Key {
 /// The key of a manifest's media type within an authority.
 pub(super) fn type_key<'a>(scope: &'a Scope, digest: &'a str) -> (u32, &'a str, &'a str, &'a str) {
     (scope.domain, scope.authority.as_str(), digest, "")
+}
+
+/// The keys of a scope, from one last part to another.
+pub(super) fn range<'a>(
+    scope: &'a Scope,
+    first: &'a str,
+    last: &'a str,
+) -> RangeInclusive<(u32, &'a str, &'a str, &'a str)> {
+    let (authority, repository) = (scope.authority.as_str(), scope.repository.as_str());
+    (scope.domain, authority, repository, first)..=(scope.domain, authority, repository, last)
+}
+
+/// Whether a scope has rows whose last part begins with this.
+pub(super) fn has_rows(
+    table: &impl ReadableTable<ScopedKey, Row>,
+    scope: &Scope,
+    begins: &str,
+) -> Result<bool, IndexError> {
+    let last = format!("{begins}{LAST}");
+    Ok(table.range(range(scope, begins, &last))?.next().is_some())
+}
+
+pub(super) fn json(row: &impl Serialize) -> Result<Vec<u8>, IndexError> {
+    serde_json::to_vec(row).map_err(|_unserialisable| IndexError::BadRow)
+}
+
+/// A row as far as it can be read.
+pub(super) fn row<T: DeserializeOwned>(
+    table: &impl ReadableTable<ScopedKey, Row>,
+    key: &Key,
+) -> Result<Option<T>, IndexError> {
+    Ok(table.get(key.as_tuple())?.and_then(|row| serde_json::from_slice(row.value()).ok()))
+}
+
+/// The same by digest.
+pub(super) fn row_of<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, Row>,
+    digest: Digest,
+) -> Result<Option<T>, IndexError> {
+    Ok(table.get(digest.to_string().as_str())?.and_then(|row| serde_json::from_slice(row.value()).ok()))
+}
+
+/// Every row that can be read: its scope, whether it is of the whole authority, and the last part of its key.
+pub(super) fn each_scoped<T: DeserializeOwned>(
+    from: &ReadTransaction,
+    table: TableDefinition<'_, ScopedKey, Row>,
+    mut each: impl FnMut(Scope, bool, &str, T) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    for entry in from.open_table(table)?.iter()? {
+        let (key, row) = entry?;
+        let (domain, authority, repository, what) = key.value();
+        let whole_authority = repository.is_empty();
+        let repository = if whole_authority { ANY_REPOSITORY } else { repository };
+        let (Ok(authority), Ok(repository)) = (authority.parse(), repository.parse::<Repository>()) else { continue };
+        let Ok(row) = serde_json::from_slice(row.value()) else { continue };
+        each(Scope { domain, authority, repository }, whole_authority, what, row)?;
+    }
+    Ok(())
+}
+
+/// The same by digest.
+pub(super) fn each_of<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, Row>,
+    mut each: impl FnMut(Digest, T) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    for entry in table.iter()? {
+        let (digest, row) = entry?;
+        let (Ok(digest), Ok(row)) = (digest.value().parse(), serde_json::from_slice(row.value())) else { continue };
+        each(digest, row)?;
+    }
+    Ok(())
 }

@@ -111,7 +111,7 @@ impl View {
     /// What was read before these were visible is not believed any more.
     fn bump(&self, changes: &[Change]) {
         for change in changes {
-            self.generations.bump(change);
+            change.bump(&self.generations);
         }
     }
 
@@ -173,8 +173,8 @@ impl View {
             batch.clear();
             Ok::<_, IndexError>(())
         };
-        replay::replay(&directory, Some(saved.unwrap_or_default()), &mut Tally::default(), &mut |change| {
-            batch.push(change);
+        replay::replay(&directory, Some(saved.unwrap_or_default()), &mut Tally::default(), &mut |fact| {
+            batch.push(Change::from(fact));
             if batch.len() < BATCH { Ok(()) } else { apply(&mut batch) }
         })?;
         apply(&mut batch)
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::index::{Index, Scope};
+    use crate::index::{GrantBlob, Index, Scope};
     use crate::oci::{Algorithm, Digest};
 
     fn scope() -> Scope {
@@ -229,7 +229,7 @@ mod tests {
 
     fn granted(nth: u64) -> Change {
         let digest = Digest::of(Algorithm::Sha256, &nth.to_le_bytes());
-        Change::GrantBlob { scope: scope(), whole_authority: false, digest, day: 1 }
+        Change::from(GrantBlob { scope: scope(), whole_authority: false, digest, day: 1 })
     }
 
     fn open(root: &Path) -> Index {

@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::outage::{LONGEST_PAUSE, Outage};
-use super::revocations::Revocation;
 use super::view::{View, Written};
 use super::{Change, IndexError};
 use crate::health::Part;
@@ -123,7 +122,7 @@ impl Run {
             jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
-        for refused in denials.iter().flat_map(Revocation::by) {
+        for refused in denials.iter().flat_map(Change::revocations) {
             self.view.revocations.taken(&refused);
         }
         let written = if self.outage.is_some() {
@@ -271,7 +270,8 @@ impl Run {
 
     async fn heal(&mut self) {
         let Some(mut outage) = self.outage.take() else { return };
-        let changes: Vec<Change> = outage.kept.iter().cloned().chain(self.view.revocations.pending()).collect();
+        let changes: Vec<Change> =
+            outage.kept.iter().cloned().chain(self.view.revocations.pending().into_iter().map(Change::from)).collect();
         let (kept, is_behind, is_closed) = (changes.len(), outage.is_behind, outage.is_closed);
         let healed = self.blocking(move |view| {
             let mut is_closed = is_closed;

@@ -8,7 +8,9 @@ use super::registries::{Registries, Registry};
 use crate::cache::{Cache, Manifest, scrub};
 use crate::coalesce::Coalesce;
 use crate::fill::{Fills, WITHHELD_BYTES};
-use crate::index::{Aging, BlobRow, Change, GrantRow, Scope};
+use crate::index::{
+    Aging, BlobRow, Change, DropExpired, GrantBlob, GrantManifest, GrantRow, NoteObtainable, Scope, UseGrant,
+};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::{BlobFile, Checked};
@@ -90,7 +92,8 @@ impl Grants {
         self.cache.access_times.record(digest, self.cache.context.clock.now());
         if row.origin.is_none() {
             // The index has logged a failure; the blob stays.
-            let _logged = self.cache.index.apply(vec![Change::NoteObtainable { digest, scope: scope.clone() }]).await;
+            let _logged =
+                self.cache.index.apply(vec![Change::from(NoteObtainable { digest, scope: scope.clone() })]).await;
         }
         Ok(Proof::Granted)
     }
@@ -123,20 +126,21 @@ impl Grants {
 
     pub(super) async fn grant_blob(&self, registry: &Registry, scope: &Scope, digest: Digest) {
         let day = self.cache.context.clock.now().day();
-        let grant = Change::GrantBlob { scope: scope.clone(), whole_authority: registry.policy.public, digest, day };
+        let grant =
+            Change::from(GrantBlob { scope: scope.clone(), whole_authority: registry.policy.public, digest, day });
         // The index has logged a failure; the grant is asked for again next time.
         let _logged = self.cache.index.apply(vec![grant]).await;
     }
 
     pub(super) async fn grant_manifest(&self, registry: &Registry, scope: &Scope, manifest: &Manifest) {
         let now = self.cache.context.clock.now();
-        let grant = Change::GrantManifest {
+        let grant = Change::from(GrantManifest {
             scope: scope.clone(),
             whole_authority: registry.policy.public,
             digest: manifest.digest,
             media_type: manifest.media_type.clone(),
             day: now.day(),
-        };
+        });
         let pinned = self.cache.pins.mark(scope, None, manifest.digest);
         self.cache.access_times.record(manifest.digest, now);
         // The index has logged a failure; the grant is asked for again next time.
@@ -172,7 +176,7 @@ impl Grants {
         }
         let table = if grant.media_type.is_some() { Aging::ManifestGrants } else { Aging::BlobGrants };
         let (scope, whole_authority) = (scope.clone(), registry.policy.public);
-        let change = Change::UseGrant { scope, whole_authority, digest, table, day };
+        let change = Change::from(UseGrant { scope, whole_authority, digest, table, day });
         let cache = Arc::clone(&self.cache);
         self.cache.context.tasks.spawn(async move { drop(cache.index.apply(vec![change]).await) });
     }
@@ -229,7 +233,8 @@ impl Grants {
                 if !pins.are_known(index) {
                     return;
                 }
-                expired.retain(|change| !is_offline(registries, change));
+                expired.retain(|expired| !is_offline(registries, expired));
+                let expired: Vec<Change> = expired.into_iter().map(Change::from).collect();
                 if !expired.is_empty() && index.apply(expired).await.is_err() {
                     break;
                 }
@@ -244,8 +249,8 @@ impl Grants {
 }
 
 /// Whether this is about an upstream that is never asked.
-fn is_offline(registries: &Registries, change: &Change) -> bool {
-    let Change::DropExpired { key: (_, authority, _, _), .. } = change else { return false };
+fn is_offline(registries: &Registries, expired: &DropExpired) -> bool {
+    let (_, authority, _, _) = &expired.key;
     let registry = authority.parse().ok().and_then(|authority| registries.get(&authority));
     registry.is_some_and(|registry| registry.policy.offline)
 }

@@ -12,7 +12,7 @@ use super::policy::OnDenied;
 use super::registries::Registry;
 use crate::cache::{Cache, Manifest, scrub};
 use crate::coalesce::Coalesce;
-use crate::index::{BlobRow, Change, ReferrerRow, Scope};
+use crate::index::{BlobRow, Change, PutBlob, PutChildren, PutReferrer, ReferrerRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::{Algorithm, Digest, Inspected, NotAManifest, Reference};
 use crate::store::Verified;
@@ -238,7 +238,8 @@ impl Mirror {
         let stored = self.cache.access_time();
         let row = BlobRow { size_bytes, origin: Some(scope.authority.clone()), stored };
         let children = inspected.children.iter().map(|child| child.digest).collect();
-        let mut facts = vec![Change::PutBlob { digest, row }, Change::PutChildren { manifest: digest, children }];
+        let mut facts =
+            vec![Change::from(PutBlob { digest, row }), Change::from(PutChildren { manifest: digest, children })];
         facts.extend(inspected.subject.map(|subject| {
             let descriptor = serde_json::json!({
                 "mediaType": manifest.media_type,
@@ -247,7 +248,12 @@ impl Mirror {
                 "artifactType": inspected.artifact_type,
                 "annotations": inspected.annotations,
             });
-            Change::PutReferrer { scope: scope.clone(), subject, referrer: digest, row: ReferrerRow { descriptor } }
+            Change::from(PutReferrer {
+                scope: scope.clone(),
+                subject,
+                referrer: digest,
+                row: ReferrerRow { descriptor },
+            })
         }));
         facts
     }

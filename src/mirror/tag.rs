@@ -13,7 +13,7 @@ use super::registries::Registry;
 use crate::cache::Manifest;
 use crate::clock::Timestamp;
 use crate::coalesce::{Coalesce, Role};
-use crate::index::{Change, Scope, TagRow};
+use crate::index::{Change, PutTag, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Shape, Tag};
 use crate::upstream::{Deadline, Failure, FetchedManifest};
@@ -308,7 +308,7 @@ impl Mirror {
 
     async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {
         let pinned = row.digest.and_then(|digest| self.cache.pins.mark(scope, Some(tag.as_str()), digest));
-        let put = Change::PutTag { scope: scope.clone(), tag: tag.clone(), row };
+        let put = Change::from(PutTag { scope: scope.clone(), tag: tag.clone(), row });
         // The writer has logged a failure; the tag is checked again next time.
         let _lost = self.cache.index.apply(std::iter::once(put).chain(pinned).collect()).await;
     }

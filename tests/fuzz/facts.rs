@@ -2,7 +2,10 @@
 
 use roadstead::clock::Timestamp;
 use roadstead::health::Health;
-use roadstead::index::{Aging, BlobRow, Change, Index, ListRow, ReferrerRow, Scope, TagRow};
+use roadstead::index::{
+    Aging, BlobRow, Change, DropGrants, DropLists, GrantBlob, GrantManifest, Index, ListRow, PutBlob, PutChildren,
+    PutList, PutReferrer, PutTag, ReferrerRow, Scope, TagRow, UseGrant,
+};
 use roadstead::oci::{Algorithm, Digest, MediaType, Tag};
 
 use arbtest::arbitrary::{Result, Unstructured};
@@ -24,31 +27,31 @@ fn change(u: &mut Unstructured<'_>) -> Result<Change> {
     let whole_authority = u.ratio(1_u8, 3_u8)?;
     let day = u.int_in_range(0..=9)?;
     Ok(match u.int_in_range(0..=11)? {
-        0 | 1 => Change::PutTag { scope, tag, row: TagRow::moved_to(None, digest(u)?, checked) },
+        0 | 1 => Change::from(PutTag { scope, tag, row: TagRow::moved_to(None, digest(u)?, checked) }),
         2 => {
             let row = TagRow { digest: None, checked, hold_until: checked, history: Vec::new() };
-            Change::PutTag { scope, tag, row }
+            Change::from(PutTag { scope, tag, row })
         }
         3 => {
             let row = ListRow { content: "[\"a\\n\"]".to_owned(), checked, hold_until: checked };
-            Change::PutList { scope, list: format!("tags {tag}"), row }
+            Change::from(PutList { scope, list: format!("tags {tag}"), row })
         }
         4 => {
             let media_type = MediaType::parse(u.choose(&["application/a+json", "application/b+json"])?).unwrap();
-            Change::GrantManifest { scope, whole_authority, digest: digest(u)?, media_type, day }
+            Change::from(GrantManifest { scope, whole_authority, digest: digest(u)?, media_type, day })
         }
-        5 => Change::GrantBlob { scope, whole_authority, digest: digest(u)?, day },
-        6 => Change::DropLists { scope, family: "tags 1".to_owned() },
-        7 => Change::DropGrants { scope },
-        8 => Change::UseGrant { scope, whole_authority, digest: digest(u)?, table: Aging::BlobGrants, day },
-        9 => Change::PutChildren { manifest: digest(u)?, children: vec![digest(u)?] },
+        5 => Change::from(GrantBlob { scope, whole_authority, digest: digest(u)?, day }),
+        6 => Change::from(DropLists { scope, family: "tags 1".to_owned() }),
+        7 => Change::from(DropGrants { scope }),
+        8 => Change::from(UseGrant { scope, whole_authority, digest: digest(u)?, table: Aging::BlobGrants, day }),
+        9 => Change::from(PutChildren { manifest: digest(u)?, children: vec![digest(u)?] }),
         10 => {
             let row = ReferrerRow { descriptor: serde_json::json!({"a": day}) };
-            Change::PutReferrer { scope, subject: digest(u)?, referrer: digest(u)?, row }
+            Change::from(PutReferrer { scope, subject: digest(u)?, referrer: digest(u)?, row })
         }
         _ => {
             let row = BlobRow { size_bytes: 7, origin: Some(scope.authority), stored: checked };
-            Change::PutBlob { digest: digest(u)?, row }
+            Change::from(PutBlob { digest: digest(u)?, row })
         }
     })
 }
@@ -93,7 +96,7 @@ fn an_index_made_anew_knows_what_the_lost_one_knew() {
         let mut index = open();
         // All that is stored is known, as ever.
         let row = BlobRow { size_bytes: 7, origin: None, stored: Timestamp::default() };
-        let known = stored.iter().map(|digest| Change::PutBlob { digest: *digest, row: row.clone() }).collect();
+        let known = stored.iter().map(|digest| Change::from(PutBlob { digest: *digest, row: row.clone() })).collect();
         runtime.block_on(index.apply(known)).unwrap();
         for _ in 0..u.int_in_range(1..=4)? {
             let count = u.int_in_range(1..=60)?;

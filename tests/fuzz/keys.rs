@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use roadstead::clock::Timestamp;
 use roadstead::health::Health;
-use roadstead::index::{Change, Index, Scope, TagRow};
+use roadstead::index::{Change, Index, PutTag, Scope, TagRow};
 use roadstead::oci::{Algorithm, Digest, Tag};
 
 use crate::fuzz;
@@ -31,7 +31,7 @@ fn t6_distinct_keys_never_collide() {
             let key = (scope.domain, scope.authority.to_string(), scope.repository.to_string(), tag.to_string());
             let digest = Digest::of(Algorithm::Sha256, format!("{key:?}").as_bytes());
             let row = TagRow::moved_to(None, digest, Timestamp::default());
-            changes.push(Change::PutTag { scope, tag, row });
+            changes.push(Change::from(PutTag { scope, tag, row }));
             model.insert(key, digest);
         }
         runtime.block_on(index.apply(changes)).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use roadstead::clock::Timestamp;
 use roadstead::health::Health;
-use roadstead::index::{Aging, BlobRow, Change, Index, Opened, Scope};
+use roadstead::index::{Aging, BlobRow, Change, GrantBlob, Index, Opened, PutBlob, Scope, UseGrant};
 use roadstead::oci::{Algorithm, Digest};
 
 use crate::pull::REPOSITORY;
@@ -71,7 +71,7 @@ pub(crate) fn uses(blobs: u64, grants: u64, to_each: u64, many: u64) -> Vec<Chan
         let repository_number = nth * repositories / many;
         let scope = scope(&repository(repository_number));
         let digest = of_repository(&digests, repository_number, to_each).nth(usize::try_from(nth % to_each).ok()?)?;
-        Some(Change::UseGrant { scope, whole_authority: false, digest, table: Aging::BlobGrants, day: DAY + 1 })
+        Some(Change::from(UseGrant { scope, whole_authority: false, digest, table: Aging::BlobGrants, day: DAY + 1 }))
     };
     (0..many).filter_map(of_nth).collect()
 }
@@ -108,11 +108,14 @@ fn scope(repository: &str) -> Scope {
 
 fn row(scope: &Scope, digest: Digest) -> Change {
     let stored = Timestamp::from_millis(0);
-    Change::PutBlob { digest, row: BlobRow { size_bytes: SIZE_BYTES, origin: Some(scope.authority.clone()), stored } }
+    Change::from(PutBlob {
+        digest,
+        row: BlobRow { size_bytes: SIZE_BYTES, origin: Some(scope.authority.clone()), stored },
+    })
 }
 
 fn grant(scope: &Scope, digest: Digest, day: u64) -> Change {
-    Change::GrantBlob { scope: scope.clone(), whole_authority: false, digest, day }
+    Change::from(GrantBlob { scope: scope.clone(), whole_authority: false, digest, day })
 }
 
 async fn apply_all(storage: &Path, changes: impl Iterator<Item = Change>) {

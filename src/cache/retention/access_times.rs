@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
-use crate::index::{Access, Change, Index};
+use crate::index::{Access, Change, Index, NoteAccesses};
 use crate::oci::Digest;
 
 /// Threads share a map only where there are more of them.
@@ -106,7 +106,7 @@ impl AccessTimes {
     pub(in crate::cache) async fn write(&self, index: &Index) {
         let _one_writer = self.writing.lock().await;
         for uses in self.take().chunks(STEP) {
-            if index.apply(vec![Change::NoteAccesses(uses.to_vec())]).await.is_err() {
+            if index.apply(vec![Change::from(NoteAccesses(uses.to_vec()))]).await.is_err() {
                 return;
             }
         }

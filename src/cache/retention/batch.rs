@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::index::{Candidate, Change, IndexError, Search};
+use crate::index::{BeginEviction, Candidate, Change, EndEviction, IndexError, Search};
 use crate::metrics::ByEviction;
 use crate::oci::Digest;
 use crate::store::Evicted;
@@ -109,7 +109,7 @@ impl Evictor {
         let digests: Vec<Digest> = candidates.iter().map(|candidate| candidate.digest).collect();
         // On a full disk the mark may not be written, and eviction is what cures that. Without the mark, a crash leaves
         // records without files, which are misses.
-        let marked = cache.index.apply_durably(vec![Change::BeginEviction(digests.clone())]).await;
+        let marked = cache.index.apply_durably(vec![Change::from(BeginEviction(digests.clone()))]).await;
         if matches!(marked, Err(IndexError::Closed)) {
             // It would not hear what has gone, either.
             return Batch::default();
@@ -132,8 +132,8 @@ impl Evictor {
         let sorted = self.sort(evicted);
         let stays = sorted.undeletable.iter().copied().chain(spared).collect();
         let ends = vec![
-            Change::EndEviction { digests: sorted.gone.clone(), gone: true },
-            Change::EndEviction { digests: stays, gone: false },
+            Change::from(EndEviction { digests: sorted.gone.clone(), gone: true }),
+            Change::from(EndEviction { digests: stays, gone: false }),
         ];
         let is_recorded = cache.index.apply(ends).await.is_ok();
         if !is_recorded {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::index::{Change, Index, IndexError, PinRoot, PinRoots, Scope};
+use crate::index::{Change, Index, IndexError, MarkPinned, PinRoot, PinRoots, PutPin, RemovePin, Scope, Unmark};
 use crate::oci::{Digest, PinPattern};
 
 /// Between two times that all marks are made.
@@ -61,7 +61,7 @@ impl Pins {
     pub fn mark(&self, scope: &Scope, tag: Option<&str>, manifest: Digest) -> Option<Change> {
         let matches = |pin: &PinPattern| pin.matches(&scope.authority, &scope.repository, tag);
         let pinned = self.all().iter().any(matches);
-        pinned.then(|| Change::MarkPinned { scope: scope.clone(), manifest, at: self.round() })
+        pinned.then(|| Change::from(MarkPinned { scope: scope.clone(), manifest, at: self.round() }))
     }
 
     /// The mark for what is held. Where only the authority is known, every pin of repositories in it counts: rather too
@@ -69,7 +69,7 @@ impl Pins {
     fn mark_root(&self, root: &PinRoot) -> Option<Change> {
         let PinRoot { scope, tag, manifest, anywhere } = root;
         if *anywhere && self.all().iter().any(|pin| pin.may_match(&scope.authority)) {
-            return Some(Change::MarkPinned { scope: scope.clone(), manifest: *manifest, at: self.round() });
+            return Some(Change::from(MarkPinned { scope: scope.clone(), manifest: *manifest, at: self.round() }));
         }
         self.mark(scope, tag.as_deref(), *manifest)
     }
@@ -95,14 +95,14 @@ impl Pins {
 
     /// Pins durably, all of them or none; returns when everything held that they reach is kept.
     pub async fn add(&self, index: &Index, pins: Vec<PinPattern>, now: Timestamp) -> Result<(), IndexError> {
-        index.apply_durably(pins.into_iter().map(|pin| Change::PutPin { pin, at: now }).collect()).await?;
+        index.apply_durably(pins.into_iter().map(|pin| Change::from(PutPin { pin, at: now })).collect()).await?;
         self.refresh(index, now).await;
         Ok(())
     }
 
     /// Takes pins back that were made by [`Self::add`]; those of the configuration stay.
     pub async fn remove(&self, index: &Index, pins: Vec<PinPattern>, now: Timestamp) -> Result<(), IndexError> {
-        index.apply_durably(pins.into_iter().map(|pin| Change::RemovePin { pin }).collect()).await?;
+        index.apply_durably(pins.into_iter().map(|pin| Change::from(RemovePin { pin })).collect()).await?;
         self.refresh(index, now).await;
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Pins {
         loop {
             let (digests, next) = index.stale_marks(after, self.round(), STEP).await?;
             if !digests.is_empty() {
-                index.apply(vec![Change::Unmark { digests, before: self.round() }]).await?;
+                index.apply(vec![Change::from(Unmark { digests, before: self.round() })]).await?;
             }
             let Some(next) = next else { return Ok(()) };
             after = Some(next);

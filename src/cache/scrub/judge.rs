@@ -1,7 +1,7 @@
 //! What becomes of stored bytes that are wrong: quarantine, then a refetch, or lost.
 
 use crate::health::Part;
-use crate::index::{BlobRow, Change, IndexError, Unrecoverable};
+use crate::index::{BlobRow, Change, IndexError, PutUnrecoverable, RemoveMissing, Unrecoverable};
 use crate::oci::Digest;
 use crate::store::{FileId, QuarantineOutcome};
 
@@ -76,10 +76,10 @@ pub(in crate::cache) async fn remove_record(
     row: Option<BlobRow>,
     lost_bytes: Option<u64>,
 ) {
-    let mut changes: Vec<Change> = row.map(|row| Change::RemoveMissing { digest, row }).into_iter().collect();
+    let mut changes: Vec<Change> = row.map(|row| Change::from(RemoveMissing { digest, row })).into_iter().collect();
     if let Some(size_bytes) = lost_bytes {
         let row = Unrecoverable { size_bytes, found: cache.context.clock.now() };
-        changes.push(Change::PutUnrecoverable { digest, row });
+        changes.push(Change::from(PutUnrecoverable { digest, row }));
     }
     // The index has logged a failure; a record without a file is a miss.
     let _logged = cache.index.apply_durably(changes).await;

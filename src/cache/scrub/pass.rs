@@ -9,7 +9,7 @@ use super::judge::{Judgement, take_out};
 use super::{VerifyProgress, VerifyReport, name};
 use crate::cache::Cache;
 use crate::health::Part;
-use crate::index::{BlobRow, Change};
+use crate::index::{BlobRow, Change, PutBlob};
 use crate::store::{Checked, Store, StoredFile};
 
 /// A pass under way.
@@ -131,7 +131,7 @@ impl<'a> Pass<'a> {
             return;
         }
         let row = BlobRow { size_bytes, origin: None, stored: cache.access_time() };
-        if cache.index.apply(vec![Change::PutBlob { digest, row }]).await.is_ok() {
+        if cache.index.apply(vec![Change::from(PutBlob { digest, row })]).await.is_ok() {
             cache.store.count_found(size_bytes);
             cache.pending.doubt();
             self.report.recorded += 1;

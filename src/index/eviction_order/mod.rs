@@ -4,16 +4,17 @@
 //! needed. Rows, order and sums change in one place, [`EvictionOrder::place`], and with the blob's own row in one transaction.
 
 mod candidates;
+mod pinned;
 
 use redb::{ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
 use crate::clock::Timestamp;
 use crate::index::IndexError;
-use crate::index::row::BlobRow;
 use crate::index::schema::{CHILDREN, SUMS};
-use crate::oci::Digest;
+use crate::oci::{Authority, Digest};
 
 pub use candidates::{Candidate, Search};
+pub(super) use pinned::{mark, reach};
 
 /// (whom it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
 pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
@@ -157,14 +158,20 @@ impl<'t> EvictionOrder<'t> {
     }
 
     /// A blob was stored, or stored again.
-    pub(super) fn put(&mut self, name: &str, row: &BlobRow) -> Result<(), IndexError> {
+    pub(super) fn put(
+        &mut self,
+        name: &str,
+        origin: Option<&Authority>,
+        stored: Timestamp,
+        size_bytes: u64,
+    ) -> Result<(), IndexError> {
         let old = self.of(name)?;
         let known = old.as_ref().map(|old| old.authority.clone());
         let next = OrderEntry {
-            authority: row.origin.as_ref().map(ToString::to_string).or(known).unwrap_or_default(),
+            authority: origin.map(ToString::to_string).or(known).unwrap_or_default(),
             class: old.as_ref().map_or(Class::Probation, |old| old.class),
-            used: seconds(row.stored).max(old.map_or(0, |old| old.used)),
-            size_bytes: row.size_bytes,
+            used: seconds(stored).max(old.map_or(0, |old| old.used)),
+            size_bytes,
         };
         self.place(name, Some(&next))
     }

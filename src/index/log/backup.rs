@@ -4,18 +4,10 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, Write};
 use std::sync::Arc;
 
-use redb::ReadTransaction;
-use serde::de::DeserializeOwned;
-
 use super::framing::{self, Line, Mark};
 use super::snapshot;
-use crate::index::pins::PINS;
-use crate::index::row::{BlobRow, GrantRow, ListRow, TagRow};
-use crate::index::schema::{
-    BLOB_GRANTS, BLOBS, CHILDREN, Key, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, ScopedKey, TAGS,
-};
-use crate::index::unrecoverable;
-use crate::index::{Change, Index, IndexError};
+use crate::index::facts::{Change, Fact};
+use crate::index::{Index, IndexError};
 
 /// Facts that are put back in one step.
 const BATCH: usize = 5000;
@@ -68,7 +60,7 @@ impl Index {
             let (mut restored, mut batch, mut buffer) = (Restored::default(), Vec::new(), Vec::new());
             while let Some(line) = framing::read(&mut backup, &mut buffer)? {
                 match line {
-                    Line::Fact(change) => batch.push(*change),
+                    Line::Fact(fact) => batch.push(*fact),
                     Line::Unknown => restored.unknown += 1,
                     Line::Mark(_) | Line::Damaged => {}
                 }
@@ -83,13 +75,13 @@ impl Index {
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(IndexError::Closed.into()))
     }
 
-    async fn put_back(&self, batch: &mut Vec<Change>, restored: &mut Restored) -> Result<(), IndexError> {
+    async fn put_back(&self, batch: &mut Vec<Fact>, restored: &mut Restored) -> Result<(), IndexError> {
         let known = std::mem::take(batch);
         let (of_use, superfluous) = self
             .read(move |from| {
                 let (mut of_use, mut superfluous) = (Vec::new(), 0);
-                for change in known {
-                    if is_news(&change, from)? { of_use.push(change) } else { superfluous += 1 }
+                for fact in known {
+                    if fact.is_news(from)? { of_use.push(Change::from(fact)) } else { superfluous += 1 }
                 }
                 Ok((of_use, superfluous))
             })
@@ -127,77 +119,9 @@ fn count(backup: &mut BufReader<File>) -> Result<u64, RestoreError> {
                     Err(RestoreError::Damaged("its facts are not as many as it says"))
                 };
             }
-            Some(Line::Mark(Mark::RoadsteadFacts(_))) => return Err(RestoreError::NoBackup),
+            Some(Line::Mark(Mark::RoadsteadFacts(_) | Mark::RemoveBlob { .. })) => return Err(RestoreError::NoBackup),
             Some(Line::Damaged) => return Err(RestoreError::Damaged("a line is not what was written")),
             None => return Err(RestoreError::Damaged("its end is missing")),
         }
     }
-}
-
-/// Whether the index does not know it, or knows something older.
-fn is_news(change: &Change, from: &ReadTransaction) -> Result<bool, IndexError> {
-    Ok(match change {
-        Change::PutTag { scope, tag, row } => {
-            scoped::<TagRow>(from, TAGS, &Key::tag(scope, tag))?.is_none_or(|known| known.checked < row.checked)
-        }
-        Change::PutList { scope, list, row } => {
-            scoped::<ListRow>(from, LISTS, &Key::list(scope, list))?.is_none_or(|known| known.checked < row.checked)
-        }
-        Change::PutManifestType { domain, authority, digest, .. } => {
-            let name = digest.to_string();
-            from.open_table(MANIFEST_TYPES)?.get((*domain, authority.as_str(), name.as_str(), ""))?.is_none()
-        }
-        Change::GrantManifest { scope, whole_authority, digest, day, .. } => {
-            let key = Key::digest(scope, *digest, *whole_authority);
-            let known = scoped::<GrantRow>(from, MANIFEST_GRANTS, &key)?;
-            known.is_none_or(|known| known.used_day < *day || known.may_add(&scope.repository))
-        }
-        Change::GrantBlob { scope, whole_authority, digest, day } => {
-            let key = Key::digest(scope, *digest, *whole_authority);
-            scoped::<GrantRow>(from, BLOB_GRANTS, &key)?.is_none_or(|known| known.used_day < *day)
-        }
-        // A backup brings no bytes: of those that are here it may know whose they are.
-        Change::PutBlob { digest, row } => {
-            let blobs = from.open_table(BLOBS)?;
-            let known = blobs.get(digest.to_string().as_str())?;
-            let known = known.and_then(|known| serde_json::from_slice::<BlobRow>(known.value()).ok());
-            known.is_some_and(|known| known.origin.is_none() && known.size_bytes == row.size_bytes)
-        }
-        // No manifest can name its own digest: whoever wrote that made it up.
-        Change::PutChildren { manifest, children } if children.contains(manifest) => false,
-        Change::PutChildren { manifest, .. } => {
-            from.open_table(CHILDREN)?.get(manifest.to_string().as_str())?.is_none()
-        }
-        Change::PutReferrer { scope, subject, referrer, .. } => {
-            let key = Key::referrer(scope, *subject, *referrer);
-            from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none()
-        }
-        Change::PutUnrecoverable { digest, .. } => unrecoverable::is_missing(&from.open_table(BLOBS)?, *digest)?,
-        Change::PutPin { pin, .. } => from.open_table(PINS)?.get(pin.as_str())?.is_none(),
-        // Backups hold what is, and not how it came about.
-        Change::StampTag { .. }
-        | Change::DropLists { .. }
-        | Change::DropGrants { .. }
-        | Change::DropPublicGrants { .. }
-        | Change::DropAllGrants { .. }
-        | Change::DropExpired { .. }
-        | Change::UseGrant { .. }
-        | Change::RemoveBlob { .. }
-        | Change::RemoveMissing { .. }
-        | Change::NoteAccesses(_)
-        | Change::NoteObtainable { .. }
-        | Change::BeginEviction(_)
-        | Change::EndEviction { .. }
-        | Change::RemovePin { .. }
-        | Change::MarkPinned { .. }
-        | Change::Unmark { .. } => false,
-    })
-}
-
-fn scoped<T: DeserializeOwned>(
-    from: &ReadTransaction,
-    table: redb::TableDefinition<'_, ScopedKey, &'static [u8]>,
-    key: &Key,
-) -> Result<Option<T>, IndexError> {
-    Ok(from.open_table(table)?.get(key.as_tuple())?.and_then(|row| serde_json::from_slice(row.value()).ok()))
 }

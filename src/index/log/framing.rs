@@ -1,14 +1,15 @@
 //! How facts are written beside the blobs: a line each, `<checksum> <JSON>`, the checksum being the first eight digits of
 //! the JSON's SHA-256. A line that is torn or damaged costs that fact only.
 //!
-//! The first line is `{"roadstead_facts":1}`: the version of this form, not of the kinds of facts (see [`Change`]). The last
+//! The first line is `{"roadstead_facts":1}`: the version of this form, not of the kinds of facts (see [`Fact`]). The last
 //! one of a snapshot is `{"end":{"facts":…}}`.
 
 use std::io::{self, BufRead, Read as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::{Change, IndexError};
+use crate::index::IndexError;
+use crate::index::facts::Fact;
 use crate::oci::{Algorithm, Digest};
 
 /// The form that this release writes. A file of a newer form is not read.
@@ -21,11 +22,17 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 #[serde(rename_all = "snake_case")]
 pub(in crate::index) enum Mark {
     RoadsteadFacts(u32),
-    End { facts: u64 },
+    End {
+        facts: u64,
+    },
+    /// A fact of older releases: a blob was gone. That is found again when somebody asks for it.
+    RemoveBlob {
+        digest: Digest,
+    },
 }
 
 pub(in crate::index) enum Line {
-    Fact(Box<Change>),
+    Fact(Box<Fact>),
     Mark(Mark),
     /// Whole, and of a kind that this release does not know.
     Unknown,

@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io::{BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
-use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use redb::{ReadTransaction, WriteTransaction};
 
 use super::framing::{self, Line, Mark};
 use super::segments::{LogDirectory, Position};
-use crate::index::row::BlobRow;
-use crate::index::schema::{BLOBS, JOURNAL_NUMBER, JOURNAL_OFFSET, SUMS};
-use crate::index::unrecoverable;
-use crate::index::{Change, IndexError, database};
+use crate::index::facts::{Change, Fact};
+use crate::index::schema::{JOURNAL_NUMBER, JOURNAL_OFFSET, SUMS};
+use crate::index::{IndexError, database};
 
 /// Facts in one transaction.
 const BATCH: usize = 10_000;
@@ -50,7 +49,7 @@ pub(in crate::index) fn read(
     path: &Path,
     from: u64,
     tally: &mut Tally,
-    each: &mut dyn FnMut(Change) -> Result<(), IndexError>,
+    each: &mut dyn FnMut(Fact) -> Result<(), IndexError>,
 ) -> Result<u64, IndexError> {
     let mut file = File::open(path).map_err(IndexError::Log)?;
     file.seek(SeekFrom::Start(from)).map_err(IndexError::Log)?;
@@ -59,9 +58,9 @@ pub(in crate::index) fn read(
     while let Some(line) = framing::read(&mut lines, &mut buffer).map_err(IndexError::Log)? {
         end += buffer.len() as u64;
         match line {
-            Line::Fact(change) => {
+            Line::Fact(fact) => {
                 tally.facts += 1;
-                each(*change)?;
+                each(*fact)?;
             }
             Line::Mark(Mark::RoadsteadFacts(version)) if version > framing::VERSION => {
                 return Err(IndexError::Newer { path: path.to_owned(), version });
@@ -77,7 +76,7 @@ pub(in crate::index) fn read(
 /// Puts facts into a database that nobody reads yet, in large steps.
 pub(in crate::index) struct Loader<'a> {
     database: &'a redb::Database,
-    batch: Vec<Change>,
+    batch: Vec<Fact>,
     batches: usize,
     reported: u64,
     /// Blobs were found by walking, and the log comes behind them.
@@ -89,8 +88,8 @@ impl<'a> Loader<'a> {
         Self { database, batch: Vec::with_capacity(BATCH), batches: 0, reported: 0, is_rebuild: false }
     }
 
-    pub(in crate::index) fn put(&mut self, change: Change) -> Result<(), IndexError> {
-        self.batch.push(change);
+    pub(in crate::index) fn put(&mut self, fact: Fact) -> Result<(), IndexError> {
+        self.batch.push(fact);
         if self.batch.len() < BATCH {
             return Ok(());
         }
@@ -109,9 +108,9 @@ impl<'a> Loader<'a> {
 
     fn write(&mut self, is_durable: bool, position: Option<Position>) -> Result<(), IndexError> {
         let transaction = database::set_durability(self.database.begin_write()?, is_durable)?;
-        for change in self.batch.drain(..) {
-            if !self.is_rebuild || is_of_use(&change, &transaction)? {
-                change.apply(&transaction)?;
+        for fact in self.batch.drain(..) {
+            if !self.is_rebuild || fact.outlives_loss(&transaction)? {
+                Change::from(fact).apply(&transaction)?;
             }
         }
         if let Some(position) = position {
@@ -128,31 +127,12 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn is_of_use(change: &Change, to: &WriteTransaction) -> Result<bool, IndexError> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all other facts are remembered as they were")]
-    match change {
-        // What was found stays, whatever had become of its name before.
-        Change::RemoveBlob { .. }
-        | Change::RemoveMissing { .. }
-        | Change::BeginEviction(_)
-        | Change::EndEviction { .. } => Ok(false),
-        Change::PutBlob { digest, row } => {
-            let blobs = to.open_table(BLOBS)?;
-            let found = blobs.get(digest.to_string().as_str())?;
-            let found = found.and_then(|found| serde_json::from_slice::<BlobRow>(found.value()).ok());
-            Ok(found.is_some_and(|found| found.size_bytes == row.size_bytes))
-        }
-        Change::PutUnrecoverable { digest, .. } => unrecoverable::is_missing(&to.open_table(BLOBS)?, *digest),
-        _ => Ok(true),
-    }
-}
-
 /// Takes in all that is remembered, from this position on. Returns where the next line goes.
 pub(in crate::index) fn replay(
     facts: &LogDirectory,
     from: Option<Position>,
     tally: &mut Tally,
-    each: &mut dyn FnMut(Change) -> Result<(), IndexError>,
+    each: &mut dyn FnMut(Fact) -> Result<(), IndexError>,
 ) -> Result<Position, IndexError> {
     let listing = facts.list().map_err(IndexError::Log)?;
     let mut end = from.unwrap_or(Position { number: listing.snapshot.unwrap_or(1), offset: 0 });

@@ -24,7 +24,7 @@ use super::policy::{OnDenied, Ttl};
 use super::registries::Registry;
 use crate::clock::Timestamp;
 use crate::coalesce::Coalesce;
-use crate::index::{Change, ListRow, Scope};
+use crate::index::{Change, DropLists, ListRow, PutList, Scope};
 use crate::metrics::ByResult;
 use crate::oci::Digest;
 
@@ -207,13 +207,13 @@ impl ListRequest {
     }
 
     async fn write(&self, name: &str, row: ListRow) {
-        let change = Change::PutList { scope: self.scope.clone(), list: name.to_owned(), row };
+        let change = Change::from(PutList { scope: self.scope.clone(), list: name.to_owned(), row });
         // The index has logged a failure; the list is fetched again next time.
         let _logged = self.mirror.cache.index.apply(vec![change]).await;
     }
 
     async fn drop_all(&self, family: &str) {
-        let change = Change::DropLists { scope: self.scope.clone(), family: family.to_owned() };
+        let change = Change::from(DropLists { scope: self.scope.clone(), family: family.to_owned() });
         // The index has logged a failure; upstream is asked again before the list is served.
         let _logged = self.mirror.cache.index.apply(vec![change]).await;
     }

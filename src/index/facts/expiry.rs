@@ -1,0 +1,72 @@
+//! Rows that go when nobody has used them for long.
+
+use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::{FactKind, GrantRow, Kind, ListRow};
+use crate::index::IndexError;
+use crate::index::generation::Generations;
+use crate::index::schema::{BLOB_GRANTS, LISTS, MANIFEST_GRANTS, ScopedKey};
+
+/// Tables whose rows are dropped when nobody has used them for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aging {
+    ManifestGrants,
+    BlobGrants,
+    Lists,
+}
+
+/// A key of one of them: domain, authority, repository, what.
+pub type OwnedKey = (u32, String, String, String);
+
+impl Aging {
+    pub const ALL: [Self; 3] = [Self::ManifestGrants, Self::BlobGrants, Self::Lists];
+
+    pub(in crate::index) const fn definition(self) -> TableDefinition<'static, ScopedKey, &'static [u8]> {
+        match self {
+            Self::ManifestGrants => MANIFEST_GRANTS,
+            Self::BlobGrants => BLOB_GRANTS,
+            Self::Lists => LISTS,
+        }
+    }
+
+    /// Whether the row was last used, or checked, before that day. One that cannot be read is of no use.
+    pub(in crate::index) fn is_unused(self, row: &[u8], before_day: u64) -> bool {
+        let day = match self {
+            Self::ManifestGrants | Self::BlobGrants => serde_json::from_slice::<GrantRow>(row).map(|row| row.used_day),
+            Self::Lists => serde_json::from_slice::<ListRow>(row).map(|row| row.checked.day()),
+        };
+        day.map_or(true, |day| day < before_day)
+    }
+}
+
+/// A key as [`crate::index::Index::expired`] found it, to be dropped if it is still unused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DropExpired {
+    pub table: Aging,
+    pub key: OwnedKey,
+    pub before_day: u64,
+}
+
+impl Kind for DropExpired {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let mut rows = to.open_table(self.table.definition())?;
+        let (domain, authority, repository, what) = &self.key;
+        let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());
+        let unused = rows.get(key)?.is_some_and(|row| self.table.is_unused(row.value(), self.before_day));
+        if unused {
+            rows.remove(key)?;
+        }
+        Ok(())
+    }
+
+    fn bump(&self, generations: &Generations) {
+        // Lists expire too, and are not kept in memory.
+        if let Ok(digest) = self.key.3.parse() {
+            generations.bump_digest(digest);
+        }
+    }
+}
+
+impl FactKind for DropExpired {}

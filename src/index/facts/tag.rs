@@ -1,0 +1,121 @@
+//! Tags: what they point to, and when that was last asked.
+
+use redb::{ReadTransaction, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::{Each, Fact, FactKind, Kind, LogForm};
+use crate::clock::Timestamp;
+use crate::index::generation::Generations;
+use crate::index::schema::{self, Key, TAGS};
+use crate::index::{IndexError, Scope, is_default};
+use crate::oci::{Digest, Tag};
+
+/// What a tag points to, and when that was last asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagRow {
+    /// `None` is a tombstone: upstream said that the tag is gone.
+    pub digest: Option<Digest>,
+    pub checked: Timestamp,
+    /// After a failed check, the tag is served stale unasked until then.
+    #[serde(default)]
+    pub hold_until: Timestamp,
+    /// Newest last, at most [`TagRow::MAX_HISTORY`].
+    #[serde(default)]
+    pub history: Vec<HistoryEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    pub digest: Digest,
+    pub since: Timestamp,
+}
+
+impl TagRow {
+    pub const MAX_HISTORY: usize = 20;
+
+    /// The row after a check that found `digest`.
+    #[must_use]
+    pub fn moved_to(previous: Option<Self>, digest: Digest, now: Timestamp) -> Self {
+        let mut history = previous.map(|row| row.history).unwrap_or_default();
+        if history.last().is_none_or(|last| last.digest != digest) {
+            history.push(HistoryEntry { digest, since: now });
+            let surplus = history.len().saturating_sub(Self::MAX_HISTORY);
+            history.drain(..surplus);
+        }
+        Self { digest: Some(digest), checked: now, hold_until: Timestamp::default(), history }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutTag {
+    pub scope: Scope,
+    pub tag: Tag,
+    pub row: TagRow,
+}
+
+impl Kind for PutTag {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let key = Key::tag(&self.scope, &self.tag);
+        to.open_table(TAGS)?.insert(key.as_tuple(), schema::json(&self.row)?.as_slice())?;
+        Ok(())
+    }
+
+    fn bump(&self, generations: &Generations) {
+        generations.bump_tag(&self.scope, &self.tag);
+    }
+}
+
+impl FactKind for PutTag {
+    /// A busy tag is checked every minute, and its history may be long.
+    fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
+        let Self { scope, tag, row } = self;
+        let old: Option<TagRow> = schema::row(&before.open_table(TAGS)?, &Key::tag(scope, tag))?;
+        if old.is_none_or(|old| old.digest != row.digest || old.history != row.history) {
+            return Ok(LogForm::Whole);
+        }
+        let (scope, tag) = (scope.clone(), tag.clone());
+        let stamp = StampTag { scope, tag, checked: row.checked, hold_until: row.hold_until };
+        Ok(LogForm::Short(Box::new(Fact::StampTag(stamp))))
+    }
+
+    fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
+        let known: Option<TagRow> = schema::row(&from.open_table(TAGS)?, &Key::tag(&self.scope, &self.tag))?;
+        Ok(known.is_none_or(|known| known.checked < self.row.checked))
+    }
+}
+
+/// A tag was found to point where it pointed: what the log keeps of such a [`PutTag`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StampTag {
+    pub scope: Scope,
+    pub tag: Tag,
+    pub checked: Timestamp,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hold_until: Timestamp,
+}
+
+impl Kind for StampTag {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let mut tags = to.open_table(TAGS)?;
+        let key = Key::tag(&self.scope, &self.tag);
+        let row: Option<TagRow> = schema::row(&tags, &key)?;
+        if let Some(row) = row {
+            let row = TagRow { checked: self.checked, hold_until: self.hold_until, ..row };
+            tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn bump(&self, generations: &Generations) {
+        generations.bump_tag(&self.scope, &self.tag);
+    }
+}
+
+impl FactKind for StampTag {}
+
+pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
+    schema::each_scoped(from, TAGS, |scope, _, tag, row| {
+        let Ok(tag) = tag.parse() else { return Ok(()) };
+        each(Fact::PutTag(PutTag { scope, tag, row }))
+    })
+}
