@@ -1,4 +1,4 @@
-//! Logs, on standard error: for people, or as JSON lines. A thread of its own writes them ([`lines`]).
+//! Logs, on standard error: for people, or as JSON lines. A thread of its own writes them ([`writer`]).
 
 mod writer;
 
