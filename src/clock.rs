@@ -73,11 +73,11 @@ impl Default for Clock {
 impl Clock {
     pub fn now(&self) -> Timestamp {
         let Shared { ahead_millis, back_millis, started, epoch_millis } = &*self.shared;
-        let told = system_millis();
+        let read = system_millis();
         let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(0);
         let epoch = epoch_millis.load(Ordering::Relaxed);
         let running = epoch.saturating_add(elapsed);
-        let millis = believed(told, running);
+        let millis = believed(read, running);
         // Two roundings make a millisecond, which is not worth a write that all threads see.
         if millis.abs_diff(running) > 1 {
             epoch_millis.store(millis.saturating_sub(elapsed), Ordering::Relaxed);
@@ -106,8 +106,8 @@ impl Clock {
 }
 
 /// What the system's clock says, unless it was set back; then what this process has counted by itself.
-const fn believed(told: u64, running: u64) -> u64 {
-    if told >= running || running - told < BELIEVED_MILLIS { told } else { running }
+const fn believed(read: u64, running: u64) -> u64 {
+    if read >= running || running - read < BELIEVED_MILLIS { read } else { running }
 }
 
 fn system_millis() -> u64 {

@@ -21,7 +21,7 @@ pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
     let (part, out) = match create(&to) {
         Ok(created) => created,
         Err(err) => {
-            super::say(&format!("roadstead: no backup was made: {}: {err}", to.display()));
+            super::report(&format!("roadstead: no backup was made: {}: {err}", to.display()));
             return ExitCode::FAILURE;
         }
     };
@@ -39,13 +39,13 @@ pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
             Ok(facts)
         });
         named.map_err(|err| {
-            super::say(&format!("roadstead: no backup was made: {err}"));
+            super::report(&format!("roadstead: no backup was made: {err}"));
             ExitCode::FAILURE
         })
     });
     match done {
         Ok(facts) => {
-            super::tell(&format!("{facts} facts are in {}; blobs are not in it", to.display()));
+            super::print(&format!("{facts} facts are in {}; blobs are not in it", to.display()));
             ExitCode::SUCCESS
         }
         Err(code) => {

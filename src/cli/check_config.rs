@@ -4,7 +4,7 @@ use std::process::ExitCode;
 pub(super) fn run(file: Option<&Path>) -> ExitCode {
     match super::read(file) {
         Ok(config) => {
-            super::say(&format!("the configuration is good; it serves {}", config.served.join(", ")));
+            super::report(&format!("the configuration is good; it serves {}", config.served.join(", ")));
             ExitCode::SUCCESS
         }
         Err(code) => code,

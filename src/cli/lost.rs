@@ -20,10 +20,10 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
     }
     let rows = super::list(&lost, "lost");
     if rows.is_empty() {
-        super::tell("nothing is lost");
+        super::print("nothing is lost");
     }
     for row in rows {
-        super::tell(&format!("{} {} bytes", super::plain(row, "digest"), super::number(row, "size_bytes")));
+        super::print(&format!("{} {} bytes", super::plain(row, "digest"), super::number(row, "size_bytes")));
     }
     ExitCode::SUCCESS
 }
@@ -34,7 +34,7 @@ fn of_stopped(config: Config) -> Result<Value, ExitCode> {
         let lost = scrub::lost(offline.mirror().cache()).await;
         offline.close().await;
         lost.map(|lost| json!({ "lost": lost })).map_err(|err| {
-            super::say(&format!("roadstead: what is lost cannot be read: {err}"));
+            super::report(&format!("roadstead: what is lost cannot be read: {err}"));
             ExitCode::FAILURE
         })
     })

@@ -130,7 +130,7 @@ fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
     let environment =
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     text.and_then(|text| Config::read(text.as_deref(), environment)).map_err(|problems| {
-        say(&format!("roadstead: the configuration in {name} has {} problem(s):\n{problems}", problems.0.len()));
+        report(&format!("roadstead: the configuration in {name} has {} problem(s):\n{problems}", problems.0.len()));
         ExitCode::from(EXIT_CONFIG)
     })
 }
@@ -139,7 +139,7 @@ fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
 fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<admin_client::Answer>, ExitCode> {
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
     admin_client::send(socket, method, path).map_err(|err| {
-        say(&format!("roadstead: the server cannot be asked at {}: {err}", socket.display()));
+        report(&format!("roadstead: the server cannot be asked at {}: {err}", socket.display()));
         ExitCode::FAILURE
     })
 }
@@ -155,8 +155,8 @@ fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, E
         (status, value) => {
             let why = value.as_ref().and_then(|value| value.get("error")).and_then(Value::as_str);
             match why {
-                Some(why) => say(&format!("roadstead: {why}")),
-                None => say(&format!("roadstead: the server answers {status}: {}", text.trim())),
+                Some(why) => report(&format!("roadstead: {why}")),
+                None => report(&format!("roadstead: the server answers {status}: {}", text.trim())),
             }
             Err(ExitCode::FAILURE)
         }
@@ -183,24 +183,24 @@ fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
 fn block_on<T>(work: impl Future<Output = Result<T, ExitCode>>) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|err| {
-        say(&format!("roadstead: cannot start: {err}"));
+        report(&format!("roadstead: cannot start: {err}"));
         ExitCode::FAILURE
     })?;
     runtime.block_on(work)
 }
 
 /// What was asked for, for people and programs.
-fn tell(text: &str) {
+fn print(text: &str) {
     // Who reads no further, as `head`, has what they wanted.
     let _unread = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
 /// What was asked for, as JSON.
 fn tell_json(value: &Value) {
-    tell(&serde_json::to_string_pretty(value).unwrap_or_default());
+    print(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// For the operator at the terminal.
-fn say(text: &str) {
+fn report(text: &str) {
     let _unread = writeln!(std::io::stderr(), "{}", text.trim_end());
 }

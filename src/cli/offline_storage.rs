@@ -36,7 +36,7 @@ pub(super) async fn still(config: Config) -> Result<OfflineMirror, ExitCode> {
     OfflineMirror::open(config, Clock::default()).await.map_err(|err| {
         let is_in_use = matches!(err, StartError::Store(OpenError::InUse { .. }));
         let advice = if is_in_use { in_use(socket.as_deref()) } else { String::new() };
-        super::say(&format!("roadstead: {err}{advice}"));
+        super::report(&format!("roadstead: {err}{advice}"));
         ExitCode::FAILURE
     })
 }
@@ -45,7 +45,7 @@ fn is_there(root: &Path) -> Result<(), ExitCode> {
     if root.join("VERSION").exists() {
         return Ok(());
     }
-    super::say(&format!("roadstead: there is no storage at {}", root.display()));
+    super::report(&format!("roadstead: there is no storage at {}", root.display()));
     Err(ExitCode::FAILURE)
 }
 
@@ -57,7 +57,7 @@ fn is_ours(root: &Path) -> Result<(), ExitCode> {
     if owner == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    super::say(&format!(
+    super::report(&format!(
         "roadstead: the storage {} belongs to the user with the id {owner}: run this as that user, as with `sudo -u '#{owner}'`; \
          files of another one would keep its server from starting",
         root.display()
@@ -75,14 +75,14 @@ pub(super) fn open_or_make(config: &Config) -> Result<Storage, ExitCode> {
         } else {
             String::new()
         };
-        super::say(&format!("roadstead: {err}{advice}"));
+        super::report(&format!("roadstead: {err}{advice}"));
         ExitCode::FAILURE
     })?;
     telemetry::start(config.log.format, config.log.level);
     let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
     let opened = Index::open(root, Health::default(), Clock::default().now(), &walk);
     let (index, _) = opened.map_err(|err| {
-        super::say(&format!("roadstead: the index in {} cannot be opened: {err}", root.display()));
+        super::report(&format!("roadstead: the index in {} cannot be opened: {err}", root.display()));
         ExitCode::FAILURE
     })?;
     Ok(Storage { store, index: Arc::new(index) })

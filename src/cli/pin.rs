@@ -40,7 +40,7 @@ pub(super) fn run(file: Option<&Path>, action: &Action) -> ExitCode {
             for pin in super::list(&pins, "pins") {
                 let is_configured = pin.get("configured").and_then(Value::as_bool).unwrap_or_default();
                 let by = if is_configured { " (of the configuration)" } else { "" };
-                super::tell(&format!("{}{by}", super::plain(pin, "pattern")));
+                super::print(&format!("{}{by}", super::plain(pin, "pattern")));
             }
         }
         Err(code) => return code,
@@ -70,7 +70,7 @@ fn of_stopped(config: Config, action: &Action, patterns: &[String]) -> Result<Va
         };
         offline.close().await;
         done.map(|pins| json!({ "pins": pins })).map_err(|err| {
-            super::say(&format!("roadstead: {err}"));
+            super::report(&format!("roadstead: {err}"));
             ExitCode::FAILURE
         })
     })

@@ -9,13 +9,13 @@ pub(super) fn run(file: Option<&Path>, from: &Path) -> ExitCode {
         Err(code) => return code,
     };
     if super::ask_server(&config, "GET", "/livez").is_ok_and(|answer| answer.is_some()) {
-        super::say("roadstead: the server runs: stop it, restore, and start it again");
+        super::report("roadstead: the server runs: stop it, restore, and start it again");
         return ExitCode::FAILURE;
     }
     let backup = match File::open(from) {
         Ok(backup) => backup,
         Err(err) => {
-            super::say(&format!("roadstead: {} cannot be read: {err}", from.display()));
+            super::report(&format!("roadstead: {} cannot be read: {err}", from.display()));
             return ExitCode::FAILURE;
         }
     };
@@ -25,18 +25,18 @@ pub(super) fn run(file: Option<&Path>, from: &Path) -> ExitCode {
         storage.index.close().await;
         drop(storage.store);
         restored.map_err(|err| {
-            super::say(&format!("roadstead: {} was not restored: {err}", from.display()));
+            super::report(&format!("roadstead: {} was not restored: {err}", from.display()));
             ExitCode::FAILURE
         })
     });
     match done {
         Ok(restored) => {
-            super::tell(&format!(
+            super::print(&format!(
                 "{} facts were put back; {} were known already, or are of bytes that are not here",
                 restored.put_back, restored.superfluous
             ));
             if restored.unknown > 0 {
-                super::say(&format!("{} were written by a newer release, and left out", restored.unknown));
+                super::report(&format!("{} were written by a newer release, and left out", restored.unknown));
             }
             ExitCode::SUCCESS
         }

@@ -25,7 +25,7 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
             code
         }
         Err(err) => {
-            super::say(&format!("roadstead: cannot start: {err}"));
+            super::report(&format!("roadstead: cannot start: {err}"));
             ExitCode::FAILURE
         }
     }
@@ -52,7 +52,7 @@ async fn serve(config: Config) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(err) => {
-            super::say(&format!("roadstead: cannot wait for signals: {err}"));
+            super::report(&format!("roadstead: cannot wait for signals: {err}"));
             return ExitCode::FAILURE;
         }
     };
@@ -63,7 +63,7 @@ async fn serve(config: Config) -> ExitCode {
     let app = match started {
         Ok(app) => app,
         Err(err) => {
-            super::say(&format!("roadstead: {err}"));
+            super::report(&format!("roadstead: {err}"));
             return ExitCode::FAILURE;
         }
     };

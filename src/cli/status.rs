@@ -15,7 +15,7 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
             if as_json {
                 super::tell_json(&status);
             } else {
-                super::tell(&lines(&status));
+                super::print(&lines(&status));
             }
             ExitCode::SUCCESS
         }

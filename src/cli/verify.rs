@@ -40,7 +40,7 @@ pub(super) fn run(file: Option<&Path>, rate: Option<Rate>, as_json: bool) -> Exi
         Err(code) => return code,
     };
     if as_json {
-        super::tell(&job.to_string());
+        super::print(&job.to_string());
     } else {
         result(&job);
     }
@@ -58,15 +58,15 @@ async fn of_server(config: &Config, started: &Value, shown: Shown) -> Result<Val
     let job = started.get("job").cloned().unwrap_or_default();
     let id = super::plain(&job, "id");
     if started.get("started").and_then(Value::as_bool) == Some(false) {
-        super::say(&format!("a verify runs already, {id}; this follows it, at its own rate"));
+        super::report(&format!("a verify runs already, {id}; this follows it, at its own rate"));
     } else if shown != Shown::Json {
-        super::say(&format!("the server runs {id}, and goes on with it if this command is interrupted"));
+        super::report(&format!("the server runs {id}, and goes on with it if this command is interrupted"));
     }
     follow(job, shown, || {
         let looked = super::ask_api(config, "GET", "/api/v1/verify")?;
         let job = looked.and_then(|mut looked| Some(looked.get_mut("job")?.take()));
         job.filter(|job| super::plain(job, "id") == id).ok_or_else(|| {
-            super::say(&format!("roadstead: the server does not run {id} any more: it was stopped"));
+            super::report(&format!("roadstead: the server does not run {id} any more: it was stopped"));
             ExitCode::FAILURE
         })
     })
@@ -100,21 +100,21 @@ async fn follow(mut job: Value, shown: Shown, look: impl Fn() -> Result<Value, E
     }
     if shown == Shown::Bar {
         progress(&job, shown);
-        super::say("");
+        super::report("");
     }
     Ok(job)
 }
 
 fn progress(job: &Value, shown: Shown) {
     if shown == Shown::Json {
-        return super::tell(&job.to_string());
+        return super::print(&job.to_string());
     }
     let (bytes, total) = (super::number(job, "bytes"), super::number(job, "bytes_total"));
     let percent = (bytes.saturating_mul(100)).checked_div(total).unwrap_or(100).min(100);
     let (blobs, wrong) = (super::number(job, "blobs"), super::number(job, "wrong"));
     let text = format!("{percent:3} %  {} of {}, {blobs} blobs, {wrong} wrong", size(bytes), size(total));
     if shown == Shown::Lines {
-        return super::say(&text);
+        return super::report(&text);
     }
     let filled = usize::try_from(percent / 5).unwrap_or_default();
     let mut out = std::io::stderr().lock();
@@ -125,7 +125,7 @@ fn progress(job: &Value, shown: Shown) {
 fn result(job: &Value) {
     let report = job.get("report").cloned().unwrap_or_default();
     let (blobs, bytes) = (super::number(&report, "blobs"), super::number(&report, "bytes"));
-    super::tell(&format!("{blobs} blobs with {} were read again", size(bytes)));
+    super::print(&format!("{blobs} blobs with {} were read again", size(bytes)));
     let wrong = super::list(&report, "wrong");
     let lost = super::list(&report, "lost");
     for digest in wrong {
@@ -135,19 +135,19 @@ fn result(job: &Value) {
         } else {
             "it is fetched again when it is asked for"
         };
-        super::tell(&format!("wrong: {text}: {what}"));
+        super::print(&format!("wrong: {text}: {what}"));
     }
     for digest in super::list(&report, "unreadable") {
         let text = digest.as_str().unwrap_or_default();
-        super::tell(&format!("unreadable: {text}: the disk does not give it"));
+        super::print(&format!("unreadable: {text}: the disk does not give it"));
     }
     if super::number(&report, "unlisted") > 0 {
-        super::tell(&format!("{} directories cannot be listed: see the log", super::number(&report, "unlisted")));
+        super::print(&format!("{} directories cannot be listed: see the log", super::number(&report, "unlisted")));
     }
     if super::plain(job, "state") != "done" {
-        super::tell("it was stopped before its end");
+        super::print("it was stopped before its end");
     } else if is_good(job) {
-        super::tell("all is right");
+        super::print("all is right");
     }
 }
 

@@ -71,7 +71,7 @@ impl PassThrough {
         let PassThroughSource { origin, scope, digest, size_bytes, .. } = &*self.source;
         let deadline: Deadline = origin.client.answer_deadline();
         let opened = origin.client.pass_blob(&scope.repository, *digest, from, deadline).await?;
-        if opened.size_bytes.is_some_and(|told| told != *size_bytes) {
+        if opened.size_bytes.is_some_and(|stated| stated != *size_bytes) {
             let why = format!("it has {size_bytes} bytes to HEAD, and another number to GET");
             return Err(origin.client.error_at(opened.endpoint, Failure::Refused(why)).into());
         }

@@ -160,7 +160,7 @@ impl Fill {
     }
 
     /// Resolves when a reader has begun to wait. For one caller at a time.
-    pub async fn more_wanted(&self) {
+    pub async fn more_positions(&self) {
         self.positions.more.notified().await;
     }
 }

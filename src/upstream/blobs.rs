@@ -73,13 +73,13 @@ impl RegistryClient {
         let last = end.and_then(|end| end.checked_sub(1));
         let range = (from > 0 || last.is_some()).then_some((from, last));
         if let Some(avoid) = avoid.filter(|_| self.endpoints.len() > 1) {
-            let skip = |at| at == avoid || self.distrusts(at, digest);
+            let skip = |at| at == avoid || self.is_marked_bad(at, digest);
             match self.open_range(&self.downloads, repository, digest, range, skip, deadline).await {
                 Err(error) if error.failure.tries_next_endpoint() => {}
                 answer => return answer,
             }
         }
-        let skip = |at| self.distrusts(at, digest);
+        let skip = |at| self.is_marked_bad(at, digest);
         self.open_range(&self.downloads, repository, digest, range, skip, deadline).await
     }
 
@@ -92,7 +92,7 @@ impl RegistryClient {
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
         let range = (from > 0).then_some((from, None));
-        let skip = |at| self.distrusts(at, digest);
+        let skip = |at| self.is_marked_bad(at, digest);
         self.open_range(&self.passing, repository, digest, range, skip, deadline).await
     }
 

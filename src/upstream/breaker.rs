@@ -74,9 +74,9 @@ impl State {
     }
 }
 
-/// Leave to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
+/// BreakerPermit to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
 #[derive(Debug)]
-pub(super) struct Leave<'a> {
+pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     lane: Lane,
     probing: Option<BreakerCause>,
@@ -124,7 +124,7 @@ impl Breaker {
     }
 
     /// As [`Self::admit`]; a blob waits for the verdict of a probe that is out.
-    pub(super) async fn admitted(&self, lane: Lane, patience: Duration) -> Result<Leave<'_>, Failure> {
+    pub(super) async fn admitted(&self, lane: Lane, patience: Duration) -> Result<BreakerPermit<'_>, Failure> {
         let until = tokio::time::Instant::now() + patience.min(VERDICT_PATIENCE);
         loop {
             let mut verdict = std::pin::pin!(self.verdict.notified());
@@ -152,17 +152,17 @@ impl Breaker {
         state.refusal(now).filter(|_| !waits)
     }
 
-    pub(super) fn admit(&self, lane: Lane) -> Result<Leave<'_>, Failure> {
+    pub(super) fn admit(&self, lane: Lane) -> Result<BreakerPermit<'_>, Failure> {
         let now = self.clock.now();
         let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusal) = state.refusal(now) {
             return Err(refusal);
         }
         match *state {
-            State::Closed => Ok(Leave { breaker: self, lane, probing: None }),
+            State::Closed => Ok(BreakerPermit { breaker: self, lane, probing: None }),
             State::Open { cause, .. } | State::Probing { cause, .. } => {
                 *state = State::Probing { until: now.plus(PROBE_LIMIT), cause };
-                Ok(Leave { breaker: self, lane, probing: Some(cause) })
+                Ok(BreakerPermit { breaker: self, lane, probing: Some(cause) })
             }
         }
     }
@@ -172,7 +172,7 @@ impl Breaker {
     }
 }
 
-impl Leave<'_> {
+impl BreakerPermit<'_> {
     /// The endpoint answered, whatever it said. Of those who asked before the breaker opened, nobody closes it.
     pub(super) fn answered(mut self) {
         if self.probing.take().is_some() {
@@ -192,7 +192,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(cause) = self.probing {
             self.breaker.set(self.lane, State::Open { until: self.breaker.clock.now(), cause });

@@ -42,9 +42,9 @@ impl Requests<'_> {
         let mut worst: Option<UpstreamError> = None;
         let usable: Vec<_> = self.client.endpoints.iter().enumerate().filter(|(at, _)| !skip(*at)).collect();
         for (nth, (at, endpoint)) in usable.iter().enumerate() {
-            let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
-            let leave = match endpoint.breaker.admitted(kind.lane(), patience).await {
-                Ok(leave) => leave,
+            let longest_wait = deadline.saturating_duration_since(Deadline::now()) / 2;
+            let permit = match endpoint.breaker.admitted(kind.lane(), longest_wait).await {
+                Ok(permit) => permit,
                 Err(open) => {
                     worst.get_or_insert_with(|| endpoint.error(open));
                     continue;
@@ -54,7 +54,7 @@ impl Requests<'_> {
             let share = deadline.saturating_duration_since(Deadline::now()) / shares;
             let fault = match tokio::time::timeout(share, operation(*at, Arc::clone(endpoint))).await {
                 Ok(Ok(answer)) => {
-                    leave.answered();
+                    permit.answered();
                     self.show_breaker(endpoint);
                     return Ok(answer);
                 }
@@ -69,9 +69,9 @@ impl Requests<'_> {
                     if let Failure::RateLimited { retry_after: Some(wait) } = &fault.failure {
                         window = window.max(*wait);
                     }
-                    leave.failed(cause, window, fault.redirected);
+                    permit.failed(cause, window, fault.redirected);
                 }
-                None => leave.answered(),
+                None => permit.answered(),
             }
             self.show_breaker(endpoint);
             let error = endpoint.error(fault.failure);

@@ -84,7 +84,7 @@ impl RegistryClient {
     ) -> Result<FetchedManifest, UpstreamError> {
         let question = &question(Method::GET, repository, reference);
         let skip = |at| match reference {
-            Reference::Digest(digest) => self.distrusts(at, *digest),
+            Reference::Digest(digest) => self.is_marked_bad(at, *digest),
             Reference::Tag(_) => false,
         };
         self.requests()

@@ -69,7 +69,7 @@ pub struct RegistryClient {
     /// Other questions at one time: those that are being asked outlive their clients, whose number is thus no bound.
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
-    distrusted: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
+    marked_bad: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
     /// GETs of manifests are counted there.
     rations: Arc<AtomicBool>,
     via: Arc<str>,
@@ -130,7 +130,7 @@ impl RegistryClient {
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
             passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
-            distrusted: Arc::default(),
+            marked_bad: Arc::default(),
             rations: Arc::new(AtomicBool::new(settings.rations)),
             via: Arc::clone(&context.via),
             clock,
@@ -171,19 +171,19 @@ impl RegistryClient {
     pub fn mark_bad(&self, endpoint: usize, digest: Digest) {
         const WINDOW: Duration = Duration::from_secs(10);
         let now = self.clock.now();
-        let mut distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
-        distrusted.retain(|_, until| now < *until);
-        distrusted.insert((endpoint, digest), now.plus(WINDOW));
+        let mut marked_bad = self.marked_bad.lock().unwrap_or_else(PoisonError::into_inner);
+        marked_bad.retain(|_, until| now < *until);
+        marked_bad.insert((endpoint, digest), now.plus(WINDOW));
     }
 
     /// Whether there is an endpoint that may be asked for this digest.
     pub fn has_good_endpoint(&self, digest: Digest) -> bool {
-        (0..self.endpoints.len()).any(|endpoint| !self.distrusts(endpoint, digest))
+        (0..self.endpoints.len()).any(|endpoint| !self.is_marked_bad(endpoint, digest))
     }
 
-    pub(super) fn distrusts(&self, endpoint: usize, digest: Digest) -> bool {
-        let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
-        distrusted.get(&(endpoint, digest)).is_some_and(|until| self.clock.now() < *until)
+    pub(super) fn is_marked_bad(&self, endpoint: usize, digest: Digest) -> bool {
+        let marked_bad = self.marked_bad.lock().unwrap_or_else(PoisonError::into_inner);
+        marked_bad.get(&(endpoint, digest)).is_some_and(|until| self.clock.now() < *until)
     }
 }
 

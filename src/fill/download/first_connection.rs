@@ -171,7 +171,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
                 }
                 continue;
             };
-            if let Some(opened) = self.open_piece(&assignment).await? {
+            if let Some(opened) = self.open_assignment(&assignment).await? {
                 return Ok(Some((opened, assignment)));
             }
             self.download.segments().release(assignment.id);
@@ -179,7 +179,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
     }
 
     /// `None` if it was taken away meanwhile, or the upstream was away and has been waited for.
-    async fn open_piece(&mut self, assignment: &Assignment) -> Result<Option<OpenedBlob>, Stop> {
+    async fn open_assignment(&mut self, assignment: &Assignment) -> Result<Option<OpenedBlob>, Stop> {
         let end = Some(assignment.range.end).filter(|end| self.download.segments().size() != Some(*end));
         let opened = tokio::select! {
             opened = self.open(assignment.range.start, end) => opened,
@@ -237,7 +237,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
     async fn learn_size(&mut self, opened: &OpenedBlob) -> Result<(), Stop> {
         let download = self.download;
         let known = download.segments().size();
-        let told = match (opened.size_bytes, known) {
+        let stated = match (opened.size_bytes, known) {
             (None, None) => {
                 let upstream = &download.job.source.client;
                 let probe = upstream.probe_blob(
@@ -247,20 +247,20 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
                 );
                 probe.await.ok().flatten()
             }
-            (told, _) => told,
+            (stated, _) => stated,
         };
-        match (told, known) {
-            (Some(told), Some(known)) if told != known => {
-                tracing::warn!(digest = %download.job.fill.digest, endpoint = opened.endpoint, known, told, "a blob changed its size upstream");
+        match (stated, known) {
+            (Some(stated), Some(known)) if stated != known => {
+                tracing::warn!(digest = %download.job.fill.digest, endpoint = opened.endpoint, known, stated, "a blob changed its size upstream");
                 Err(Stop::StartAnew)
             }
-            (Some(told), None) if told < self.left => {
-                tracing::warn!(digest = %download.job.fill.digest, endpoint = opened.endpoint, left = self.left, told, "a blob is smaller than what an earlier download left of it");
+            (Some(stated), None) if stated < self.left => {
+                tracing::warn!(digest = %download.job.fill.digest, endpoint = opened.endpoint, left = self.left, stated, "a blob is smaller than what an earlier download left of it");
                 Err(Stop::StartAnew)
             }
-            (Some(told), None) => {
-                download.reserve(told).await?;
-                download.segments().learn_size(told);
+            (Some(stated), None) => {
+                download.reserve(stated).await?;
+                download.segments().learn_size(stated);
                 Ok(())
             }
             // A resumed fill knows its size, and has reserved nothing yet.

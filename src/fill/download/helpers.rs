@@ -75,7 +75,7 @@ impl Download<'_> {
                         parallelism.sample(now, bytes, at_work);
                     }
                 }
-                () = self.job.fill.more_wanted() => {}
+                () = self.job.fill.more_positions() => {}
                 () = self.complete.cancelled() => break,
                 () = self.abort.cancelled() => break,
             }
@@ -100,7 +100,7 @@ impl Download<'_> {
         }
         let slot = SpareConnection::take(&self.job.source.client, endpoint)?;
         let mut segments = self.segments();
-        let assignment = segments.next_wanted(&wanted, parallelism.most());
+        let assignment = segments.next_for_readers(&wanted, parallelism.most());
         let assignment = assignment.or_else(|| {
             let is_wanted = in_use < parallelism.target();
             is_wanted

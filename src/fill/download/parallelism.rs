@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Widens against an upstream that gives each connection `each` bytes per second, and all together `all`.
-    fn settles_at(most: usize, each: u64, all: u64) -> usize {
+    fn ends_at(most: usize, each: u64, all: u64) -> usize {
         let mut now = Instant::now();
         let mut bytes = 0;
         let mut parallelism = Parallelism::new(most, now, 0);
@@ -113,13 +113,13 @@ mod tests {
 
     #[test]
     fn connections_are_added_while_they_pay() {
-        assert_eq!(settles_at(8, 40 * MIB, u64::MAX), 8);
-        assert_eq!(settles_at(5, 40 * MIB, u64::MAX), 5);
-        assert_eq!(settles_at(8, 40 * MIB, 40 * MIB), 1, "the line is full with one");
-        assert_eq!(settles_at(8, 40 * MIB, 80 * MIB), 2);
-        assert_eq!(settles_at(8, 40 * MIB, 130 * MIB), 4);
-        assert_eq!(settles_at(1, 40 * MIB, u64::MAX), 1);
-        assert_eq!(settles_at(8, 500 * MIB, u64::MAX), 1, "one is fast enough");
+        assert_eq!(ends_at(8, 40 * MIB, u64::MAX), 8);
+        assert_eq!(ends_at(5, 40 * MIB, u64::MAX), 5);
+        assert_eq!(ends_at(8, 40 * MIB, 40 * MIB), 1, "the line is full with one");
+        assert_eq!(ends_at(8, 40 * MIB, 80 * MIB), 2);
+        assert_eq!(ends_at(8, 40 * MIB, 130 * MIB), 4);
+        assert_eq!(ends_at(1, 40 * MIB, u64::MAX), 1);
+        assert_eq!(ends_at(8, 500 * MIB, u64::MAX), 1, "one is fast enough");
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Segments {
         taken.gaps(0..self.size).collect::<Vec<_>>().into_iter()
     }
 
-    fn piece_length(&self, parallelism: usize) -> u64 {
+    fn assignment_length(&self, parallelism: usize) -> u64 {
         if parallelism < 2 {
             return u64::MAX;
         }
@@ -173,7 +173,7 @@ impl Segments {
         self.answered_in.min(most)
     }
 
-    fn claim(&mut self, range: Range<u64>) -> Assignment {
+    fn assign(&mut self, range: Range<u64>) -> Assignment {
         let id = self.next_id;
         self.next_id += 1;
         let stop = CancellationToken::new();
@@ -195,21 +195,21 @@ impl Segments {
     /// The lowest bytes that nobody fetches: the blob's attempt is what most readers wait for.
     pub(in crate::fill) fn next_free(&mut self, parallelism: usize) -> Option<Assignment> {
         let gap = self.free().next()?;
-        let end = gap.end.min(gap.start.saturating_add(self.piece_length(parallelism)));
-        Some(self.claim(gap.start..end))
+        let end = gap.end.min(gap.start.saturating_add(self.assignment_length(parallelism)));
+        Some(self.assign(gap.start..end))
     }
 
     /// An assignment at one of these positions, where readers wait, if no connection will come by there soon.
-    pub(in crate::fill) fn next_wanted(&mut self, wanted: &[u64], parallelism: usize) -> Option<Assignment> {
-        let length = self.piece_length(parallelism);
+    pub(in crate::fill) fn next_for_readers(&mut self, wanted: &[u64], parallelism: usize) -> Option<Assignment> {
+        let length = self.assignment_length(parallelism);
         for &at in wanted {
             if let Some(gap) = self.free().find(|gap| gap.contains(&at)) {
-                return Some(self.claim(at..gap.end.min(at.saturating_add(length))));
+                return Some(self.assign(at..gap.end.min(at.saturating_add(length))));
             }
             let far = |running: &&mut Running| running.at + NEAR <= at && at < running.end;
             if let Some(victim) = self.running.iter_mut().find(far) {
                 let end = std::mem::replace(&mut victim.end, at);
-                return Some(self.claim(at..end.min(at.saturating_add(length))));
+                return Some(self.assign(at..end.min(at.saturating_add(length))));
             }
         }
         None
@@ -219,7 +219,7 @@ impl Segments {
     /// part, unless it is slow; the rest becomes free. Bytes that would be there before another
     /// connection had its answer is left to it.
     pub(in crate::fill) fn steal(&mut self, parallelism: usize) -> Option<Assignment> {
-        let length = self.piece_length(parallelism);
+        let length = self.assignment_length(parallelism);
         let may_rescue = self.rescues_left > 0;
         let wait = self.until_answer();
         let share = |running: &Running| {
@@ -247,7 +247,7 @@ impl Segments {
             self.rescues_left -= 1;
             victim.stop.cancel();
         }
-        Some(self.claim(start..end.min(start.saturating_add(length))))
+        Some(self.assign(start..end.min(start.saturating_add(length))))
     }
 
     pub(in crate::fill) fn spot(&self, id: Id, position: u64) -> Spot {
@@ -269,7 +269,7 @@ impl Segments {
     /// Its connection brings what lies there, so it goes on there. Its former assignment is free again.
     pub(in crate::fill) fn move_on(&mut self, id: Id, position: u64, parallelism: usize) {
         let Spot::Free(gap_end) = self.spot(id, position) else { return };
-        let end = gap_end.min(position.saturating_add(self.piece_length(parallelism)));
+        let end = gap_end.min(position.saturating_add(self.assignment_length(parallelism)));
         if let Some(running) = self.running.iter_mut().find(|running| running.id == id) {
             (running.from, running.at, running.end, running.seen_at) = (position, position, end, position);
         }

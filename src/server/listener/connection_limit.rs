@@ -1,4 +1,4 @@
-//! Connections beyond the limit: told at once to come back, at little cost.
+//! Connections beyond the limit: refusals at once to come back, at little cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::Metrics;
 
-/// Clients that are being told at one time. More are closed without a word.
-const TOLD_AT_ONCE: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Clients that are being refusals at one time. More are closed without a word.
+const REFUSED_AT_ONCE: usize = 64;
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 /// Descriptors that connections leave to files, upstreams and the admin side.
 const OTHER_DESCRIPTORS: usize = 1024;
 
 /// The limit of connections, over all listeners.
 pub(in crate::server) struct ConnectionLimit {
     free: Arc<Semaphore>,
-    told: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -36,7 +36,7 @@ impl ConnectionLimit {
             );
         }
         let free = Arc::new(Semaphore::new(most.min(possible).min(Semaphore::MAX_PERMITS)));
-        Self { free, told: Arc::new(Semaphore::new(TOLD_AT_ONCE)), metrics }
+        Self { free, refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)), metrics }
     }
 
     /// A place for this connection; without one it is turned away.
@@ -50,10 +50,10 @@ impl ConnectionLimit {
         }
         self.metrics.connections_refused.inc();
         // A handshake would cost more than the answer is worth.
-        if let (false, Ok(one)) = (speaks_tls, Arc::clone(&self.told).try_acquire_owned()) {
+        if let (false, Ok(one)) = (speaks_tls, Arc::clone(&self.refusals).try_acquire_owned()) {
             tokio::spawn(async move {
                 let _one = one;
-                let _left = tokio::time::timeout(PATIENCE, tell(stream)).await;
+                let _left = tokio::time::timeout(REFUSAL_DEADLINE, refuse(stream)).await;
             });
         }
         None
@@ -61,7 +61,7 @@ impl ConnectionLimit {
 }
 
 /// Reads before it writes and until the client closes: closing with bytes unread would take the answer back.
-async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
+async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = [0; 4096];
     if stream.read(&mut request).await? == 0 {
         return Ok(());

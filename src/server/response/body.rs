@@ -29,7 +29,7 @@ enum Content {
     /// At once, or nothing.
     Bytes(Option<Bytes>),
     Reader(BlobReader),
-    Pieces(BoxStream<'static, Result<BodyPart, FillError>>),
+    Parts(BoxStream<'static, Result<BodyPart, FillError>>),
 }
 
 impl Body {
@@ -63,31 +63,31 @@ impl Body {
         self
     }
 
-    fn tell(&self, tell: impl FnOnce(&mut Completion)) {
+    fn report(&self, report: impl FnOnce(&mut Completion)) {
         if let Some(completion) = &self.completion {
-            tell(&mut completion.lock().unwrap_or_else(PoisonError::into_inner));
+            report(&mut completion.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPart, FillError>>> {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<BodyPart, FillError>>> {
         match &mut self.content {
             Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(BodyPart::Bytes(bytes)))),
-            Content::Pieces(pieces) => pieces.poll_next_unpin(cx),
+            Content::Parts(parts) => parts.poll_next_unpin(cx),
             Content::Reader(_) => {
                 if let Content::Reader(reader) = std::mem::replace(&mut self.content, Content::Bytes(None)) {
                     let sends_files = self.sendfile_queue.is_some();
-                    self.content = Content::Pieces(pieces(reader, sends_files).boxed());
+                    self.content = Content::Parts(parts(reader, sends_files).boxed());
                 }
-                self.poll_piece(cx)
+                self.poll_part(cx)
             }
         }
     }
 }
 
-fn pieces(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, FillError>> + Send {
+fn parts(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, FillError>> + Send {
     stream::try_unfold(reader, move |mut reader| async move {
-        let piece = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
-        Ok(piece.map(|piece| (piece, reader)))
+        let part = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
+        Ok(part.map(|part| (part, reader)))
     })
 }
 
@@ -99,8 +99,8 @@ impl http_body::Body for Body {
         if self.progress.is_none() {
             self.progress = StreamProgress::of_stream();
         }
-        let piece = ready!(self.poll_piece(cx));
-        Poll::Ready(match piece {
+        let part = ready!(self.poll_part(cx));
+        Poll::Ready(match part {
             None => {
                 // The end is not told before all is taken: what would be left in h2 then is nobody's.
                 if let Some(progress) = &self.progress {
@@ -109,21 +109,21 @@ impl http_body::Body for Body {
                 None
             }
             Some(Err(error)) => {
-                self.tell(|completion| completion.failed(&error));
+                self.report(|completion| completion.failed(&error));
                 Some(Err(error))
             }
             Some(Ok(BodyPart::Bytes(bytes))) => {
                 let Some(progress) = &self.progress else {
-                    self.tell(|completion| completion.sent(bytes.len()));
+                    self.report(|completion| completion.sent(bytes.len()));
                     return Poll::Ready(Some(Ok(Frame::data(Chunk::Bytes(bytes)))));
                 };
                 let given = progress.watch(bytes);
-                self.tell(Completion::begun);
+                self.report(Completion::begun);
                 Some(Ok(Frame::data(Chunk::TrackedBytes(given))))
             }
             Some(Ok(BodyPart::File { file, offset, length })) => {
                 let Some(sendfile_queue) = &self.sendfile_queue else {
-                    let error = "a piece of a file on a connection that sends none".to_owned();
+                    let error = "a part of a file on a connection that sends none".to_owned();
                     return Poll::Ready(Some(Err(FillError::Internal(error))));
                 };
                 Some(Ok(Frame::data(sendfile_queue.push(file, offset, length, self.completion.clone()))))
@@ -145,7 +145,7 @@ impl Drop for Body {
     fn drop(&mut self) {
         if let Some(progress) = self.progress.take() {
             let taken = usize::try_from(progress.taken_bytes()).unwrap_or(usize::MAX);
-            self.tell(|completion| completion.sent(taken));
+            self.report(|completion| completion.sent(taken));
         }
     }
 }

@@ -70,7 +70,7 @@ impl LoginBackoff {
 
     /// Logins that have worked go at once; others one after the other, so that a bad one is tried once, not once for
     /// each of those who ask at the same time.
-    pub(in crate::upstream) async fn turn(&self, login: Fingerprint, scope: &str) -> Result<LoginPermit, Failure> {
+    pub(in crate::upstream) async fn permit(&self, login: Fingerprint, scope: &str) -> Result<LoginPermit, Failure> {
         self.check(login, scope)?;
         if self.state().is_good(login) {
             return Ok(LoginPermit { _trial: None });
@@ -139,12 +139,12 @@ mod tests {
     async fn t12_a_refused_login_is_left_alone_for_a_window_and_another_password_is_not() {
         let clock = Clock::default();
         let login_backoff = LoginBackoff::new(clock.clone());
-        drop(login_backoff.turn(login("wrong"), "a").await.unwrap());
+        drop(login_backoff.permit(login("wrong"), "a").await.unwrap());
         login_backoff.refused(login("wrong"));
-        assert!(login_backoff.turn(login("wrong"), "b").await.is_err());
-        assert!(login_backoff.turn(login("right"), "b").await.is_ok());
+        assert!(login_backoff.permit(login("wrong"), "b").await.is_err());
+        assert!(login_backoff.permit(login("right"), "b").await.is_ok());
         clock.advance(WINDOW);
-        assert!(login_backoff.turn(login("wrong"), "a").await.is_ok());
+        assert!(login_backoff.permit(login("wrong"), "a").await.is_ok());
     }
 
     #[tokio::test]
@@ -166,10 +166,10 @@ mod tests {
     #[tokio::test]
     async fn t12_a_login_that_never_worked_is_tried_by_one_at_a_time() {
         let login_backoff = Arc::new(LoginBackoff::new(Clock::default()));
-        let first = login_backoff.turn(login("x"), "a").await.unwrap();
+        let first = login_backoff.permit(login("x"), "a").await.unwrap();
         let second = tokio::spawn({
             let login_backoff = Arc::clone(&login_backoff);
-            async move { login_backoff.turn(login("x"), "b").await.map(drop) }
+            async move { login_backoff.permit(login("x"), "b").await.map(drop) }
         });
         login_backoff.refused(login("x"));
         drop(first);

@@ -152,7 +152,7 @@ impl Auth {
         };
         let Some(header) = login.basic() else { return Ok(None) };
         let login = Fingerprint::of(&login);
-        let turn = self.login_backoff.turn(login, repository.as_str()).await?;
+        let turn = self.login_backoff.permit(login, repository.as_str()).await?;
         Ok(Some(Basic { header, login, _turn: turn }))
     }
 
@@ -251,7 +251,7 @@ impl Auth {
         let login = self.login(endpoint, key.credential, &key.scope).await?;
         let fingerprint = login.as_ref().map(Fingerprint::of);
         let _turn = match fingerprint {
-            Some(login) => Some(self.login_backoff.turn(login, &key.scope).await?),
+            Some(login) => Some(self.login_backoff.permit(login, &key.scope).await?),
             None => None,
         };
         let own = matches!(party, Party::Endpoint(_)) && same_origin(endpoint.origin(), &key.realm);

@@ -33,11 +33,11 @@ fn what_a_reader_waits_for_comes_first() {
     let mut segments = Segments::new(Some(100 * MIB), 0);
     let first = segments.next_free(1).unwrap();
     segments.begun(first.id, AT_ONCE);
-    assert!(segments.next_wanted(&[NEAR - 1], 8).is_none(), "it is on its way");
-    let wanted = segments.next_wanted(&[50 * MIB], 8).unwrap();
+    assert!(segments.next_for_readers(&[NEAR - 1], 8).is_none(), "it is on its way");
+    let wanted = segments.next_for_readers(&[50 * MIB], 8).unwrap();
     assert_eq!((wanted.range.start, segments.end_of(first.id)), (50 * MIB, 50 * MIB));
-    assert!(segments.next_wanted(&[50 * MIB], 8).is_none(), "somebody fetches it");
-    assert_eq!(segments.next_wanted(&[80 * MIB], 8).unwrap().range.start, 80 * MIB, "free by now");
+    assert!(segments.next_for_readers(&[50 * MIB], 8).is_none(), "somebody fetches it");
+    assert_eq!(segments.next_for_readers(&[80 * MIB], 8).unwrap().range.start, 80 * MIB, "free by now");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn who_is_split_keeps_what_it_brings_until_the_other_has_its_answer() {
 }
 
 #[test]
-fn a_piece_is_worth_the_answer_before_it() {
+fn an_assignment_is_worth_the_answer_before_it() {
     for (answered_in, worth) in [(AT_ONCE, 4), (3 * WINDOW, 12)] {
         let mut segments = Segments::new(Some(100 * MIB), 0);
         let first = segments.next_free(1).unwrap();
@@ -142,7 +142,7 @@ fn every_byte_has_one_writer_whatever_happens() {
                     let at = u.int_in_range(0..=size - 1)?;
                     let assignment = match u.int_in_range(0..=2)? {
                         0 => segments.next_free(width),
-                        1 if segments.size().is_some() => segments.next_wanted(&[at], width),
+                        1 if segments.size().is_some() => segments.next_for_readers(&[at], width),
                         _ => segments.steal(width),
                     };
                     open.extend(assignment.map(|assignment| (assignment.clone(), assignment.range.start)));

@@ -8,24 +8,24 @@ use crate::mirror::Mirror;
 
 /// All pins, and which of them the configuration made.
 pub(in crate::server) async fn list(mirror: &Mirror) -> Response<ApiBody> {
-    told(jobs::list_pins(mirror).await.map_err(PinRefused::Index))
+    answer(jobs::list_pins(mirror).await.map_err(PinRefused::Index))
 }
 
 /// Adds every `pin` of the query, or none if one is not right. Those that are there already stay.
 pub(in crate::server) async fn add(mirror: &Mirror, query: &[(String, String)]) -> Response<ApiBody> {
-    told(jobs::add_pins(mirror, &patterns(query)).await)
+    answer(jobs::add_pins(mirror, &patterns(query)).await)
 }
 
 /// Takes every `pin` of the query back, or none if one of them is not there.
 pub(in crate::server) async fn remove(mirror: &Mirror, query: &[(String, String)]) -> Response<ApiBody> {
-    told(jobs::remove_pins(mirror, &patterns(query)).await)
+    answer(jobs::remove_pins(mirror, &patterns(query)).await)
 }
 
 fn patterns(query: &[(String, String)]) -> Vec<String> {
     query.iter().filter(|(key, _)| key == "pin").map(|(_, text)| text.clone()).collect()
 }
 
-fn told(done: Result<Vec<Pin>, PinRefused>) -> Response<ApiBody> {
+fn answer(done: Result<Vec<Pin>, PinRefused>) -> Response<ApiBody> {
     let err = match done {
         Ok(pins) => return json(StatusCode::OK, &json!({ "pins": pins })),
         Err(err) => err,
