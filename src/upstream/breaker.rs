@@ -74,7 +74,7 @@ impl State {
     }
 }
 
-/// BreakerPermit to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
+/// The permit to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
 #[derive(Debug)]
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
