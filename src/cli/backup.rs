@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use roadstead::clock::Clock;
 use roadstead::config::Config;
-use roadstead::index::count_backup;
+use roadstead::index::{back_up, count_backup};
 
 /// Most that is read of an answer that tells of a failure. Bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -79,7 +79,7 @@ fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
     super::block_on(async {
         let storage = tokio::task::block_in_place(|| super::offline_storage::open(config))?;
         let written = match out.try_clone() {
-            Ok(clone) => storage.index.back_up(clone).await.map_err(io::Error::other),
+            Ok(clone) => back_up(&storage.index, clone).await.map_err(io::Error::other),
             Err(err) => Err(err),
         };
         storage.index.close().await;

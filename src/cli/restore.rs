@@ -21,7 +21,7 @@ pub(super) fn run(file: Option<&Path>, from: &Path) -> ExitCode {
     };
     let done = super::block_on(async {
         let storage = tokio::task::block_in_place(|| super::offline_storage::open_or_make(&config))?;
-        let restored = storage.index.restore(backup).await;
+        let restored = roadstead::index::restore(&storage.index, backup).await;
         storage.index.close().await;
         drop(storage.store);
         restored.map_err(|err| {

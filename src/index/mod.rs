@@ -29,18 +29,20 @@ use serde::{Deserialize, Serialize};
 
 pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
-    Aging, BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists,
-    DropPublicGrants, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned,
-    NoteAccesses, NoteObtainable, OwnedKey, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer,
-    PutTag, PutUnrecoverable, ReferrerRow, RemoveMissing, RemovePin, StampTag, TagRow, Unmark, Unrecoverable, UseGrant,
+    BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants,
+    EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned, NoteAccesses,
+    NoteObtainable, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable,
+    ReferrerRow, RemoveMissing, RemovePin, StampTag, TagRow, Unmark, Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
-pub use log::backup::{RestoreError, Restored, count_backup};
+pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{Counts, ManifestFacts, TagFacts};
+pub use schema::{Aging, OwnedKey};
 
-use crate::oci::{Authority, Digest, Repository, Tag};
+use crate::clock::Timestamp;
+use crate::oci::{Authority, Digest, PinPattern, Repository, Tag};
 
 use view::View;
 use writer::Writer;
@@ -177,6 +179,31 @@ impl Index {
     /// Writes down what is pending and stops the writer.
     pub async fn close(&self) {
         self.writer.close().await;
+    }
+
+    /// Pins made by command.
+    pub async fn pins(&self) -> Result<Vec<PinPattern>, IndexError> {
+        self.read(pins::pins).await
+    }
+
+    /// Up to `limit` things that a pin may name, behind `after`, and where to go on; `None` at the end.
+    pub async fn pin_roots(
+        &self,
+        of: PinRoots,
+        after: Option<OwnedKey>,
+        limit: usize,
+    ) -> Result<(Vec<PinRoot>, Option<OwnedKey>), IndexError> {
+        self.read(move |from| pins::pin_roots(from, of, after, limit)).await
+    }
+
+    /// Up to `limit` marks behind `after` that are older than `before`, and where to go on.
+    pub async fn stale_marks(
+        &self,
+        after: Option<String>,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<Digest>, Option<String>), IndexError> {
+        self.read(move |from| pins::stale_marks(from, after, before, limit)).await
     }
 
     async fn read<T: Send + 'static>(

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use crate::oci::{Digest, MediaType, Tag};
 
 use super::eviction_order::{PINNED, ReadChildren as _};
-use super::facts::{Aging, BlobRow, DropExpired, GrantRow, ListRow, OwnedKey, ReferrerRow, TagRow, Unrecoverable};
+use super::facts::{BlobRow, DropExpired, GrantRow, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused};
 use super::schema::{
-    self, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, REFERRERS, STORED_BYTES,
-    SUMS, ScopedKey, TAGS, UNRECOVERABLE,
+    self, Aging, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, OwnedKey, REFERRERS,
+    STORED_BYTES, SUMS, ScopedKey, TAGS, UNRECOVERABLE,
 };
 use super::{Index, IndexError, Scope};
 
@@ -265,7 +265,7 @@ impl Index {
                 if seen > limit {
                     return Ok((expired, Some(key)));
                 }
-                if table.is_unused(row.value(), before_day) && pinned.get(key.3.as_str())?.is_none() {
+                if is_unused(table, row.value(), before_day) && pinned.get(key.3.as_str())?.is_none() {
                     expired.push(DropExpired { table, key, before_day });
                 }
             }

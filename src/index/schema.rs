@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::{IndexError, Scope, eviction_order};
+use super::{IndexError, Scope};
 use crate::oci::{Digest, Repository, Tag};
 
 /// (domain, authority, repository, what).
@@ -46,6 +46,30 @@ pub(super) const LAST: &str = "\u{10ffff}";
 /// Stands in a grant for a whole authority, where the repository is not known.
 pub(super) const ANY_REPOSITORY: &str = "any";
 
+/// Tables whose rows are dropped when nobody has used them for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aging {
+    ManifestGrants,
+    BlobGrants,
+    Lists,
+}
+
+/// A key of one of them: domain, authority, repository, what.
+pub type OwnedKey = (u32, String, String, String);
+
+impl Aging {
+    pub const ALL: [Self; 3] = [Self::ManifestGrants, Self::BlobGrants, Self::Lists];
+
+    pub(super) const fn definition(self) -> TableDefinition<'static, ScopedKey, &'static [u8]> {
+        match self {
+            Self::ManifestGrants => MANIFEST_GRANTS,
+            Self::BlobGrants => BLOB_GRANTS,
+            Self::Lists => LISTS,
+        }
+    }
+}
+
 const SCOPED: [TableDefinition<'_, ScopedKey, Row>; 6] =
     [TAGS, LISTS, MANIFEST_GRANTS, BLOB_GRANTS, MANIFEST_TYPES, REFERRERS];
 
@@ -58,7 +82,7 @@ pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> 
     transaction.open_table(CHILDREN)?.first()?;
     transaction.open_table(SUMS)?.first()?;
     transaction.open_table(PINS)?.first()?;
-    eviction_order::read_all(transaction)
+    Ok(())
 }
 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexError> {
@@ -69,7 +93,7 @@ pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexErro
     transaction.open_table(CHILDREN)?;
     transaction.open_table(SUMS)?;
     transaction.open_table(PINS)?;
-    eviction_order::create_all(transaction)
+    Ok(())
 }
 
 /// A scope's key in a table, with an owned last part.

@@ -1,44 +1,20 @@
 //! Rows that go when nobody has used them for long.
 
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{FactKind, GrantRow, Kind, ListRow};
 use crate::index::IndexError;
 use crate::index::generation::Generations;
-use crate::index::schema::{BLOB_GRANTS, LISTS, MANIFEST_GRANTS, ScopedKey};
+use crate::index::schema::{Aging, OwnedKey};
 
-/// Tables whose rows are dropped when nobody has used them for long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Aging {
-    ManifestGrants,
-    BlobGrants,
-    Lists,
-}
-
-/// A key of one of them: domain, authority, repository, what.
-pub type OwnedKey = (u32, String, String, String);
-
-impl Aging {
-    pub const ALL: [Self; 3] = [Self::ManifestGrants, Self::BlobGrants, Self::Lists];
-
-    pub(in crate::index) const fn definition(self) -> TableDefinition<'static, ScopedKey, &'static [u8]> {
-        match self {
-            Self::ManifestGrants => MANIFEST_GRANTS,
-            Self::BlobGrants => BLOB_GRANTS,
-            Self::Lists => LISTS,
-        }
-    }
-
-    /// Whether the row was last used, or checked, before that day. One that cannot be read is of no use.
-    pub(in crate::index) fn is_unused(self, row: &[u8], before_day: u64) -> bool {
-        let day = match self {
-            Self::ManifestGrants | Self::BlobGrants => serde_json::from_slice::<GrantRow>(row).map(|row| row.used_day),
-            Self::Lists => serde_json::from_slice::<ListRow>(row).map(|row| row.checked.day()),
-        };
-        day.map_or(true, |day| day < before_day)
-    }
+/// Whether the row was last used, or checked, before that day. One that cannot be read is of no use.
+pub(in crate::index) fn is_unused(table: Aging, row: &[u8], before_day: u64) -> bool {
+    let day = match table {
+        Aging::ManifestGrants | Aging::BlobGrants => serde_json::from_slice::<GrantRow>(row).map(|row| row.used_day),
+        Aging::Lists => serde_json::from_slice::<ListRow>(row).map(|row| row.checked.day()),
+    };
+    day.map_or(true, |day| day < before_day)
 }
 
 /// A key as [`crate::index::Index::expired`] found it, to be dropped if it is still unused.
@@ -54,7 +30,7 @@ impl Kind for DropExpired {
         let mut rows = to.open_table(self.table.definition())?;
         let (domain, authority, repository, what) = &self.key;
         let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());
-        let unused = rows.get(key)?.is_some_and(|row| self.table.is_unused(row.value(), self.before_day));
+        let unused = rows.get(key)?.is_some_and(|row| is_unused(self.table, row.value(), self.before_day));
         if unused {
             rows.remove(key)?;
         }

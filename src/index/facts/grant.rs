@@ -3,9 +3,9 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Aging, Each, Fact, FactKind, Kind};
+use super::{Each, Fact, FactKind, Kind};
 use crate::index::generation::Generations;
-use crate::index::schema::{self, ANY_REPOSITORY, BLOB_GRANTS, Key, MANIFEST_GRANTS, MANIFEST_TYPES};
+use crate::index::schema::{self, ANY_REPOSITORY, Aging, BLOB_GRANTS, Key, MANIFEST_GRANTS, MANIFEST_TYPES};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Digest, MediaType, Repository};
 

@@ -36,60 +36,59 @@ pub enum RestoreError {
     Index(#[from] IndexError),
 }
 
-impl Index {
-    /// Writes all facts of one moment to `out`, and returns how many. Other work goes on.
-    pub async fn back_up(&self, out: impl Write + Send + 'static) -> Result<u64, IndexError> {
-        self.read(move |from| {
+/// Writes all facts of one moment to `out`, and returns how many. Other work goes on.
+pub async fn back_up(index: &Index, out: impl Write + Send + 'static) -> Result<u64, IndexError> {
+    index
+        .read(move |from| {
             let mut out = BufWriter::with_capacity(256 * 1024, out);
             let facts = snapshot::write(from, &mut out, &|| true)?;
             out.flush().map_err(IndexError::Log)?;
             Ok(facts)
         })
         .await
-    }
+}
 
-    /// Puts back what a backup knows and this index does not; where both know something, the newer one stays. The whole file
-    /// is looked at first: one that is cut short or damaged changes nothing. Durable when it returns.
-    pub async fn restore(self: &Arc<Self>, backup: File) -> Result<Restored, RestoreError> {
-        let index = Arc::clone(self);
-        let handle = tokio::runtime::Handle::current();
-        let work = move || {
-            let mut backup = BufReader::with_capacity(1 << 20, backup);
-            count(&mut backup)?;
-            backup.rewind()?;
-            let (mut restored, mut batch, mut buffer) = (Restored::default(), Vec::new(), Vec::new());
-            while let Some(line) = framing::read(&mut backup, &mut buffer)? {
-                match line {
-                    Line::Fact(fact) => batch.push(*fact),
-                    Line::Unknown => restored.unknown += 1,
-                    Line::Mark(_) | Line::Damaged => {}
-                }
-                if batch.len() >= BATCH {
-                    handle.block_on(index.put_back(&mut batch, &mut restored))?;
-                }
+/// Puts back what a backup knows and this index does not; where both know something, the newer one stays. The whole file
+/// is looked at first: one that is cut short or damaged changes nothing. Durable when it returns.
+pub async fn restore(index: &Arc<Index>, backup: File) -> Result<Restored, RestoreError> {
+    let index = Arc::clone(index);
+    let handle = tokio::runtime::Handle::current();
+    let work = move || {
+        let mut backup = BufReader::with_capacity(1 << 20, backup);
+        count(&mut backup)?;
+        backup.rewind()?;
+        let (mut restored, mut batch, mut buffer) = (Restored::default(), Vec::new(), Vec::new());
+        while let Some(line) = framing::read(&mut backup, &mut buffer)? {
+            match line {
+                Line::Fact(fact) => batch.push(*fact),
+                Line::Unknown => restored.unknown += 1,
+                Line::Mark(_) | Line::Damaged => {}
             }
-            handle.block_on(index.put_back(&mut batch, &mut restored))?;
-            handle.block_on(index.apply_durably(Vec::new()))?;
-            Ok(restored)
-        };
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(IndexError::Closed.into()))
-    }
+            if batch.len() >= BATCH {
+                handle.block_on(put_back(&index, &mut batch, &mut restored))?;
+            }
+        }
+        handle.block_on(put_back(&index, &mut batch, &mut restored))?;
+        handle.block_on(index.apply_durably(Vec::new()))?;
+        Ok(restored)
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(IndexError::Closed.into()))
+}
 
-    async fn put_back(&self, batch: &mut Vec<Fact>, restored: &mut Restored) -> Result<(), IndexError> {
-        let known = std::mem::take(batch);
-        let (of_use, superfluous) = self
-            .read(move |from| {
-                let (mut of_use, mut superfluous) = (Vec::new(), 0);
-                for fact in known {
-                    if fact.is_news(from)? { of_use.push(Change::from(fact)) } else { superfluous += 1 }
-                }
-                Ok((of_use, superfluous))
-            })
-            .await?;
-        restored.put_back += of_use.len() as u64;
-        restored.superfluous += superfluous;
-        self.apply(of_use).await
-    }
+async fn put_back(index: &Index, batch: &mut Vec<Fact>, restored: &mut Restored) -> Result<(), IndexError> {
+    let known = std::mem::take(batch);
+    let (of_use, superfluous) = index
+        .read(move |from| {
+            let (mut of_use, mut superfluous) = (Vec::new(), 0);
+            for fact in known {
+                if fact.is_news(from)? { of_use.push(Change::from(fact)) } else { superfluous += 1 }
+            }
+            Ok((of_use, superfluous))
+        })
+        .await?;
+    restored.put_back += of_use.len() as u64;
+    restored.superfluous += superfluous;
+    index.apply(of_use).await
 }
 
 /// The facts of a backup, if it is whole. Blocking.

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::mpsc;
 
 use super::ApiBody;
+use crate::index;
 use crate::mirror::Mirror;
 
 /// A client that takes nothing of a backup for so long is cut: it holds on to an old state of the index.
@@ -24,7 +25,7 @@ pub(in crate::server) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
     let cache = Arc::clone(mirror.cache());
     tokio::spawn(async move {
         let out = Pieces { pieces, runtime: tokio::runtime::Handle::current() };
-        if let Err(err) = cache.index.back_up(out).await {
+        if let Err(err) = index::back_up(&cache.index, out).await {
             tracing::warn!(%err, "a backup was cut short; it cannot be restored");
         }
     });
