@@ -23,7 +23,7 @@ use super::error::FillError;
 pub const WITHHELD_BYTES: u64 = 64 * 1024;
 
 pub struct Fill {
-    pub digest: Digest,
+    pub(super) digest: Digest,
     state: watch::Sender<State>,
     /// Where upstream has said yes to this digest: those who ask there join without asking again.
     scopes: Mutex<HashSet<Scope>>,
@@ -86,7 +86,7 @@ pub struct FillWatcher {
 }
 
 impl Fill {
-    pub fn new(digest: Digest, scope: Scope) -> Self {
+    pub(super) fn new(digest: Digest, scope: Scope) -> Self {
         let (state, _) = watch::channel(State::default());
         Self { digest, state, scopes: Mutex::new(HashSet::from([scope])), positions: Arc::default() }
     }
@@ -103,38 +103,38 @@ impl Fill {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).insert(scope);
     }
 
-    pub fn revoke(&self, scope: &Scope) {
+    pub(super) fn revoke(&self, scope: &Scope) {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).remove(scope);
     }
 
-    pub fn granted_scopes(&self) -> Vec<Scope> {
+    pub(super) fn granted_scopes(&self) -> Vec<Scope> {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The file that readers will read from.
-    pub fn opening(&self, file: BlobFile) {
+    pub(super) fn opening(&self, file: BlobFile) {
         self.state.send_modify(|state| state.file = Some(file));
     }
 
     /// Upstream has answered: readers learn the size, where it is known.
-    pub fn begun(&self, size_bytes: Option<u64>) {
+    pub(super) fn begun(&self, size_bytes: Option<u64>) {
         self.state.send_modify(|state| state.size_bytes = size_bytes);
     }
 
     /// Bytes that were announced.
-    pub async fn read(&self, at: u64, length: usize) -> std::io::Result<Bytes> {
+    pub(super) async fn read(&self, at: u64, length: usize) -> std::io::Result<Bytes> {
         let file = self.state.borrow().file.clone();
         let file = file.ok_or_else(|| std::io::Error::other("a download that has not begun is read"))?;
         file.read(at, length).await
     }
 
     /// More bytes are in the file. They will not change.
-    pub fn announce(&self, range: Range<u64>) {
+    pub(super) fn announce(&self, range: Range<u64>) {
         self.state.send_modify(|state| state.there.add(range));
     }
 
     /// The digest is right: the tail is released.
-    pub fn proven(&self, size_bytes: u64) {
+    pub(super) fn proven(&self, size_bytes: u64) {
         self.state.send_modify(|state| {
             state.size_bytes = Some(size_bytes);
             state.end = End::Proven;
@@ -142,7 +142,7 @@ impl Fill {
     }
 
     /// Cuts the readers. A fill that is proven stays so.
-    pub fn fail(&self, error: FillError) {
+    pub(super) fn fail(&self, error: FillError) {
         self.state.send_modify(|state| {
             if matches!(state.end, End::Running) {
                 state.end = End::Failed(error);
@@ -155,12 +155,12 @@ impl Fill {
     }
 
     /// Where readers wait far from the blob's attempt, ascending.
-    pub fn positions(&self) -> Vec<u64> {
+    pub(super) fn positions(&self) -> Vec<u64> {
         self.positions.positions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
     /// Resolves when a reader has begun to wait. For one caller at a time.
-    pub async fn more_positions(&self) {
+    pub(super) async fn more_positions(&self) {
         self.positions.more.notified().await;
     }
 }
@@ -204,7 +204,7 @@ impl FillWatcher {
     }
 
     /// Waits until bytes at `at` may be read; the end of what may be read from there.
-    pub async fn readable_from(&mut self, at: u64) -> Result<u64, FillError> {
+    pub(super) async fn readable_from(&mut self, at: u64) -> Result<u64, FillError> {
         let mut position = None;
         loop {
             let far = {

@@ -77,7 +77,7 @@ fn an_index_made_anew_knows_what_the_lost_one_knew() {
     let mut compared = 0;
     let all = |index: &Index| {
         let out = Out::default();
-        runtime.block_on(roadstead::index::back_up(&index, out.clone())).unwrap();
+        runtime.block_on(roadstead::index::back_up(index, out.clone())).unwrap();
         let bytes = out.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     };
