@@ -264,7 +264,7 @@ impl Requests<'_> {
     }
 
     /// Follows redirects by hand: `Authorization`, client certificate and skip-verify stay with the endpoint's origin,
-    /// https never turns into http, and private addresses are out of reach of public endpoints (security T3, T4).
+    /// https never turns into http, and private addresses are out of reach of public endpoints (T3, T4).
     async fn follow(
         &self,
         endpoint: &Arc<Endpoint>,

@@ -1,4 +1,4 @@
-//! Failures as clients see them. The one place that maps errors to status codes (design §8).
+//! Failures as clients see them. The one place that maps errors to status codes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Answers as responses: status and headers (design §8).
+//! Answers as responses: status and headers.
 
 use std::fmt::Write as _;
 use std::sync::{PoisonError, RwLock};

@@ -1,5 +1,5 @@
 //! Which logins are not to be tried: a refused one is not repeated for a while, so that nobody's account is locked
-//! upstream (security T12).
+//! upstream (docs/SECURITY-THREATS.md, T12).
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

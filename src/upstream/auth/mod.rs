@@ -228,7 +228,7 @@ impl Auth {
         }
     }
 
-    /// An upstream may name any URL as its realm; credentials go only where the operator lets them (security T2).
+    /// An upstream may name any URL as its realm; credentials go only where the operator lets them (T2).
     fn checked_realm(&self, party: &Party, realm: &str) -> Result<Url, Failure> {
         let refused = |why: String| Err(Failure::Refused(why));
         let Ok(realm) = Url::parse(realm) else { return refused("its token server is not named by a URL".to_owned()) };

@@ -69,7 +69,7 @@ async fn facts_are_for_their_owner_only() {
     assert_eq!((mode("facts"), mode("facts/journal-000000000001.jsonl")), (0o750, 0o640));
 }
 
-/// Security T13: a full disk lets nobody read on what upstream refuses.
+/// T13: a full disk lets nobody read on what upstream refuses.
 #[tokio::test]
 async fn what_upstream_refuses_is_refused_while_facts_cannot_be_written_and_afterwards() {
     let upstream = Upstream::start().await;

@@ -1,4 +1,4 @@
-//! Upstream says no: refused, private, deleted (security T13, T14).
+//! Upstream says no: refused, private, deleted (docs/SECURITY-THREATS.md, T13, T14).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The table of design §8: what happened, and what the client sees.
+//! Each failure and what the client sees of it.
 
 use http::Method;
 

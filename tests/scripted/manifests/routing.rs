@@ -1,4 +1,4 @@
-//! Design §3 over sockets: each way of naming an upstream, and what is refused.
+//! Each way to name an upstream, over sockets, and what is refused.
 
 use http::Method;
 

@@ -1,4 +1,4 @@
-//! `allow` and `deny` (security T27).
+//! `allow` and `deny` (docs/SECURITY-THREATS.md, T27).
 
 use http::Method;
 

@@ -1,4 +1,4 @@
-//! The same repository and tag on two upstreams never mix (security T6).
+//! The same repository and tag on two upstreams never mix (docs/SECURITY-THREATS.md, T6).
 
 use super::upstream;
 use crate::support::image::image;

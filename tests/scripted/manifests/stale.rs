@@ -1,4 +1,4 @@
-//! A copy is held and its check fails: stale by cause (design §4).
+//! A copy is held and its check fails: stale by cause.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `max_stale`: how old an answer may be when upstream cannot be asked (security T24).
+//! `max_stale`: how old an answer may be when upstream cannot be asked (docs/SECURITY-THREATS.md, T24).
 
 use std::time::Duration;
 

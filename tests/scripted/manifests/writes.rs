@@ -1,4 +1,4 @@
-//! Nothing is written or deleted through the mirror (security T25, T26, T35).
+//! Nothing is written or deleted through the mirror (docs/SECURITY-THREATS.md, T25, T26, T35).
 
 use http::Method;
 

@@ -1,4 +1,4 @@
-//! The admin side (security T35).
+//! The admin side (docs/SECURITY-THREATS.md, T35).
 
 use http::Method;
 

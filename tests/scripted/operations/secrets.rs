@@ -1,4 +1,4 @@
-//! Secrets never show: not in the log, not in metrics, not in an answer (security T10, T11).
+//! Secrets never show: not in the log, not in metrics, not in an answer (docs/SECURITY-THREATS.md, T10, T11).
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,6 @@
 //! Rules about the source itself.
 
+mod documents;
 mod example_config;
 mod graph;
 mod imports;
