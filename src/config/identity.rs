@@ -85,7 +85,7 @@ pub(super) fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
         section.problem("client_certificate", "goes with `client_key`");
     }
     let (certificate, key) = certificate.zip(key)?;
-    match load_identity(&TlsSettings { certificate: certificate.into(), key: key.into() }) {
+    match load_identity(&TlsSettings::new(certificate, key)) {
         Ok((chain, key)) => Some(ClientIdentity { chain, key }),
         Err(err) => {
             section.problem("client_certificate", without_paths(&err));

@@ -147,8 +147,7 @@ fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
             tls.problem(name, "is missing: a PEM file");
         }
     }
-    let settings =
-        certificate.zip(key).map(|(certificate, key)| TlsSettings { certificate: certificate.into(), key: key.into() });
+    let settings = certificate.zip(key).map(|(certificate, key)| TlsSettings::new(certificate, key));
     if let Some(Err(err)) = settings.as_ref().map(load_identity) {
         tls.problem("certificate", without_paths(&err));
     }

@@ -38,4 +38,12 @@ pub struct ListenerSettings {
 pub struct TlsSettings {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// How often the files are looked at. Kubernetes swaps symlinks, which no file watch sees reliably.
+    pub look_every: Duration,
+}
+
+impl TlsSettings {
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { certificate: certificate.into(), key: key.into(), look_every: Duration::from_secs(2) }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -12,9 +11,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 
 use crate::server::TlsSettings;
-
-/// How often the files are looked at. Kubernetes swaps symlinks, which no file watch sees reliably.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -72,7 +68,7 @@ impl Current {
     pub(in crate::server) async fn follow(self: Arc<Self>) {
         let mut failed = None;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(self.settings.look_every).await;
             let settings = self.settings.clone();
             let Ok(loaded) = tokio::task::spawn_blocking(move || load(&settings)).await else { continue };
             match loaded {

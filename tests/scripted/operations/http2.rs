@@ -130,13 +130,13 @@ async fn t34_a_small_answer_that_nobody_takes_keeps_its_place_until_it_is_reset(
 #[tokio::test]
 async fn a_slow_client_that_takes_something_all_the_time_is_not_reset() {
     let ca = TestCa::new();
-    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"1s\"").await;
+    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"200ms\"").await;
     let client = client_with(&ca, mirror.address, 500).await;
     let mut body = open(&client, &path).await;
-    for _window in 0..30 {
+    for _window in 0..10 {
         let chunk = body.data().await.unwrap().expect("it is not cut");
         // So slow is the client.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
         body.flow_control().release_capacity(chunk.len()).unwrap();
     }
 }

@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::image::image;
+use crate::support::log::Log;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -71,7 +73,8 @@ async fn one(ca: &TestCa, directory: &Path) -> (Upstream, Mirror) {
     registry.publish("org/app", "1", &app);
     let lines = write_identity(ca, directory, "server");
     let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\n", registry.url());
-    (registry, Mirror::builder(toml).server(&lines).start().await)
+    let builder = Mirror::builder(toml).server(&lines).look_for_certificates(Duration::from_millis(10));
+    (registry, builder.start().await)
 }
 
 #[tokio::test]
@@ -90,22 +93,18 @@ async fn pulls_work_over_the_servers_own_tls() {
 
 #[tokio::test]
 async fn a_new_certificate_is_served_as_soon_as_its_files_are_a_pair() {
-    let (ca, directory) = (TestCa::new(), tempfile::tempdir().unwrap());
+    let (log, ca, directory) = (Log::begin(), TestCa::new(), tempfile::tempdir().unwrap());
     let (_registry, mirror) = one(&ca, directory.path()).await;
     let old = served(&ca, mirror.address).await.unwrap();
     let next = ca.server(&["localhost", "127.0.0.1"]);
     // Half of the pair, and half of a file: the old one stays.
     std::fs::write(directory.path().join("server.pem"), &next.certificate).unwrap();
     std::fs::write(directory.path().join("server.key"), &next.key[..next.key.len() / 2]).unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    eventually("it is looked at", async || log.text().contains("the new certificate cannot be used")).await;
     assert_eq!(served(&ca, mirror.address).await.unwrap(), old);
     std::fs::write(directory.path().join("server.key"), &next.key).unwrap();
-    let changed = async {
-        while served(&ca, mirror.address).await.unwrap() == old {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, changed).await.expect("the new certificate is served");
+    let is_new = async || served(&ca, mirror.address).await.unwrap() != old;
+    eventually("the new certificate is served", is_new).await;
 }
 
 #[tokio::test]

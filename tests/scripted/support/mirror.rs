@@ -26,6 +26,7 @@ pub(crate) struct Builder {
     toml: String,
     directory: Option<TempDir>,
     clock: Clock,
+    look_for_certificates: Option<Duration>,
 }
 
 /// A running mirror with a storage of its own.
@@ -54,6 +55,7 @@ impl Mirror {
             toml: toml.into(),
             directory: None,
             clock: Clock::default(),
+            look_for_certificates: None,
         }
     }
 
@@ -182,6 +184,11 @@ impl Builder {
         Self { admin_listen: address.to_owned(), ..self }
     }
 
+    /// How often the listeners look for new certificates.
+    pub(crate) fn look_for_certificates(self, every: Duration) -> Self {
+        Self { look_for_certificates: Some(every), ..self }
+    }
+
     /// More lines in `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
@@ -209,14 +216,26 @@ impl Builder {
             self.storage,
             self.toml,
         );
-        start(toml, directory, self.clock).await
+        start_as(toml, directory, self.clock, |config| {
+            for tls in config.server.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+                tls.look_every = self.look_for_certificates.unwrap_or(tls.look_every);
+            }
+        })
+        .await
     }
 }
 
 async fn start(toml: String, directory: TempDir, clock: Clock) -> Mirror {
+    start_as(toml, directory, clock, |_| {}).await
+}
+
+/// `adjust` sets what has no key.
+async fn start_as(toml: String, directory: TempDir, clock: Clock, adjust: impl Fn(&mut Config)) -> Mirror {
     let begun = std::time::Instant::now();
     let app = loop {
-        let config = Config::read(Some(&toml), Vec::new()).unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
+        let config = Config::read(Some(&toml), Vec::new());
+        let mut config = config.unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
+        adjust(&mut config);
         match App::start(config, clock.clone()).await {
             // In one process with the mirror before it, whose last task, or a program that another test is just starting,
             // may hold the lock a moment longer.
