@@ -1,7 +1,9 @@
 //! T6: what is known of one (authority, repository, tag) is never found under another.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use arbtest::arbitrary::Unstructured;
 use roadstead::clock::Timestamp;
 use roadstead::health::Health;
 use roadstead::index::{Change, Index, PutTag, Scope, TagRow};
@@ -16,8 +18,9 @@ fn t6_distinct_keys_never_collide() {
     let directory = tempfile::tempdir().unwrap();
     let _inside = runtime.enter();
     let (index, _) = Index::open(directory.path(), Health::default(), Timestamp::default(), &|_| Ok(())).unwrap();
-    let mut model: BTreeMap<(u32, String, String, String), Digest> = BTreeMap::new();
-    fuzz(|u| {
+    let model: RefCell<BTreeMap<(u32, String, String, String), Digest>> = RefCell::default();
+    let mut property = |u: &mut Unstructured<'_>| {
+        let mut model = model.borrow_mut();
         let mut changes = Vec::new();
         for _ in 0..u.int_in_range(1..=20)? {
             let authority = text(u, &["a", "b", ".", ":5000", "-", "1"], 4)?;
@@ -46,6 +49,13 @@ fn t6_distinct_keys_never_collide() {
             assert_eq!(held.row.digest, Some(*digest), "{scope:?}:{tag}");
         }
         Ok(())
-    });
-    assert!(model.len() > 20, "there was something to compare");
+    };
+    // A busy machine may not get far within one budget.
+    for _round in 0..10 {
+        fuzz(&mut property);
+        if model.borrow().len() > 20 {
+            return;
+        }
+    }
+    panic!("there was nothing to compare");
 }
