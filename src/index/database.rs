@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 use redb::{Durability, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use tokio::sync::Notify;
 
-use super::{IndexError, eviction_order, schema};
+use super::{IndexError, schema};
 
 /// redb's page cache. Bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -71,17 +71,11 @@ pub(super) fn open(path: &Path) -> Result<redb::Database, IndexError> {
     // redb may panic on bytes that it never wrote.
     let open = || {
         let database = redb::Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-        let read_all = || {
-            let transaction = database.begin_read()?;
-            schema::read_all(&transaction)?;
-            eviction_order::read_all(&transaction)
-        };
-        if read_all().is_err() {
+        if schema::read_all(&database.begin_read()?).is_err() {
             let transaction = set_durability(database.begin_write()?, true)?;
             schema::create_all(&transaction)?;
-            eviction_order::create_all(&transaction)?;
             transaction.commit()?;
-            read_all()?;
+            schema::read_all(&database.begin_read()?)?;
         }
         Ok(database)
     };

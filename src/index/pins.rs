@@ -2,9 +2,9 @@
 
 use redb::{ReadTransaction, ReadableTable as _};
 
-use super::eviction_order::{PINNED, seconds};
+use super::eviction_order::seconds;
 use super::facts::{GrantRow, TagRow};
-use super::schema::{ANY_REPOSITORY, MANIFEST_GRANTS, OwnedKey, PINS, TAGS};
+use super::schema::{ANY_REPOSITORY, MANIFEST_GRANTS, OwnedKey, PINNED, PINS, TAGS};
 use super::{IndexError, Scope};
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern};

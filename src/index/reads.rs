@@ -6,11 +6,11 @@ use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
-use super::eviction_order::{PINNED, ReadChildren as _};
+use super::eviction_order::ReadChildren as _;
 use super::facts::{BlobRow, DropExpired, GrantRow, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused};
 use super::schema::{
-    self, Aging, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, OwnedKey, REFERRERS,
-    STORED_BYTES, SUMS, ScopedKey, TAGS, UNRECOVERABLE,
+    self, Aging, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, OwnedKey, PINNED,
+    REFERRERS, STORED_BYTES, SUMS, ScopedKey, TAGS, UNRECOVERABLE,
 };
 use super::{Index, IndexError, Scope};
 

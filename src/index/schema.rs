@@ -33,6 +33,14 @@ pub(super) const CHILDREN: TableDefinition<'_, &str, Row> = TableDefinition::new
 pub(super) const UNRECOVERABLE: TableDefinition<'_, &str, Row> = TableDefinition::new("lost");
 /// Pins made by command: pattern → when, in seconds.
 pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
+/// (the authority it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
+pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
+/// digest → (the authority it can come from again, class, seconds of its last use, size in bytes).
+pub(super) const RECENCY: TableDefinition<'_, &str, (&str, u8, u64, u64)> = TableDefinition::new("recency");
+/// digest → when it was last found to be pinned, in seconds.
+pub(super) const PINNED: TableDefinition<'_, &str, u64> = TableDefinition::new("pinned");
+/// Blobs whose files are being removed. The next start looks at those that a crash leaves here.
+pub(super) const EVICTING: TableDefinition<'_, &str, ()> = TableDefinition::new("evicting");
 /// Sums, so that start-up counts nothing.
 pub(super) const SUMS: TableDefinition<'_, &str, u64> = TableDefinition::new("sums");
 pub(super) const STORED_BYTES: &str = "stored_bytes";
@@ -82,6 +90,10 @@ pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> 
     transaction.open_table(CHILDREN)?.first()?;
     transaction.open_table(SUMS)?.first()?;
     transaction.open_table(PINS)?.first()?;
+    transaction.open_table(ORDER)?.first()?;
+    transaction.open_table(RECENCY)?.first()?;
+    transaction.open_table(PINNED)?.first()?;
+    transaction.open_table(EVICTING)?.first()?;
     Ok(())
 }
 
@@ -93,6 +105,10 @@ pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexErro
     transaction.open_table(CHILDREN)?;
     transaction.open_table(SUMS)?;
     transaction.open_table(PINS)?;
+    transaction.open_table(ORDER)?;
+    transaction.open_table(RECENCY)?;
+    transaction.open_table(PINNED)?;
+    transaction.open_table(EVICTING)?;
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BinaryHeap, HashSet};
 
 use redb::ReadTransaction;
 
-use super::{Class, ORDER, PINNED, PINNED_BYTES, STORED_BY, evicting, seconds};
+use super::{Class, PINNED_BYTES, STORED_BY, evicting, seconds};
 use crate::clock::Timestamp;
-use crate::index::schema::{LAST, SUMS};
+use crate::index::schema::{LAST, ORDER, PINNED, SUMS};
 use crate::index::{Index, IndexError};
 use crate::oci::Digest;
 

@@ -6,24 +6,15 @@
 mod candidates;
 mod pinned;
 
-use redb::{ReadTransaction, ReadableTable as _, Table, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, Table, WriteTransaction};
 
 use crate::clock::Timestamp;
 use crate::index::IndexError;
-use crate::index::schema::{CHILDREN, SUMS};
+use crate::index::schema::{CHILDREN, EVICTING, ORDER, PINNED, RECENCY, SUMS};
 use crate::oci::{Authority, Digest};
 
 pub use candidates::{Candidate, Search};
 pub(super) use pinned::{mark, reach};
-
-/// (whom it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
-pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
-/// digest → (whom it can come from again, class, seconds of its last use, size in bytes).
-const RECENCY: TableDefinition<'_, &str, (&str, u8, u64, u64)> = TableDefinition::new("recency");
-/// digest → when it was last found to be pinned, in seconds.
-pub(super) const PINNED: TableDefinition<'_, &str, u64> = TableDefinition::new("pinned");
-/// Blobs whose files are being removed: what a crash leaves here is looked at by the next start.
-const EVICTING: TableDefinition<'_, &str, ()> = TableDefinition::new("evicting");
 
 /// Bytes by whom they can come from again; the authority follows, nothing where nobody is known.
 pub(super) const STORED_BY: &str = "stored_bytes/";
@@ -311,18 +302,4 @@ pub(super) fn evicting(from: &ReadTransaction) -> Result<Vec<Digest>, IndexError
         digests.push(entry?.0.value().parse().map_err(|_not_a_digest| IndexError::BadRow)?);
     }
     Ok(digests)
-}
-
-pub(super) fn read_all(from: &ReadTransaction) -> Result<(), IndexError> {
-    from.open_table(ORDER)?.first()?;
-    from.open_table(RECENCY)?.first()?;
-    from.open_table(PINNED)?.first()?;
-    from.open_table(EVICTING)?.first()?;
-    Ok(())
-}
-
-pub(super) fn create_all(to: &WriteTransaction) -> Result<(), IndexError> {
-    to.open_table(EVICTING)?;
-    EvictionOrder::open(to)?;
-    Ok(())
 }

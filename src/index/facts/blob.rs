@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind, unrecoverable};
+use super::{Each, Fact, Kind, unrecoverable};
 use crate::clock::Timestamp;
 use crate::index::IndexError;
 use crate::index::eviction_order::{self, EvictionOrder};
@@ -49,9 +49,7 @@ impl Kind for PutBlob {
     fn is_of_bytes(&self) -> bool {
         true
     }
-}
 
-impl FactKind for PutBlob {
     /// A backup brings no bytes: of those that are here it may know where they are from.
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let known = schema::row_of(&from.open_table(BLOBS)?, self.digest)?;
@@ -99,6 +97,11 @@ impl Kind for RemoveMissing {
     fn is_of_bytes(&self) -> bool {
         true
     }
+
+    /// A blob that is found stays, whatever had become of it before.
+    fn outlives_loss(&self, _to: &WriteTransaction) -> Result<bool, IndexError> {
+        Ok(false)
+    }
 }
 
 impl Kind for BeginEviction {
@@ -112,6 +115,11 @@ impl Kind for BeginEviction {
 
     fn weight(&self) -> usize {
         self.0.len()
+    }
+
+    /// A blob that is found stays, whatever had become of it before.
+    fn outlives_loss(&self, _to: &WriteTransaction) -> Result<bool, IndexError> {
+        Ok(false)
     }
 }
 
@@ -138,20 +146,12 @@ impl Kind for EndEviction {
     fn weight(&self) -> usize {
         self.digests.len()
     }
-}
 
-/// What was found stays, whatever had become of its name before.
-macro_rules! ends_with_the_index {
-    ($($kind:ident),+) => {
-        $(impl FactKind for $kind {
-            fn outlives_loss(&self, _to: &WriteTransaction) -> Result<bool, IndexError> {
-                Ok(false)
-            }
-        })+
-    };
+    /// A blob that is found stays, whatever had become of it before.
+    fn outlives_loss(&self, _to: &WriteTransaction) -> Result<bool, IndexError> {
+        Ok(false)
+    }
 }
-
-ends_with_the_index!(RemoveMissing, BeginEviction, EndEviction);
 
 fn remove(to: &WriteTransaction, digest: Digest) -> Result<(), IndexError> {
     let name = digest.to_string();

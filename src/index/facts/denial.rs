@@ -4,7 +4,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::list::drop_lists;
-use super::{BlobRow, Change, DropLists, FactKind, Kind, LogForm};
+use super::{BlobRow, Change, DropLists, Kind, LogForm};
 use crate::index::generation::Generations;
 use crate::index::revocations::Revocation;
 use crate::index::schema::{self, ANY_REPOSITORY, BLOB_GRANTS, BLOBS, Key, LAST, LISTS, MANIFEST_GRANTS};
@@ -33,9 +33,7 @@ impl Kind for DropGrants {
     fn revocations(&self) -> Vec<Revocation> {
         vec![Revocation::Scope(self.scope.clone())]
     }
-}
 
-impl FactKind for DropGrants {
     /// Clients ask for any number of made-up names, which upstream refuses.
     fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
         for table in [LISTS, MANIFEST_GRANTS, BLOB_GRANTS] {
@@ -81,8 +79,6 @@ impl Kind for DropPublicGrants {
     }
 }
 
-impl FactKind for DropPublicGrants {}
-
 /// More was refused than could be remembered one by one: nothing may be read in this registry, or in any, without asking.
 /// What was imported stays readable: nobody could be asked for it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -114,8 +110,6 @@ impl Kind for DropAllGrants {
         vec![Revocation::All(self.authority.clone())]
     }
 }
-
-impl FactKind for DropAllGrants {}
 
 impl From<Revocation> for Change {
     /// The denial that refuses this.

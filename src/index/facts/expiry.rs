@@ -3,7 +3,7 @@
 use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{FactKind, GrantRow, Kind, ListRow};
+use super::{GrantRow, Kind, ListRow};
 use crate::index::IndexError;
 use crate::index::generation::Generations;
 use crate::index::schema::{Aging, OwnedKey};
@@ -44,5 +44,3 @@ impl Kind for DropExpired {
         }
     }
 }
-
-impl FactKind for DropExpired {}

@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind};
+use super::{Each, Fact, Kind};
 use crate::index::generation::Generations;
 use crate::index::schema::{self, ANY_REPOSITORY, Aging, BLOB_GRANTS, Key, MANIFEST_GRANTS, MANIFEST_TYPES};
 use crate::index::{IndexError, Scope, is_default};
@@ -76,9 +76,7 @@ impl Kind for GrantManifest {
     fn bump(&self, generations: &Generations) {
         generations.bump_digest(self.digest);
     }
-}
 
-impl FactKind for GrantManifest {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let key = Key::digest(&self.scope, self.digest, self.whole_authority);
         let known: Option<GrantRow> = schema::row(&from.open_table(MANIFEST_GRANTS)?, &key)?;
@@ -106,9 +104,7 @@ impl Kind for GrantBlob {
     fn bump(&self, generations: &Generations) {
         generations.bump_digest(self.digest);
     }
-}
 
-impl FactKind for GrantBlob {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let key = Key::digest(&self.scope, self.digest, self.whole_authority);
         let known: Option<GrantRow> = schema::row(&from.open_table(BLOB_GRANTS)?, &key)?;
@@ -142,8 +138,6 @@ impl Kind for UseGrant {
         generations.bump_digest(self.digest);
     }
 }
-
-impl FactKind for UseGrant {}
 
 pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
     schema::each_scoped(from, MANIFEST_GRANTS, |scope, whole_authority, digest, row: GrantRow| {

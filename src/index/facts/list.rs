@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind, LogForm};
+use super::{Each, Fact, Kind, LogForm};
 use crate::clock::Timestamp;
 use crate::index::revocations::Revocation;
 use crate::index::schema::{self, Key, LISTS};
@@ -48,9 +48,7 @@ impl Kind for PutList {
         }
         Ok(())
     }
-}
 
-impl FactKind for PutList {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let known: Option<ListRow> = schema::row(&from.open_table(LISTS)?, &Key::list(&self.scope, &self.list))?;
         Ok(known.is_none_or(|known| known.checked < self.row.checked))
@@ -72,9 +70,7 @@ impl Kind for DropLists {
     fn revocations(&self) -> Vec<Revocation> {
         vec![Revocation::Lists(self.scope.clone(), self.family.clone())]
     }
-}
 
-impl FactKind for DropLists {
     /// Clients ask for any number of made-up names, which upstream does not have, or refuses.
     fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
         let is_there = schema::has_rows(&before.open_table(LISTS)?, &self.scope, &self.family)?;

@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind};
+use super::{Each, Fact, Kind};
 use crate::index::eviction_order::{self, EvictionOrder};
 use crate::index::generation::Generations;
 use crate::index::schema::{self, CHILDREN, Key, MANIFEST_TYPES, REFERRERS};
@@ -31,9 +31,7 @@ impl Kind for PutManifestType {
     fn bump(&self, generations: &Generations) {
         generations.bump_digest(self.digest);
     }
-}
 
-impl FactKind for PutManifestType {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let name = self.digest.to_string();
         let key = (self.domain, self.authority.as_str(), name.as_str(), "");
@@ -63,9 +61,7 @@ impl Kind for PutChildren {
     fn is_of_bytes(&self) -> bool {
         true
     }
-}
 
-impl FactKind for PutChildren {
     /// No manifest can name its own digest: such a fact was made up.
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let is_possible = !self.children.contains(&self.manifest);
@@ -100,9 +96,7 @@ impl Kind for PutReferrer {
     fn is_of_bytes(&self) -> bool {
         true
     }
-}
 
-impl FactKind for PutReferrer {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let key = Key::referrer(&self.scope, self.subject, self.referrer);
         Ok(from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none())

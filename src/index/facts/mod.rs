@@ -59,10 +59,7 @@ pub(super) trait Kind {
     fn weight(&self) -> usize {
         1
     }
-}
 
-/// What a fact is besides.
-pub(super) trait FactKind: Kind {
     /// What the log keeps of it, before it is applied.
     fn log_form(&self, _before: &WriteTransaction) -> Result<LogForm, IndexError> {
         Ok(LogForm::Whole)
@@ -104,7 +101,7 @@ macro_rules! facts {
             #[cfg(test)]
             const COUNT: usize = [$(stringify!($kind)),+].len();
 
-            fn kind(&self) -> &dyn FactKind {
+            fn kind(&self) -> &dyn Kind {
                 match self {
                     $(Self::$kind(fact) => fact,)+
                 }

@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind};
+use super::{Each, Fact, Kind};
 use crate::clock::Timestamp;
 use crate::index::IndexError;
 use crate::index::eviction_order::seconds;
@@ -21,9 +21,7 @@ impl Kind for PutPin {
         to.open_table(PINS)?.insert(self.pin.as_str(), seconds(self.at))?;
         Ok(())
     }
-}
 
-impl FactKind for PutPin {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         Ok(from.open_table(PINS)?.get(self.pin.as_str())?.is_none())
     }
@@ -40,8 +38,6 @@ impl Kind for RemovePin {
         Ok(())
     }
 }
-
-impl FactKind for RemovePin {}
 
 pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
     for entry in from.open_table(PINS)?.iter()? {

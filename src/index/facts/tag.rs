@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind, LogForm};
+use super::{Each, Fact, Kind, LogForm};
 use crate::clock::Timestamp;
 use crate::index::generation::Generations;
 use crate::index::schema::{self, Key, TAGS};
@@ -63,9 +63,7 @@ impl Kind for PutTag {
     fn bump(&self, generations: &Generations) {
         generations.bump_tag(&self.scope, &self.tag);
     }
-}
 
-impl FactKind for PutTag {
     /// A busy tag is checked every minute, and its history may be long.
     fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
         let Self { scope, tag, row } = self;
@@ -110,8 +108,6 @@ impl Kind for StampTag {
         generations.bump_tag(&self.scope, &self.tag);
     }
 }
-
-impl FactKind for StampTag {}
 
 pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
     schema::each_scoped(from, TAGS, |scope, _, tag, row| {

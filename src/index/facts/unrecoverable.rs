@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, FactKind, Kind};
+use super::{Each, Fact, Kind};
 use crate::clock::Timestamp;
 use crate::index::IndexError;
 use crate::index::schema::{self, BLOBS, UNRECOVERABLE};
@@ -33,9 +33,7 @@ impl Kind for PutUnrecoverable {
     fn is_of_bytes(&self) -> bool {
         true
     }
-}
 
-impl FactKind for PutUnrecoverable {
     /// A blob that is there has healed.
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         Ok(from.open_table(BLOBS)?.get(self.digest.to_string().as_str())?.is_none())
