@@ -1,9 +1,9 @@
 //! Whether a fact that was read earlier may have changed since: so that facts can be kept in memory.
 //!
-//! Every change moves the counters of what it touches, after it has become visible and before anyone is told that it was
-//! made. Who keeps a fact takes the counters *before* reading it, and believes it as long as they stand. A read that began
-//! before a change thus never outlives it, however late it is kept. Counters are few and shared: two facts on one counter
-//! cost each other a read, never a wrong answer.
+//! Every change moves the counters of its subjects, after it has become visible and before its writer is told that it was
+//! made. A reader that keeps a fact takes the counters *before* reading it, and believes it as long as they stand. Thus a
+//! read that began before a change never outlives it, however late it is kept. Counters are few and shared: two facts on one
+//! counter cost each other a read, never a wrong answer.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +40,7 @@ impl Default for Generations {
     }
 }
 
-/// What a counter stands for.
+/// The subject of a counter.
 #[derive(Hash)]
 enum Subject<'a> {
     Scope(&'a Scope),
@@ -76,7 +76,7 @@ impl Generations {
     }
 
     fn read(&self, subject: &Subject<'_>) -> u64 {
-        // Who sees a counter moved sees what moved it.
+        // A reader that sees a counter moved sees the change that moved it.
         self.counter(subject).map_or(0, |counter| counter.load(Ordering::Acquire))
     }
 

@@ -1,7 +1,7 @@
-//! Facts, in redb: who may read what, what tags point to, what is stored.
+//! Facts: which blobs are stored, the manifests that tags point to, and the scopes that may read them.
 //!
 //! Reads run off the async runtime. Changes go through one writer, which makes them visible at once and durable within
-//! half a second: losing one costs a request, never a byte. What must not be lost waits for the durable commit.
+//! half a second: losing one costs a request, never a byte. A change that must not be lost waits for the sync of the log.
 //!
 //! Facts outlive the database: a journal of them is kept beside the blobs ([`log`]), in a form that any release reads,
 //! and a database that is lost or damaged is made anew from it and from the names of the blobs ([`open`]).
@@ -47,7 +47,7 @@ use crate::oci::{Authority, Digest, PinPattern, Repository, Tag};
 use view::View;
 use writer::Writer;
 
-/// Where a client asked, and as whom.
+/// The repository that a client asked for, and the credentials it is asked with upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
     /// 0 is the mirror's own credentials.
@@ -132,7 +132,7 @@ impl Index {
             changes.push(DropPublicGrants { scope: scope.clone(), digests: public }.into());
         }
         self.view.revocations.begin(changes.iter().flat_map(Change::revocations));
-        // What was read before is not believed any more; what is read later is refused.
+        // Facts that were read before are outdated, and later reads are refused.
         for change in &changes {
             change.bump(&self.view.generations);
         }
@@ -160,8 +160,8 @@ impl Index {
         self.writer.apply(Vec::new(), writer::Until::DurableSoon).await
     }
 
-    /// Of what is known of a digest in one scope: its grants, its type, its record. Take it before reading them; they stand
-    /// as long as it does.
+    /// The generation of the facts about a digest in one scope: its grants, its type, its record. Take it before reading
+    /// them; they stand as long as it does.
     pub fn generation_of_digest(&self, scope: &Scope, digest: Digest) -> Generation {
         self.view.generations.of_digest(scope, digest)
     }
@@ -171,7 +171,7 @@ impl Index {
         self.view.generations.of_tag(scope, tag)
     }
 
-    /// What was read of this digest is not to be believed any more, in any scope.
+    /// Outdates the facts in memory about this digest, in any scope.
     pub fn bump(&self, digest: Digest) {
         self.view.generations.bump_digest(digest);
     }

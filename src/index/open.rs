@@ -135,7 +135,7 @@ fn rebuild(
     let mut loader = Loader::new(&database);
     let (mut blobs, mut put) = (0_u64, Ok(()));
     let walked = walk(&mut |digest, size_bytes| {
-        // Whose they were is not known, unless a fact says so: each authority has to prove them again.
+        // Their origin is not known, unless a fact says so: each authority has to prove them again.
         let row = BlobRow { size_bytes, origin: None, stored: now };
         if put.is_ok() {
             put = loader.put(Fact::PutBlob(PutBlob { digest, row }));

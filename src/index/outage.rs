@@ -1,7 +1,7 @@
 //! Facts cannot be written: what must not be forgotten is kept until they can, and everything else is answered with an
 //! error and forgotten.
 //!
-//! Kept are denials, in [`Revocations`], which are bounded and coarsened by registry, and what became of the bytes of blobs.
+//! Kept are denials, which [`super::revocations`] bounds and coarsens by registry, and facts about the bytes of blobs.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use super::{Change, IndexError};
 /// Between attempts to write again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Facts about bytes that are kept. Of more, the next start finds what the index does not know.
+/// Facts about bytes that are kept. If there are more, the next start finds the blobs that the index does not know.
 const MAX: usize = 10_000;
 
 /// From the first failure until facts are written again.
 pub(super) struct Outage {
-    /// What became of the bytes of blobs, in order.
+    /// Facts about the bytes of blobs, in order.
     pub(super) kept: Vec<Change>,
     /// The database answers nothing until it is opened anew.
     pub(super) is_closed: bool,
@@ -57,8 +57,8 @@ impl Outage {
 }
 
 impl View {
-    /// Of each revocation of these changes, whether there are rows behind it. Clients ask for any number of made-up names,
-    /// which upstream refuses or does not have: those would fill the room for others. Ask only where the database holds all
+    /// Whether there are rows behind each revocation of these changes. Clients ask for any number of made-up names, which
+    /// upstream refuses or does not have: those would fill the room for others. Ask only where the database holds all
     /// that the log holds.
     pub(super) fn effective(&self, changes: &[Change]) -> Result<Vec<bool>, IndexError> {
         let from = self.database.begin_read()?;

@@ -1,4 +1,4 @@
-//! What pins may name, and what is marked by them.
+//! Pins, the manifests that they may name, and marks that are out of date.
 
 use redb::{ReadTransaction, ReadableTable as _};
 
@@ -9,7 +9,7 @@ use super::{IndexError, Scope};
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern};
 
-/// What a pin may name: a tag and the manifest it points to, or a manifest that was served in a repository.
+/// A manifest that a pin may name: by a tag, or by a repository in which it was served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinRoot {
     pub scope: Scope,
@@ -19,7 +19,7 @@ pub struct PinRoot {
     pub anywhere: bool,
 }
 
-/// Where roots are read from.
+/// The table that roots are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinRoots {
     Tags,

@@ -17,7 +17,7 @@ use super::{Index, IndexError, Scope};
 /// Most that one manifest is taken to reach: an index of a hundred platforms with a hundred layers each.
 const MAX_REACHED: usize = 10_000;
 
-/// What is known of a manifest in one scope.
+/// The facts about a manifest in one scope.
 #[derive(Debug, Clone)]
 pub struct ManifestFacts {
     /// This scope may read it.
@@ -27,7 +27,7 @@ pub struct ManifestFacts {
     pub blob: Option<BlobRow>,
 }
 
-/// What is known of a tag, and of the manifest it points to.
+/// The facts about a tag, and about the manifest it points to.
 #[derive(Debug, Clone)]
 pub struct TagFacts {
     pub row: TagRow,
@@ -97,7 +97,7 @@ impl Index {
         .await
     }
 
-    /// The blob's record, whoever asks.
+    /// The blob's record, in whatever scope.
     pub async fn blob_row(&self, digest: Digest) -> Result<Option<BlobRow>, IndexError> {
         self.read(move |from| blob(from, digest)).await
     }
@@ -225,7 +225,7 @@ impl Index {
         .await
     }
 
-    /// What was found wrong and cannot be fetched again.
+    /// Blobs that were found wrong and cannot be fetched again.
     pub async fn unrecoverable(&self) -> Result<Vec<(Digest, Unrecoverable)>, IndexError> {
         self.read(|from| {
             let table = match from.open_table(UNRECOVERABLE) {
@@ -243,8 +243,8 @@ impl Index {
         .await
     }
 
-    /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day` and that nothing pins, and where to go on; `None`
-    /// at the end.
+    /// Looks at up to `limit` rows behind `after`: those that were not used since `before_day` and that nothing pins, and
+    /// where to go on; `None` at the end.
     pub async fn expired(
         &self,
         table: Aging,

@@ -1,8 +1,8 @@
-//! What upstream refuses, from the moment this is known until its grants are durably dropped: a disk that takes no facts must
-//! not let anyone read on.
+//! Revocations: they refuse reads from the moment upstream says no until the grants are durably dropped. A disk that takes
+//! no facts must not let a client read on.
 //!
-//! There is room for so many refusals. Beyond them, the registry with the most is refused as a whole until they are durable,
-//! so that upstream is asked again: who makes names up at one registry takes nothing away from another.
+//! Their number is bounded. Beyond it, the registry with the most is refused as a whole until its drops are durable, and its
+//! upstream is asked again. Names made up at one registry take nothing away from another.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,18 +11,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Scope;
 use crate::oci::{Authority, Digest};
 
-/// Refusals known at a time.
+/// Revocations known at a time.
 const MAX: usize = 65_536;
 
-/// What nothing may be read of without asking.
+/// A subject that may not be read without asking upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Revocation {
     Scope(Scope),
-    /// Where one grant had opened it to the whole authority.
+    /// One grant had opened it to the whole authority.
     Digest(u32, Authority, Digest),
     /// Lists whose names begin so. They are refused nowhere: upstream is asked for them anyway.
     Lists(Scope, String),
-    /// `None`: every one.
+    /// A registry, or with `None` every one.
     All(Option<Authority>),
 }
 
@@ -59,7 +59,7 @@ impl Revocation {
         }
     }
 
-    /// Itself, and what it may be counted under.
+    /// Itself, and the coarser ones that may count it.
     fn and_coarser(&self) -> [Self; 3] {
         [self.clone(), Self::All(self.authority().cloned()), Self::All(None)]
     }
@@ -86,7 +86,7 @@ impl Revocations {
         });
     }
 
-    /// Refuses it until a drop of it is durable, if the writer has none: it could not write it down.
+    /// Refuses it until a drop of it is durable. The writer has one and could not write it.
     pub(super) fn keep(&self, what: Revocation) {
         self.change(|refused| {
             let is_kept = |what| refused.get(what).is_some_and(|drops: &Drops| drops.taken > 0);
@@ -96,7 +96,7 @@ impl Revocations {
         });
     }
 
-    /// All that the writer has and is not durable.
+    /// The revocations whose drops the writer has, and which are not durable.
     pub(super) fn pending(&self) -> Vec<Revocation> {
         self.refused().iter().filter(|(_, drops)| drops.taken > 0).map(|(what, _)| what.clone()).collect()
     }
@@ -116,7 +116,7 @@ impl Revocations {
         });
     }
 
-    /// One that the writer has is not needed.
+    /// A drop that the writer has takes nothing away: it is not waited for.
     pub(super) fn end(&self, what: &Revocation) {
         if matches!(what, Revocation::Lists(..)) {
             return;
@@ -135,7 +135,7 @@ impl Revocations {
         });
     }
 
-    /// All that the writer has is durable.
+    /// All drops that the writer has are durable.
     pub(super) fn durable(&self) {
         if !self.is_empty() {
             self.change(|refused| {
@@ -167,7 +167,7 @@ impl Revocations {
     }
 }
 
-/// What counts the drops of this: its own counter, or that of its registry where there is no room for more names.
+/// The counter of the drops of this: its own, or that of its registry if there is no room for more names.
 fn drops_of(refused: &mut HashMap<Revocation, Drops>, what: Revocation) -> &mut Drops {
     let registry = Revocation::All(what.authority().cloned());
     if refused.len() >= MAX && !refused.contains_key(&what) && !refused.contains_key(&registry) {
@@ -185,7 +185,7 @@ fn drops_of(refused: &mut HashMap<Revocation, Drops>, what: Revocation) -> &mut 
     refused.entry(counted).or_default()
 }
 
-/// Counts the refusals of the registry that has the most under itself.
+/// Merges the revocations of the registry that has the most into one.
 fn coarsen(refused: &mut HashMap<Revocation, Drops>) {
     let mut by_registry: HashMap<&Authority, usize> = HashMap::new();
     for what in refused.keys() {

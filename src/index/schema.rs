@@ -54,7 +54,7 @@ pub(super) const LAST: &str = "\u{10ffff}";
 /// Stands in a grant for a whole authority, where the repository is not known.
 pub(super) const ANY_REPOSITORY: &str = "any";
 
-/// Tables whose rows are dropped when nobody has used them for long.
+/// Tables whose rows are dropped when they were not used for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aging {

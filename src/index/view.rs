@@ -17,9 +17,9 @@ use super::revocations::Revocations;
 use super::{Change, IndexError};
 use crate::health::Health;
 
-/// Room that must be there before a failed disk is trusted again, besides what was kept back. Bytes.
+/// Room that must be there before a failed disk is trusted again, besides the room for kept changes. Bytes.
 const PROBE_BYTES: usize = 1024 * 1024;
-/// What a change takes on disk, about. Bytes.
+/// Room that a change takes on disk, about. Bytes.
 const CHANGE_BYTES: usize = 1024;
 /// Facts replayed in one transaction.
 const BATCH: usize = 10_000;
@@ -29,7 +29,7 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// to replay at the start: with a million blobs these are 150 ms, and 100 ms.
 const CHECKPOINT_CHANGES: usize = 5000;
 
-/// What became of changes.
+/// The outcome of a write.
 #[derive(Debug)]
 pub(super) enum Written {
     Visible,
@@ -47,7 +47,7 @@ pub(super) struct View {
     pub(super) reopened: AtomicU64,
     /// It has failed, and does not hold all that the log holds yet.
     pub(super) is_behind: AtomicBool,
-    /// The last of them is over.
+    /// Notified when it holds all again.
     pub(super) healed: Notify,
     log: Mutex<Log>,
     /// Bytes of the log and changes since the last checkpoint.
@@ -79,8 +79,8 @@ impl View {
         self.unchecked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of them, visible to readers from now on, or none. Durable ones are synced in the log before anybody sees them, and
-    /// with them all that was written before. The log keeps none of those that this fails to make durable.
+    /// Makes all changes visible, or none. Durable ones are synced in the log before they are visible, and with them all
+    /// that was written before. If the sync fails, the log keeps none of them.
     pub(super) fn write(&self, changes: &[Change], is_durable: bool) -> Result<Written, IndexError> {
         if changes.is_empty() && !is_durable {
             return Ok(Written::Visible);
@@ -108,7 +108,7 @@ impl View {
         Ok(Written::Visible)
     }
 
-    /// What was read before these were visible is not believed any more.
+    /// Facts in memory that were read before these were visible are outdated.
     fn bump(&self, changes: &[Change]) {
         for change in changes {
             change.bump(&self.generations);
@@ -140,7 +140,8 @@ impl View {
         Ok(())
     }
 
-    /// Opens the database anew if it is closed, replays what it lost, and writes what was kept back. Durable then.
+    /// Opens the database anew if it is closed, replays what it lost, and writes the changes that were kept. All is durable
+    /// when it returns.
     pub(super) fn heal(&self, kept: &[Change], is_behind: bool, is_closed: &mut bool) -> Result<(), IndexError> {
         if *is_closed {
             self.database.reopen()?;
@@ -158,7 +159,7 @@ impl View {
         written
     }
 
-    /// What was visible and not in a checkpoint went with the database that failed: the log has it.
+    /// Replays the changes that were lost with the failed database: those since its last checkpoint.
     fn catch_up(&self) -> Result<(), IndexError> {
         let saved = replay::saved(&self.database.begin_read()?)?;
         let directory = self.log().directory().clone();
@@ -194,7 +195,7 @@ impl View {
         Ok((number, self.database.begin_read()?))
     }
 
-    /// Takes long, beside everything else.
+    /// Takes a snapshot of what `from` shows. Other work goes on meanwhile.
     pub(super) fn take_snapshot(&self, number: u64, from: &ReadTransaction) {
         let directory = self.log().directory().clone();
         match snapshot::take(&directory, number, from, &|| !self.stopping.load(Ordering::Relaxed)) {

@@ -1,5 +1,5 @@
 //! The one task that writes. It batches what has gathered: readers see a batch at once, and the log has it on the disk half
-//! a second later, or before readers see it where somebody waits for that.
+//! a second later, or before readers see it if a caller waits for that.
 //!
 //! When facts cannot be written, see [`super::outage`].
 
@@ -18,18 +18,18 @@ use crate::health::Part;
 
 /// Longest time between a change and the sync of its line.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
-/// Longest time between a change and its checkpoint in the database. What the log does not keep, as access times, is lost
-/// with a crash for so long.
+/// Longest time between a change and its checkpoint in the database. The log does not keep access times and marks of pins: a
+/// crash loses those of so long.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(30);
-/// Batches that may wait; who adds another waits too.
+/// Batches that may wait; a task that adds another waits too.
 const QUEUE: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
     Visible,
-    /// Durable with the next sync: nobody's answer waits for it.
+    /// Durable with the next sync: no answer waits for it.
     DurableSoon,
-    /// Durable at once: someone has been promised it.
+    /// Durable at once: a caller waits for it.
     DurableNow,
 }
 
@@ -131,7 +131,7 @@ impl Run {
         } else {
             let (mut changes, mut written) = self.write(changes, is_urgent).await;
             if matches!(written, Err(IndexError::BadRow)) {
-                // Nor will it be another time.
+                // It could not be written another time either.
                 tracing::warn!("facts cannot be put into words; they cost a request each");
                 changes.retain(Change::is_denial);
                 if !changes.is_empty() {
@@ -171,7 +171,7 @@ impl Run {
         }
     }
 
-    /// Gives the changes back: those that cannot be written are not lost.
+    /// Gives the changes back, for those that must be kept.
     async fn write(&self, changes: Vec<Change>, is_durable: bool) -> (Vec<Change>, Result<Written, IndexError>) {
         self.blocking(move |view| {
             let written = view.write(&changes, is_durable);
@@ -205,7 +205,7 @@ impl Run {
         }
     }
 
-    /// Has a snapshot taken when the journal has grown long.
+    /// Has a snapshot taken when the log has grown long.
     async fn keep_short(&mut self) {
         let is_running = self.snapshot.as_ref().is_some_and(|running| !running.is_finished());
         if self.outage.is_some() || is_running || !self.view.is_long() {
@@ -262,7 +262,7 @@ impl Run {
         if is_read {
             let (view, denials) = (Arc::clone(&self.view), changes.to_vec());
             let read = tokio::task::spawn_blocking(move || view.effective(&denials)).await;
-            // All of them, where that cannot be told.
+            // All of them count as effective if that cannot be told.
             effective = read.unwrap_or(Err(IndexError::Closed)).unwrap_or_default();
         }
         outage.keep(changes, &effective, &self.view);
@@ -295,7 +295,7 @@ impl Run {
             Err(err) => {
                 self.report(&err);
                 if matches!(err, IndexError::BadRow) {
-                    // Nor will they be another time.
+                    // They could not be written another time either.
                     outage.kept.clear();
                 }
                 outage.is_closed = is_closed;

@@ -1,4 +1,4 @@
-//! What may go first, read from the heads of the order: the cost does not grow with what is stored.
+//! The blobs that may go first, read from the heads of the order: the cost does not grow with the number of blobs.
 
 use std::collections::{BinaryHeap, HashSet};
 
@@ -15,11 +15,11 @@ use crate::oci::Digest;
 pub struct Candidate {
     pub digest: Digest,
     pub size_bytes: u64,
-    /// Whom it can come from again.
+    /// The authority that it can come from again.
     pub authority: String,
 }
 
-/// What is looked for.
+/// The question.
 #[derive(Debug, Clone)]
 pub struct Search {
     pub now: Timestamp,
@@ -27,7 +27,7 @@ pub struct Search {
     pub authorities: Vec<String>,
     /// Only what was last used before.
     pub unused_since: Option<Timestamp>,
-    /// What must stay for now.
+    /// Blobs that must stay for now.
     pub except: HashSet<Digest>,
     /// Enough is enough.
     pub bytes: u64,
@@ -50,7 +50,7 @@ impl Class {
 struct Head {
     /// Idle time by the class's patience. Milliseconds, so that small differences count.
     score: u64,
-    /// Where two are alike.
+    /// The tie-break.
     digest: String,
     size_bytes: u64,
     nth: usize,
@@ -62,7 +62,7 @@ impl Index {
         self.read(move |from| candidates(from, &search)).await
     }
 
-    /// Bytes stored by whom they can come from again; the empty name is for those that cannot.
+    /// Bytes stored, by the authority they can come from again. The empty name is for those that cannot.
     pub async fn stored_by_authority(&self) -> Result<Vec<(String, u64)>, IndexError> {
         self.read(|from| {
             let last = format!("{STORED_BY}{LAST}");
@@ -110,7 +110,7 @@ impl Index {
         self.read(move |from| Ok(from.open_table(PINNED)?.get(digest.to_string().as_str())?.is_some())).await
     }
 
-    /// Blobs whose files an earlier process was removing when it ended.
+    /// Blobs that an earlier process was evicting when it ended.
     pub async fn evicting(&self) -> Result<Vec<Digest>, IndexError> {
         self.read(evicting).await
     }

@@ -1,7 +1,8 @@
-//! What was used when, in the order in which it may go.
+//! Stored blobs in the order in which they may go: an LRU list for each class and authority.
 //!
 //! A stored blob has one row in [`RECENCY`] and, unless it is pinned, one in [`ORDER`], whose head is read when space is
-//! needed. Rows, order and sums change in one place, [`EvictionOrder::place`], and with the blob's own row in one transaction.
+//! needed. Rows, order and sums change in one place, [`EvictionOrder::place`], and with the blob's own row in one
+//! transaction.
 
 mod candidates;
 mod pinned;
@@ -16,7 +17,7 @@ use crate::oci::{Authority, Digest};
 pub use candidates::{Candidate, Search};
 pub(super) use pinned::{mark, reach};
 
-/// Bytes by whom they can come from again; the authority follows, nothing where nobody is known.
+/// Bytes by the authority they can come from again. Its name follows, and is empty if none is known.
 pub(super) const STORED_BY: &str = "stored_bytes/";
 pub(super) const PINNED_BYTES: &str = "pinned_bytes";
 
@@ -25,7 +26,7 @@ const GRAIN: u64 = 300;
 /// An index lists manifests, which list layers.
 const DEPTH: u8 = 2;
 
-/// What kind of content it is to eviction.
+/// The class of content in the order (see docs/eviction.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Used when it was fetched, and not since.
@@ -70,7 +71,7 @@ pub struct Access {
     pub at: Timestamp,
 }
 
-/// Where a blob stands.
+/// A blob's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OrderEntry {
     authority: String,
@@ -171,7 +172,7 @@ impl<'t> EvictionOrder<'t> {
         self.place(name, None)
     }
 
-    /// An authority has shown that it has the bytes: where nobody was known to, they may go and come again from there.
+    /// An authority has shown that it has the bytes. If none was known to, they may go now and come again from there.
     pub(super) fn obtainable(&mut self, name: &str, authority: &str) -> Result<(), IndexError> {
         match self.of(name)? {
             Some(old) if old.authority.is_empty() => {
@@ -181,7 +182,7 @@ impl<'t> EvictionOrder<'t> {
         }
     }
 
-    /// What lists others is a manifest. It came for someone who will need them: they count as used.
+    /// A blob that lists others is a manifest. Its client will need them: they count as used.
     pub(super) fn is_manifest(
         &mut self,
         name: &str,
@@ -252,7 +253,7 @@ impl<'t> EvictionOrder<'t> {
     }
 }
 
-/// What manifests list.
+/// The lists of manifests.
 pub(super) trait ReadChildren {
     fn children(&self, name: &str) -> Result<Vec<Digest>, IndexError>;
 }
@@ -295,7 +296,7 @@ pub(super) fn unmark_evicting(to: &WriteTransaction, digests: &[Digest]) -> Resu
     Ok(marked)
 }
 
-/// What an earlier process was removing when it ended.
+/// Blobs that an earlier process was removing when it ended.
 pub(super) fn evicting(from: &ReadTransaction) -> Result<Vec<Digest>, IndexError> {
     let mut digests = Vec::new();
     for entry in from.open_table(EVICTING)?.iter()? {

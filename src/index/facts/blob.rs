@@ -15,7 +15,7 @@ use crate::oci::{Authority, Digest};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobRow {
     pub size_bytes: u64,
-    /// Where the bytes came from; `None` where the index was lost since.
+    /// The registry that sent the bytes; `None` if the index was lost since.
     #[serde(default)]
     pub origin: Option<Authority>,
     pub stored: Timestamp,

@@ -80,7 +80,7 @@ impl Kind for DropPublicGrants {
 }
 
 /// More was refused than could be remembered one by one: nothing may be read in this registry, or in any, without asking.
-/// What was imported stays readable: nobody could be asked for it again.
+/// Imported content stays readable: no upstream could be asked for it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DropAllGrants {
     pub authority: Option<Authority>,

@@ -1,4 +1,4 @@
-//! What only the database has: access times, which are learnt again, and marks, which follow from the pins.
+//! Rows that only the database has: access times are learnt again, and marks follow from the pins.
 
 use redb::WriteTransaction;
 
@@ -8,7 +8,7 @@ use crate::index::eviction_order::{self, Access, EvictionOrder, seconds};
 use crate::index::{IndexError, Scope};
 use crate::oci::Digest;
 
-/// What was used since these were last noted.
+/// Accesses since they were last noted.
 #[derive(Debug, Clone)]
 pub struct NoteAccesses(pub Vec<Access>);
 

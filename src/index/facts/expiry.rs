@@ -1,4 +1,4 @@
-//! Rows that go when nobody has used them for long.
+//! Rows that go when they were not used for long.
 
 use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};

@@ -12,13 +12,13 @@ use crate::oci::{Digest, MediaType, Repository};
 /// Upstream served this digest in this scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRow {
-    /// Of a manifest; blobs have none.
+    /// `None` for a blob.
     #[serde(default)]
     pub media_type: Option<MediaType>,
     /// Day of its last use, by [`crate::clock::Timestamp::day`].
     pub used_day: u64,
-    /// Of a manifest granted to a whole authority: where it was asked for. `None` where that is not known, or where there
-    /// are more than [`GrantRow::MAX_REPOSITORIES`].
+    /// The repositories in which a manifest granted to a whole authority was asked for. `None` if they are not known, or
+    /// more than [`GrantRow::MAX_REPOSITORIES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<Vec<Repository>>,
 }

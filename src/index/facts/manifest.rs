@@ -10,7 +10,7 @@ use crate::index::schema::{self, CHILDREN, Key, MANIFEST_TYPES, REFERRERS};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Authority, Digest, MediaType};
 
-/// The type of a manifest in this authority, whoever may read it: what snapshots keep of the first grant.
+/// The type of a manifest in this authority, in whatever scope it may be read. Snapshots keep it of the first grant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PutManifestType {
     #[serde(default, skip_serializing_if = "is_default")]

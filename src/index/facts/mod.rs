@@ -37,20 +37,20 @@ use super::IndexError;
 use super::generation::Generations;
 use super::revocations::Revocation;
 
-/// What a kind of change does, and what follows from it.
+/// The effect of a kind of change, and what follows from it.
 pub(super) trait Kind {
     /// Writes it into the tables.
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError>;
 
-    /// What was read of these subjects before is not believed any more. Call it when the change is visible.
+    /// Outdates facts in memory that were read before. Call it when the change is visible.
     fn bump(&self, _generations: &Generations) {}
 
-    /// What it refuses: never dropped for want of room.
+    /// The revocations it makes: they are never dropped for want of room.
     fn revocations(&self) -> Vec<Revocation> {
         Vec::new()
     }
 
-    /// It tells what became of the bytes of a blob, or what they say: nothing can be asked for it again.
+    /// Whether it tells what became of the bytes of a blob, or what they say: no upstream can be asked for that.
     fn is_of_bytes(&self) -> bool {
         false
     }
@@ -60,13 +60,13 @@ pub(super) trait Kind {
         1
     }
 
-    /// What the log keeps of it, before it is applied.
+    /// Its form in the log. Call it before it is applied.
     fn log_form(&self, _before: &WriteTransaction) -> Result<LogForm, IndexError> {
         Ok(LogForm::Whole)
     }
 
-    /// Of a fact in a backup: whether the index does not know it, or knows something older. Backups hold what is, and not how
-    /// it came about.
+    /// Whether a backup brings news by it: the index does not know it, or knows something older. Backups hold the state of
+    /// things, and not how it came about.
     fn is_news(&self, _from: &ReadTransaction) -> Result<bool, IndexError> {
         Ok(false)
     }
@@ -90,7 +90,7 @@ pub(super) type Each<'a> = &'a mut dyn FnMut(Fact) -> Result<(), IndexError>;
 
 macro_rules! facts {
     ($($(#[$attribute:meta])* $kind:ident,)+) => {
-        /// What the log keeps.
+        /// A change that the log keeps.
         #[derive(Debug, Clone, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Fact {
@@ -118,7 +118,7 @@ macro_rules! facts {
 
 macro_rules! derived {
     ($($kind:ident,)+) => {
-        /// What only the database has: it is made anew from facts, or learnt again.
+        /// A change that only the database has: it is made anew from facts, or learnt again.
         #[derive(Debug, Clone)]
         pub enum Derived {
             $($kind($kind),)+
@@ -217,7 +217,7 @@ impl Change {
         self.kind().weight()
     }
 
-    /// What the log keeps of it; `None` of what may be lost with the index.
+    /// Its form in the log; `None` if it may be lost with the index.
     pub(super) fn log_form(&self, before: &WriteTransaction) -> Result<Option<Cow<'_, Fact>>, IndexError> {
         let Self::Fact(fact) = self else { return Ok(None) };
         Ok(match fact.kind().log_form(before)? {

@@ -1,4 +1,4 @@
-//! Tags: what they point to, and when that was last asked.
+//! Tags: the manifests they point to, and when upstream was last asked.
 
 use redb::{ReadTransaction, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::index::schema::{self, Key, TAGS};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Digest, Tag};
 
-/// What a tag points to, and when that was last asked.
+/// The manifest that a tag points to, and when upstream was last asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagRow {
     /// `None` is a tombstone: upstream said that the tag is gone.

@@ -12,13 +12,13 @@ use crate::index::{Index, IndexError};
 /// Facts that are put back in one step.
 const BATCH: usize = 5000;
 
-/// What became of a backup's facts.
+/// The outcome of a restore, in facts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Restored {
     pub put_back: u64,
-    /// What is known is newer, or the bytes are not there.
+    /// The index knows something newer, or the bytes are not there.
     pub superfluous: u64,
-    /// Of kinds that this release does not know.
+    /// Facts of kinds that this release does not know.
     pub unknown: u64,
 }
 
@@ -48,8 +48,8 @@ pub async fn back_up(index: &Index, out: impl Write + Send + 'static) -> Result<
         .await
 }
 
-/// Puts back what a backup knows and this index does not; where both know something, the newer one stays. The whole file
-/// is looked at first: one that is cut short or damaged changes nothing. Durable when it returns.
+/// Puts back what a backup knows and this index does not. If both know something, the newer one stays. The whole file is
+/// read first: one that is cut short or damaged changes nothing. All is durable when it returns.
 pub async fn restore(index: &Arc<Index>, backup: File) -> Result<Restored, RestoreError> {
     let index = Arc::clone(index);
     let handle = tokio::runtime::Handle::current();
@@ -96,7 +96,7 @@ pub fn count_backup(backup: File) -> Result<u64, RestoreError> {
     count(&mut BufReader::with_capacity(1 << 20, backup))
 }
 
-/// From the first line to the last.
+/// Counts facts from the first line to the last.
 fn count(backup: &mut BufReader<File>) -> Result<u64, RestoreError> {
     let mut buffer = Vec::new();
     match framing::read(backup, &mut buffer)? {

@@ -25,7 +25,7 @@ pub(in crate::index) enum Mark {
     End {
         facts: u64,
     },
-    /// A fact of older releases: a blob was gone. That is found again when somebody asks for it.
+    /// A fact of older releases: a blob was gone. The next request for it finds that again.
     RemoveBlob {
         digest: Digest,
     },
@@ -53,7 +53,8 @@ pub(in crate::index) fn write(value: &impl Serialize, out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-/// The next line; `None` at the end. `buffer` is used again. A last line without its end was torn: nobody was promised it.
+/// The next line; `None` at the end. `buffer` is used again. A last line without its end was torn: no caller was told that
+/// it was written.
 pub(in crate::index) fn read(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Option<Line>> {
     buffer.clear();
     let length = from.by_ref().take(MAX_LINE).read_until(b'\n', buffer)?;

@@ -29,12 +29,12 @@ const MAX_FILES: usize = 100;
 /// The end of the log, where it is written.
 pub(super) struct Log {
     directory: LogDirectory,
-    /// Where the next line goes.
+    /// The next line goes here.
     at: Position,
     file: Option<File>,
-    /// Lines since the last sync. A failed sync leaves open which of them are on the disk.
+    /// Lines since the last sync. After a sync that failed, any of them may be missing on the disk.
     unsynced: Vec<u8>,
-    /// A file that holds lines behind this position, which somebody was told were not written.
+    /// The file is to be cut here: its writer was told that the lines behind were not written.
     refused: Option<Position>,
     /// Bytes and files since the last snapshot.
     grown: (u64, usize),
@@ -43,7 +43,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Goes on at `end`, in the file that ends there or in a new one. What is there is durable when this returns.
+    /// Goes on at `end`, in the file that ends there or in a new one. The files that it finds are durable when it returns.
     pub(super) fn open(directory: LogDirectory, end: Position) -> io::Result<Self> {
         let listing = directory.list()?;
         let snapshot_bytes = match listing.snapshot {
@@ -176,7 +176,7 @@ impl Log {
         self.at
     }
 
-    /// Whether a snapshot is worth its while.
+    /// Whether it has grown long enough for a snapshot.
     pub(super) const fn is_long(&self) -> bool {
         self.grown.0 > self.limit || self.grown.1 > MAX_FILES
     }
@@ -194,7 +194,7 @@ impl Log {
         self.at.number
     }
 
-    /// A snapshot of so many bytes is there.
+    /// A snapshot of so many bytes was taken.
     pub(super) fn snapshot_taken(&mut self, bytes: u64) {
         self.limit = bytes.max(MIN_GROWTH);
     }

@@ -1,4 +1,4 @@
-//! Takes facts in from the files beside the blobs.
+//! Replays the log: at the start, into a new database, and after the database failed.
 
 use std::fs::File;
 use std::io::{BufReader, Seek as _, SeekFrom};
@@ -14,16 +14,16 @@ use crate::index::{IndexError, database};
 
 /// Facts in one transaction.
 const BATCH: usize = 10_000;
-/// Transactions until one is synced: what is not is kept in memory.
+/// Transactions until a durable one: redb keeps the pages of the others in memory.
 const SYNC_EVERY: usize = 10;
 /// Facts between two lines of the log.
 const REPORT_EVERY: u64 = 500_000;
 
-/// What came of reading.
+/// The outcome of reading, in facts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::index) struct Tally {
     pub(in crate::index) facts: u64,
-    /// Of kinds that this release does not know.
+    /// Facts of kinds that this release does not know.
     pub(in crate::index) unknown: u64,
     pub(in crate::index) damaged: u64,
 }
@@ -73,7 +73,7 @@ pub(in crate::index) fn read(
     Ok(end)
 }
 
-/// Puts facts into a database that nobody reads yet, in large steps.
+/// Puts facts into a database that is not read yet, in large steps.
 pub(in crate::index) struct Loader<'a> {
     database: &'a redb::Database,
     batch: Vec<Fact>,
@@ -127,7 +127,7 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Takes in all that is remembered, from this position on. Returns where the next line goes.
+/// Reads all facts of the log, from this position on. Returns the position of the next line.
 pub(in crate::index) fn replay(
     facts: &LogDirectory,
     from: Option<Position>,

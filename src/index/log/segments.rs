@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(in crate::index) struct Position {
-    /// Of the journal.
+    /// The journal's number.
     pub(in crate::index) number: u64,
-    /// Bytes of it.
+    /// Bytes from its start.
     pub(in crate::index) offset: u64,
 }
 
@@ -20,13 +20,13 @@ pub(in crate::index) struct LogDirectory {
     directory: PathBuf,
 }
 
-/// What a directory of facts holds, by number.
+/// The files in the directory, by number.
 #[derive(Debug, Default)]
 pub(in crate::index) struct Listing {
     pub(in crate::index) snapshot: Option<u64>,
-    /// Those that the snapshot does not hold, in order, with their sizes in bytes.
+    /// Journals that the snapshot does not hold, in order, with their sizes in bytes.
     pub(in crate::index) journals: Vec<(u64, u64)>,
-    /// What the snapshot has made superfluous, and files that were never finished.
+    /// Files that the snapshot has made superfluous, or that were never finished.
     pub(in crate::index) superseded: Vec<PathBuf>,
 }
 
@@ -102,7 +102,7 @@ impl LogDirectory {
         Ok(Listing { snapshot, journals, superseded })
     }
 
-    /// Removes what a snapshot holds. What cannot be removed now is tried again after the next one.
+    /// Removes files that a snapshot has made superfluous. If that fails, the next snapshot tries it again.
     pub(in crate::index) fn remove_superseded(&self) -> io::Result<()> {
         for path in self.list()?.superseded {
             std::fs::remove_file(path)?;
