@@ -35,7 +35,7 @@ use std::time::Duration;
 use arbtest::arbitrary::{Result, Unstructured};
 use arbtest::arbtest;
 
-/// Of each target, where `ARBTEST_BUDGET_MS` does not say otherwise.
+/// Time for each target, where `ARBTEST_BUDGET_MS` does not say otherwise.
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// Runs a property on random input until its time is over. A failure prints its seed.

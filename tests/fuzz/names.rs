@@ -60,7 +60,7 @@ fn t1_an_authority_is_canonical_and_means_one_host_to_a_url() {
         assert_eq!(written.parse::<Authority>().unwrap(), authority, "{given:?}");
         assert!(written.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase()), "{given:?}");
         assert!(!written.contains(['/', '@', '#', '?', '%', '\\']) && !written.contains(".."), "{given:?}");
-        // What is dialled is what was named: no second reading by the URL parser.
+        // The name is the address that is dialled: the URL parser does not read it otherwise.
         if let Ok(url) = Url::parse(&format!("https://{written}/v2/")) {
             // Two ways to write one IPv6 address are one address.
             let host = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().map_err(|_a_name| text.to_owned());

@@ -44,7 +44,7 @@ fn a_pull_succeeds_after_the_mirror_was_killed_in_the_middle_of_it() {
     assert_eq!(node.pull(HUB, &image), image.digest());
     println!("of {LAYER_BYTES} bytes, {before} came before the crash and {} after it", line.passed() - before);
 
-    // What was put together over a crash must also be there to stay.
+    // A blob that was put together over a crash must be stored for good.
     registry.stop();
     let other = Containerd::set_up(folder, "m2", &mirror);
     assert_eq!(other.pull(HUB, &image), image.digest());

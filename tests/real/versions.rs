@@ -1,4 +1,4 @@
-//! What was tested: `cargo test --test real versions -- --nocapture`.
+//! The versions that were tested: `cargo test --test real versions -- --nocapture`.
 
 use crate::support::machine::Machine;
 use crate::support::{process, work_folder};

@@ -23,7 +23,7 @@ pub(crate) struct Artifact {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What one tag names: one image, or an index of images for several platforms.
+/// The content behind one tag: an image, or an index of images for several platforms.
 pub(crate) struct Image {
     pub(crate) tag: &'static str,
     pub(crate) dialect: Dialect,

@@ -31,7 +31,7 @@ exec "$@"
 
 pub(crate) struct Machine {
     folder: PathBuf,
-    /// What stands in for what.
+    /// Files of the machine, and those that stand in for them.
     private: Vec<(PathBuf, String)>,
 }
 

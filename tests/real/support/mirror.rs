@@ -90,7 +90,7 @@ impl Mirror {
         )
     }
 
-    /// What stands in clients' files in place of `127.0.0.1:5000`.
+    /// The address in clients' files, in place of `127.0.0.1:5000`.
     pub(crate) fn address(&self) -> String {
         let host = if self.certificate.is_some() { MIRROR_NAME } else { "127.0.0.1" };
         format!("{host}:{}", self.port)

@@ -1,4 +1,4 @@
-//! What the tests stand on: processes, private machines, images, registries, and Roadstead itself.
+//! The harness: processes, private machines, images, registries, and Roadstead itself.
 
 pub(crate) mod certificate;
 pub(crate) mod client_files;

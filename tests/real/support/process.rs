@@ -58,7 +58,7 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// What the program wrote to standard output so far.
+    /// The program's standard output so far.
     pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(&self.log.stdout).expect("the log of a started program is readable")
     }

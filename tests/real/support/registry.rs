@@ -118,7 +118,7 @@ impl Registry {
         let path = format!("/v2/{REPOSITORY}/manifests/{reference}");
         let answer = self.ask(&put, &path).expect("the registry answers");
         assert_eq!(answer.status, 201, "the registry took no manifest {reference}");
-        // What the registry calls it is what clients must get.
+        // Clients must get the digest that the registry states.
         assert_eq!(answer.header("docker-content-digest"), Some(manifest.digest.as_str()));
     }
 

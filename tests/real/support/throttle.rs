@@ -17,7 +17,7 @@ pub(crate) struct Throttle {
 
 struct Line {
     target: u16,
-    /// What a chunk takes. One connection at a time holds it: they share the line.
+    /// The time of one chunk. One connection at a time holds it: they share the line.
     chunk_time: Mutex<Duration>,
     passed: AtomicU64,
     closed: AtomicBool,

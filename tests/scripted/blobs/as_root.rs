@@ -122,8 +122,7 @@ async fn a_disk_that_fills_up_in_mid_fill_fails_no_pull() {
     assert!(given == content.slice(1_000_000, 1_000_000 + given.len() as u64));
 }
 
-/// Who may read what cannot be noted: upstream is asked each time, until there is room again. Nobody has to do
-/// anything else.
+/// Grants cannot be written, so that upstream is asked each time until there is space again. Nobody has to do anything.
 #[tokio::test]
 async fn an_index_that_cannot_grow_fails_no_pull_and_heals() {
     let disk = Tmpfs::mount("24m");

@@ -119,7 +119,7 @@ async fn t20_a_manifest_is_not_served_as_a_blob_nor_a_blob_as_a_manifest() {
     assert_eq!(client.get(&path_of(layer)).await.status, 200);
     quiet(&mirror).await;
     assert_eq!(client.get(&format!("/v2/library/app/manifests/{layer}")).await.status, 404);
-    // What upstream serves as a blob is one, whatever else it is.
+    // Bytes that upstream serves as a blob are one, also where they are a manifest.
     upstream.blob("library/app", image.manifest.clone());
     mirror.advance(Duration::from_secs(11));
     let as_blob = client.get(&path_of(&digest)).await;

@@ -1,4 +1,4 @@
-//! What a crash leaves between any two steps of a commit is put in order at the next start.
+//! The next start repairs what a crash left between any two steps of a commit.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What a reader costs is a few words and a buffer, whatever the blob's size.
+//! A reader costs a few words and a buffer, at any size of the blob.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

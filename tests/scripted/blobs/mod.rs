@@ -31,7 +31,7 @@ use crate::support::eventually;
 use crate::support::mirror::{Mirror, files_below, quiet};
 use crate::support::upstream::*;
 
-/// What is held back until the digest is proven.
+/// Bytes at the end that are withheld until the digest is proven.
 const WITHHELD: usize = 64 * 1024;
 
 fn path_of(digest: &str) -> String {

@@ -88,7 +88,7 @@ async fn t16_a_lie_about_a_small_blob_that_is_passed_through_is_a_clean_502() {
     assert_eq!((answer.status, mismatches(&mirror)), (502, 1));
 }
 
-/// What is held back for the proof must not grow with what an upstream sends.
+/// The withheld tail must not grow with what an upstream sends.
 #[tokio::test]
 async fn t29_a_body_longer_than_promised_is_cut_where_it_should_have_ended() {
     let upstream = Upstream::start().await;
@@ -108,7 +108,7 @@ async fn room_that_is_there_again_is_used_after_half_a_minute() {
     let (first_digest, digest) = (upstream.blob("library/app", &first), upstream.blob("library/app", &second));
     let mirror = full(&upstream).await;
     let client = mirror.client();
-    // What is being filled is not evicted.
+    // A blob that is being downloaded is not evicted.
     let gate = Gate::closed();
     upstream.script(blobs().get().reference(&first_digest).once().stall_after(3000, &gate));
     let filling = tokio::spawn({
@@ -116,7 +116,7 @@ async fn room_that_is_there_again_is_used_after_half_a_minute() {
         async move { client.get(&path).await.body }
     });
     gate.arrived().await;
-    // What upstream has sent may not have been read yet.
+    // The mirror may not have read yet what upstream has sent.
     let takes_space = |file: &PathBuf| file.metadata().is_ok_and(|file| file.blocks() * 512 >= first.size());
     eventually("space is set aside for it", async || partial_files(&mirror).iter().any(takes_space)).await;
     client.get(&path_of(&digest)).await;

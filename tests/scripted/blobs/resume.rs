@@ -85,7 +85,7 @@ async fn an_upstream_that_ignores_range_is_read_again_and_compared() {
     assert_eq!(upstream.gets_of(&digest), 2);
 }
 
-/// What was announced is never rewritten: whoever has some of it is cut, and the next reader gets the true bytes.
+/// Announced bytes are never rewritten: readers that have some of them are cut, and the next reader gets the true bytes.
 #[tokio::test]
 async fn a_restart_that_differs_from_what_was_announced_cuts_the_readers_and_starts_anew() {
     let upstream = Upstream::start().await;
@@ -146,7 +146,7 @@ async fn a_size_that_changes_between_two_answers_starts_the_download_anew() {
     assert!(second.body == content.to_bytes());
 }
 
-/// What there is waits for the next request, whoever asks and however the last one failed.
+/// A partial file waits for the next request, from any client and after any failure.
 #[tokio::test]
 async fn a_download_that_had_to_give_up_is_taken_up_by_the_next_request() {
     let upstream = Upstream::start().await;

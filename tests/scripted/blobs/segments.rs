@@ -6,7 +6,7 @@ use crate::support::upstream::*;
 
 const MIB: u64 = 1024 * 1024;
 const SIZE: u64 = 40 * MIB;
-/// What one connection brings before it is held: enough for the others to be worth while.
+/// Bytes that one connection brings before it is held: enough for others to be worth it.
 const HELD_AT: u64 = MIB;
 
 /// A first connection that stops coming, so that others are called.
@@ -183,7 +183,7 @@ async fn further_connections_leave_places_for_downloads_that_begin() {
     assert_eq!(large.await.unwrap(), digest);
 }
 
-/// What lies ahead of a gap is not taken for granted after a stop.
+/// Bytes behind a gap are not trusted after a stop.
 #[tokio::test]
 async fn after_a_stop_only_the_part_without_gaps_counts() {
     let upstream = Upstream::start().await;

@@ -93,7 +93,7 @@ async fn t18_a_manifest_that_rotted_on_disk_is_dropped_and_fetched_again() {
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     mirror.client().get(&path).await;
     super::eventually("it is stored", async || !super::stored_files(&mirror).is_empty()).await;
-    // What is in memory goes with the process.
+    // Contents in memory go with the process.
     let stopped = mirror.stop().await;
     let stored = files_below(&stopped.storage().join("blobs")).remove(0);
     let mut bytes = std::fs::read(&stored).unwrap();

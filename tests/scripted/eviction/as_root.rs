@@ -24,7 +24,7 @@ async fn min_free_is_kept_by_evicting() {
     assert_eq!(counted(&mirror, "roadstead_uncached_streams_total{authority=\"docker.io\"}"), 0);
 }
 
-/// Who waits for room leaves when it takes too long; what was begun for it is not left between a file and its row.
+/// A pull that waits for space gives up when it takes too long; the eviction goes on, and removes file and row.
 #[tokio::test]
 async fn an_eviction_that_outlasts_the_pull_it_was_for_ends_in_good_order() {
     let (disk, upstream) = (FaultyDisk::mount(), Upstream::start().await);
@@ -42,7 +42,7 @@ async fn an_eviction_that_outlasts_the_pull_it_was_for_ends_in_good_order() {
     gate.open();
     eventually("it is counted", async || (evicted(&mirror, "space"), used(&mirror)) == (1, 3 * MIB)).await;
     assert_eq!((kept(&mirror, &digests), known(&mirror).await), (vec![1, 2, 3], (3, 3 * MIB)));
-    // What found no room is not tried again at once.
+    // A blob that found no space is not tried again at once.
     mirror.advance(Duration::from_secs(31));
     pull_all(&mirror, &digests[4..]).await;
     assert_eq!(kept(&mirror, &digests), [1, 2, 3, 4]);

@@ -1,4 +1,4 @@
-//! What is counted is what is there, after a kill -9 at any moment too.
+//! The bytes that are counted are the bytes on the disk, also after a kill -9 at any moment.
 
 use super::*;
 use crate::blobs::process::Process;

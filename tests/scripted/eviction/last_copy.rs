@@ -1,4 +1,4 @@
-//! What has no upstream to come from again stays.
+//! A blob that no upstream can give again stays.
 
 use super::*;
 

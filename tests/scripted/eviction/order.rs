@@ -1,4 +1,4 @@
-//! What goes first.
+//! The order in which blobs are evicted.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is pinned stays, with everything it reaches.
+//! A pinned image stays, with everything it reaches.
 
 use super::*;
 use roadstead::jobs::{add_pins, remove_pins};
@@ -89,7 +89,7 @@ async fn a_tag_that_moves_takes_its_pin_with_it_and_a_pin_that_is_taken_back_kee
     assert!(!has_file(&mirror, &new.layers()[0].digest));
 }
 
-/// What was pulled before anybody thought of pinning it.
+/// The image was pulled before it was pinned.
 #[tokio::test]
 async fn a_new_pin_keeps_what_is_held_already() {
     let upstream = Upstream::start().await;

@@ -99,7 +99,7 @@ async fn facts_of_a_later_release_are_read_past() {
     .await;
 }
 
-/// What was evicted is fetched again without being proven again.
+/// An evicted blob is fetched again without a new proof of access.
 #[tokio::test]
 async fn grants_outlive_both_the_bytes_and_the_index() {
     let (upstream, mirror, paths) = held().await;

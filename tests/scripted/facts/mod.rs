@@ -55,7 +55,7 @@ async fn held() -> (Upstream, Mirror, Vec<String>) {
     (upstream, mirror, paths)
 }
 
-/// What these paths answer, without what tells the time.
+/// The answers of these paths, without headers that tell the time.
 async fn answers(client: &Client, paths: &[String]) -> Vec<(String, u16, String, String, String)> {
     let mut all = Vec::new();
     for path in paths {

@@ -45,7 +45,7 @@ async fn a_journal_that_cannot_be_written_fails_no_pull_is_told_and_heals() {
     put_back();
     eventually("it heals", async || well() == 1.0).await;
     assert_eq!(Client::new(mirror.admin).get("/readyz").await.text(), "ready\n");
-    // What was learnt meanwhile is asked for once more. The bytes are there.
+    // Facts that were learnt meanwhile are asked for once more. The bytes are there.
     upstream.forget_requests();
     for path in &paths {
         assert_eq!(mirror.client().get(path).await.status, 200);
@@ -126,7 +126,7 @@ async fn what_a_public_upstream_refuses_is_refused_everywhere_while_facts_cannot
         format!("/v2/other/name/manifests/{}", app.digest),
         format!("/v2/other/name/blobs/{}", app.layers()[0].digest),
     ];
-    // Who was served it elsewhere is a fact, too, and written down now.
+    // Grants in other scopes are facts, too, and written down now.
     for path in &elsewhere {
         assert_eq!(mirror.client().get(path).await.status, 200, "{path}");
     }

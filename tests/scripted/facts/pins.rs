@@ -1,4 +1,4 @@
-//! What operators have said and been told outlives the index: pins, and what is lost. By the real program.
+//! Pins, and the list of lost blobs, outlive the index. By the real program.
 
 use std::path::Path;
 use std::process::Output;

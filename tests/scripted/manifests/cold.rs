@@ -1,4 +1,4 @@
-//! What a tag costs that is not held.
+//! The upstream requests of a tag that is not stored.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is asked for often is answered from memory, and never a moment longer than it is true.
+//! A manifest that is asked for often is answered from memory, and for no longer than it is true.
 
 use std::time::Duration;
 
@@ -183,7 +183,7 @@ async fn a_way_that_is_known_by_heart_is_not_taken_for_another() {
     assert_eq!(client.get(&format!("{TAG}?ns=quay.io")).await.status, 404);
     let elsewhere = format!("GET {TAG} HTTP/1.1\r\nHost: docker.io\r\nConnection: close\r\n\r\n");
     assert!(raw(mirror.address, &elsewhere).await.starts_with("HTTP/1.1 200"));
-    // What came through other proxies is told upstream, known way or not.
+    // A request that came through other proxies is told upstream, whichever way it is answered.
     mirror.advance(Duration::from_mins(2));
     registry.forget_requests();
     assert_eq!(client.send(Method::GET, TAG, &[("via", "1.1 another")]).await.status, 200);

@@ -1,4 +1,4 @@
-//! What is too large is refused at its cap, by the name of the key (docs/SECURITY-THREATS.md, T29).
+//! Content that is too large is refused at its cap, by the name of the key (docs/SECURITY-THREATS.md, T29).
 
 use super::upstream;
 use crate::support::image::{Builder, image};

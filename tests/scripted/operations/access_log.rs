@@ -164,7 +164,7 @@ async fn a_standard_error_that_nobody_reads_stalls_no_answer() {
         assert_eq!(client.get(&long).await.status, 404);
     }
     drop(deaf);
-    // What was kept in the meantime comes out, and what is written now as well.
+    // Lines that were kept in the meantime come out, and so do new ones.
     let last = client.get("/v2/org/fresh/manifests/1").await;
     line_of(&program, &last).await;
     assert!(program.lines_with("reference=\"1\"", 600).await.len() >= 600);

@@ -1,4 +1,4 @@
-//! What another user owns: only root can make it.
+//! The storage of another user: only root can make one.
 
 use super::program::{run, stderr};
 

@@ -53,7 +53,7 @@ async fn open(client: &SendRequest<Bytes>, path: &str) -> RecvStream {
     answer.into_body()
 }
 
-/// What comes until the end, or the reset; the window is opened again for what was read if `takes`.
+/// All bytes until the end, or the reset. With `takes`, the window is opened again for what was read.
 async fn read(body: &mut RecvStream, takes: bool) -> (Vec<u8>, Option<Reason>) {
     let mut bytes = Vec::new();
     while let Some(chunk) = body.data().await {
@@ -111,7 +111,7 @@ async fn t34_a_stream_whose_client_takes_nothing_is_reset_and_no_other() {
     let _two = (open(&client, &path).await, open(&client, &path).await);
 }
 
-/// What is small is given whole, and waits where no task of its own would be left.
+/// A small body is handed over whole, and its task ends before the client has taken it.
 #[tokio::test]
 async fn t34_a_small_answer_that_nobody_takes_keeps_its_place_until_it_is_reset() {
     let ca = TestCa::new();

@@ -1,4 +1,4 @@
-//! What goes up with a request, and what does not.
+//! Headers that are sent upstream, and headers that are not.
 
 use http::Method;
 

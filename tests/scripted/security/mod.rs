@@ -1,4 +1,4 @@
-//! What an attacker may try, from either side. Rows of the threat table carry their number: `t2_…`.
+//! Attacks from either side. The number of a threat in docs/SECURITY-THREATS.md is in the name of its tests: `t2_…`.
 
 mod as_root;
 mod bounds;

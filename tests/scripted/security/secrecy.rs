@@ -12,7 +12,7 @@ use crate::support::log::Log;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
-/// What every one of these tests looks at, with everything that the mirror said.
+/// Everything that the mirror said; each of these tests looks at it.
 struct Watch {
     log: Log,
     said: String,

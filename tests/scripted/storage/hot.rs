@@ -1,4 +1,4 @@
-//! What is in memory, or open, is served for as long as it is true and there, and not a moment longer.
+//! A content in memory, or an open file, is served for as long as it is right and stored, and no longer.
 
 use roadstead::cache::scrub::{VerifyProgress, verify};
 

@@ -55,7 +55,7 @@ async fn pull(client: &Client, name: &str, image: &Image) {
     }
 }
 
-/// What comes from there on, and whether it is all.
+/// The bytes from there on, and whether they are all.
 async fn read(client: &Client, path: &str, from: usize) -> (Vec<u8>, bool) {
     let range = format!("bytes={from}-");
     let headers = [("range", range.as_str())];
@@ -78,7 +78,7 @@ async fn is_held(client: &Client, name: &str, image: &Image) -> bool {
     true
 }
 
-/// What is under a digest has that digest, whatever has happened. The paths.
+/// Checks that every stored file has the digest that it is named by. The paths.
 fn stored_right(storage: &Path) -> BTreeSet<PathBuf> {
     let mut stored = files_below(&storage.join("blobs"));
     // No digest: what the mirror writes to learn whether the disk works.

@@ -1,4 +1,4 @@
-//! What clients do all day, and what must be so whenever it was interrupted.
+//! Clients under load, and what must hold after every interruption.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -93,7 +93,7 @@ impl Catalogue {
         load
     }
 
-    /// What was answered from the store before a kill is there after it.
+    /// A blob that was a hit before a kill is stored after it.
     pub(super) fn nothing_is_lost(&self, storage: &Path) {
         let stored = stored_right(storage);
         let stored: BTreeSet<_> = stored.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();

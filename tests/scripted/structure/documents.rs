@@ -55,7 +55,7 @@ fn links_of_documents_lead_somewhere() {
     assert!(links > 5, "the links were found");
 }
 
-/// What `[text](target)` and `[name]: target` lead to, within the repository.
+/// The targets of `[text](target)` and `[name]: target` within the repository.
 fn targets(text: &str) -> Vec<&str> {
     let prose = text.split("```").step_by(2);
     let inline = prose.flat_map(|prose| prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()));
@@ -85,7 +85,7 @@ fn documents_that_are_cited_are_here() {
         for (nth, line) in text.lines().enumerate() {
             let is_path = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
             for word in line.split(|c: char| !is_path(c)).map(|word| word.trim_end_matches('.')) {
-                // That of a specification says so: `image-spec, descriptor.md`.
+                // A document of a specification says so: `image-spec, descriptor.md`.
                 let is_foreign = line.contains("-spec, ") || line.contains("(distribution, ") || line.contains("://");
                 if is_document(word) && word.len() > ".md".len() && !is_foreign {
                     let here = found(&path, word.trim_start_matches('/'));

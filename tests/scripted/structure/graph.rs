@@ -9,7 +9,7 @@ pub(super) struct Source {
     by_module: HashMap<Vec<String>, usize>,
 }
 
-/// What a path leads to.
+/// The end of a path.
 #[derive(Clone)]
 enum Found {
     Module(Vec<String>),
@@ -120,7 +120,7 @@ impl Source {
             };
             match found {
                 Found::Module(found) => module = found,
-                // What follows are its variants and methods.
+                // The rest are its variants and methods.
                 Found::Item(_) => return Some(found),
             }
         }

@@ -1,5 +1,5 @@
-//! No two files of `src/` import each other, directly or over others. What a file takes from the modules that it is in is no
-//! import.
+//! No two files of `src/` import each other, directly or over others. A file may use items of the modules that it is in:
+//! those are no imports.
 
 use std::collections::BTreeSet;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::mirror::files_below;
 
-/// What only root may do.
+/// Names of things that take root.
 const PRIVILEGED: &[&str] = &["FaultyDisk", "Tmpfs", "unshare", "fs::chown"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is counted is documented, and nothing else is.
+//! Every metric is documented, and nothing else is.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -80,7 +80,7 @@ fn implemented(file: &File) -> Vec<String> {
     found
 }
 
-/// What stands behind the parameters of `impl<…>`.
+/// The rest of a header behind the parameters of `impl<…>`.
 fn without_generics(header: &str) -> &str {
     let mut depth = 0;
     for (at, c) in header.char_indices() {

@@ -119,7 +119,7 @@ fn without_uses(text: &str) -> (Vec<Use>, String) {
     (uses, code)
 }
 
-/// What stands behind `use`, `pub use` or `pub(…) use`.
+/// The rest of a line that begins with `use`, `pub use` or `pub(…) use`.
 fn tree_of(line: &str) -> Option<&str> {
     let line = line.strip_prefix("pub").map_or(line, |rest| {
         rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest).trim_start()

@@ -75,7 +75,7 @@ impl Chaos {
         self.state.send_modify(|state| state.stalled = true);
     }
 
-    /// What was held back passes.
+    /// Lets all bytes pass that were held back.
     pub(crate) fn resume(&self) {
         self.state.send_modify(|state| state.stalled = false);
     }

@@ -21,7 +21,7 @@ pub(crate) struct Image {
     pub(crate) digest: String,
     /// Config first.
     pub(crate) blobs: Vec<Blob>,
-    /// Of an index.
+    /// The images of an index.
     pub(crate) children: Vec<Self>,
 }
 

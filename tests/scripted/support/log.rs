@@ -1,4 +1,4 @@
-//! What the application logs, by thread: a test's tasks all run on its own.
+//! The application's log lines, by thread: all tasks of a test run on its own thread.
 //!
 //! One subscriber for the whole process, because `tracing` forgets lines whose first use was on a thread that no
 //! subscriber listened to.

@@ -64,7 +64,7 @@ impl Mirror {
         Self::start(format!("[upstreams.\"{authority}\"]\nurl = \"{url}\"\n")).await
     }
 
-    /// Of every listener, in the order of the configuration.
+    /// The address of every listener, in the order of the configuration.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.app.addresses.iter().map(|(_, address, _)| *address).collect()
     }
@@ -78,7 +78,7 @@ impl Mirror {
         format!("http://{}{path}", self.address)
     }
 
-    /// What long work is done on.
+    /// The mirror behind the sockets, for long work.
     pub(crate) fn inner(&self) -> &roadstead::mirror::Mirror {
         self.app.mirror()
     }
@@ -250,7 +250,7 @@ async fn start_as(toml: String, directory: TempDir, clock: Clock, adjust: impl F
     Mirror { app, toml, directory, clock, address, admin }
 }
 
-/// Resolves when no download runs. What was answered with 200 before is stored then, if it may be.
+/// Resolves when no download runs. A blob that was pulled before is stored then, if it may be.
 pub(crate) async fn quiet(mirror: &Mirror) {
     let running = || {
         let text = mirror.app.metrics.encode();

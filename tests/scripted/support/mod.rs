@@ -1,4 +1,4 @@
-//! What every test stands on.
+//! The harness: the mirror, its upstream, its disk, and clients.
 
 pub(crate) mod chaos;
 pub(crate) mod client;

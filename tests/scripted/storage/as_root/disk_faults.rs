@@ -67,7 +67,7 @@ async fn what_was_written_before_a_failed_sync_is_never_stored() {
     let content = blob(40 * 1024 * 1024, 1);
     let digest = upstream.blob("library/app", &content);
     let mirror = on(&disk, &upstream).await;
-    // That of the first checkpoint; all later ones go well.
+    // The sync of the first checkpoint fails; all later ones go well.
     disk.fails(Fault::on(Op::Sync).at("/partial/"));
     let gate = Gate::closed();
     upstream.script(blobs().get().once().stall_after(36 * 1024 * 1024, &gate));

@@ -64,12 +64,12 @@ async fn settles(
         pinned.is_subset(&kept)
     })
     .await;
-    // What went by hand shows itself when it is asked for.
+    // A file that was removed by hand is noticed when it is asked for.
     for (name, image) in images {
         pull(&mirror.client(), name, image).await;
     }
     eventually("everything is stored", async || {
-        // What found no room while the index was being put in order is not tried again at once.
+        // A blob that found no space while the index was being repaired is not tried again at once.
         mirror.advance(Duration::from_secs(31));
         for (name, image) in &images[..fitting] {
             pull(&mirror.client(), name, image).await;
@@ -130,7 +130,7 @@ async fn run(storage: &str, places: &[&str], fitting: usize) {
                 mirror = stopped.start().await;
             }
             11 => {
-                // Of nothing that is pulled: all of it may be evicted.
+                // Nothing of this repository is pulled, so that everything may be evicted.
                 let pin = format!("docker.io/org/pinned{step}");
                 if add_pins(mirror.inner(), std::slice::from_ref(&pin)).await.is_ok() {
                     pinned.insert(pin);
@@ -148,7 +148,7 @@ async fn run(storage: &str, places: &[&str], fitting: usize) {
         eprintln!("step {step} of seed {seed}: {act}");
     }
     settles(&mirror, &disk, (&images, fitting), &pinned).await;
-    // What is durable is known to the next life, too, and without the database.
+    // Durable facts are known to the next process, too, also without the database.
     let stopped = mirror.stop().await;
     std::fs::remove_file(stopped.storage().join("index.redb")).unwrap();
     let mirror = stopped.start().await;

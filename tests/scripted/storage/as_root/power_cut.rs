@@ -33,7 +33,7 @@ async fn survives(unsynced: impl Fn(u64) -> Unsynced, cuts: u64) {
         let process = Process::start_on(directory.path(), &storage, &catalogue.toml()).await;
         let mut load = catalogue.load(&process.client(), 4, 1000 + cut);
         tokio::time::sleep(Duration::from_millis(5 + dice.below(600))).await;
-        // Of a blob that was linked and not recorded before the last cut, the bytes are known, and not who may read them.
+        // A blob that was linked and not recorded before the last cut has its bytes, and no grants.
         known.extend(durable(&disk).difference(&before).cloned());
         let next = disk.cut(unsynced(cut));
         process.kill();

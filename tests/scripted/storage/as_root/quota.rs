@@ -27,7 +27,7 @@ async fn a_quota_of_the_file_system_that_is_used_up_makes_room_as_a_full_disk_do
     drop(mirror.client().try_get(&path(&digests[4])).await);
     quiet(&mirror).await;
     let evicted = || mirror.metric(r#"roadstead_evicted_blobs_total{authority="docker.io",reason="space"}"#);
-    // What it wanted, and what index and journal take beside it.
+    // The space that it wanted, and what index and log take beside it.
     eventually("as much goes as was refused", async || evicted() == 3.0).await;
     assert!(is_held(&digests[3]).await && !is_held(&digests[0]).await, "the oldest made room");
     mirror.advance(std::time::Duration::from_secs(31));

@@ -1,4 +1,4 @@
-//! What was found rotten, on a disk that does not let it go.
+//! Rotten files on a disk that does not let them go.
 
 use roadstead::cache::scrub::{VerifyProgress, verify};
 

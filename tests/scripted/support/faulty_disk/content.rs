@@ -41,7 +41,7 @@ impl Content {
 
     pub(super) fn set_len(&mut self, len: u64) {
         self.pieces.resize_with(to_usize(len).div_ceil(PIECE), || Arc::new(vec![0; PIECE]));
-        // What is cut off must not come back when the file grows again.
+        // Bytes that are cut off must not come back when the file grows again.
         if len < self.len
             && let Some(last) = self.pieces.last_mut()
             && !len.is_multiple_of(PIECE as u64)

@@ -1,10 +1,10 @@
-//! What a power cut leaves.
+//! The state that a power cut leaves.
 
 use std::collections::HashMap;
 
 use super::tree::{Body, Entries, Node, ROOT, Tree};
 
-/// What becomes of what was not synced.
+/// The fate of bytes that were not synced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unsynced {
     /// All of it is gone.

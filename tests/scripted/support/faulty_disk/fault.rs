@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Faults, and when they strike.
 
 use rustix::io::Errno;
 
@@ -19,7 +19,7 @@ pub(crate) enum Op {
     SyncDir,
     Link,
     Rename,
-    /// Of a file.
+    /// On a file.
     Remove,
     RemoveDir,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Fault {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum How {
     Fails(Errno),
-    /// Of a write, so many bytes are taken.
+    /// A write takes so many bytes, and no more.
     Short(usize),
 }
 

@@ -56,7 +56,7 @@ impl FaultyDisk {
         self.point.path()
     }
 
-    /// A directory on it, for a mirror's storage. What is in it goes with the disk.
+    /// A directory on it, for a mirror's storage. Its files go with the disk.
     pub(crate) fn directory(&self) -> TempDir {
         let mut directory = tempfile::tempdir_in(self.path()).unwrap();
         directory.disable_cleanup(true);
@@ -105,7 +105,7 @@ impl FaultyDisk {
         self.tree().changes
     }
 
-    /// What was written and is on the disk: bytes of all files, what is set aside included.
+    /// Bytes of all files, with the space that is set aside.
     pub(crate) fn used(&self) -> u64 {
         self.tree().used()
     }
@@ -169,7 +169,7 @@ impl FaultyDisk {
 
 impl Drop for FaultyDisk {
     fn drop(&mut self) {
-        // What is still open keeps the disk until it is closed.
+        // An open file keeps the disk until it is closed.
         let _gone_with_the_process = Command::new("umount").arg("--lazy").arg(self.path()).status();
         drop(self.session.take());
     }

@@ -29,7 +29,7 @@ pub(super) struct Node {
     /// Set aside; bytes from the start.
     allocated: u64,
     pub(super) mode: u16,
-    /// Of this disk's own clock: one millisecond per change.
+    /// Ticks of this disk's own clock: one millisecond per change.
     pub(super) changed: u64,
 }
 
@@ -134,7 +134,7 @@ impl Tree {
         if paths.is_empty() { vec![String::new()] } else { paths }
     }
 
-    /// Whether an operation on this file goes well. Of a short write, how many bytes are taken.
+    /// Whether an operation on this file goes well; for a short write, how many bytes are taken.
     pub(super) fn admit(&mut self, op: Op, ino: u64) -> Result<Option<usize>, Errno> {
         let paths = self.paths(ino);
         self.admit_paths(op, &paths)
@@ -253,7 +253,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Of what has no name any more, nothing is left; what a power cut may bring back stays.
+    /// Removes files without a name, but for those that a power cut may bring back.
     pub(super) fn close(&mut self, ino: u64) {
         if let Ok(node) = self.node(ino) {
             node.opened = node.opened.saturating_sub(1);

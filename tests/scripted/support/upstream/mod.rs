@@ -93,7 +93,7 @@ impl Upstream {
         format!("{}://{name}:{}", self.shared.scheme, self.address().port())
     }
 
-    /// The machine is down: connections end, new ones are refused. What it holds and its script stay.
+    /// The machine is down: connections end, new ones are refused. Its content and its script stay.
     pub(crate) async fn stop(&self) {
         let listening = self.listening().take();
         if let Some(listening) = listening {

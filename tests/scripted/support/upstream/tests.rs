@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-/// What came until the connection ended.
+/// All bytes until the connection ended.
 struct Reply {
     head: String,
     body: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Who may read which repositories.
+//! Logins, and the repositories that each may read.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -29,7 +29,7 @@ pub(crate) fn covers(patterns: &[String], repository: &str) -> bool {
     patterns.iter().any(|pattern| repository == pattern || pattern.ends_with('/') && repository.starts_with(pattern))
 }
 
-/// What stands in an `Authorization: Basic` header.
+/// The value of an `Authorization: Basic` header.
 pub(crate) fn basic(request: &Recorded) -> Option<(String, String)> {
     let encoded = request.header("authorization")?.strip_prefix("Basic ")?;
     let pair = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;

@@ -1,4 +1,4 @@
-//! What the registry holds. Repositories know nothing of each other, as behind a real registry's access control.
+//! The registry's content. Repositories know nothing of each other, as behind a real registry's access control.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -57,7 +57,7 @@ impl Guard {
         }
     }
 
-    /// What those hear who are not let in.
+    /// The answer to a request that is not let in.
     pub(crate) fn refusal(&self, request: &Recorded, scheme: &str) -> Answer {
         let answer = Answer::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
         let challenge = match self {

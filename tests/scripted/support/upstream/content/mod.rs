@@ -1,4 +1,4 @@
-//! What it holds, and who may read it.
+//! The registry's content, and access to it.
 
 pub(crate) mod access;
 pub(crate) mod bytes;

@@ -118,7 +118,7 @@ impl TokenAuth {
         self.with(|state| service.clone_into(&mut state.service))
     }
 
-    /// What the answer says; tokens really end by `expire_all`.
+    /// The lifetime that the answer states; tokens really end by `expire_all`.
     pub(crate) fn expires_in(self, seconds: u64) -> Self {
         self.with(|state| state.expires_in = Some(seconds))
     }
@@ -152,7 +152,7 @@ impl TokenAuth {
     }
 }
 
-/// What happened, and what happens next.
+/// Counters, and the next answers.
 impl TokenAuth {
     pub(crate) fn issued(&self) -> Vec<Issued> {
         self.lock().issued.clone()

@@ -1,4 +1,4 @@
-//! What the test may ask an upstream, and wait for.
+//! Questions that a test may ask an upstream, and events that it may wait for.
 
 pub(crate) mod canary;
 pub(crate) mod record;

@@ -1,4 +1,4 @@
-//! What arrived, in order, and what became of it.
+//! Requests in order of arrival, and what became of them.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

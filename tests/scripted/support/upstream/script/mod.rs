@@ -1,4 +1,4 @@
-//! What a test tells it to do.
+//! The script: requests to match, and what happens to them.
 
 pub(crate) mod gate;
 pub(crate) mod habits;

@@ -1,4 +1,4 @@
-//! What is to happen to one request: the sum of the steps that match it.
+//! The plan for one request: the sum of the steps that match it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(crate) enum Cut {
     After(u64),
 }
 
-/// What is said about things that the registry has, or has not.
+/// The answer for content that the registry does not have.
 #[derive(Clone, Copy, Default)]
 pub(crate) enum Unknown {
     #[default]

@@ -26,7 +26,7 @@ impl Found {
         Self { content, headers: HeaderMap::new(), ranges: false }
     }
 
-    /// What a registry says that has everything.
+    /// The answer of a registry that has everything.
     pub(crate) fn of_any(request: &Recorded, size: u64) -> Self {
         let found = Self::new(blob(size, 0)).media_type("application/octet-stream");
         match request.reference.as_deref().filter(|reference| reference.contains(':')) {

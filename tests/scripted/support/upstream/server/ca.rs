@@ -24,7 +24,7 @@ pub(crate) struct Identity {
     pub(crate) key: String,
 }
 
-/// What a server says about certificates of its clients.
+/// A server's demand for certificates of its clients.
 #[derive(Clone, Copy)]
 pub(crate) enum ClientCertificates<'a> {
     NotAsked,

@@ -1,4 +1,4 @@
-//! How it speaks: connections, requests, answers.
+//! Connections, requests and answers.
 
 pub(crate) mod answer;
 pub(crate) mod body;

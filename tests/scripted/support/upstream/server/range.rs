@@ -1,6 +1,6 @@
 //! `Range` as a registry of good conduct reads it.
 
-/// What a `Range` header asks of a representation of known size. `end` is exclusive.
+/// A `Range` header, for a representation of known size. `end` is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Whole,

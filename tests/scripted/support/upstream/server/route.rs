@@ -1,4 +1,4 @@
-//! What a path asks for. Read from the right, since repository names have any number of slashes.
+//! Parses a path. From the right, since repository names have any number of slashes.
 
 use percent_encoding::percent_decode_str;
 

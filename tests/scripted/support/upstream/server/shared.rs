@@ -1,4 +1,4 @@
-//! What the test and the connections of one upstream have in common.
+//! State that the test and the connections of one upstream share.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     pub(crate) cut_all: watch::Sender<()>,
     pub(crate) closes_on_accept: AtomicBool,
     pub(crate) rate: Rate,
-    /// What panicked inside the fake, for the test to be told.
+    /// Panics inside the fake, for the test to fail by.
     pub(crate) panics: Mutex<Vec<String>>,
     state: Mutex<State>,
 }
@@ -32,10 +32,10 @@ pub(crate) struct State {
     pub(crate) contents: Contents,
     pub(crate) script: Script,
     pub(crate) guard: Guard,
-    /// Who answers on the token path.
+    /// The token service that answers on the token path.
     pub(crate) tokens: Option<TokenAuth>,
     pub(crate) latency: Duration,
-    /// What was fetched by GET: repository and reference.
+    /// Repository and reference of everything that was fetched by GET.
     pub(crate) fetched: HashSet<(Option<String>, Option<String>)>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// What goes at once: so much time's worth, or a page.
+/// The largest burst: so much time's worth, or a page.
 const GRAIN: Duration = Duration::from_millis(10);
 const LEAST_GRAIN: f64 = 4096.0;
 /// How long a pause is made up for. The timer is coarse and the machine busy: with less, the rate would sag.
