@@ -2,6 +2,7 @@
 
 mod documents;
 mod example_config;
+mod examples;
 mod graph;
 mod imports;
 mod lanes;
