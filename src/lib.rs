@@ -36,7 +36,7 @@
 //!
 //! 1. [`config::Config::read`] checks everything, and reports every problem at once.
 //! 2. [`app::App::start`] locks and opens the [`store::Store`], then [`index::Index::open`] replays the log.
-//! 3. [`cache::Cache::recover`] puts in order what a crash left between a file and its record.
+//! 3. [`cache::recover`] puts in order what a crash left between a file and its record.
 //! 4. Addresses are bound, background tasks start, and `/readyz` says so. No upstream is asked anything.
 //!
 //! # One stop

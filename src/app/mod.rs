@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::RecoverError;
+use crate::cache::{self, RecoverError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::jobs::VerifyJobs;
@@ -66,13 +66,13 @@ impl App {
         let stop_fills = CancellationToken::new();
         let (opened, config) = Opened::open(config, clock.clone(), &metrics, &stop_fills).await?;
         let Opened { mirror, tasks, via } = opened;
-        let was_clean = mirror.cache().begin_service().await;
+        let was_clean = cache::begin_service(mirror.cache()).await;
         let admin_listen = config.server.admin_listen;
         let verify_jobs = Arc::new(VerifyJobs::new(mirror.cache(), clock, config.verify.rate));
         let listeners = match Listeners::bind(&config.server).await {
             Ok(listeners) => listeners,
             Err(err) => {
-                mirror.cache().close().await;
+                cache::close(mirror.cache()).await;
                 return Err(err.into());
             }
         };
@@ -134,7 +134,7 @@ impl App {
             while self.background.join_next().await.is_some() {}
         })
         .await;
-        self.mirror.cache().close().await;
+        cache::close(self.mirror.cache()).await;
         self.stop_admin.cancel();
         // While the storage is locked offline: later it may be another server's. One that is left is replaced at the next start.
         let _left = self.admin_socket.as_deref().map(std::fs::remove_file);

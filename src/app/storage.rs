@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
+use crate::cache;
 use crate::cache::scrub::VerifySettings;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -71,7 +72,7 @@ impl Opened {
             fills: config.fills,
         };
         let mirror = Arc::new(Mirror::new(settings, store, index, context, stop_fills.clone())?);
-        mirror.cache().recover().await?;
+        cache::recover(mirror.cache()).await?;
         let serving = Serving {
             server: config.server,
             verify: config.storage.verify,
@@ -99,7 +100,7 @@ impl OfflineMirror {
 
     /// Writes the index down.
     pub async fn close(self) {
-        self.mirror.cache().leave().await;
+        cache::leave(self.mirror.cache()).await;
     }
 }
 

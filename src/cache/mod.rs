@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 pub use faults::{Faults, describe_fault, retry_faults};
 pub use memory::{Manifest, Memory, MemoryBlob, SMALL_BYTES};
-pub use recover::RecoverError;
+pub use recover::{RecoverError, begin_service, close, leave, recover};
 pub use usage::Quota;
 
 use crate::clock::{Clock, Timestamp};

@@ -20,104 +20,102 @@ pub enum RecoverError {
     Index(#[from] IndexError),
 }
 
-impl Cache {
-    /// Reads what a crash left between any two steps of a commit. Its time grows with the number of partial files.
-    pub async fn recover(self: &Arc<Self>) -> Result<(), RecoverError> {
-        self.end_evictions().await?;
-        self.access_times.detect_clock_set_back(&self.index).await;
-        let (mut changes, mut names): (Vec<Change>, Vec<PathBuf>) = (Vec::new(), Vec::new());
-        let mut resumable = 0_u32;
-        for leftover in self.blocking(Store::recover).await?? {
-            match leftover {
-                Leftover::Resumable => resumable += 1,
-                Leftover::Committed { digest, size_bytes, partial } => {
-                    let origin = partial.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str());
-                    let origin = origin.and_then(|name| name.parse().ok());
-                    let row = BlobRow { size_bytes, origin, stored: self.access_time() };
-                    changes.push(Change::from(PutBlob { digest, row }));
-                    names.push(partial);
-                }
+/// Reads what a crash left between any two steps of a commit. Its time grows with the number of partial files.
+pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
+    end_evictions(cache).await?;
+    cache.access_times.detect_clock_set_back(&cache.index).await;
+    let (mut changes, mut names): (Vec<Change>, Vec<PathBuf>) = (Vec::new(), Vec::new());
+    let mut resumable = 0_u32;
+    for leftover in blocking(cache, Store::recover).await?? {
+        match leftover {
+            Leftover::Resumable => resumable += 1,
+            Leftover::Committed { digest, size_bytes, partial } => {
+                let origin = partial.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str());
+                let origin = origin.and_then(|name| name.parse().ok());
+                let row = BlobRow { size_bytes, origin, stored: cache.access_time() };
+                changes.push(Change::from(PutBlob { digest, row }));
+                names.push(partial);
             }
         }
-        if resumable > 0 {
-            tracing::info!(downloads = resumable, "interrupted downloads will go on from where they were");
-        }
-        if !changes.is_empty() {
-            tracing::info!(blobs = names.len(), "blobs that were stored but not recorded are recorded now");
-            self.index.apply_durably(changes).await?;
-            self.blocking(move |_| names.iter().try_for_each(|name| Store::forget_partial(name))).await??;
-        }
-        self.remove_records_of_quarantined().await?;
-        self.store.set_stored(self.index.stored_bytes().await?);
-        self.show_stored();
-        Ok(())
     }
-
-    /// A crash may have come between a wrong file's move and the end of its record, which then counts what is not there.
-    async fn remove_records_of_quarantined(self: &Arc<Self>) -> Result<(), RecoverError> {
-        let look = |store: &Store| {
-            let quarantined = store.quarantined().unwrap_or_else(|err| {
-                tracing::warn!(%err, "what is in quarantine cannot be listed");
-                Vec::new()
-            });
-            let digests = quarantined.into_iter().map(|(digest, _)| digest);
-            digests.filter(|digest| !store.is_there(*digest)).collect::<Vec<Digest>>()
-        };
-        for digest in self.blocking(look).await? {
-            if let Some(row) = self.index.blob_row(digest).await? {
-                let lost_bytes = self.is_last_copy(Some(&row)).then_some(row.size_bytes);
-                scrub::remove_record(self, digest, Some(row), lost_bytes).await;
-            }
-        }
-        Ok(())
+    if resumable > 0 {
+        tracing::info!(downloads = resumable, "interrupted downloads will go on from where they were");
     }
-
-    /// Blobs that were being evicted: those whose files are gone are forgotten; the others stay.
-    async fn end_evictions(self: &Arc<Self>) -> Result<(), RecoverError> {
-        let marked = self.index.evicting().await?;
-        if marked.is_empty() {
-            return Ok(());
-        }
-        let look = move |store: &Store| marked.into_iter().partition(|digest| store.is_there(*digest));
-        let (there, gone) = self.blocking(look).await?;
-        let ends = [(there, false), (gone, true)].map(|(digests, gone)| Change::from(EndEviction { digests, gone }));
-        Ok(self.index.apply_durably(ends.to_vec()).await?)
+    if !changes.is_empty() {
+        tracing::info!(blobs = names.len(), "blobs that were stored but not recorded are recorded now");
+        cache.index.apply_durably(changes).await?;
+        blocking(cache, move |_| names.iter().try_for_each(|name| Store::forget_partial(name))).await??;
     }
+    remove_records_of_quarantined(cache).await?;
+    cache.store.set_stored(cache.index.stored_bytes().await?);
+    cache.show_stored();
+    Ok(())
+}
 
-    /// Whether the last server of this storage ended in good order. From here on, this one has not.
-    pub async fn begin_service(self: &Arc<Self>) -> bool {
-        // A counter that appears with its first event hides that one from an alert on a rise.
-        let metrics = &self.context.metrics;
-        for (_, facts) in self.registries.configured() {
-            let labels = ByAuthority::of(&facts.name);
-            for watched in [&metrics.uncached_streams, &metrics.reservations_refused, &metrics.digest_mismatches] {
-                drop(watched.get_or_create(&labels));
-            }
-        }
-        let was_clean = self.blocking(Store::take_clean_stop).await;
-        // An unreadable sign is none.
-        was_clean.is_ok_and(|was_clean| was_clean.unwrap_or(false))
-    }
-
-    /// Writes the index down, and leaves open how the last server has ended. For commands, which have not served.
-    pub async fn leave(&self) {
-        self.access_times.write(&self.index).await;
-        self.index.close().await;
-    }
-
-    /// Writes the index down. To be called after all tasks have ended.
-    pub async fn close(self: &Arc<Self>) {
-        self.leave().await;
-        if let Ok(Err(err)) = self.blocking(Store::record_clean_stop).await {
-            tracing::debug!(%err, "the next start takes this stop for an unclean one");
+/// A crash may have come between a wrong file's move and the end of its record, which then counts what is not there.
+async fn remove_records_of_quarantined(cache: &Arc<Cache>) -> Result<(), RecoverError> {
+    let look = |store: &Store| {
+        let quarantined = store.quarantined().unwrap_or_else(|err| {
+            tracing::warn!(%err, "what is in quarantine cannot be listed");
+            Vec::new()
+        });
+        let digests = quarantined.into_iter().map(|(digest, _)| digest);
+        digests.filter(|digest| !store.is_there(*digest)).collect::<Vec<Digest>>()
+    };
+    for digest in blocking(cache, look).await? {
+        if let Some(row) = cache.index.blob_row(digest).await? {
+            let lost_bytes = cache.is_last_copy(Some(&row)).then_some(row.size_bytes);
+            scrub::remove_record(cache, digest, Some(row), lost_bytes).await;
         }
     }
+    Ok(())
+}
 
-    async fn blocking<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Store) -> T + Send + 'static,
-    ) -> io::Result<T> {
-        let cache = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&cache.store)).await.map_err(io::Error::other)
+/// Blobs that were being evicted: those whose files are gone are forgotten; the others stay.
+async fn end_evictions(cache: &Arc<Cache>) -> Result<(), RecoverError> {
+    let marked = cache.index.evicting().await?;
+    if marked.is_empty() {
+        return Ok(());
     }
+    let look = move |store: &Store| marked.into_iter().partition(|digest| store.is_there(*digest));
+    let (there, gone) = blocking(cache, look).await?;
+    let ends = [(there, false), (gone, true)].map(|(digests, gone)| Change::from(EndEviction { digests, gone }));
+    Ok(cache.index.apply_durably(ends.to_vec()).await?)
+}
+
+/// Whether the last server of this storage ended in good order. From here on, this one has not.
+pub async fn begin_service(cache: &Arc<Cache>) -> bool {
+    // A counter that appears with its first event hides that one from an alert on a rise.
+    let metrics = &cache.context.metrics;
+    for (_, facts) in cache.registries.configured() {
+        let labels = ByAuthority::of(&facts.name);
+        for watched in [&metrics.uncached_streams, &metrics.reservations_refused, &metrics.digest_mismatches] {
+            drop(watched.get_or_create(&labels));
+        }
+    }
+    let was_clean = blocking(cache, Store::take_clean_stop).await;
+    // An unreadable sign is none.
+    was_clean.is_ok_and(|was_clean| was_clean.unwrap_or(false))
+}
+
+/// Writes the index down, and leaves open how the last server has ended. For commands, which have not served.
+pub async fn leave(cache: &Cache) {
+    cache.access_times.write(&cache.index).await;
+    cache.index.close().await;
+}
+
+/// Writes the index down. To be called after all tasks have ended.
+pub async fn close(cache: &Arc<Cache>) {
+    leave(cache).await;
+    if let Ok(Err(err)) = blocking(cache, Store::record_clean_stop).await {
+        tracing::debug!(%err, "the next start takes this stop for an unclean one");
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    cache: &Arc<Cache>,
+    work: impl FnOnce(&Store) -> T + Send + 'static,
+) -> io::Result<T> {
+    let cache = Arc::clone(cache);
+    tokio::task::spawn_blocking(move || work(&cache.store)).await.map_err(io::Error::other)
 }
