@@ -129,14 +129,14 @@ impl App {
         self.stop_fills.cancel();
         // Writing down where the fills are takes a sync each.
         let _overdue = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
-        // Eviction in mid-batch is waited for, so that its records are written before the index closes.
+        // Nothing may work on the index when it closes.
         let _overdue = tokio::time::timeout(Duration::from_secs(5), async {
             while self.background.join_next().await.is_some() {}
         })
         .await;
         cache::close(self.mirror.cache()).await;
         self.stop_admin.cancel();
-        // While the storage is locked offline: later it may be another server's. One that is left is replaced at the next start.
+        // While the storage is still locked: later the socket may be another server's. One that is left is replaced at the next start.
         let _left = self.admin_socket.as_deref().map(std::fs::remove_file);
     }
 }
