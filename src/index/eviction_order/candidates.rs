@@ -36,7 +36,7 @@ pub struct Search {
 
 impl Class {
     /// How many times longer than content used once it stays unused before it goes: measured, see docs/eviction.md.
-    const fn answer_deadline(self) -> u64 {
+    const fn weight(self) -> u64 {
         match self {
             Self::Probation => 1,
             Self::Protected => 16,
@@ -135,7 +135,7 @@ fn candidates(from: &ReadTransaction, search: &Search) -> Result<Vec<Candidate>,
         let (key, size) = entry?;
         let (_, _, used, digest) = key.value();
         if before.is_none_or(|before| used < before) {
-            let score = now.saturating_sub(used).saturating_mul(1000) / class.answer_deadline();
+            let score = now.saturating_sub(used).saturating_mul(1000) / class.weight();
             heads.push(Head { score, digest: digest.to_owned(), size_bytes: size.value(), nth });
         }
         Ok(())

@@ -93,7 +93,7 @@ pub(super) fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> R
         Ok(()) => 0,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
             let replaced = std::fs::metadata(blob).map_or(0, |metadata| metadata.len());
-            // Renamed over in one step; a crash before it leaves a orphan name that the next start removes.
+            // Renamed over in one step; a crash before it leaves an orphan that the next start removes.
             let second = partial.with_extension("link");
             layout::remove_if_there(&second)?;
             std::fs::hard_link(partial, &second)?;
