@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::index::{Change, IndexError};
 use crate::oci::Digest;
-use crate::store::Committed;
+use crate::store::{Committed, FaultKind};
 
 use super::{Cache, describe_fault};
 
@@ -58,7 +58,7 @@ impl Cache {
     /// The index did not take the facts about a stored blob, or did not make them durable.
     fn record_later(&self, digest: Digest, facts: Vec<Change>, committed: Committed) {
         self.pending.push(digest, facts, committed.wait_for_index());
-        self.faults.retry_soon();
+        self.retry_soon();
     }
 
     /// Records what waits, once the index takes facts again; its own writer may have recorded it.
@@ -98,15 +98,15 @@ impl Cache {
     /// could not be decided.
     pub(super) async fn remove_unrecorded(&self) -> bool {
         let mut is_done = true;
-        for digest in self.store.unrecorded() {
+        for (digest, partial) in self.store.unrecorded() {
             is_done &= match self.index.blob_row(digest).await {
                 Ok(Some(_)) => {
-                    self.store.is_recorded(digest);
+                    self.store.faults().remove(FaultKind::Unrecorded, partial.as_path());
                     self.pending.doubt();
                     true
                 }
                 Ok(None) if self.leases.count(digest) == 0 => {
-                    self.store.remove_unrecorded(digest).await.is_ok_and(|removed| removed)
+                    self.store.remove_unrecorded(digest, &partial).await.is_ok_and(|removed| removed)
                 }
                 Ok(None) | Err(_) => false,
             };

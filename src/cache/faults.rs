@@ -4,55 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
-use crate::clock::Timestamp;
 use crate::health::Part;
 use crate::oci::Digest;
-use crate::store;
+use crate::store::{self, FaultKind};
 
 use super::retention::Evictor;
 use super::{Cache, scrub};
 
 /// Between two tries of a disk that failed.
 const PAUSE: Duration = Duration::from_secs(2);
-/// After a disk failed or was full, a digest is passed through for so long before storing is tried again.
-const UNCACHEABLE_FOR: Duration = Duration::from_secs(30);
-/// Digests remembered that could not be stored.
-const MAX_UNCACHEABLE: u64 = 10_000;
-
-/// What the disk refused, and the wake-up calls of the task that tries it again.
-pub struct Faults {
-    /// Something went wrong, and waits to be put in order.
-    reported: Notify,
-    /// A blob was stored although the disk was thought to fail.
-    cleared: Notify,
-    /// Digests that could not be stored, and since when.
-    uncacheable: moka::sync::Cache<Digest, Timestamp>,
-}
-
-impl Default for Faults {
-    fn default() -> Self {
-        Self { reported: Notify::new(), cleared: Notify::new(), uncacheable: moka::sync::Cache::new(MAX_UNCACHEABLE) }
-    }
-}
-
-impl Faults {
-    /// A stored file could not be read. It is read again soon, and fetched again at the next request.
-    pub fn retry_soon(&self) {
-        self.reported.notify_one();
-    }
-
-    /// From here on, this digest is passed through for a while.
-    pub fn mark_uncacheable(&self, digest: Digest, now: Timestamp) {
-        self.uncacheable.insert(digest, now);
-    }
-
-    /// Whether this digest is passed through because it could not be stored a moment ago.
-    pub fn is_uncacheable(&self, digest: Digest, now: Timestamp) -> bool {
-        self.uncacheable.get(&digest).is_some_and(|since| now.since(since) < UNCACHEABLE_FOR)
-    }
-}
 
 impl Cache {
     /// Something of so many bytes could not be written; `why` is for the operator. If the disk is full, room is made for
@@ -63,7 +23,7 @@ impl Cache {
         if self.context.health.degrade(Part::StoreWrites, why.as_str()) {
             tracing::warn!("{why}");
         }
-        self.faults.retry_soon();
+        self.retry_soon();
     }
 
     /// A blob was stored: the disk works.
@@ -71,10 +31,24 @@ impl Cache {
         if self.context.health.heal(Part::StoreWrites) {
             tracing::info!("the disk works again");
             // What could not be stored can be now.
-            self.faults.uncacheable.invalidate_all();
-            self.faults.cleared.notify_one();
+            self.store.faults().clear(FaultKind::Uncacheable);
             self.pending.doubt();
         }
+    }
+
+    /// Something waits to be put in order: the disk is tried now, or when the pause between two tries is over.
+    pub fn retry_soon(&self) {
+        self.has_faults.notify_one();
+    }
+
+    /// From here on, this digest is passed through for a while.
+    pub fn mark_uncacheable(&self, digest: Digest) {
+        self.store.faults().add_now(FaultKind::Uncacheable, digest, self.context.clock.now());
+    }
+
+    /// Whether this digest is passed through because it could not be stored a moment ago.
+    pub fn is_uncacheable(&self, digest: Digest) -> bool {
+        self.store.faults().contains(FaultKind::Uncacheable, digest, self.context.clock.now())
     }
 }
 
@@ -86,23 +60,18 @@ pub fn describe_fault(error: &io::Error) -> String {
 
 /// Waits for a fault, tries the disk until it works, and puts in order what was left; until the mirror stops.
 pub async fn retry_faults(evictor: Arc<Evictor>) {
-    let (cache, stopping) = (evictor.cache(), &evictor.cache().context.stopping);
-    loop {
-        tokio::select! {
-            () = cache.faults.reported.notified() => {}
-            () = stopping.cancelled() => return,
-        }
+    let cache = evictor.cache();
+    let work = async {
         loop {
-            tokio::select! {
-                is_done = retry(&evictor) => if is_done { break },
-                () = stopping.cancelled() => return,
-            }
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                () = cache.faults.cleared.notified() => {}
-                () = stopping.cancelled() => return,
+            cache.has_faults.notified().await;
+            while !retry(&evictor).await {
+                tokio::time::sleep(PAUSE).await;
             }
         }
+    };
+    tokio::select! {
+        () = work => {}
+        () = cache.context.stopping.cancelled() => {}
     }
 }
 

@@ -18,11 +18,11 @@ mod usage;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use faults::{Faults, describe_fault, retry_faults};
+pub use faults::{describe_fault, retry_faults};
 pub use memory::{Manifest, Memory, MemoryBlob, SMALL_BYTES};
 pub use recover::{RecoverError, begin_service, close, leave, recover};
 pub use usage::Quota;
@@ -47,7 +47,8 @@ pub struct Cache {
     pub access_times: AccessTimes,
     pub leases: Leases,
     pub pins: Pins,
-    pub faults: Faults,
+    /// Wakes the task that tries a failed disk again.
+    has_faults: Notify,
     pending: PendingRecords,
     /// One eviction batch at a time, whoever needs it.
     evicting: Arc<Semaphore>,
@@ -98,7 +99,7 @@ impl Cache {
             access_times: AccessTimes::new(context.clock.clone()),
             leases: Leases::default(),
             pins,
-            faults: Faults::default(),
+            has_faults: Notify::new(),
             pending: PendingRecords::default(),
             evicting: Arc::new(Semaphore::new(1)),
             registries,

@@ -85,13 +85,13 @@ impl FillTask {
                 }
                 Err(Stop::Disk(why)) => {
                     self.cache().report_fault(&why, fill.size_bytes().unwrap_or(0));
-                    self.mark_uncacheable(&fill);
+                    self.cache().mark_uncacheable(fill.digest);
                     fill.fail(FillError::PassThrough(why));
                     return;
                 }
                 Err(Stop::Failed(error) | Stop::Keep(error)) => {
                     if matches!(error, FillError::PassThrough(_)) {
-                        self.mark_uncacheable(&fill);
+                        self.cache().mark_uncacheable(fill.digest);
                     }
                     fill.fail(error);
                     return;
@@ -235,7 +235,7 @@ impl FillTask {
                 if let CommitError::Io(err) = err {
                     cache.report_fault(&describe_fault(&err), size_bytes);
                 }
-                self.mark_uncacheable(fill);
+                cache.mark_uncacheable(digest);
                 return;
             }
         };
@@ -248,9 +248,5 @@ impl FillTask {
         let grants = grants.map(|scope| Change::from(GrantBlob { scope, whole_authority, digest, day }));
         let facts = std::iter::once(Change::from(PutBlob { digest, row })).chain(grants).collect();
         cache.admit(digest, facts, committed).await;
-    }
-
-    fn mark_uncacheable(&self, fill: &Fill) {
-        self.cache().faults.mark_uncacheable(fill.digest, self.context().clock.now());
     }
 }

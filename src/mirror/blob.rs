@@ -129,7 +129,7 @@ impl BlobRequest<'_> {
             Some(row) if !self.is_stored_unusable() => {
                 let file = cache.open(digest, &row).await.unwrap_or_else(|err| {
                     tracing::warn!(%digest, %err, "a stored blob cannot be opened; it is passed through from upstream");
-                    cache.faults.mark_uncacheable(digest, cache.context.clock.now());
+                    cache.mark_uncacheable(digest);
                     None
                 });
                 file.map(|file| (row, file))
@@ -152,7 +152,7 @@ impl BlobRequest<'_> {
             return Err(self.registry.not_found(true));
         }
         // Read again, or moved away, in a moment; no second client is cut until then.
-        self.mirror.cache.faults.retry_soon();
+        self.mirror.cache.retry_soon();
         Ok(Attempt::PassThrough("the disk does not give the stored bytes".to_owned()))
     }
 
@@ -238,7 +238,7 @@ impl BlobRequest<'_> {
     /// Starts a fill, or joins one that has started since.
     async fn fill(&self, held: &Held) -> Result<Attempt, PullError> {
         let cache = &self.mirror.cache;
-        if cache.faults.is_uncacheable(self.digest, cache.context.clock.now()) {
+        if cache.is_uncacheable(self.digest) {
             return Ok(Attempt::PassThrough("the disk failed or was full a moment ago".to_owned()));
         }
         // An earlier fill that has ended since the look would have bumped the generation.

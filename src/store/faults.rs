@@ -1,99 +1,161 @@
-//! What the disk refused, to be put in request when it works again.
+//! What the disk refused, in one table: a fault stays until it is over, or until it is time to try again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Digest, Store, layout, off_runtime};
+use crate::clock::Timestamp;
 
-/// Names and digests remembered. Beyond them, a restart puts the rest in request.
-const MAX: usize = 10_000;
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// A partial name that could not be removed.
+    Orphan,
+    /// The partial name of a blob whose commit failed and whose own name could not be removed. Nobody counts the blob.
+    Unrecorded,
+    /// A directory that names were removed from, and that could not be synced then.
+    Unsynced,
+    /// A stored blob that could not be read.
+    Unreadable,
+    /// An unreadable blob that was found to be wrong: it is not served even where nothing else is to be had.
+    KnownBad,
+    /// A blob that could not be stored: it is passed through for a while.
+    Uncacheable,
+    /// A blob whose file could not be removed, or whose record: for a while, others are evicted instead.
+    Undeletable,
+}
+
+impl FaultKind {
+    /// Faults remembered of a kind. Beyond them, a restart puts the rest in order.
+    pub const fn max(self) -> usize {
+        // Where more cannot be removed, it is the disk, and a pass ends.
+        if matches!(self, Self::Undeletable) { 1000 } else { 10_000 }
+    }
+
+    /// Before its subject is tried again; `None` where that waits until the fault is over.
+    const fn pause(self) -> Option<Duration> {
+        match self {
+            Self::Uncacheable => Some(Duration::from_secs(30)),
+            Self::Undeletable => Some(Duration::from_mins(10)),
+            Self::Orphan | Self::Unrecorded | Self::Unsynced | Self::Unreadable | Self::KnownBad => None,
+        }
+    }
+}
+
+/// What a fault is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    Digest(Digest),
+    Path(PathBuf),
+}
+
+impl From<Digest> for Subject {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
+impl From<&Path> for Subject {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+/// By kind, the subjects, and when each may be tried again.
+type Table = BTreeMap<FaultKind, HashMap<Subject, Option<Timestamp>>>;
 
 #[derive(Debug, Default)]
-pub(super) struct Faults {
-    /// Partial names that could not be removed.
-    orphans: Mutex<BTreeSet<PathBuf>>,
-    /// Blobs whose commit failed and whose names could not be removed, each with its partial name. Nobody counts them.
-    unrecorded: Mutex<HashMap<Digest, PathBuf>>,
-    /// Directories that names were removed from, and that could not be synced then.
-    unsynced: Mutex<BTreeSet<PathBuf>>,
-    /// Stored blobs that could not be read.
-    unreadable: Mutex<HashSet<Digest>>,
-    /// Of those, what was found to be wrong: not even where nothing else is to be had.
-    wrong: Mutex<HashSet<Digest>>,
-    /// Their number: every hit asks, and there are none as a rule.
-    unreadable_count: AtomicUsize,
+pub struct Faults {
+    table: Mutex<Table>,
+    /// The number of unreadable blobs: every hit asks, and there are none as a rule.
+    unreadable: AtomicUsize,
 }
 
 impl Faults {
-    fn orphans(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unreadable(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn orphan(&self, partial: &Path) {
-        let mut orphans = self.orphans();
-        if orphans.len() < MAX {
-            orphans.insert(partial.to_owned());
+    fn change<T>(&self, kind: FaultKind, change: impl FnOnce(&mut HashMap<Subject, Option<Timestamp>>) -> T) -> T {
+        let mut table = self.table();
+        let faults = table.entry(kind).or_default();
+        let changed = change(faults);
+        if kind == FaultKind::Unreadable {
+            self.unreadable.store(faults.len(), Ordering::Release);
         }
+        changed
     }
 
-    /// Whether the name was one; a fill makes it anew.
-    pub(super) fn take_orphan(&self, partial: &Path) -> bool {
-        self.orphans().remove(partial)
+    /// Remembers a fault that stays until it is over.
+    pub(super) fn add(&self, kind: FaultKind, subject: impl Into<Subject>) {
+        let _is_new = self.add_now(kind, subject, Timestamp::default());
     }
 
-    fn unrecorded(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
-        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Remembers a fault. `true` if it was not known: it is the time to log it.
+    pub fn add_now(&self, kind: FaultKind, subject: impl Into<Subject>, now: Timestamp) -> bool {
+        let (subject, retry_at) = (subject.into(), kind.pause().map(|pause| now.plus(pause)));
+        self.change(kind, |faults| {
+            let is_known = faults.contains_key(&subject);
+            if !is_known && faults.len() >= kind.max() {
+                // Some may be over without anybody's saying so.
+                faults.retain(|_, retry_at| is_current(*retry_at, now));
+            }
+            let has_room = is_known || faults.len() < kind.max();
+            has_room && faults.insert(subject, retry_at).is_none()
+        })
     }
 
-    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The fault is over. `true` if there was one.
+    pub fn remove(&self, kind: FaultKind, subject: impl Into<Subject>) -> bool {
+        self.change(kind, |faults| faults.remove(&subject.into()).is_some())
     }
 
-    pub(super) fn is_unrecorded(&self, digest: Digest, partial: &Path) {
-        let mut unrecorded = self.unrecorded();
-        if unrecorded.len() < MAX {
-            unrecorded.insert(digest, partial.to_owned());
-        }
+    /// All faults of this kind are over.
+    pub fn clear(&self, kind: FaultKind) {
+        self.change(kind, HashMap::clear);
+    }
+
+    /// Whether there is such a fault, and it is not yet time to try again.
+    pub fn contains(&self, kind: FaultKind, subject: impl Into<Subject>, now: Timestamp) -> bool {
+        self.change(kind, |faults| faults.get(&subject.into()).is_some_and(|retry_at| is_current(*retry_at, now)))
+    }
+
+    /// The blobs with such a fault that it is not yet time to try again.
+    pub fn digests(&self, kind: FaultKind, now: Timestamp) -> Vec<Digest> {
+        self.change(kind, |faults| {
+            let current = faults.iter().filter(|(_, retry_at)| is_current(**retry_at, now));
+            let digest = |subject: &Subject| if let Subject::Digest(digest) = subject { Some(*digest) } else { None };
+            current.filter_map(|(subject, _)| digest(subject)).collect()
+        })
+    }
+
+    fn paths(&self, kind: FaultKind) -> Vec<PathBuf> {
+        let path = |subject: &Subject| if let Subject::Path(path) = subject { Some(path.clone()) } else { None };
+        self.change(kind, |faults| faults.keys().filter_map(path).collect())
     }
 
     /// Makes the removal of names durable, now or when the disk works again.
     pub(super) fn sync_removal(&self, dir: &Path) -> io::Result<()> {
-        layout::sync_dir(dir).inspect_err(|_| {
-            let mut unsynced = self.unsynced();
-            if unsynced.len() < MAX {
-                unsynced.insert(dir.to_owned());
-            }
-        })
+        layout::sync_dir(dir).inspect_err(|_| self.add(FaultKind::Unsynced, dir))
     }
 
     pub(super) fn cannot_read(&self, digest: Digest) {
-        let mut unreadable = self.unreadable();
-        if unreadable.len() < MAX {
-            unreadable.insert(digest);
-        }
-        self.unreadable_count.store(unreadable.len(), Ordering::Release);
+        self.add(FaultKind::Unreadable, digest);
     }
 
-    pub(super) fn is_wrong(&self, digest: Digest) {
-        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
-        self.cannot_read(digest);
-    }
-
-    /// `true` if it was complained of.
+    /// `true` if it could not be read before.
     pub(super) fn can_read(&self, digest: Digest) -> bool {
-        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
-        let mut unreadable = self.unreadable();
-        let was_there = unreadable.remove(&digest);
-        self.unreadable_count.store(unreadable.len(), Ordering::Release);
-        was_there
+        self.remove(FaultKind::KnownBad, digest);
+        self.remove(FaultKind::Unreadable, digest)
     }
+}
+
+fn is_current(retry_at: Option<Timestamp>, now: Timestamp) -> bool {
+    retry_at.is_none_or(|retry_at| now < retry_at)
 }
 
 /// A stored file's way to tell that it cannot be read.
@@ -104,24 +166,33 @@ pub(super) struct ReadErrorReporter {
 }
 
 impl Store {
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// Whether reading this stored blob failed, and it has not been stored again or found readable since.
     pub fn is_unreadable(&self, digest: Digest) -> bool {
-        self.faults.unreadable_count.load(Ordering::Acquire) > 0 && self.faults.unreadable().contains(&digest)
+        self.faults.unreadable.load(Ordering::Acquire) > 0 && self.has_fault(FaultKind::Unreadable, digest)
     }
 
     /// Its bytes are wrong, and stay where they are: not to be served from here on.
     pub fn mark_known_bad(&self, digest: Digest) {
-        self.faults.is_wrong(digest);
+        self.faults.add(FaultKind::KnownBad, digest);
+        self.faults.cannot_read(digest);
     }
 
     /// Whether its bytes are known to be wrong.
     pub fn is_known_bad(&self, digest: Digest) -> bool {
-        self.is_unreadable(digest) && self.faults.wrong.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
+        self.is_unreadable(digest) && self.has_fault(FaultKind::KnownBad, digest)
     }
 
-    /// Every blob of which that is so.
+    fn has_fault(&self, kind: FaultKind, digest: Digest) -> bool {
+        self.faults.contains(kind, digest, Timestamp::default())
+    }
+
+    /// Every blob that could not be read.
     pub fn unreadable(&self) -> Vec<Digest> {
-        self.faults.unreadable().iter().copied().collect()
+        self.faults.digests(FaultKind::Unreadable, Timestamp::default())
     }
 
     /// It was read to its end, or is gone.
@@ -149,8 +220,7 @@ impl Store {
 
     /// Removes the partial files that could not be removed when they should have been.
     pub async fn tidy(&self) -> io::Result<()> {
-        let orphans: Vec<PathBuf> = self.faults.orphans().iter().cloned().collect();
-        for partial in orphans {
+        for partial in self.faults.paths(FaultKind::Orphan) {
             // Whoever has the name makes it anew, or removes it.
             let Some(_name_lock) = self.name_locks.try_take(&partial) else { continue };
             let path = partial.clone();
@@ -160,38 +230,57 @@ impl Store {
             })
             .await?;
             self.space.take_over(&partial);
-            self.faults.take_orphan(&partial);
+            self.faults.remove(FaultKind::Orphan, partial.as_path());
         }
-        let unsynced: Vec<PathBuf> = self.faults.unsynced().iter().cloned().collect();
-        for dir in unsynced {
+        for dir in self.faults.paths(FaultKind::Unsynced) {
             let path = dir.clone();
             off_runtime(move || layout::sync_dir(&path)).await?;
-            self.faults.unsynced().remove(&dir);
+            self.faults.remove(FaultKind::Unsynced, dir.as_path());
         }
         Ok(())
     }
 
-    /// Blobs whose commit failed and which have their names all the same. Their bytes are right, and not counted.
-    pub fn unrecorded(&self) -> Vec<Digest> {
-        self.faults.unrecorded().keys().copied().collect()
-    }
-
-    /// Somebody recorded it since.
-    pub fn is_recorded(&self, digest: Digest) {
-        self.faults.unrecorded().remove(&digest);
+    /// Blobs whose commit failed and which have their names all the same, each with its partial name. Their bytes are
+    /// right, and not counted.
+    pub fn unrecorded(&self) -> Vec<(Digest, PathBuf)> {
+        let named = |partial: PathBuf| Some((layout::digest_of_partial(partial.file_name()?.to_str()?)?, partial));
+        self.faults.paths(FaultKind::Unrecorded).into_iter().filter_map(named).collect()
     }
 
     /// Removes one of them, which the index does not know, unless somebody is about to store it: then it is `false`.
-    pub async fn remove_unrecorded(&self, digest: Digest) -> io::Result<bool> {
-        let Some(partial) = self.faults.unrecorded().get(&digest).cloned() else { return Ok(true) };
-        let Some(_name_lock) = self.name_locks.try_take(&partial) else { return Ok(false) };
+    pub async fn remove_unrecorded(&self, digest: Digest, partial: &Path) -> io::Result<bool> {
+        let Some(_name_lock) = self.name_locks.try_take(partial) else { return Ok(false) };
         let (blob, faults) = (self.layout.blob(digest), Arc::clone(&self.faults));
         off_runtime(move || {
             layout::remove_if_there(&blob)?;
             blob.parent().map_or(Ok(()), |shard| faults.sync_removal(shard))
         })
         .await?;
-        self.faults.unrecorded().remove(&digest);
+        self.faults.remove(FaultKind::Unrecorded, partial);
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    const KIND: FaultKind = FaultKind::Undeletable;
+
+    #[test]
+    fn each_is_told_once_and_their_number_is_bounded() {
+        let (faults, now) = (Faults::default(), Timestamp::default());
+        let digest = |nth: usize| Digest::of(Algorithm::Sha256, &nth.to_le_bytes());
+        for nth in 0..KIND.max() {
+            assert!(faults.add_now(KIND, digest(nth), now) && !faults.add_now(KIND, digest(nth), now));
+        }
+        assert!(!faults.add_now(KIND, digest(KIND.max()), now));
+        assert_eq!(faults.digests(KIND, now).len(), KIND.max());
+        assert!(faults.remove(KIND, digest(0)));
+        assert_eq!(faults.digests(KIND, now).len(), KIND.max() - 1);
+        let later = now.plus(Duration::from_mins(10));
+        assert!(faults.digests(KIND, later).is_empty(), "it is time to try them again");
+        assert!(!faults.add_now(KIND, digest(1), later), "it is known already");
     }
 }

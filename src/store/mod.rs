@@ -35,6 +35,7 @@ use bytes::Bytes;
 
 pub use blob_file::{BlobFile, SEND_WINDOW};
 pub use evict::Evicted;
+pub use faults::{FaultKind, Faults, Subject};
 pub use partial::{
     CommitError, Committed, Gathering, Hashing, PIECE_BYTES, PartialFile, PendingRecord, Progress, WritePipeline,
 };
@@ -45,7 +46,7 @@ pub use space::{Reservation, SpaceLimits};
 
 use crate::oci::{Authority, Digest, Hasher};
 
-use faults::{Faults, ReadErrorReporter};
+use faults::ReadErrorReporter;
 use layout::{Layout, Shards};
 use open_files::OpenFiles;
 use partial::NameLocks;

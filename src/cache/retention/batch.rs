@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::index::{BeginEviction, Candidate, Change, EndEviction, IndexError, Search};
 use crate::metrics::ByEviction;
 use crate::oci::Digest;
-use crate::store::Evicted;
+use crate::store::{Evicted, FaultKind};
 
 use super::{EvictionGoal, Evictor, Reason};
 
@@ -80,7 +80,7 @@ impl Evictor {
         // What was used a moment ago is not the coldest.
         cache.access_times.write(index).await;
         let mut except: HashSet<Digest> = cache.leases.digests().into_iter().collect();
-        except.extend(self.undeletable.digests());
+        except.extend(self.undeletable());
         let (now, is_behind) = (cache.access_time(), index.is_behind());
         let not_lately = is_behind.then(|| now.before(LATELY));
         let search = Search {
@@ -128,7 +128,7 @@ impl Evictor {
                 return Batch::default();
             }
         };
-        let can_pass = self.undeletable.has_room();
+        let can_pass = self.undeletable().len() < FaultKind::Undeletable.max();
         let sorted = self.sort(evicted);
         let stays = sorted.undeletable.iter().copied().chain(spared).collect();
         let ends = vec![
@@ -139,7 +139,7 @@ impl Evictor {
         if !is_recorded {
             // The index names them until it can be written again: without this, each batch would find the same.
             for digest in &sorted.gone {
-                let _logged_already = self.undeletable.insert(*digest);
+                let _logged_already = self.is_undeletable(*digest);
             }
         }
         let has_progress = if is_recorded { !sorted.gone.is_empty() } else { !sorted.removed.is_empty() };
@@ -149,21 +149,31 @@ impl Evictor {
         Batch { is_recorded, blobs, bytes, finds_others }
     }
 
+    /// Its file could not be removed, or its record. `true` if that was not known.
+    fn is_undeletable(&self, digest: Digest) -> bool {
+        let now = self.cache.context.clock.now();
+        self.cache.store.faults().add_now(FaultKind::Undeletable, digest, now)
+    }
+
+    /// Blobs that are not to be tried now: others go instead.
+    fn undeletable(&self) -> Vec<Digest> {
+        self.cache.store.faults().digests(FaultKind::Undeletable, self.cache.context.clock.now())
+    }
+
     /// Drops from memory what is gone, and logs what cannot be removed.
     fn sort(&self, evicted: Vec<(Digest, Evicted)>) -> Sorted {
-        let undeletable = &self.undeletable;
         let mut sorted = Sorted::default();
         let mut newly_undeletable = Vec::new();
         for (digest, outcome) in evicted {
             if let Evicted::Undeletable(err) = outcome {
                 sorted.undeletable.push(digest);
-                if undeletable.insert(digest) {
+                if self.is_undeletable(digest) {
                     newly_undeletable.push((digest, err));
                 }
                 continue;
             }
             self.cache.forget(digest);
-            undeletable.remove(digest);
+            self.cache.store.faults().remove(FaultKind::Undeletable, digest);
             sorted.gone.push(digest);
             if matches!(outcome, Evicted::Removed) {
                 sorted.removed.insert(digest);

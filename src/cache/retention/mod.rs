@@ -10,7 +10,6 @@ mod lease;
 mod out_of_space;
 mod pins;
 mod reserve;
-mod undeletable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,6 @@ use crate::oci::{Authority, PinPattern};
 
 use super::Cache;
 use out_of_space::OutOfSpace;
-use undeletable::Undeletables;
 
 /// Between looks when nobody asks.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -68,7 +66,6 @@ impl Marks {
 pub struct Evictor {
     cache: Arc<Cache>,
     settings: EvictionSettings,
-    undeletable: Undeletables,
     out_of_space: OutOfSpace,
 }
 
@@ -122,8 +119,7 @@ struct EvictionGoal {
 
 impl Evictor {
     pub fn new(cache: Arc<Cache>, settings: EvictionSettings) -> Arc<Self> {
-        let (undeletable, out_of_space) = (Undeletables::default(), OutOfSpace::default());
-        Arc::new(Self { cache, settings, undeletable, out_of_space })
+        Arc::new(Self { cache, settings, out_of_space: OutOfSpace::default() })
     }
 
     pub const fn cache(&self) -> &Arc<Cache> {

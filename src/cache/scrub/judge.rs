@@ -64,7 +64,7 @@ fn withhold(cache: &Cache, digest: Digest, err: &IndexError) -> Judgement {
     cache.forget(digest);
     cache.store.mark_known_bad(digest);
     cache.context.health.degrade(Part::Verify, "stored bytes are wrong and were not moved away yet: see the log");
-    cache.faults.retry_soon();
+    cache.retry_soon();
     Judgement::Withheld
 }
 

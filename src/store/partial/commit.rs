@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::faults::Faults;
+use super::super::faults::{FaultKind, Faults};
 use super::super::layout::Shards;
 use super::super::space::Unrecorded;
 use super::super::{BlobFile, layout, off_runtime};
@@ -45,7 +45,7 @@ impl Committed {
             layout::remove_if_there(&partial)
         })
         .await;
-        removed.inspect_err(|_| self.faults.orphan(&self.partial))
+        removed.inspect_err(|_| self.faults.add(FaultKind::Orphan, self.partial.as_path()))
     }
 }
 
@@ -68,7 +68,7 @@ impl PendingRecord {
     /// The index has it durably: [`crate::store::Store::tidy`] removes the partial name.
     pub fn durable(mut self) {
         self.recorded();
-        self.faults.orphan(&self.partial);
+        self.faults.add(FaultKind::Orphan, self.partial.as_path());
     }
 }
 

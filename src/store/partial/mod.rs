@@ -27,7 +27,7 @@ pub use hash::Hashing;
 pub(super) use name_lock::NameLocks;
 pub use write_pipeline::{Progress, WritePipeline};
 
-use super::faults::{Faults, ReadErrorReporter};
+use super::faults::{FaultKind, Faults, ReadErrorReporter};
 use super::layout::Shards;
 use super::open_files::OpenFile;
 use super::space::{Reservation, Space};
@@ -204,7 +204,7 @@ impl PartialFile {
                     faults.cannot_read(digest);
                 }
                 if has_name {
-                    faults.is_unrecorded(digest, &partial);
+                    faults.add(FaultKind::Unrecorded, partial.as_path());
                 }
                 err
             })
@@ -271,7 +271,7 @@ impl PartialFile {
         })
         .await;
         if removed.is_err() {
-            self.faults.orphan(&self.partial);
+            self.faults.add(FaultKind::Orphan, self.partial.as_path());
             self.space.count_leftover(&self.partial, self.file.metadata().map_or(0, |metadata| metadata.len()));
         }
         removed

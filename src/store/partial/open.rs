@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::oci::{Authority, Digest, Hasher};
 
+use super::super::faults::FaultKind;
 use super::super::{Store, layout, off_runtime};
 use super::hash::Hashing;
 use super::name_lock::NameLock;
@@ -21,8 +22,10 @@ impl Store {
         let name_lock = self.name_locks.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let file = off_runtime(move || create_anew(&path)).await.inspect_err(|_| self.faults.orphan(&partial))?;
-        self.faults.take_orphan(&partial);
+        let file = off_runtime(move || create_anew(&path))
+            .await
+            .inspect_err(|_| self.faults.add(FaultKind::Orphan, partial.as_path()))?;
+        self.faults.remove(FaultKind::Orphan, partial.as_path());
         Ok(self.partial_file(digest, partial, name_lock, file))
     }
 
@@ -38,14 +41,14 @@ impl Store {
         let name_lock = self.name_locks.take(&partial).await;
         self.space.take_over(&partial);
         let path = partial.clone();
-        let is_orphan = self.faults.take_orphan(&partial);
+        let is_orphan = self.faults.remove(FaultKind::Orphan, partial.as_path());
         let opened = off_runtime(move || match open_leftover(&path) {
             Some(leftover) if !is_orphan => Ok(leftover),
             _ => Ok((create_anew(&path)?, 0, None)),
         })
         .await;
         // What was there may still be, and nobody counts it.
-        let (file, left, size_bytes) = opened.inspect_err(|_| self.faults.orphan(&partial))?;
+        let (file, left, size_bytes) = opened.inspect_err(|_| self.faults.add(FaultKind::Orphan, partial.as_path()))?;
         Ok((self.partial_file(digest, partial, name_lock, file), left, size_bytes))
     }
 
