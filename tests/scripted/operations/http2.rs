@@ -97,7 +97,7 @@ async fn http2_is_spoken_with_who_speaks_nothing_else() {
 #[tokio::test]
 async fn t34_a_stream_whose_client_takes_nothing_is_reset_and_no_other() {
     let ca = TestCa::new();
-    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"700ms\"\nmax_requests = 2").await;
+    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"300ms\"\nmax_requests = 2").await;
     let client = client(&ca, mirror.address).await;
     let mut stalled = open(&client, &path).await;
     // The other goes on, and has more after it.
@@ -115,7 +115,7 @@ async fn t34_a_stream_whose_client_takes_nothing_is_reset_and_no_other() {
 #[tokio::test]
 async fn t34_a_small_answer_that_nobody_takes_keeps_its_place_until_it_is_reset() {
     let ca = TestCa::new();
-    let (registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"700ms\"\nmax_requests = 2").await;
+    let (registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"100ms\"\nmax_requests = 2").await;
     let small = format!("/v2/org/app/blobs/{}", registry.blob("org/app", blob(20_000, 2)));
     let client = client_with(&ca, mirror.address, 1).await;
     for path in [&small, &path] {
@@ -130,13 +130,13 @@ async fn t34_a_small_answer_that_nobody_takes_keeps_its_place_until_it_is_reset(
 #[tokio::test]
 async fn a_slow_client_that_takes_something_all_the_time_is_not_reset() {
     let ca = TestCa::new();
-    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"200ms\"").await;
+    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"400ms\"").await;
     let client = client_with(&ca, mirror.address, 500).await;
     let mut body = open(&client, &path).await;
     for _window in 0..10 {
         let chunk = body.data().await.unwrap().expect("it is not cut");
-        // So slow is the client.
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        // All pauses together are longer than the limit, and none comes near it.
+        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
         body.flow_control().release_capacity(chunk.len()).unwrap();
     }
 }
