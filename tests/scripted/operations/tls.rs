@@ -97,11 +97,16 @@ async fn a_new_certificate_is_served_as_soon_as_its_files_are_a_pair() {
     let (_registry, mirror) = one(&ca, directory.path()).await;
     let old = served(&ca, mirror.address).await.unwrap();
     let next = ca.server(&["localhost", "127.0.0.1"]);
-    // Half of the pair, and half of a file: the old one stays.
-    std::fs::write(directory.path().join("server.pem"), &next.certificate).unwrap();
-    std::fs::write(directory.path().join("server.key"), &next.key[..next.key.len() / 2]).unwrap();
-    eventually("it is looked at", async || log.text().contains("the new certificate cannot be used")).await;
-    assert_eq!(served(&ca, mirror.address).await.unwrap(), old);
+    // Half of the pair, then half of a file: the old one stays.
+    let half_of_the_key = &next.key[..next.key.len() / 2];
+    for (file, content, complaint) in [
+        ("server.pem", next.certificate.as_str(), "do not belong together"),
+        ("server.key", half_of_the_key, "server.key: "),
+    ] {
+        std::fs::write(directory.path().join(file), content).unwrap();
+        eventually("the files are read, and refused", async || log.text().contains(complaint)).await;
+        assert_eq!(served(&ca, mirror.address).await.unwrap(), old);
+    }
     std::fs::write(directory.path().join("server.key"), &next.key).unwrap();
     let is_new = async || served(&ca, mirror.address).await.unwrap() != old;
     eventually("the new certificate is served", is_new).await;
