@@ -1,4 +1,4 @@
-//! HTTP in: what clients ask, and what they are told. The mirror decides; this maps.
+//! HTTP in. The mirror decides; this module maps requests to it and its answers to responses.
 //!
 //! One connection passes these layers:
 //!
@@ -12,7 +12,7 @@
 //! access_log/  follows each request to its end, and writes one line
 //! ```
 //!
-//! `admin/` is the operators' side, on an address and a socket of its own.
+//! `admin/` serves operators, on its own address and unix socket.
 
 mod access_log;
 mod admin;

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use crate::oci::Authority;
 
-/// What the configuration says about serving, already checked.
+/// The checked configuration of the server.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     pub listeners: Vec<ListenerSettings>,
-    /// Health and metrics; `None` for neither.
+    /// Address for health, metrics and the API; `None` for no such listener.
     pub admin_listen: Option<SocketAddr>,
     /// The unix socket for commands; `None` for none.
     pub admin_socket: Option<PathBuf>,
-    /// Off loopback, metrics are shown to those who know what is in this file.
+    /// File with the token that admin requests off loopback need.
     pub admin_token_file: Option<PathBuf>,
-    /// Names of this server that are no registry's, though `Host` carries them.
+    /// Host names of this server, which name no registry in `Host`.
     pub hostnames: Vec<Authority>,
-    /// Requests answered at one time; more are told to come back.
+    /// Requests answered at one time, at least 1. Others get 503.
     pub max_requests: usize,
-    /// Connections of clients at one time; more are told to come back.
+    /// Client connections at one time, at least 1. Others get 503, or are closed at once if they speak TLS.
     pub max_connections: usize,
-    /// A client that takes nothing for so long is cut.
+    /// A client that takes nothing for so long is disconnected.
     pub stall_timeout: Duration,
 }
 
@@ -28,9 +28,9 @@ pub struct ServerSettings {
 pub struct ListenerSettings {
     pub address: SocketAddr,
     pub tls: Option<TlsSettings>,
-    /// For names that say nothing about their registry.
+    /// The registry of names that do not say theirs.
     pub default_authority: Authority,
-    /// A path in front of `/v2/`: empty, or `/p`.
+    /// The path in front of `/v2/`: empty, or as in `/p`.
     pub mount: String,
 }
 

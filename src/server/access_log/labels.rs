@@ -1,4 +1,4 @@
-//! What a request is about, in words: for its line and its counters. Shared by all requests for the same.
+//! The labels of a request for its log line and its counters. Requests with the same route share them.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -13,16 +13,16 @@ use crate::server::request::route::Route;
 pub(in crate::server) struct Labels {
     pub(in crate::server) kind: &'static str,
     pub(in crate::server) authority: String,
-    /// The configured upstream, as metrics count it; empty where the request leads to none.
+    /// The configured upstream's name, the label in metrics; empty without an upstream.
     pub(in crate::server) label: String,
     pub(in crate::server) repository: String,
     pub(in crate::server) reference: String,
-    /// These words as lines have them, and the counters of those who are answered as usual: made once.
+    /// The labels' log text and the counters of the common outcomes, each made once.
     pub(in crate::server) log_text: OnceLock<Vec<u8>>,
     pub(in crate::server) hit: OnceLock<Counters>,
 }
 
-/// The counters of one way to answer.
+/// The counters of one outcome and status.
 #[derive(Debug)]
 pub(in crate::server) struct Counters {
     requests: Counter,
@@ -42,7 +42,7 @@ impl Labels {
         Arc::clone(&UNKNOWN)
     }
 
-    /// Until it is understood, the path itself is what an operator needs to see.
+    /// For a path that is not parsed yet: the log shows the path itself.
     pub(in crate::server) fn of_path(path: &str) -> Self {
         let reference = path.chars().take(256).collect();
         Self::new("other", reference)
@@ -66,7 +66,7 @@ impl Labels {
         Self { kind, authority, label, repository, reference, log_text: OnceLock::new(), hit: OnceLock::new() }
     }
 
-    /// Counts a request that has ended.
+    /// Counts a finished request.
     pub(in crate::server) fn count(
         &self,
         metrics: &Metrics,

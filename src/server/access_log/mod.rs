@@ -1,4 +1,4 @@
-//! One line per request, written when its body has ended, however it ended; and the counters of the same moment.
+//! One log line per request, written when its body has ended in any way. Counters change at the same moment.
 
 mod format;
 pub(in crate::server) mod labels;
@@ -20,10 +20,10 @@ use crate::telemetry;
 use labels::Labels;
 use request_id::RequestId;
 
-/// Status of a request whose client did not wait for the answer, as nginx writes it.
+/// Status in the log if the client left before the answer, as in nginx.
 pub(in crate::server) const CLIENT_LEFT: u16 = 499;
 
-/// What is known of a request as it proceeds.
+/// The fields of a request's line, filled in as it proceeds.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct AccessLine {
     pub(in crate::server) request: RequestId,
@@ -32,14 +32,14 @@ pub(in crate::server) struct AccessLine {
     pub(in crate::server) labels: Arc<Labels>,
     pub(in crate::server) outcome: &'static str,
     pub(in crate::server) status: u16,
-    /// What went wrong on our side or upstream's.
+    /// The failure on our side or the upstream's.
     pub(in crate::server) problem: Option<String>,
 }
 
-/// What all requests are counted in.
+/// The counters of all requests.
 pub(in crate::server) struct Counts {
     metrics: Metrics,
-    /// Requests being answered, of at most so many.
+    /// Requests being answered now, at most `limit`.
     answering: AtomicUsize,
     limit: usize,
 }
@@ -52,7 +52,7 @@ pub(in crate::server) struct Completion {
     sent_bytes: u64,
     expected_bytes: u64,
     counts: Arc<Counts>,
-    /// Whether it has a place among those answered at one time.
+    /// Whether this request counts in `answering`.
     in_flight: bool,
 }
 
@@ -72,14 +72,14 @@ impl Counts {
 }
 
 impl Completion {
-    /// From a request's beginning: who leaves before the answer has a line too.
+    /// Begins with the request, so that a client that leaves before the answer has a line too.
     pub(in crate::server) fn new(line: AccessLine, counts: Arc<Counts>) -> Self {
         counts.metrics.requests_in_flight.inc();
         let started = Instant::now();
         Self { line, started, first_byte: None, sent_bytes: 0, expected_bytes: 0, counts, in_flight: false }
     }
 
-    /// Takes a place among those answered at one time, until the end; `false` if there is none.
+    /// Counts this request as being answered until its end; `false` if the limit is reached.
     pub(in crate::server) fn take_place(&mut self) -> bool {
         let Counts { answering, limit, .. } = &*self.counts;
         self.in_flight = answering.fetch_add(1, Ordering::Relaxed) < *limit;
@@ -89,13 +89,13 @@ impl Completion {
         self.in_flight
     }
 
-    /// The answer's header is out; a body of so many bytes follows.
+    /// Records the status and the length of the body to come.
     pub(in crate::server) fn answered(&mut self, status: u16, expected_bytes: u64) {
         self.line.status = status;
         self.expected_bytes = expected_bytes;
     }
 
-    /// The first bytes of the body are there.
+    /// Records the time of the body's first byte.
     pub(in crate::server) fn begun(&mut self) {
         if self.first_byte.is_none() {
             self.first_byte = Some(self.started.elapsed());
@@ -124,7 +124,7 @@ impl Drop for Completion {
         line.labels.count(&counts.metrics, line.outcome, line.status, self.sent_bytes, waited);
         let level =
             if line.status >= 500 || (line.problem.is_some() && line.status < 300) { Level::WARN } else { Level::INFO };
-        // A client that left before the end; a failure of ours has its own words.
+        // The client left before the end. A failure of ours is logged as such instead.
         let left = line.problem.is_none()
             && (line.status == CLIENT_LEFT || (line.method == Method::GET && self.sent_bytes < self.expected_bytes));
         let end = format::End {

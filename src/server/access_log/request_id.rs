@@ -1,4 +1,4 @@
-//! What tells one request's line from another's, and nothing else: no secret, and nobody is kept from guessing it.
+//! Request ids for log lines. They are unique, but neither secret nor hard to guess.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ use std::cell::Cell;
 pub(in crate::server) struct RequestId([u8; 16]);
 
 thread_local! {
-    /// Where this thread's ids go on from. Without randomness threads say the same ids, and the lines still stand.
+    /// State of this thread's generator. Without randomness, threads repeat each other's ids, which only logs show.
     static STATE: Cell<u64> = {
         let mut seed = [0; 8];
         let _no_randomness = getrandom::fill(&mut seed);
@@ -16,7 +16,7 @@ thread_local! {
 }
 
 impl RequestId {
-    /// The next of splitmix64: each of the 2^64 states comes once.
+    /// The next value of splitmix64, which passes through all 2^64 states.
     pub(in crate::server) fn next() -> Self {
         let state = STATE.try_with(|state| {
             state.set(state.get().wrapping_add(0x9e37_79b9_7f4a_7c15));

@@ -1,4 +1,4 @@
-//! Connections of operators: on an address of their own, and on a unix socket.
+//! Accepts operators' connections, on the admin address and on the admin socket.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -20,12 +20,13 @@ use crate::server::admin::Origin;
 use crate::server::admin::socket;
 use crate::server::listener::BindError;
 
-/// Also ends idle connections.
+/// Time to send a request's head; idle connections end after it too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// After a connection could not be accepted, as when descriptors have run out.
+/// Wait after a failed accept, as when file descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A disk that takes no socket, full or failing or of a kind that has none, is no reason not to serve.
+/// Binds the admin socket. `None` if the disk takes no socket (full, failing, or of a kind without sockets): the server
+/// serves pulls without it. An error if the path itself is wrong or in use.
 pub(in crate::server) fn open_socket(path: &Path) -> Result<Option<UnixListener>, BindError> {
     match socket::bind(path) {
         Ok(listener) => Ok(Some(listener)),

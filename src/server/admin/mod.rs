@@ -23,22 +23,22 @@ use crate::telemetry;
 
 use api::{ApiBody, Call};
 
-/// How a request came in.
+/// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Origin {
-    /// Whoever could open it is its owner.
+    /// The client opened the admin socket, which only its owner can.
     Socket,
     Network,
 }
 
 pub struct Admin {
-    /// A connection of an operator must not hold a storage that was given back.
+    /// Weak: an open admin connection must not keep the storage open after shutdown.
     mirror: Weak<Mirror>,
     verify_jobs: Arc<VerifyJobs>,
     metrics: Metrics,
     health: Health,
     ready: AtomicBool,
-    /// Metrics name repositories' authorities and traffic: off loopback they are for those with the token.
+    /// Off loopback, metrics need the token: they name registries and traffic.
     loopback: bool,
     token_file: Option<PathBuf>,
 }
@@ -55,7 +55,7 @@ impl Admin {
         Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
 
-    /// What `/readyz` says. Off while draining, so that a load balancer goes elsewhere.
+    /// Sets the answer of `/readyz`. It is off while draining, so that a load balancer goes elsewhere.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
@@ -114,7 +114,7 @@ impl Admin {
         call.answer(&mirror, &self.verify_jobs, &query).await
     }
 
-    /// Pulls are answered whatever else is wrong: it is told, and the answer stays 200.
+    /// Lists what is degraded. The status stays 200, because pulls are still answered.
     fn readiness(&self) -> String {
         let degraded = self.health.degraded();
         let lines = degraded.iter().map(|(part, why)| format!("degraded: {}: {why}\n", part.name()));
@@ -138,7 +138,7 @@ impl Admin {
     }
 }
 
-/// Takes as long for a near miss as for any other guess.
+/// Compares in constant time.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

@@ -1,4 +1,4 @@
-//! The unix socket that commands use: whoever may open it may do everything.
+//! The unix socket that commands use. Permission to open it is permission to do everything.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -8,11 +8,11 @@ use std::path::Path;
 use rustix::fs::Mode;
 use tokio::net::{UnixListener, UnixSocket};
 
-/// Commands that wait to be let in.
+/// Connections that wait to be accepted.
 const BACKLOG: u32 = 16;
 
-/// Binds it, for its owner only. A socket that a killed process left is replaced; one that a living process answers is not.
-/// Blocking, shortly: the storage is locked already, so that no other server of it is there.
+/// Binds the socket, with access for its owner only. Replaces the socket of a dead process, but not one that answers.
+/// Blocks shortly. The storage is locked by now, so no other server uses the same path.
 pub(in crate::server) fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -26,7 +26,7 @@ pub(in crate::server) fn bind(path: &Path) -> io::Result<UnixListener> {
         Err(err) => return Err(err),
     }
     let socket = UnixSocket::new_stream()?;
-    // Before it has a name: nobody else can open it in between.
+    // Before the socket has a name, so that nobody else can open it in between.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     socket.bind(path)?;
     socket.listen(BACKLOG)

@@ -1,4 +1,4 @@
-//! Connections beyond the limit: refusals at once to come back, at little cost.
+//! The limit of connections. A connection beyond it gets a short answer to come back later, and is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::Metrics;
 
-/// Clients that are being refusals at one time. More are closed without a word.
+/// Clients that are being refused at one time. Others are closed without an answer.
 const REFUSED_AT_ONCE: usize = 64;
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
-/// Descriptors that connections leave to files, upstreams and the admin side.
+/// File descriptors reserved for files, upstreams and the admin side.
 const OTHER_DESCRIPTORS: usize = 1024;
 
 /// The limit of connections, over all listeners.
@@ -23,7 +23,7 @@ pub(in crate::server) struct ConnectionLimit {
 }
 
 impl ConnectionLimit {
-    /// So many, or what the limit on file descriptors leaves.
+    /// Allows `most` connections, or fewer if the limit of file descriptors demands it.
     pub(in crate::server) fn new(most: usize, metrics: Metrics) -> Self {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let descriptors = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -39,7 +39,7 @@ impl ConnectionLimit {
         Self { free, refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)), metrics }
     }
 
-    /// A place for this connection; without one it is turned away.
+    /// A permit for this connection; `None` if it has to be refused.
     pub(in crate::server) fn take(
         &self,
         stream: TcpStream,
@@ -49,7 +49,7 @@ impl ConnectionLimit {
             return Some((stream, place));
         }
         self.metrics.connections_refused.inc();
-        // A handshake would cost more than the answer is worth.
+        // A TLS handshake would cost more than the answer is worth.
         if let (false, Ok(one)) = (speaks_tls, Arc::clone(&self.refusals).try_acquire_owned()) {
             tokio::spawn(async move {
                 let _one = one;
@@ -60,7 +60,8 @@ impl ConnectionLimit {
     }
 }
 
-/// Reads before it writes and until the client closes: closing with bytes unread would take the answer back.
+/// Reads before writing and until the client closes: closing with unread bytes would reset the connection and lose the
+/// answer.
 async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = [0; 4096];
     if stream.read(&mut request).await? == 0 {

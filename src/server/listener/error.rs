@@ -1,4 +1,4 @@
-//! Why a server cannot listen.
+//! Errors of binding.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::tls::CertificateError;
 
-/// An address, a socket or a certificate that cannot be used.
+/// An address, the admin socket or a certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("cannot listen on {address}: {err}")]

@@ -1,7 +1,7 @@
-//! HTTP/2, with deadlines of its own.
+//! HTTP/2 connections, with a deadline for each stream.
 //!
-//! Each stream is a task with a [`StreamProgress`]. A stream whose client takes nothing within the limit is dropped, which
-//! resets it and gives its request's permit back. The others go on.
+//! Each stream is a task with a [`StreamProgress`]. If the client takes nothing of a stream within the limit, the task is
+//! dropped, which resets the stream and returns its request's permit. Other streams go on.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -20,15 +20,15 @@ use tokio_util::sync::CancellationToken;
 use crate::server::response::body::Body;
 use crate::server::response::stream_progress::StreamProgress;
 
-/// Requests of one connection at one time.
+/// Concurrent requests of one connection.
 const MAX_STREAMS: u32 = 100;
-/// Of a stream whose window is closed, at most so much is kept besides the body's next bytes.
+/// Bytes that h2 buffers for a stream whose window is closed, besides the body's next frame.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
-/// A connection that answers no ping for so long is gone.
+/// Interval of pings. A connection that does not answer one within [`PING_TIMEOUT`] is closed.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Runs a connection's streams, and counts them.
+/// Spawns a connection's streams and counts them.
 #[derive(Clone)]
 struct Streams {
     limit: Duration,
@@ -80,8 +80,8 @@ impl Running {
     }
 }
 
-/// Serves until the client leaves, nothing has been asked for `idle`, or `stop`, which lets responses end. A stream whose
-/// client takes nothing for `stall` is reset.
+/// Serves until the client leaves, no request has come for `idle`, or `stop`, after which responses may end. A stream
+/// whose client takes nothing for `stall` is reset.
 pub(in crate::server) async fn serve<I, S>(io: I, service: S, stall: Duration, idle: Duration, stop: CancellationToken)
 where
     I: Read + Write + Unpin,
@@ -101,14 +101,14 @@ where
     {
         let mut idle = pin!(running.idle(idle));
         tokio::select! {
-            // What ends a connection is the client's business; what went wrong in a response is in its line.
+            // Clients may end connections as they like; a failed response has its own access line.
             _ended = serving.as_mut() => return,
             () = idle.as_mut() => {}
             () = stop.cancelled() => {}
         }
     }
     Pin::as_mut(&mut serving).graceful_shutdown();
-    // What it has been told that is still waiting for a window that stays closed goes with it.
+    // Streams whose windows stay closed end with the connection.
     let mut drained = pin!(running.idle(stall));
     tokio::select! {
         _ended = serving => {}

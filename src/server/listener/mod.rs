@@ -39,11 +39,11 @@ use connection_limit::ConnectionLimit;
 use tls::Current;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Also ends idle keep-alive connections.
+/// Time to send a request's head; idle keep-alive connections end after it too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// Turning clients away is counted, and said now and then.
+/// Least time between two log lines about refused connections.
 const WARN_EVERY: Duration = Duration::from_mins(1);
-/// Of a request's head. Also what may wait to be written before a body is asked for more.
+/// Largest request head in bytes. Also the bytes that may wait to be written before a body is polled for more.
 pub(in crate::server) const MAX_HEAD_BYTES: u32 = 32 * 1024;
 
 /// Bound addresses, not yet served.
@@ -60,7 +60,7 @@ struct Bound {
 }
 
 impl Listeners {
-    /// Binds every address, or none. The storage is locked by now.
+    /// Binds every address, or none. The storage must be locked by now.
     pub async fn bind(server: &ServerSettings) -> Result<Self, BindError> {
         let mut bound = Vec::new();
         for settings in &server.listeners {
@@ -84,7 +84,7 @@ impl Listeners {
         Ok(Self { bound, admin, admin_socket })
     }
 
-    /// Where clients can connect: scheme, address, mount path.
+    /// The URLs that clients can use: scheme, address, mount path.
     pub fn addresses(&self) -> Vec<(&'static str, SocketAddr, String)> {
         let address = |bound: &Bound| {
             let scheme = if bound.tls.is_some() { "https" } else { "http" };
@@ -97,7 +97,7 @@ impl Listeners {
         self.admin.as_ref()?.local_addr().ok()
     }
 
-    /// Serves until `stop`, then lets responses end. The admin side goes on until `admin_stop`.
+    /// Serves until `stop`, then lets responses end. The admin side serves until `admin_stop`.
     pub async fn serve(
         self,
         public_side: Arc<PublicSide>,
@@ -146,7 +146,7 @@ async fn serve_clients(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(err) => {
-                // Out of file descriptors, most likely: connections that end give some back.
+                // Probably out of file descriptors: ending connections give some back.
                 tracing::warn!(%err, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -164,7 +164,7 @@ async fn serve_clients(
             ClientConnection { public_side: Arc::clone(&public_side), listener: Arc::clone(&settings), local, peer };
         let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
         let (watcher, stop) = (graceful.watcher(), stop.clone());
-        // Small answers must not wait for an acknowledgement. Without it they are only slower.
+        // Small answers must not wait for an acknowledgement. If this fails, they are only slower.
         let _slower = stream.set_nodelay(true);
         let Some(acceptor) = acceptor else {
             connections.spawn(async move {
@@ -185,7 +185,7 @@ async fn serve_clients(
             let stall = connection.public_side.settings.stall_timeout;
             let io = WriteTimeout::new(stream, stall);
             if is_http2 {
-                // It has its own way to stop.
+                // HTTP/2 connections stop by themselves.
                 drop(watcher);
                 let io = TokioIo::new(io.greeted_within(HANDSHAKE_TIMEOUT));
                 http2::serve(io, service(connection, None), stall, HEADER_TIMEOUT, stop).await;
@@ -199,7 +199,7 @@ async fn serve_clients(
         reload.abort();
     }
     connections.close();
-    // Idle connections end at once, the others with their response.
+    // Idle connections end at once, others after their response.
     graceful.shutdown().await;
     connections.wait().await;
 }
@@ -207,7 +207,7 @@ async fn serve_clients(
 async fn handshake(stream: TcpStream, acceptor: TlsAcceptor, client: SocketAddr) -> Option<TlsStream<TcpStream>> {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
-        // Probes connect and leave.
+        // Health probes connect and leave at once: no log line.
         Ok(Err(err)) if err.kind() == io::ErrorKind::UnexpectedEof => None,
         Ok(Err(err)) => {
             tracing::info!(client = %client.ip(), %err, "a TLS handshake failed: the client trusts another CA, or speaks plain HTTP?");
@@ -235,7 +235,7 @@ async fn serve_http1<T>(
     let service = service(connection, sendfile_queue);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES as usize);
-    // What ends a connection is the client's business; what went wrong in a response is in its line.
+    // Clients may end connections as they like; a failed response has its own access line.
     let _ended = watcher.watch(builder.serve_connection(TokioIo::new(io), service)).await;
 }
 

@@ -1,4 +1,4 @@
-//! TLS towards clients: a certificate and a key from files, read again when they change.
+//! TLS towards clients. Certificate and key come from files and are reloaded when the files change.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -51,7 +51,7 @@ fn load(settings: &TlsSettings) -> Result<CertifiedKey, CertificateError> {
     }
 }
 
-/// The certificate served now.
+/// The certificate in use.
 #[derive(Debug)]
 pub(in crate::server) struct Current {
     settings: TlsSettings,
@@ -64,7 +64,7 @@ impl Current {
         Ok(Arc::new(Self { settings: settings.clone(), key }))
     }
 
-    /// Serves new files as soon as they are a pair; until then, the old ones.
+    /// Uses new files once certificate and key match, and the old ones until then.
     pub(in crate::server) async fn follow(self: Arc<Self>) {
         let mut failed = None;
         loop {
@@ -80,7 +80,7 @@ impl Current {
                         tracing::info!(certificate = %self.settings.certificate.display(), "a new certificate is served");
                     }
                 }
-                // Half of a pair, between two writes, is not worth a line; what lasts is, once.
+                // A mismatch between two writes is no log line. A lasting one is logged once.
                 Err(err) => {
                     let text = err.to_string();
                     if failed.as_ref() != Some(&text) {
@@ -97,9 +97,9 @@ impl Current {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        // A download cut short is a reset stream on HTTP/2, after which Go's clients do not resume: it comes second.
+        // HTTP/1.1 is preferred: Go's clients do not resume a download after an HTTP/2 stream reset.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-        // A client that comes again saves a signature and a round trip.
+        // Resumption saves returning clients a signature and a round trip.
         config.ticketer = ring::Ticketer::new()?;
         Ok(config)
     }

@@ -1,4 +1,4 @@
-//! Deadlines on a connection: a client that takes nothing, or never says anything, is cut, so that it holds nothing for
+//! Deadlines on a connection. A client that takes nothing or sends nothing is cut, so that it cannot hold resources for
 //! ever.
 
 use std::io;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// What every HTTP/2 client begins with. Until it is read, or something else is, no timeout of hyper's runs.
+/// The preface of every HTTP/2 client. hyper starts no timeout before it has read the preface or something else.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Wraps a connection; fails a write that has been pending for longer than `limit`, and a read if the client has not
-/// shown which version of HTTP it speaks by the end of `preface_deadline`.
+/// Wraps a connection. A write fails after it was pending for `limit`. A read fails at `preface_deadline` if the client
+/// has not shown by then which version of HTTP it speaks.
 pub(in crate::server) struct WriteTimeout<T> {
     inner: T,
     limit: Duration,
@@ -24,7 +24,7 @@ pub(in crate::server) struct WriteTimeout<T> {
 
 struct PrefaceDeadline {
     deadline: Pin<Box<Sleep>>,
-    /// Bytes of the preface that have come.
+    /// Bytes of the preface received so far.
     seen: usize,
 }
 
@@ -33,7 +33,7 @@ impl<T> WriteTimeout<T> {
         Self { inner, limit, pending: None, preface_deadline: None }
     }
 
-    /// Cuts a client that has not said by then that it speaks HTTP/2.
+    /// Cuts a client that has not shown its HTTP version by then.
     pub(in crate::server) fn greeted_within(mut self, limit: Duration) -> Self {
         self.preface_deadline = Some(PrefaceDeadline { deadline: Box::pin(tokio::time::sleep(limit)), seen: 0 });
         self

@@ -5,7 +5,7 @@ use http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
 
 use crate::oci::RangeHeader;
 
-/// Whether the client has this very content already. Weak comparison.
+/// Whether the client has this content already, by weak comparison.
 pub(in crate::server) fn is_not_modified(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     values
@@ -14,7 +14,7 @@ pub(in crate::server) fn is_not_modified(headers: &HeaderMap, etag: &str) -> boo
         .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
-/// The range asked for, unless `If-Range` names other content. A date never matches: there is no `Last-Modified`.
+/// The requested range, unless `If-Range` names other content. A date never matches: no answer has a `Last-Modified`.
 pub(in crate::server) fn range(headers: &HeaderMap, etag: &str) -> RangeHeader {
     let condition = headers.get(IF_RANGE).and_then(|value| value.to_str().ok()).map(str::trim);
     if headers.contains_key(IF_RANGE) && condition != Some(etag) {

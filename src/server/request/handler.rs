@@ -1,4 +1,4 @@
-//! One request: gate, route, namespace, mirror, answer.
+//! Handles one request: admit, route, resolve the registry, ask the mirror, answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::server::response::error::WireError;
 use crate::server::response::headers::{self, Answer, CachedHeaders, Link};
 use crate::server::{ListenerSettings, ServerSettings};
 
-/// What all connections share.
+/// The public side of the server, shared by all connections.
 pub struct PublicSide {
     pub mirror: Arc<Mirror>,
     pub settings: ServerSettings,
     pub metrics: Metrics,
-    /// Our own `Via`.
+    /// The value of our own `Via`, by which loops are found.
     pub via: Arc<str>,
     counts: Arc<Counts>,
     route_cache: RouteCache,
@@ -50,7 +50,7 @@ impl PublicSide {
     }
 }
 
-/// An answer, or an error.
+/// An answer or an error, with the outcome for the access log.
 struct Decided {
     answer: Result<Answer, WireError>,
     outcome: Option<&'static str>,
@@ -63,7 +63,7 @@ impl Decided {
 }
 
 impl ClientConnection {
-    /// Never fails: what goes wrong is an answer too.
+    /// Answers a request. A failure is an answer too.
     pub(in crate::server) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (parts, _body) = request.into_parts();
         let line = AccessLine {
@@ -90,7 +90,7 @@ impl ClientConnection {
         Self::finish(decided, ns.as_ref(), &parts.method, completion)
     }
 
-    /// All that tells where a request leads. The target of a request may be a whole URL, whose host then counts.
+    /// The part of a request that decides its route. In a request for a whole URL, the URL's host replaces `Host`.
     fn words<'a>(&self, parts: &'a Parts) -> RequestKey<'a> {
         let host = parts.uri.authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
@@ -148,7 +148,7 @@ impl ClientConnection {
         Decided { answer, outcome }
     }
 
-    /// Reads where a request leads; or what else there is to be said of it.
+    /// Resolves a request that is not in the route cache. The error is a final answer.
     fn read(
         &self,
         parts: &Parts,
@@ -161,7 +161,7 @@ impl ClientConnection {
         line.labels = Arc::new(Labels::of_path(path));
         let route = match Route::parse(mount, path, parts.uri.query()) {
             Ok(route) => route,
-            // Writing is refused by method, wherever under /v2/ it is tried.
+            // A write is refused by its method on every path under /v2/.
             Err(_) if !is_read(&parts.method) && Route::is_under(mount, path) => {
                 return failed(WireError::method_not_allowed());
             }
@@ -195,7 +195,7 @@ impl ClientConnection {
         Ok(target)
     }
 
-    /// The `ns` to echo, whatever the answer will be: only one that was admitted.
+    /// The `ns` to echo in every answer, errors included. Only an admitted one is echoed.
     fn admitted_ns(&self, parts: &Parts) -> Option<Authority> {
         let query = Route::pairs(parts.uri.query());
         let ns = query.iter().filter(|(key, _)| key == "ns").map(|(_, value)| value.as_str()).collect();
@@ -249,7 +249,7 @@ impl ClientConnection {
     }
 }
 
-/// All of `Via`. A list longer than any sensible chain is cut from the front, where the oldest hops are.
+/// All values of `Via`. A list longer than any sensible chain loses its oldest hops, which come first.
 fn hops(headers: &HeaderMap) -> Option<String> {
     const MAX_HOPS: usize = 32;
     const MAX_HOPS_BYTES: usize = 1024;
@@ -257,7 +257,7 @@ fn hops(headers: &HeaderMap) -> Option<String> {
     let hops: Vec<&str> =
         values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
     let mut kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
-    // Others share what is asked upstream: a client must not make that request one that is refused.
+    // Clients share upstream requests: one client's header must not get the shared request refused.
     while kept.iter().map(|hop| hop.len() + 2).sum::<usize>() > MAX_HOPS_BYTES {
         kept = kept.get(1..).unwrap_or_default();
     }
@@ -279,7 +279,7 @@ fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
                     let code = crate::oci::ErrorCode::Unsupported;
                     return Err(WireError::new(http::StatusCode::BAD_REQUEST, code, message));
                 }
-                // What is too large for a number is clamped like any other that is too large.
+                // A number beyond u32 is clamped like any other large one.
                 query.n = Some(value.parse().unwrap_or(u32::MAX));
             }
             "last" => query.last = Some(value.clone()),
@@ -289,7 +289,7 @@ fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
     Ok(query)
 }
 
-/// What in the query leads to the upstream: it has to be in the next page's link too.
+/// The parameters that select the upstream. The link to the next page needs them too.
 fn claims_in(route: &Route) -> Vec<(String, String)> {
     route.query.iter().filter(|(key, _)| key == "ns" || key == "oci-ref-name").cloned().collect()
 }

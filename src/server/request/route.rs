@@ -1,22 +1,22 @@
-//! From path and query to what is asked for. Pure.
+//! Parses path and query into a [`Route`]. Pure.
 
 use percent_encoding::percent_decode_str;
 
 use crate::oci::{Digest, ErrorCode, Reference};
 
-/// A request under `/v2/`, read but not yet brought to an authority.
+/// A parsed request under `/v2/`, before an authority is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub endpoint: Endpoint,
-    /// What stands between `/v2/` and the endpoint's part: repository, perhaps behind an authority.
+    /// The text between `/v2/` and the endpoint: a repository, perhaps with an authority in front.
     pub name: String,
-    /// Decoded pairs.
+    /// Decoded pairs of the query.
     pub query: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `/v2/`
+    /// `/v2/` itself.
     Ping,
     Manifest(Reference),
     Blob(Digest),
@@ -26,7 +26,7 @@ pub enum Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// Not under `/v2/`, or nothing that a registry has.
+    /// Not under `/v2/`, or not an endpoint of a registry.
     #[error("there is nothing at this path; a registry's paths begin with /v2/")]
     NotHere,
     #[error("{message}")]
@@ -47,7 +47,7 @@ impl Endpoint {
         }
     }
 
-    /// What is asked of the repository, for logs.
+    /// The tag or digest, for logs; empty without one.
     pub fn reference(&self) -> String {
         match self {
             Self::Ping | Self::Tags => String::new(),
@@ -62,7 +62,7 @@ fn malformed<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, RouteE
 }
 
 impl Route {
-    /// Whether `path` is this registry's at all, whatever is there.
+    /// Whether `path` is under this registry's `/v2/`, valid or not.
     pub fn is_under(mount: &str, path: &str) -> bool {
         let rest = path.strip_prefix(mount).and_then(|path| path.strip_prefix("/v2"));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -73,7 +73,7 @@ impl Route {
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect()
     }
 
-    /// Reads `path` from the right, since a repository may be named like an endpoint. It is decoded once; an encoded slash
+    /// Parses `path` from the right, since a repository may be named like an endpoint. Decodes it once. An encoded slash
     /// could mean two repositories and is refused.
     pub fn parse(mount: &str, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
         let query = Self::pairs(query);
@@ -161,7 +161,7 @@ mod tests {
         ] {
             match parse(path) {
                 Err(RouteError::Malformed { code: got, .. }) => assert_eq!(got, code, "{path}"),
-                // A dot-dot between slashes leaves no endpoint at its place.
+                // With a `..` component, the endpoint is not where it seems to be.
                 Err(RouteError::NotHere) => assert!(path.contains("../"), "{path}"),
                 other => panic!("{path}: {other:?}"),
             }

@@ -1,5 +1,5 @@
-//! Where a request leads, by its exact words: reading them is the same work every time, with the same result, since the
-//! configuration stands still. Only the way is remembered; whether it may be taken is asked each time.
+//! Caches resolved requests by their exact text. The configuration does not change while the server runs, so resolving
+//! gives the same result every time. Only the route is cached; access is checked on each request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,31 +15,31 @@ use crate::server::access_log::labels::Labels;
 use crate::server::request::route::{Endpoint, Route};
 use crate::server::response::headers::CachedHeaders;
 
-/// Bytes of keys and targets: clients choose what is asked for.
+/// Largest size of all entries in bytes. Clients choose the keys, so it must be bounded.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
-/// A request with a longer key is read every time.
+/// Longest key that is cached, in bytes.
 const MAX_WORDS: usize = 2048;
-/// A target's own words, those of its line, its headers, and the entry. Bytes.
+/// Estimated size of an entry without its key, in bytes: names, log text, headers.
 const TARGET_BYTES: u64 = 4096;
 
-/// What a request asks for, and of whom.
+/// A request with its registry and repository.
 #[derive(Debug)]
 pub(in crate::server) struct ResolvedRequest {
     pub(in crate::server) route: Route,
     pub(in crate::server) place: Target,
-    /// What `OCI-Namespace` says.
+    /// The value of `OCI-Namespace` in answers.
     pub(in crate::server) ns: Option<Authority>,
     pub(in crate::server) labels: Arc<Labels>,
     pub(in crate::server) ready: CachedHeaders,
 }
 
-/// All that decides where a request leads, but for `Via`.
+/// The part of a request that decides its route, except `Via`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::server) struct RequestKey<'a> {
-    /// Tells the listener, and its own names.
+    /// Identifies the listener, and its own host names.
     pub(in crate::server) local: SocketAddr,
     pub(in crate::server) host: Option<&'a str>,
-    /// Path and query.
+    /// Path and query, undecoded.
     pub(in crate::server) path: &'a str,
 }
 
@@ -61,7 +61,7 @@ struct Weight;
 
 impl Weighter<Key, Arc<ResolvedRequest>> for Weight {
     fn weight(&self, key: &Key, _: &Arc<ResolvedRequest>) -> u64 {
-        // The words are there some four times: as they came, as names, and as a line has them.
+        // An entry holds its key's text about four times: raw, as names, and as log text.
         TARGET_BYTES + 4 * (key.path.len() + key.host.as_deref().map_or(0, str::len)) as u64
     }
 }
@@ -86,7 +86,7 @@ impl RouteCache {
     }
 
     pub(in crate::server) fn keep(&self, words: &RequestKey<'_>, target: &Arc<ResolvedRequest>) {
-        // The others are asked seldom, and have queries of many forms.
+        // Other endpoints are requested seldom, with many different queries.
         let is_content = matches!(target.route.endpoint, Endpoint::Manifest(_) | Endpoint::Blob(_));
         if is_content && words.path.len() + words.host.map_or(0, str::len) <= MAX_WORDS {
             let key = Key { local: words.local, host: words.host.map(Box::from), path: words.path.into() };

@@ -1,4 +1,4 @@
-//! Names by which clients reach this server, and which therefore name no registry.
+//! Host names of this server itself. A `Host` header with one of them names no registry.
 
 use std::net::SocketAddr;
 

@@ -15,18 +15,18 @@ use crate::server::access_log::Completion;
 use crate::server::response::sendfile::queue::{Chunk, SendfileQueue, Shared};
 use crate::server::response::stream_progress::StreamProgress;
 
-/// A body in the making, of known length.
+/// A response body of known length.
 pub(in crate::server) struct Body {
     content: Content,
     length: u64,
     completion: Option<Shared>,
     sendfile_queue: Option<SendfileQueue>,
-    /// On HTTP/2, from the first frame on.
+    /// Set on HTTP/2, from the first frame on.
     progress: Option<Arc<StreamProgress>>,
 }
 
 enum Content {
-    /// At once, or nothing.
+    /// All bytes in one piece, or none.
     Bytes(Option<Bytes>),
     Reader(BlobReader),
     Parts(BoxStream<'static, Result<BodyPart, FillError>>),
@@ -42,7 +42,7 @@ impl Body {
         Self::of(Content::Bytes(Some(bytes)), length)
     }
 
-    /// The rest of a blob's range. An error cuts the connection short of `Content-Length`.
+    /// A blob's range. An error ends the connection before `Content-Length` is reached.
     pub(in crate::server) const fn reader(reader: BlobReader, length: u64) -> Self {
         Self::of(Content::Reader(reader), length)
     }
@@ -51,13 +51,13 @@ impl Body {
         Self { content, length, completion: None, sendfile_queue: None, progress: None }
     }
 
-    /// Tells `completion` how it went.
+    /// Reports the body's progress and end to `completion`.
     pub(in crate::server) fn watched(mut self, completion: Completion) -> Self {
         self.completion = Some(Arc::new(Mutex::new(completion)));
         self
     }
 
-    /// For a connection that sends files by itself: their bytes go there, not through here.
+    /// For a connection with sendfile: file parts go into its queue, not through hyper.
     pub(in crate::server) fn through(mut self, sendfile_queue: &SendfileQueue) -> Self {
         self.sendfile_queue = Some(sendfile_queue.clone());
         self
@@ -102,7 +102,7 @@ impl http_body::Body for Body {
         let part = ready!(self.poll_part(cx));
         Poll::Ready(match part {
             None => {
-                // The end is not told before all is taken: what would be left in h2 then is nobody's.
+                // The body ends only when all is taken: bytes left in h2 after the end would have no timeout.
                 if let Some(progress) = &self.progress {
                     ready!(progress.poll_taken(cx));
                 }
@@ -132,7 +132,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        // On HTTP/2 the end is a frame of its own, once something was given.
+        // On HTTP/2, the end is a separate frame once bytes were given.
         matches!(self.content, Content::Bytes(None)) && self.progress.is_none()
     }
 

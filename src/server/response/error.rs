@@ -1,4 +1,4 @@
-//! Failures as clients see them. The one place that maps errors to status codes.
+//! Error answers. Errors are mapped to status codes here and nowhere else.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::server::request::route::{Endpoint, RouteError};
 #[derive(Debug, Clone)]
 pub(in crate::server) struct WireError {
     pub(in crate::server) status: StatusCode,
-    /// The spec has codes for 4xx only.
+    /// `None` for 5xx, for which distribution-spec has no codes.
     pub(in crate::server) code: Option<ErrorCode>,
     pub(in crate::server) message: String,
     pub(in crate::server) retry_after: Option<Duration>,
-    /// Nothing is there, as told before: a negative answer from memory.
+    /// A 404 from the negative cache.
     pub(in crate::server) remembered: bool,
 }
 
-/// What a client is told to wait where upstream named no time.
+/// `Retry-After` where the upstream gave none.
 const DEFAULT_RETRY: Duration = Duration::from_secs(10);
 
 impl WireError {
@@ -79,7 +79,7 @@ impl WireError {
         }
     }
 
-    /// `asked` says what was asked of whom: `docker.io/library/nginx:latest`.
+    /// `asked` is the reference as in `docker.io/library/nginx:latest`.
     pub(in crate::server) fn of_pull(error: &PullError, endpoint: &Endpoint, asked: &str) -> Self {
         match error {
             PullError::NotFound { authority, remembered, offline } => {
@@ -166,7 +166,7 @@ const fn missing(endpoint: &Endpoint) -> ErrorCode {
     }
 }
 
-/// Helm and oras take `NAME_UNKNOWN` on referrers for a reason to give up.
+/// Referrers get `MANIFEST_UNKNOWN`: Helm and oras give up on `NAME_UNKNOWN`.
 const fn unknown_name(endpoint: &Endpoint) -> ErrorCode {
     match endpoint {
         Endpoint::Referrers(_) => ErrorCode::ManifestUnknown,

@@ -1,4 +1,4 @@
-//! Answers as responses: status and headers.
+//! Status and headers of answers.
 
 use std::fmt::Write as _;
 use std::sync::{PoisonError, RwLock};
@@ -26,14 +26,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// A tag may move: caches in between ask here again.
+/// A tag may move, so caches between client and mirror must revalidate.
 const REVALIDATE: &str = "no-cache";
 
-/// A success in the making.
+/// A successful response before it is sent.
 pub(in crate::server) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
-    /// What a GET would carry; HEAD tells its length only.
+    /// The body of a GET. HEAD answers with its length only.
     body: Payload,
     provenance: Provenance,
 }
@@ -44,12 +44,12 @@ enum Payload {
     Blob { source: BlobSource, range: std::ops::Range<u64> },
 }
 
-/// Where the next page of a list is.
+/// The link to the next page of a list.
 pub(in crate::server) struct Link {
-    /// As the client asked, prefix included.
+    /// The path as the client requested it, mount included.
     pub(in crate::server) path: String,
     pub(in crate::server) query: Option<String>,
-    /// Parameters that lead to the upstream.
+    /// Parameters that select the upstream.
     pub(in crate::server) kept: Vec<(String, String)>,
 }
 
@@ -83,7 +83,7 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        // A 304 has no length of its own.
+        // A 304 has no `Content-Length`.
         if let Some(length) = length {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
@@ -129,7 +129,7 @@ pub(in crate::server) fn blob(
     let BlobAnswer { digest, size_bytes, source, provenance } = blob;
     let headers = ready.headers(&digest, MediaType::OCTET_STREAM, IMMUTABLE, &provenance)?;
     ranged(headers, provenance, &digest, size_bytes, request, method, |range| match source {
-        // All of it goes out with the headers, without a look for more.
+        // A body in one piece goes out in one write with the headers.
         BlobSource::Memory(bytes) => Payload::Bytes(slice(&bytes, &range)),
         source
         @ (BlobSource::Nothing | BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::PassThrough(_)) => {
@@ -138,7 +138,7 @@ pub(in crate::server) fn blob(
     })
 }
 
-/// 304, 206, 416 or 200, as `If-None-Match`, `If-Range` and `Range` have it. HEAD ignores Range.
+/// Answers 304, 206, 416 or 200 by `If-None-Match`, `If-Range` and `Range`. HEAD ignores `Range`.
 fn ranged(
     mut headers: HeaderMap,
     provenance: Provenance,
@@ -172,7 +172,7 @@ fn ranged(
                 }
                 Err(_unsatisfiable) => {
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                    // The content is there for ever, this refusal is not: a cache in between must not keep it.
+                    // The content is immutable, but this refusal is not: caches in between must not keep it.
                     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                     let body = error_body(&WireError::range_not_satisfiable(), "");
                     (StatusCode::RANGE_NOT_SATISFIABLE, Payload::Bytes(body), format!("bytes */{size_bytes}"))
@@ -212,7 +212,7 @@ pub(in crate::server) fn referrers(referrers: &ReferrersAnswer, filtered: bool) 
     Ok(Answer { status: StatusCode::OK, headers, body, provenance })
 }
 
-/// The headers of a hit on one target, as made for the one before.
+/// The headers of a hit on one target, kept from the previous hit.
 #[derive(Debug, Default)]
 pub(in crate::server) struct CachedHeaders {
     made: RwLock<Option<HeaderParts>>,
@@ -220,7 +220,7 @@ pub(in crate::server) struct CachedHeaders {
 
 #[derive(Debug)]
 struct HeaderParts {
-    /// A tag moves.
+    /// A tag can move, so its headers are kept with the digest that they are for.
     digest: Digest,
     content_type: String,
     headers: HeaderMap,
@@ -261,7 +261,7 @@ fn content_headers(
     provenance: &Provenance,
 ) -> Result<HeaderMap, WireError> {
     let mut headers = base_headers();
-    // Both from one piece of memory.
+    // Both values share one allocation.
     let etag = Bytes::from(etag(digest));
     headers.insert(DOCKER_CONTENT_DIGEST, shared_value(etag.slice(1..etag.len().saturating_sub(1)))?);
     headers.insert(ETAG, shared_value(etag)?);
@@ -280,7 +280,7 @@ fn list_headers(content_type: &'static str, provenance: &Provenance) -> Result<H
     Ok(headers)
 }
 
-/// `Cache-Status` (RFC 9211), `Age`, and a `Warning` on what is stale (distribution-spec: 299 without a date).
+/// `Cache-Status` (RFC 9211), `Age`, and a `Warning` on stale answers (distribution-spec: 299 without a date).
 fn provenance_headers(headers: &mut HeaderMap, provenance: &Provenance) -> Result<(), WireError> {
     let status = match provenance.outcome {
         Outcome::Hit => "roadstead; hit",
@@ -299,7 +299,7 @@ fn provenance_headers(headers: &mut HeaderMap, provenance: &Provenance) -> Resul
     Ok(())
 }
 
-/// What may stand in a quoted string of a header: visible ASCII, and not for ever.
+/// The text as the inside of a header's quoted string: visible ASCII, cut to a sensible length.
 fn quotable(text: &str) -> String {
     text.chars().filter(|c| (c.is_ascii_graphic() || *c == ' ') && !matches!(c, '"' | '\\')).take(300).collect()
 }
@@ -335,7 +335,7 @@ pub(in crate::server) fn error(error: &WireError, request: &str, method: &Method
     response
 }
 
-/// The spec's shape. 5xx have no code of the spec's, and carry the request's id for the log.
+/// An error body as in distribution-spec. A 5xx carries the request id instead of an error code of the spec.
 fn error_body(error: &WireError, request: &str) -> Bytes {
     let code = error.code.map_or("UNKNOWN", crate::oci::ErrorCode::as_str);
     let mut entry = serde_json::json!({ "code": code, "message": error.message });
@@ -347,7 +347,7 @@ fn error_body(error: &WireError, request: &str) -> Bytes {
     serde_json::json!({ "errors": [entry] }).to_string().into()
 }
 
-/// What every answer has, with room for the rest.
+/// The headers of every answer, with capacity for the others.
 fn base_headers() -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -356,7 +356,7 @@ fn base_headers() -> HeaderMap {
 }
 
 pub(in crate::server) fn request_headers(headers: &mut HeaderMap, ns: Option<&Authority>, request: &str) {
-    // Both are checked values, which always fit a header.
+    // Both values are checked and always valid in a header.
     if let Ok(request) = HeaderValue::from_str(request) {
         headers.insert(REQUEST_ID, request);
     }

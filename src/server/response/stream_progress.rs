@@ -1,7 +1,7 @@
-//! How much of a body an HTTP/2 client has taken.
+//! Measures how much of a body an HTTP/2 client has taken.
 //!
-//! A body is not asked for more while its stream's window is closed, and a closed window is no pending write. The bytes
-//! that a body gave wait in h2, which tells nobody. So the buffers themselves count the bytes taken of them.
+//! hyper does not poll a body while its stream's window is closed, and a closed window is no pending write. The given
+//! bytes wait inside h2, which reports nothing. So the buffers themselves count the bytes that leave them.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ tokio::task_local! {
     static PROGRESS: Arc<StreamProgress>;
 }
 
-/// The bytes that a stream's body gave and that its client has yet to take.
+/// The bytes that a stream's body has given and its client has not taken yet.
 #[derive(Default)]
 pub(in crate::server) struct StreamProgress(Mutex<Taking>);
 
@@ -23,19 +23,19 @@ pub(in crate::server) struct StreamProgress(Mutex<Taking>);
 struct Taking {
     waiting_bytes: u64,
     taken_bytes: u64,
-    /// When something was last taken, or given while nothing waited.
+    /// Time of the last byte taken, or of the first byte given after an empty queue.
     since: Option<Instant>,
     /// The waker of a body that waits for its end.
     waker: Option<Waker>,
 }
 
 impl StreamProgress {
-    /// Runs a stream, whose bodies find this progress by [`Self::of_stream`].
+    /// Runs a stream's task, in which [`Self::of_stream`] finds this progress.
     pub(in crate::server) async fn follow(self: &Arc<Self>, stream: impl Future<Output = ()>) {
         PROGRESS.scope(Arc::clone(self), stream).await;
     }
 
-    /// The progress of the stream whose task this is; `None` on HTTP/1.1.
+    /// The progress of the current task's stream; `None` on HTTP/1.1.
     pub(in crate::server) fn of_stream() -> Option<Arc<Self>> {
         PROGRESS.try_with(Arc::clone).ok()
     }
@@ -55,12 +55,12 @@ impl StreamProgress {
         TrackedBytes { bytes, progress: Arc::clone(self) }
     }
 
-    /// Bytes that went to the client.
+    /// Bytes that the client has taken.
     pub(in crate::server) fn taken_bytes(&self) -> u64 {
         self.taking().taken_bytes
     }
 
-    /// Ready when nothing that was given waits.
+    /// Ready when the client has taken everything that was given.
     pub(in crate::server) fn poll_taken(&self, cx: &Context<'_>) -> Poll<()> {
         let mut taking = self.taking();
         if taking.waiting_bytes == 0 {
@@ -70,7 +70,7 @@ impl StreamProgress {
         Poll::Pending
     }
 
-    /// So many of the bytes that wait do not any more.
+    /// Records that the client has taken bytes.
     fn left(&self, bytes: u64, are_taken: bool) {
         let mut taking = self.taking();
         taking.waiting_bytes = taking.waiting_bytes.saturating_sub(bytes);
@@ -85,7 +85,7 @@ impl StreamProgress {
         }
     }
 
-    /// Resolves when something has waited for `limit` without any of it being taken.
+    /// Resolves when bytes have waited for `limit` and none was taken.
     pub(in crate::server) async fn stalled(&self, limit: Duration) {
         loop {
             let since = {

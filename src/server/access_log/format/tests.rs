@@ -31,7 +31,7 @@ impl<'a> MakeWriter<'a> for Written {
     }
 }
 
-/// What `tracing` writes, in the format that `telemetry` gives it.
+/// The line as `tracing` writes it, in the format of `telemetry`.
 fn traced(format: Format, line: &AccessLine, end: &End<'_>) -> String {
     let log_text = Written::default();
     let layer = tracing_subscriber::fmt::layer().with_writer(log_text.clone()).with_ansi(false).with_target(false);
@@ -50,7 +50,7 @@ fn by_hand(format: Format, line: &AccessLine, end: &End<'_>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The line without the digits of its time, which are as many.
+/// The line with zeros for the digits of its time.
 fn timeless(line: &str) -> String {
     let mut left = 20;
     let blank = |c: char| {
@@ -86,7 +86,7 @@ fn a_line_reads_as_the_others_do() {
             problem: (nth % 4 == 0).then_some(reference),
         };
         for format in [Format::Text, Format::Json] {
-            // The words of a labels are made in the one format of the process.
+            // Labels cache their text in the one format of the process.
             let line = AccessLine {
                 labels: Arc::new(Labels { authority: "docker.io".to_owned(), ..Labels::of_path(reference) }),
                 ..line.clone()

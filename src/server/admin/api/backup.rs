@@ -14,12 +14,12 @@ use super::ApiBody;
 use crate::index;
 use crate::mirror::Mirror;
 
-/// A client that takes nothing of a backup for so long is cut: it holds on to an old state of the index.
+/// A client that takes nothing for so long is cut: a backup keeps an old state of the index alive.
 const STALL: Duration = Duration::from_mins(1);
-/// Pieces of a backup on their way.
+/// Pieces of a backup in the channel.
 const PIECES: usize = 4;
 
-/// All facts of this moment, as they come. A whole one ends with a line that says so.
+/// Streams all facts of this moment. A complete backup ends with a line that says so.
 pub(in crate::server) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
     let (pieces, body) = mpsc::channel::<Bytes>(PIECES);
     let cache = Arc::clone(mirror.cache());
@@ -35,7 +35,7 @@ pub(in crate::server) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
     response
 }
 
-/// Writes into a response's body, off the runtime.
+/// A writer into a response's body, for use outside the runtime's threads.
 struct Pieces {
     pieces: mpsc::Sender<Bytes>,
     runtime: tokio::runtime::Handle,

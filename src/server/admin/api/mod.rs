@@ -20,7 +20,7 @@ use crate::mirror::Mirror;
 
 pub(in crate::server) type ApiBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What may be asked for.
+/// One call of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Call {
     Status,
@@ -35,7 +35,7 @@ pub(in crate::server) enum Call {
 
 type Meanings = &'static [(Method, Call)];
 
-/// Path, allowed methods, and what each of them means. HEAD is GET without a body.
+/// Path, allowed methods, and the call of each method. HEAD is GET without a body.
 const CALLS: &[(&str, &str, Meanings)] = &[
     ("status", "GET, HEAD", &[(Method::GET, Call::Status)]),
     ("backup", "GET, HEAD", &[(Method::GET, Call::Backup)]),
@@ -49,7 +49,7 @@ const CALLS: &[(&str, &str, Meanings)] = &[
 ];
 
 impl Call {
-    /// `path` begins behind `/api/v1/`.
+    /// `path` is the part after `/api/v1/`. The error is the answer: 404 or 405.
     #[expect(clippy::result_large_err, reason = "it is the answer")]
     pub(in crate::server) fn of(method: &Method, path: &str) -> Result<Self, Response<ApiBody>> {
         let Some((_, allow, calls)) = CALLS.iter().find(|(name, ..)| *name == path) else {
@@ -64,16 +64,16 @@ impl Call {
         })
     }
 
-    /// Whether the token is needed on loopback, too.
+    /// Whether the token is needed on loopback too.
     pub(in crate::server) const fn is_guarded(self) -> bool {
         match self {
             Self::Status | Self::Pins | Self::Verify | Self::Lost => false,
-            // A backup shows the name of everything that was ever pulled.
+            // A backup names everything that was ever pulled.
             Self::Backup | Self::AddPins | Self::RemovePins | Self::StartVerify => true,
         }
     }
 
-    /// `query` is the request's, decoded.
+    /// `query` holds the decoded pairs of the request's query.
     pub(in crate::server) async fn answer(
         self,
         mirror: &Arc<Mirror>,

@@ -11,12 +11,12 @@ pub(in crate::server) async fn list(mirror: &Mirror) -> Response<ApiBody> {
     answer(jobs::list_pins(mirror).await.map_err(PinRefused::Index))
 }
 
-/// Adds every `pin` of the query, or none if one is not right. Those that are there already stay.
+/// Adds every `pin` of the query, or none if one is invalid. Existing pins stay.
 pub(in crate::server) async fn add(mirror: &Mirror, query: &[(String, String)]) -> Response<ApiBody> {
     answer(jobs::add_pins(mirror, &patterns(query)).await)
 }
 
-/// Takes every `pin` of the query back, or none if one of them is not there.
+/// Removes every `pin` of the query, or none if one of them does not exist.
 pub(in crate::server) async fn remove(mirror: &Mirror, query: &[(String, String)]) -> Response<ApiBody> {
     answer(jobs::remove_pins(mirror, &patterns(query)).await)
 }

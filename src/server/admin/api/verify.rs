@@ -6,12 +6,12 @@ use crate::cache::scrub::{self, Rate};
 use crate::jobs::VerifyJobs;
 use crate::mirror::Mirror;
 
-/// The pass that runs or ran last, or `null`.
+/// The running pass, else the last one, else `null`.
 pub(in crate::server) fn look(jobs: &VerifyJobs) -> Response<ApiBody> {
     json(StatusCode::OK, &json!({ "job": jobs.job() }))
 }
 
-/// Starts a pass at `rate`, or tells which one runs.
+/// Starts a pass at `rate`, or answers with the one that runs.
 pub(in crate::server) async fn start(jobs: &VerifyJobs, query: &[(String, String)]) -> Response<ApiBody> {
     let rate = query.iter().find(|(key, _)| key == "rate").map(|(_, rate)| rate.parse::<Rate>());
     let rate = match rate.transpose() {
@@ -25,7 +25,7 @@ pub(in crate::server) async fn start(jobs: &VerifyJobs, query: &[(String, String
     }
 }
 
-/// What was found wrong and cannot be fetched again.
+/// Content that was found wrong and cannot be fetched again.
 pub(in crate::server) async fn lost(mirror: &Mirror) -> Response<ApiBody> {
     match scrub::lost(mirror.cache()).await {
         Ok(lost) => json(StatusCode::OK, &json!({ "lost": lost })),

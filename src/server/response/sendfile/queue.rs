@@ -1,8 +1,8 @@
-//! Pieces of files on their way through hyper, which knows bytes only.
+//! Passes file parts through hyper, which handles bytes only.
 //!
-//! hyper queues the buffers of a body and hands them to the connection in that order, as slices. A piece of a file is
-//! such a buffer: its slices lie in [`PLACEHOLDER`], which nobody reads, and its file waits in the connection's [`SendfileQueue`].
-//! The connection knows the slices by their address and sends the file instead. See `file_sender`.
+//! hyper queues the buffers of a body and hands them to the connection in that order, as slices. A [`FilePart`] is such
+//! a buffer. Its slices lie in [`PLACEHOLDER`], whose content is never sent, and its file waits in the connection's
+//! [`SendfileQueue`]. The stream recognises the slices by their address and sends the file instead.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -17,18 +17,18 @@ use crate::store::BlobFile;
 use crate::server::access_log::Completion;
 use crate::server::response::stream_progress::TrackedBytes;
 
-/// A response's end: it comes when the last that holds it is dropped.
+/// The completion of a response, which ends when the last clone is dropped.
 pub(in crate::server) type Shared = Arc<Mutex<Completion>>;
 
-/// Neighbours in a queue have different marks, by which a piece that is not the one meant is noticed.
+/// Number of marks. Neighbours in a queue have different marks, so that a file part out of order is noticed.
 const MARKS: usize = 64;
 
 const SLICE: usize = 64 * 1024;
 
-/// Stands in for the bytes of files. A piece's slices begin at its mark.
+/// Placeholder for the bytes of files. The slices of a file part begin at its mark.
 static PLACEHOLDER: [u8; SLICE + MARKS] = [0; SLICE + MARKS];
 
-/// What one connection has to send from files, in the order of its responses.
+/// The file parts that one connection has to send, in the order of its responses.
 #[derive(Clone, Default)]
 pub(in crate::server) struct SendfileQueue(Arc<Mutex<Queue>>);
 
@@ -38,7 +38,7 @@ struct Queue {
     pushed: usize,
     /// Bytes of files that the socket has taken.
     sent: u64,
-    /// The same, as hyper knows it.
+    /// Bytes of files that hyper has counted as written.
     advanced: u64,
 }
 
@@ -53,19 +53,19 @@ struct Waiting {
 /// The buffers of response bodies.
 pub(in crate::server) enum Chunk {
     Bytes(Bytes),
-    /// On HTTP/2.
+    /// Bytes on HTTP/2.
     TrackedBytes(TrackedBytes),
     File(FilePart),
 }
 
-/// Stands for a piece of a file.
+/// A buffer that represents a part of a file.
 pub(in crate::server) struct FilePart {
     sendfile_queue: SendfileQueue,
     remaining: usize,
     mark: usize,
 }
 
-/// Whether a slice is one that stands in for a file's bytes.
+/// Whether a slice lies in the placeholder.
 pub(in crate::server) fn is_placeholder(slice: &[u8]) -> bool {
     PLACEHOLDER.as_ptr_range().contains(&slice.as_ptr())
 }
@@ -75,7 +75,7 @@ impl SendfileQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a piece; what it gives must be the body's next frame. `completion` hears what was sent of it.
+    /// Appends a part of a file. The result must be the body's next frame. `completion` counts the bytes sent.
     pub(in crate::server) fn push(
         &self,
         file: BlobFile,
@@ -90,9 +90,9 @@ impl SendfileQueue {
         Chunk::File(FilePart { sendfile_queue: self.clone(), remaining: length, mark })
     }
 
-    /// Sends from the first piece, for which these slices stand in. The socket must not block.
+    /// Sends from the first file part, whose placeholder `slices` begin with. The socket must not block.
     pub(in crate::server) fn send(&self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // Only one task sends: nobody else can find the queue without its first.
+        // Only one task sends, so nobody else sees the queue without its first part.
         let mut first = self.queue().waiting.pop_front().ok_or_else(out_of_order)?;
         let sent = first.send(socket, slices);
         if let Ok(sent) = sent {
@@ -100,14 +100,14 @@ impl SendfileQueue {
             first.length -= sent;
             self.queue().sent += sent as u64;
         }
-        // The end of its last piece may be that of a response, which then writes its line.
+        // Dropping the last part of a response ends it, and writes its access line.
         if first.length > 0 {
             self.queue().waiting.push_front(first);
         }
         sent
     }
 
-    /// Fails if what stands in for a file was taken for bytes: such bytes must not be written.
+    /// Fails if hyper has consumed placeholder bytes that were not sent as a file: they must never reach the client.
     pub(in crate::server) fn check(&self) -> io::Result<()> {
         let queue = self.queue();
         if queue.advanced > queue.sent { Err(out_of_order()) } else { Ok(()) }
@@ -117,7 +117,7 @@ impl SendfileQueue {
 impl Waiting {
     fn send(&self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let meant = PLACEHOLDER.as_ptr().wrapping_add(self.mark);
-        // Behind its own may come those of the next piece.
+        // The slices of the next part may follow.
         let asked: usize = slices.iter().take_while(|slice| slice.as_ptr() == meant).map(|slice| slice.len()).sum();
         if asked == 0 {
             return Err(out_of_order());
@@ -139,7 +139,7 @@ fn out_of_order() -> io::Error {
     io::Error::other("pieces of files are out of order")
 }
 
-/// Rather than of the client's connection.
+/// Whether the error comes from the file and not from the client's connection.
 fn is_of_the_file(err: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, WouldBlock};
     let connection = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, WouldBlock];

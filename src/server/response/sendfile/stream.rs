@@ -1,4 +1,4 @@
-//! A plain connection that sends pieces of files from the page cache, where hyper writes what stands in for them.
+//! A plain TCP stream that sends file parts from the page cache where hyper writes their placeholder.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -53,7 +53,7 @@ impl AsyncWrite for SendfileStream {
         match bytes {
             [] if files.is_empty() => Poll::Ready(Ok(0)),
             [] => self.when_writable(cx, || self.sendfile_queue.send(&self.stream, files)),
-            // A header leaves with the first bytes of its body.
+            // MSG_MORE: the head leaves together with the first bytes of its body.
             [head] if !files.is_empty() => {
                 let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
                 self.when_writable(cx, || Ok(send(&self.stream, head, flags)?))
@@ -108,7 +108,7 @@ mod tests {
         (SendfileStream::new(near, sendfile_queue.clone()), sendfile_queue, far)
     }
 
-    /// As hyper writes a queue: all that is waiting, as slices, until none is left.
+    /// Writes like hyper: all waiting buffers as slices, until none is left.
     async fn write(sender: &mut SendfileStream, queue: Vec<Chunk>) -> io::Result<()> {
         let mut queue = std::collections::VecDeque::from(queue);
         while let Some(first) = queue.front() {
@@ -157,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_stands_in_for_a_file_never_leaves() {
-        // No piece is waiting; another one is; it was copied and taken for bytes.
+        // No part waits; another part waits; the placeholder was copied and counted as bytes.
         let (mut sender, sendfile_queue, mut far) = connected().await;
         let elsewhere = SendfileQueue::default();
         let stray = vec![elsewhere.push(stored(), 0, 100, None)];
