@@ -15,22 +15,22 @@ use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{AnsweredIn, Fault, Kind, Question};
 use crate::upstream::{Deadline, RegistryClient, body};
 
-/// A blob's body has begun to arrive.
+/// A blob's response, whose body is still to be read.
 pub struct OpenedBlob {
-    /// Position of the first byte: as asked, or 0 where the upstream ignores ranges.
+    /// Position of the first byte: as requested, or 0 if the upstream ignores ranges.
     pub start: u64,
     /// Size of the whole blob, where the upstream tells.
     pub size_bytes: Option<u64>,
     pub body: BlobBody,
-    /// As the upstream tags these bytes, if it does.
+    /// The entity tag of the upstream's answer, if any.
     pub etag: Option<HeaderValue>,
-    /// Which endpoint sends it.
+    /// Index of the endpoint that sends it.
     pub endpoint: usize,
-    /// How long the answer that brings it took, with the connection where a new one was made; without sign-in and redirects.
+    /// Time from request to response head, including a new connection, without sign-in and redirects.
     pub answered_in: Duration,
 }
 
-/// A part of a blob, as proof.
+/// A part of a blob, as proof that a scope may read it.
 pub struct ShownBytes {
     pub bytes: Bytes,
     /// Size of the whole blob, where the upstream tells.
@@ -38,7 +38,7 @@ pub struct ShownBytes {
     pub endpoint: usize,
 }
 
-/// Chunks as they come. Holds one of the upstream's download slots.
+/// The chunks of a blob's body. Holds one of the upstream's connection permits.
 pub struct BlobBody {
     response: reqwest::Response,
     idle: Duration,
@@ -47,7 +47,7 @@ pub struct BlobBody {
 }
 
 impl BlobBody {
-    /// The next chunk; `None` at the end. There is a deadline for each chunk, none for the whole.
+    /// The next chunk; `None` at the end. Each chunk has a deadline, the whole body has none.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let chunk = tokio::time::timeout(self.idle, self.response.chunk())
             .await
@@ -61,7 +61,7 @@ impl BlobBody {
 }
 
 impl RegistryClient {
-    /// Opens a blob at `from`, up to its end or to `end`. `avoid` is asked last: the endpoint whose body has just broken.
+    /// Opens a blob at `from`, up to its end or to `end`. `avoid`, the endpoint whose body has just broken, is asked last.
     pub async fn open_blob(
         &self,
         repository: &Repository,
@@ -83,7 +83,7 @@ impl RegistryClient {
         self.open_range(&self.downloads, repository, digest, range, skip, deadline).await
     }
 
-    /// Opens a blob for one client, at whose pace it is read: it takes no place from the downloads.
+    /// Opens a blob for pass-through, read at one client's pace. It uses no connection of the downloads.
     pub async fn pass_blob(
         &self,
         repository: &Repository,
@@ -96,8 +96,8 @@ impl RegistryClient {
         self.open_range(&self.passing, repository, digest, range, skip, deadline).await
     }
 
-    /// The bytes of `range`, for the proof that a scope serves what is stored. Where the upstream sends the blob from its
-    /// start, a little is read over; if it would be much, the failure is `RangeNotThere`.
+    /// The bytes of `range`, to prove that a scope serves the stored blob. If the upstream sends the blob from its start,
+    /// a short prefix is skipped; a long one fails with `RangeNotThere`.
     pub async fn read_blob_range(
         &self,
         repository: &Repository,
@@ -131,8 +131,8 @@ impl RegistryClient {
         tokio::time::timeout_at(deadline, read).await.unwrap_or_else(|_elapsed| Err(late()))
     }
 
-    /// Whether this scope serves the blob, and its size where that can be told: HEAD, or GET of its first byte where HEAD
-    /// is refused. A 404 to HEAD is not believed either, because proxies answer it before they have fetched the blob.
+    /// Checks that this scope serves the blob; gives its size if known. Uses HEAD, or GET of the first byte if HEAD is
+    /// refused or answered with 404: some proxies answer 404 until they have fetched the blob.
     pub async fn probe_blob(
         &self,
         repository: &Repository,
@@ -161,7 +161,7 @@ impl RegistryClient {
                             Ok(body::content_range(response.headers()).and_then(|(_, total)| total))
                         }
                         Ok(response) => Ok(body::content_length(response.headers())),
-                        // An empty blob has no first byte.
+                        // 416: an empty blob has no first byte.
                         Err(Fault { failure: Failure::RangeNotThere, .. }) => Ok(Some(0)),
                         Err(fault) => Err(fault),
                     }
@@ -183,7 +183,7 @@ impl RegistryClient {
         if let Some(refused) = self.requests().refused_by_breakers(Kind::Blob) {
             return Err(refused);
         }
-        // A wait in our own queue must not look like an endpoint that is slow: half of the time is the endpoint's.
+        // A wait in our own queue must not look like a slow endpoint, so the endpoint keeps half of the time.
         let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
         let wait = tokio::time::timeout(patience, Arc::clone(slots).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
@@ -225,7 +225,7 @@ impl RegistryClient {
         OpenedBlob { start, size_bytes, body, etag, endpoint, answered_in }
     }
 
-    /// A failure of the endpoint at this place in the order.
+    /// A failure of the endpoint with this index.
     pub fn error_at(&self, endpoint: usize, failure: Failure) -> UpstreamError {
         let endpoint: Option<&Arc<Endpoint>> = self.endpoints.get(endpoint);
         match endpoint {

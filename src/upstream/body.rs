@@ -1,4 +1,4 @@
-//! Bodies and header values from upstream, read with their limits.
+//! Reads bodies and header values from upstream, within limits.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 
 use crate::upstream::error::Failure;
 
-/// A `Retry-After` further away than this is not believed.
+/// Longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(6);
 
 /// Reads a whole body of at most `limit_bytes`.
@@ -50,7 +50,7 @@ pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     Some((first.trim().parse().ok()?, total.trim().parse().ok()))
 }
 
-/// Digests cover the bytes as they are: an encoded body is refused, not decoded.
+/// Refuses a body with a content encoding: the digest covers the bytes as they are stored.
 pub(super) fn require_identity(headers: &HeaderMap) -> Result<(), Failure> {
     match headers.get(CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
@@ -60,7 +60,7 @@ pub(super) fn require_identity(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// Seconds or a date (RFC 9110 section 10.2.3).
+/// `Retry-After`, as seconds or as a date (RFC 9110 section 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if let Ok(seconds) = value.parse() {

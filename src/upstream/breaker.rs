@@ -1,4 +1,4 @@
-//! A breaker per endpoint, so that a dead or rationing upstream costs one wait per window, not one per pull.
+//! A circuit breaker per endpoint: a dead or rate-limiting upstream costs one wait per window, not one per pull.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::clock::{Clock, Timestamp};
 
 use crate::upstream::error::{BreakerCause, Failure};
 
-/// Manifests and blobs are rationed apart (Docker Hub counts manifests only), and travel on connections of their own.
+/// Manifests and blobs have separate rate limits (Docker Hub counts manifests only) and separate connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     Manifests,
@@ -32,9 +32,9 @@ impl Lane {
     }
 }
 
-/// A probe that was neither answered nor dropped in this time is given up.
+/// A probe without a verdict after this time counts as lost.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
-/// Longest that a blob waits for what a probe finds. Clients ask for all layers at once, and a pull fails with one of them.
+/// Longest wait of a blob for a probe's verdict. Clients request all layers at once, and one failure fails the pull.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ enum State {
         until: Timestamp,
         cause: BreakerCause,
     },
-    /// One request is out to see whether the endpoint is back.
+    /// Half open: one request probes whether the endpoint is back.
     Probing {
         until: Timestamp,
         cause: BreakerCause,
@@ -67,14 +67,14 @@ impl State {
             Self::Open { until, cause } if now < until => {
                 Some(Failure::BreakerOpen { cause, retry_after: until.since(now).max(soon) })
             }
-            // The probe ends much sooner than it may.
+            // A probe usually ends long before its limit.
             Self::Probing { until, cause } if now < until => Some(Failure::BreakerOpen { cause, retry_after: soon }),
             Self::Closed | Self::Open { .. } | Self::Probing { .. } => None,
         }
     }
 }
 
-/// The permit to ask the endpoint once. Dropped without a verdict, it lets the next request probe.
+/// The permit to ask the endpoint once. If it is dropped without a verdict, the next request may probe.
 #[derive(Debug)]
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
@@ -100,7 +100,7 @@ impl Breaker {
         self.verdict.notify_waiters();
     }
 
-    /// Closes the other lane too, if its window has passed: what kept the endpoint from being reached is over for both.
+    /// Closes the other lane too if its window has passed: an unreachable endpoint is back for both lanes.
     fn close_both(&self, answered: Lane) {
         let now = self.clock.now();
         {
@@ -112,7 +112,7 @@ impl Breaker {
         self.set(answered, State::Closed);
     }
 
-    /// A window that is open is never cut short: a ration of an hour outlasts a timeout.
+    /// Opens for `window`. A longer window that is already open stays: a rate limit of an hour outlasts a timeout.
     fn open(&self, lane: Lane, until: Timestamp, cause: BreakerCause) {
         let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
         match *state {
@@ -123,7 +123,7 @@ impl Breaker {
         self.verdict.notify_waiters();
     }
 
-    /// As [`Self::admit`]; a blob waits for the verdict of a probe that is out.
+    /// As [`Self::admit`], but a blob waits for the verdict of a running probe.
     pub(super) async fn admitted(&self, lane: Lane, patience: Duration) -> Result<BreakerPermit<'_>, Failure> {
         let until = tokio::time::Instant::now() + patience.min(VERDICT_PATIENCE);
         loop {
@@ -144,7 +144,7 @@ impl Breaker {
         matches!(*self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner), State::Probing { .. })
     }
 
-    /// Whether [`Self::admitted`] would refuse now, without taking a probe's place.
+    /// Whether [`Self::admitted`] would refuse now. Starts no probe.
     pub(super) fn refuses(&self, lane: Lane) -> Option<Failure> {
         let now = self.clock.now();
         let state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,15 +173,15 @@ impl Breaker {
 }
 
 impl BreakerPermit<'_> {
-    /// The endpoint answered, whatever it said. Of those who asked before the breaker opened, nobody closes it.
+    /// Reports that the endpoint answered, with any status. A request from before the breaker opened does not close it.
     pub(super) fn answered(mut self) {
         if self.probing.take().is_some() {
             self.breaker.close_both(self.lane);
         }
     }
 
-    /// The endpoint is not to be asked for `window`. What keeps it from being reached holds for both lanes,
-    /// unless a redirect had already led elsewhere.
+    /// Opens the breaker for `window`. An unreachable endpoint opens both lanes, unless a redirect had already led
+    /// elsewhere.
     pub(super) fn failed(mut self, cause: BreakerCause, window: Duration, lane_only: bool) {
         self.probing = None;
         let until = self.breaker.clock.now().plus(window);
@@ -270,7 +270,7 @@ mod tests {
         breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::RateLimited, 6 * WINDOW, false);
         older.answered();
         assert!(breaker.admit(Lane::Manifests).is_err());
-        // Nor does a failure of the other lane cut the ration short.
+        // A failure of the other lane does not shorten the rate limit either.
         breaker.admit(Lane::Blobs).unwrap().failed(BreakerCause::Unreachable, WINDOW, false);
         clock.advance(2 * WINDOW);
         assert!(breaker.admit(Lane::Manifests).is_err() && breaker.admit(Lane::Blobs).is_ok());

@@ -12,7 +12,7 @@ use crate::upstream::clients::egress::{self, Reach};
 use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::settings::EndpointSettings;
 
-/// One URL that answers for an authority, with what was learnt about it.
+/// One URL that serves an authority, and the state learnt about it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// Host and port, for messages and metrics.
@@ -20,15 +20,16 @@ pub(super) struct Endpoint {
     url: Url,
     forward_ns: bool,
     pub(super) breaker: Breaker,
-    /// The last challenge that was met: some registries send none, or another realm, once a token has expired.
+    /// The last challenge that was answered with success. Some registries send none, or another realm, after a token has
+    /// expired.
     challenge: Mutex<Option<Challenge>>,
-    /// HEAD of a manifest is refused, or names no digest: do not try again.
+    /// HEAD of a manifest is refused or names no digest, and is not tried again.
     pub(super) head_is_useless: AtomicBool,
-    /// A part of a blob was asked for, and the whole came.
+    /// It ignores `Range`: a part of a blob was requested and the whole blob came.
     pub(super) ignores_ranges: AtomicBool,
-    /// It rationed a connection that a download could do without: until then, each has one.
+    /// It rate-limited an extra connection: until this time, each download has one connection.
     pub(super) narrow_until: Mutex<Timestamp>,
-    /// It was reached at a private address.
+    /// Whether it was reached at a private address.
     private: AtomicBool,
 }
 
@@ -55,7 +56,8 @@ impl Endpoint {
         }
     }
 
-    /// `…/v2/<prefix><repository>/<tail>?<query>`. All parts but the query are checked values; the query holds no `ns`.
+    /// Builds `…/v2/<prefix><repository>/<tail>?<query>`. All parts but the query are checked values. The query holds no
+    /// `ns`.
     pub(super) fn url(&self, authority: &Authority, repository: &Repository, tail: &str, query: Option<&str>) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("/v2/{}{repository}/{tail}", self.repository_prefix()));
@@ -66,7 +68,7 @@ impl Endpoint {
         url
     }
 
-    /// The path of the endpoint's URL, as in front of repositories there: empty, or ending in `/`.
+    /// The repository prefix from the endpoint's URL: empty, or ending in `/`.
     pub(super) fn repository_prefix(&self) -> String {
         let path = self.url.path().trim_matches('/');
         if path.is_empty() { String::new() } else { format!("{path}/") }
@@ -82,7 +84,7 @@ impl Endpoint {
         }
     }
 
-    /// How far redirects and token requests on behalf of this endpoint may lead.
+    /// The addresses that redirects and token requests of this endpoint may use.
     pub(super) fn foreign_reach(&self, public_only: bool, listed: bool) -> Reach {
         let private = self.private.load(Ordering::Relaxed) && !public_only;
         if private || listed { Reach::NotLinkLocal } else { Reach::PublicOnly }
@@ -92,7 +94,7 @@ impl Endpoint {
         self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// For a challenge that was met: one that cannot be must not stand in the way of the next.
+    /// Remembers a challenge that was answered with success. One that cannot be answered must not hide the next one.
     pub(super) fn remember(&self, challenge: Challenge) {
         *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge);
     }
@@ -106,7 +108,7 @@ impl Endpoint {
     }
 }
 
-/// Scheme, host and port alike: where credentials may go.
+/// Whether scheme, host and port are equal. Credentials stay within one origin.
 pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && one.host_str() == other.host_str()

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What went wrong when an endpoint was asked, and which one.
+/// A failed request, with the endpoint that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{endpoint}: {failure}")]
 pub struct UpstreamError {
@@ -18,7 +18,7 @@ pub enum Failure {
     DeniedAnonymous,
     #[error("refused the configured credentials")]
     DeniedCredentials,
-    /// Not asked: it refused these credentials a moment ago. Says nothing about the repository.
+    /// Not sent: the credentials were refused a moment ago. Proves nothing about the repository.
     #[error("is not signed in to for now, because it refused the configured credentials a moment ago")]
     LockedOut,
     #[error("has rationed this mirror (429)")]
@@ -29,19 +29,19 @@ pub enum Failure {
     Timeout(&'static str),
     #[error("failed with status {0}")]
     ServerError(u16),
-    /// A 4xx that means nothing to a pull: 400, 402, 451. Another endpoint is not asked.
+    /// A 4xx without meaning for a pull, such as 400, 402 or 451. No other endpoint is tried.
     #[error("refused the request with status {0}")]
     UnexpectedStatus(u16),
     #[error("broke the connection ({0})")]
     Broken(String),
-    /// An answer that breaks the protocol or a rule of ours. Another endpoint is not asked.
+    /// An answer that breaks the protocol or a rule of ours. No other endpoint is tried.
     #[error("gave an answer that was refused: {0}")]
     Refused(String),
     #[error("sent a body over the limit of {limit_bytes} bytes; `{key}` raises it")]
     TooLarge { limit_bytes: u64, key: &'static str },
     #[error("the requested range is not there")]
     RangeNotThere,
-    /// HEAD is not allowed; GET may be.
+    /// HEAD is refused; GET may work.
     #[error("refuses HEAD requests")]
     HeadRefused,
     #[error("sent bytes that do not match the digest asked for")]
@@ -50,7 +50,7 @@ pub enum Failure {
     BreakerOpen { cause: BreakerCause, retry_after: Duration },
     #[error("is offline by configuration")]
     Offline,
-    /// Says nothing about the upstream.
+    /// A local failure, which proves nothing about the upstream.
     #[error("could not be asked: this process has no file descriptors left, raise its limit (`ulimit -n`)")]
     NoDescriptors,
 }
@@ -67,7 +67,7 @@ pub enum BreakerCause {
 }
 
 impl Failure {
-    /// Only these leave the question open, so that the next endpoint may be asked.
+    /// Whether the next endpoint may have an answer.
     pub const fn tries_next_endpoint(&self) -> bool {
         match self {
             Self::RateLimited { .. }
@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// What opens a breaker, and why.
+    /// The cause for which this failure opens a breaker; `None` if it does not.
     pub const fn opens_breaker(&self) -> Option<BreakerCause> {
         match self {
             Self::Unreachable(_) => Some(BreakerCause::Unreachable),
@@ -115,7 +115,7 @@ impl Failure {
         }
     }
 
-    /// Reads what `reqwest` says, without its URL: a redirect's may be signed.
+    /// Converts an error of `reqwest` and drops its URL, which may be signed.
     pub(super) fn of_reqwest(err: reqwest::Error) -> Self {
         let err = err.without_url();
         if err.is_timeout() {
@@ -145,7 +145,7 @@ impl Failure {
     }
 }
 
-/// `EMFILE` or `ENFILE`.
+/// Whether the cause is `EMFILE` or `ENFILE`.
 pub(super) fn is_no_descriptors(err: &std::io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(err);
     matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))

@@ -1,4 +1,4 @@
-//! Further connections of a download that has one. They are never needed, so a failure of theirs counts against nobody.
+//! Extra connections for a download that already has one. They are optional, so their failures open no breaker.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -15,19 +15,19 @@ use crate::upstream::breaker::Lane;
 use crate::upstream::error::Failure;
 use crate::upstream::{Deadline, RegistryClient, body};
 
-/// How long downloads from an endpoint have one connection each after it rationed a further one. A longer Retry-After
-/// counts.
+/// How long downloads keep to one connection each after the endpoint rate-limited an extra one. A longer `Retry-After`
+/// wins.
 const NARROW_FOR: Duration = Duration::from_mins(1);
 
-/// The right to one more of `max_connections` that no download waits for.
+/// The permit for one extra connection, out of `max_connections`, that no download waits for.
 pub struct SpareConnection {
     permit: OwnedSemaphorePermit,
     endpoint: usize,
 }
 
 impl SpareConnection {
-    /// One more connection to the endpoint, if it is worth asking. A quarter of the connections is left to downloads that
-    /// begin.
+    /// A permit for one extra connection to the endpoint, if it is worth trying. A quarter of `max_connections` stays free
+    /// for new downloads.
     pub fn take(client: &RegistryClient, at: usize) -> Option<Self> {
         let endpoint = client.endpoints.get(at)?;
         let narrow_until = *endpoint.narrow_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ impl SpareConnection {
         Some(Self { permit, endpoint: at })
     }
 
-    /// Opens a part of a blob at the endpoint that sends the rest of it. A failure opens no breaker.
+    /// Opens a part of a blob at the endpoint that already sends another part. A failure opens no breaker.
     pub async fn open_part(
         self,
         client: &RegistryClient,

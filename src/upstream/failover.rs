@@ -1,4 +1,4 @@
-//! Endpoints in their order, each behind its breaker.
+//! Tries endpoints in order, each behind its circuit breaker.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Requests};
 
 impl Requests<'_> {
-    /// Runs `operation` on one endpoint after the other until one gives an answer that is final.
+    /// Runs `operation` on one endpoint after the other until one gives a final answer.
     ///
-    /// Each gets an even share of the time that is left, so that one that hangs leaves some for the next. Endpoints in
-    /// `skip` are left out; if all are, the failure is `BadDigest`, which is what endpoints are skipped for.
+    /// Each gets an even share of the remaining time, so that one that hangs leaves time for the next. Endpoints in
+    /// `skip` are left out, because they sent wrong bytes; if all are, the failure is `BadDigest`.
     pub(super) async fn over_endpoints<T, F>(
         &self,
         kind: Kind,
@@ -29,7 +29,7 @@ impl Requests<'_> {
         if self.client.settings.offline {
             return Err(UpstreamError { endpoint: self.client.authority.as_str().into(), failure: Failure::Offline });
         }
-        // Blobs have slots of their own, which last as long as their bodies.
+        // Blobs have their own permits, which last as long as their bodies.
         let slot = match kind.lane() {
             Lane::Manifests => {
                 Some(coalesce::queued(tokio::time::timeout_at(deadline, self.client.questions.acquire())).await)
@@ -78,7 +78,7 @@ impl Requests<'_> {
             if !error.failure.tries_next_endpoint() {
                 return Err(error);
             }
-            // What an endpoint said now tells more than that another is not being asked.
+            // A real answer explains more than an open breaker.
             if worst.as_ref().is_none_or(|worst| matches!(worst.failure, Failure::BreakerOpen { .. })) {
                 worst = Some(error);
             }
@@ -88,17 +88,17 @@ impl Requests<'_> {
         Err(worst.unwrap_or_else(none_left))
     }
 
-    /// The failure, if no endpoint may be asked now.
+    /// The failure of the first endpoint, if all breakers refuse now.
     pub(super) fn refused_by_breakers(&self, kind: Kind) -> Option<UpstreamError> {
         let refusals: Vec<_> =
             self.client.endpoints.iter().map_while(|e| Some(e.error(e.breaker.refuses(kind.lane())?))).collect();
         if refusals.len() == self.client.endpoints.len() { refusals.into_iter().next() } else { None }
     }
 
-    /// Of both lanes: what happens in one may open or close the other.
+    /// Updates the metrics of both lanes: an event in one may open or close the other.
     fn show_breaker(&self, endpoint: &Endpoint) {
         if self.client.settings.endpoints.is_empty() {
-            // Clients choose the registries under a wildcard: a line for each would never end.
+            // Clients choose the registries under a wildcard, so labels for them would be unbounded.
             return;
         }
         for lane in [Lane::Manifests, Lane::Blobs] {

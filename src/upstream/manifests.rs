@@ -10,7 +10,7 @@ use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Question};
 use crate::upstream::{Deadline, RegistryClient, body};
 
-/// What HEAD of a manifest said. Claims, not proof.
+/// The headers of a manifest's HEAD. They are claims, not proof.
 #[derive(Debug, Clone)]
 pub struct ManifestHead {
     pub digest: Option<Digest>,
@@ -18,27 +18,27 @@ pub struct ManifestHead {
     pub size_bytes: Option<u64>,
 }
 
-/// A manifest's body, not yet compared with any digest.
+/// A manifest's body, not yet verified against a digest.
 #[derive(Debug, Clone)]
 pub struct FetchedManifest {
     pub bytes: Bytes,
     pub content_type: Option<MediaType>,
-    /// `Docker-Content-Digest`: tells which algorithm the upstream files it under, nothing more.
+    /// `Docker-Content-Digest`. Only its algorithm is used.
     pub claimed: Option<Digest>,
-    /// Which endpoint sent it.
+    /// Index of the endpoint that sent it.
     pub endpoint: usize,
 }
 
 impl RegistryClient {
-    /// HEAD of a tag, which Docker Hub does not count. `HeadRefused` also where an endpoint's HEAD is known to name
-    /// no digest, so that GET is next.
+    /// HEAD of a tag, which Docker Hub does not count as a pull. Fails with `HeadRefused` too if the endpoint's HEAD is
+    /// known to name no digest: the caller then uses GET.
     pub async fn head_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
         deadline: Deadline,
     ) -> Result<ManifestHead, UpstreamError> {
-        // Not over the endpoints: nothing is asked, so that no breaker may take it for an answer.
+        // Not through `over_endpoints`: no request is sent, so a breaker must not see an answer.
         if self.endpoints.iter().all(|endpoint| endpoint.head_is_useless.load(Ordering::Relaxed)) {
             return Err(self.error_at(0, Failure::HeadRefused));
         }
@@ -56,7 +56,7 @@ impl RegistryClient {
                     let head = match answered {
                         Ok(response) => head_of(response.headers()),
                         Err(fault) => {
-                            // 405 is about HEAD; 401 and 403 may be about the repository.
+                            // 405 concerns HEAD in general; 401 and 403 may concern the repository only.
                             return Err(fault);
                         }
                     };
@@ -69,7 +69,7 @@ impl RegistryClient {
             .await
     }
 
-    /// The endpoint answers GET where it refused HEAD: HEAD is not worth trying again.
+    /// Records that the endpoint answers GET where it refused HEAD, so that HEAD is not tried again.
     pub fn remember_head_is_refused(&self, endpoint: usize) {
         if let Some(endpoint) = self.endpoints.get(endpoint) {
             endpoint.head_is_useless.store(true, Ordering::Relaxed);

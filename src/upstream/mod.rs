@@ -1,7 +1,7 @@
-//! HTTP out: what one authority's endpoints can be asked, and how they are asked.
+//! HTTP out: the requests that a registry's endpoints answer.
 //!
-//! An operation takes a deadline and goes through the endpoints in their order. Per endpoint the breaker is asked
-//! first; then one exchange signs in, follows redirects and reads the status. Nothing here is cached but tokens.
+//! An operation takes a deadline and tries the endpoints in order. The endpoint's circuit breaker decides first; then one
+//! exchange signs in, follows redirects and reads the status. Only tokens and logins are cached here.
 
 mod auth;
 mod blobs;
@@ -48,13 +48,13 @@ use clients::Clients;
 use endpoint::Endpoint;
 use request::Requests;
 
-/// Manifests and lists asked for at one time, whatever `max_connections` is.
+/// Least limit of concurrent manifest and list requests, however small `max_connections` is.
 const MIN_QUESTIONS: usize = 64;
 
-/// When an operation must have its answer.
+/// The time by which an operation must have its answer.
 pub type Deadline = tokio::time::Instant;
 
-/// The endpoints of one authority. Clones share everything that is learnt.
+/// The client of one registry and its endpoints. Clones share all state.
 #[derive(Clone)]
 pub struct RegistryClient {
     authority: Authority,
@@ -64,31 +64,31 @@ pub struct RegistryClient {
     auth: Arc<Auth>,
     /// Connections of downloads.
     downloads: Arc<Semaphore>,
-    /// Connections of what is passed through without being stored: a slow client holds one for as long as it reads.
+    /// Connections of blobs that are passed through without storing. A slow client holds one for as long as it reads.
     passing: Arc<Semaphore>,
-    /// Other questions at one time: those that are being asked outlive their clients, whose number is thus no bound.
+    /// Limits other requests. They may outlive their clients, so the number of clients is no bound.
     questions: Arc<Semaphore>,
-    /// Endpoints that sent wrong bytes for a digest, and until when they are not asked for it.
+    /// Endpoints that sent wrong bytes for a digest, with the time until which they are not asked for it.
     marked_bad: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
-    /// GETs of manifests are counted there.
+    /// Whether the registry counts GETs of manifests as pulls.
     rations: Arc<AtomicBool>,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
 }
 
-/// What every upstream of one process shares.
+/// The parts that all registry clients of a process share.
 #[derive(Clone)]
 pub struct Context {
     pub clock: Clock,
     pub metrics: Metrics,
     pub health: Health,
     pub tasks: TaskTracker,
-    /// The value of `Via` by which a loop is recognised.
+    /// Our value of `Via`, by which loops are found.
     pub via: Arc<str>,
 }
 
-/// HTTP clients built once per configured upstream; a wildcard's are shared by all authorities that it admits.
+/// The HTTP clients of one configured upstream. All authorities that a wildcard admits share its clients.
 #[derive(Clone)]
 pub struct UpstreamClients(Arc<Clients>);
 
@@ -99,7 +99,7 @@ impl UpstreamClients {
 }
 
 impl RegistryClient {
-    /// Connects to nothing. Under a wildcard, whose settings name no endpoint, the authority is its own.
+    /// Makes a client without connecting. A wildcard's settings have no endpoint: the authority itself is the endpoint.
     pub fn new(
         authority: Authority,
         settings: Arc<UpstreamSettings>,
@@ -139,7 +139,7 @@ impl RegistryClient {
         })
     }
 
-    /// The same, for a request that came through other proxies: each of them must recognise itself in what goes up.
+    /// The same client for a request that came through other proxies, whose `Via` values are passed on.
     #[must_use]
     pub fn on_behalf_of(&self, hops: &str) -> Self {
         Self { via: format!("{hops}, {}", self.via).into(), ..self.clone() }
@@ -153,12 +153,12 @@ impl RegistryClient {
         &self.settings
     }
 
-    /// Whether GETs of manifests are counted there, by its settings or by what it has told.
+    /// Whether the registry counts GETs of manifests as pulls, by configuration or by its rate limit headers.
     pub fn counts_pulls(&self) -> bool {
         self.rations.load(Ordering::Relaxed)
     }
 
-    /// The latest moment at which an answer that nobody holds a copy of may begin.
+    /// The deadline of an answer that is not cached: `response_timeout` from now.
     pub fn answer_deadline(&self) -> Deadline {
         Deadline::now() + self.settings.response_timeout
     }
@@ -167,7 +167,7 @@ impl RegistryClient {
         Requests { client: self }
     }
 
-    /// After a lie, the endpoint is not asked for that digest for a while.
+    /// Records that the endpoint sent wrong bytes for the digest. It is not asked for it for 10 seconds.
     pub fn mark_bad(&self, endpoint: usize, digest: Digest) {
         const WINDOW: Duration = Duration::from_secs(10);
         let now = self.clock.now();
@@ -176,7 +176,7 @@ impl RegistryClient {
         marked_bad.insert((endpoint, digest), now.plus(WINDOW));
     }
 
-    /// Whether there is an endpoint that may be asked for this digest.
+    /// Whether some endpoint may be asked for this digest.
     pub fn has_good_endpoint(&self, digest: Digest) -> bool {
         (0..self.endpoints.len()).any(|endpoint| !self.is_marked_bad(endpoint, digest))
     }

@@ -1,4 +1,4 @@
-//! Where an answer sends a request. https never turns into http (docs/SECURITY-THREATS.md, T3).
+//! The target of a redirect. https never turns into http (docs/SECURITY-THREATS.md, T3).
 
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};

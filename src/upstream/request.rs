@@ -1,4 +1,4 @@
-//! One question to one endpoint: request, sign-in, redirects, answer.
+//! One exchange with one endpoint: request, sign-in, redirects, answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,16 +22,16 @@ use crate::upstream::endpoint::{Endpoint, same_origin};
 use crate::upstream::error::Failure;
 use crate::upstream::redirect::{is_redirect, target};
 
-/// RFC 9110 recommends a limit; more hops than this are a loop or a trick.
+/// Most redirects that are followed. RFC 9110 recommends a limit against loops.
 const MAX_REDIRECTS: usize = 5;
 
-/// What is asked, without saying whom.
+/// A request without its endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) method: Method,
     pub(super) kind: Kind,
     pub(super) repository: Repository,
-    /// Behind the repository: `manifests/latest`.
+    /// The path after the repository: `manifests/latest`.
     pub(super) tail: String,
     pub(super) query: Option<String>,
     /// Inclusive positions, as in `Range`.
@@ -73,7 +73,7 @@ impl Kind {
     }
 }
 
-/// A failure, and whether a redirect had already led away from the endpoint.
+/// A failure, with whether a redirect had already led away from the endpoint.
 pub(super) struct Fault {
     pub(super) failure: Failure,
     pub(super) redirected: bool,
@@ -85,7 +85,7 @@ impl From<Failure> for Fault {
     }
 }
 
-/// What a request carries to prove who asks, and what to do when it is refused.
+/// The authentication of a request.
 enum Signature {
     None,
     Basic(Basic),
@@ -110,11 +110,11 @@ impl Signature {
     }
 }
 
-/// With each response: from the request to its headers, with the connection where a new one was made.
+/// Extension of each response: time from request to response head, including a new connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnsweredIn(pub(super) Duration);
 
-/// An answer, and who was asked as whom.
+/// An answer, with who gave it.
 struct Answered {
     response: reqwest::Response,
     by: By,
@@ -124,7 +124,7 @@ struct Answered {
 enum By {
     /// The endpoint itself.
     Endpoint { signed_in: bool },
-    /// Where a redirect led. A registry, if it asked for a token, else a store of files.
+    /// The target of a redirect: a registry if it asked for a token, else a file server.
     Target { is_registry: bool },
 }
 
@@ -134,7 +134,7 @@ pub(super) struct Requests<'c> {
 }
 
 impl Requests<'_> {
-    /// Asks, and reads the status: 2xx is an answer, everything else a failure.
+    /// Sends the request and reads the status: 2xx is an answer, everything else a failure.
     pub(super) async fn exchange(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -149,8 +149,7 @@ impl Requests<'_> {
         }
     }
 
-    /// The endpoint's own answer, signed in if it asks for that: by what it asked for the last time, and once more by
-    /// what it asks for now.
+    /// Asks the endpoint itself. Signs in by its last known challenge, and once more by the challenge of its answer.
     async fn ask_endpoint(&self, endpoint: &Arc<Endpoint>, question: &Question, url: Url) -> Result<Answered, Failure> {
         let client = self.client.clients.own(question.kind.lane());
         let known = endpoint.challenge();
@@ -164,7 +163,7 @@ impl Requests<'_> {
                     | Failure::RateLimited { .. }
             )
         {
-            // It may ask for something else by now.
+            // The endpoint may use another challenge by now.
             endpoint.forget_challenge();
         }
         let first = first?;
@@ -177,22 +176,22 @@ impl Requests<'_> {
         let offered = challenge_in(response.headers());
         let refused = Answered { response, by: By::Endpoint { signed_in: first.is_login() } };
         let challenge = match &first {
-            // Some registries answer an expired token without a challenge, or with another realm: the first one stands.
+            // Some registries answer an expired token without a challenge or with another realm: keep the known one.
             Signature::Bearer { .. } => known,
-            // After a refused login, another kind of it may help, or credentials that have changed since.
+            // After a refused login, another scheme may work, or credentials that have changed since.
             Signature::None | Signature::Basic(_) => offered.or(known),
         };
         let before = match &first {
             Signature::Basic(basic) => Some(basic.login),
             Signature::None | Signature::Bearer { .. } => None,
         };
-        // Another kind of login is asked for: this one's refusal says nothing of the password.
+        // If the endpoint now wants Bearer, the refusal of Basic does not mean that the password is wrong.
         if !matches!((&first, &challenge), (Signature::Basic(_), Some(Challenge::Bearer { .. }))) {
             self.was_refused(question, first);
         }
         let Some(challenge) = challenge else { return Ok(refused) };
         let second = match self.sign(endpoint, question, Some(&challenge)).await {
-            // It was this login that was refused just now: the endpoint's word, whatever the method.
+            // This login was refused just now by the endpoint itself.
             Err(Failure::LockedOut) if before.is_some() => return Err(Failure::DeniedCredentials),
             second => second?,
         };
@@ -249,7 +248,7 @@ impl Requests<'_> {
     }
 
     fn saw(&self, endpoint: &Endpoint, response: &reqwest::Response) {
-        // Behind a proxy, its address is the one that is seen.
+        // With a proxy, the remote address is the proxy's.
         if self.client.settings.proxy.is_none() {
             endpoint.saw_address(response);
         }
@@ -264,7 +263,8 @@ impl Requests<'_> {
     }
 
     /// Follows redirects by hand: `Authorization`, client certificate and skip-verify stay with the endpoint's origin,
-    /// https never turns into http, and private addresses are out of reach of public endpoints (T3, T4).
+    /// https never turns into http, and public endpoints cannot lead to private addresses
+    /// (docs/SECURITY-THREATS.md, T3 and T4).
     async fn follow(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -282,7 +282,7 @@ impl Requests<'_> {
                 self.ask_endpoint(endpoint, question, to.clone()).await?
             } else {
                 if question.kind == Kind::Referrers {
-                    // ghcr.io leads to a web page instead of saying that it has no such API.
+                    // ghcr.io has no referrers API, and redirects to a web page instead of answering 404.
                     return Err(Failure::Refused("referrers are redirected".to_owned()).into());
                 }
                 let asked = self.ask_target(endpoint, question, &to).await;
@@ -296,7 +296,7 @@ impl Requests<'_> {
         Ok(answered)
     }
 
-    /// A place that a redirect named. It may ask for a token; that is an anonymous one.
+    /// Asks the target of a redirect, with an anonymous token if it wants one.
     async fn ask_target(&self, endpoint: &Arc<Endpoint>, question: &Question, to: &Url) -> Result<Answered, Failure> {
         let listed = to.host_str().is_some_and(|host| self.client.settings.private_hosts.iter().any(|h| h == host));
         let reach = endpoint.foreign_reach(self.client.settings.public_only, listed);
@@ -360,7 +360,7 @@ impl Requests<'_> {
     fn verdict(&self, question: &Question, response: &reqwest::Response, by: By) -> Option<Failure> {
         let status = response.status().as_u16();
         match (status, by) {
-            // A part that nobody asked for must not pass for the whole. Blobs compare the range.
+            // An unrequested part must not count as the whole. Blobs check the range themselves.
             (206, _) if question.kind != Kind::Blob => Some(Failure::Refused("it sent a part of the whole".to_owned())),
             (200 | 206, _) => body::require_identity(response.headers()).err(),
             (401 | 403 | 405 | 501, _) if question.method == Method::HEAD => Some(Failure::HeadRefused),
@@ -368,7 +368,7 @@ impl Requests<'_> {
             (401 | 403, By::Endpoint { signed_in: false } | By::Target { is_registry: true }) => {
                 Some(Failure::DeniedAnonymous)
             }
-            // A signed URL that is refused says nothing of the repository: the registry gives out another.
+            // A refused signed URL proves nothing about the repository: the registry will give out another.
             (401 | 403, By::Target { is_registry: false }) => {
                 Some(Failure::Broken(format!("where it redirects to answers with status {status}")))
             }
@@ -389,7 +389,7 @@ fn challenge_in(headers: &HeaderMap) -> Option<Challenge> {
     Challenge::parse(&values.collect::<Vec<_>>().join(", "))
 }
 
-/// `76` of `ratelimit-remaining: 76;w=21600`, as Docker Hub sends it.
+/// Reads `76` from `ratelimit-remaining: 76;w=21600`, Docker Hub's form.
 fn rate_limit_remaining(headers: &HeaderMap) -> Option<i64> {
     headers.get("ratelimit-remaining")?.to_str().ok()?.split(';').next()?.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What the configuration says about one upstream, already checked.
+//! The checked configuration of one upstream.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::secret::Secret;
 pub struct UpstreamSettings {
     /// The configured name; also the label in metrics. `*` for a wildcard.
     pub name: String,
-    /// In the order in which they are asked. Empty for a wildcard, whose endpoint is the authority itself.
+    /// Endpoints in the order of use. Empty for a wildcard, whose endpoint is the authority itself.
     pub endpoints: Vec<EndpointSettings>,
     pub credentials: Vec<CredentialRule>,
-    /// Hosts, besides the endpoint's own, that may be asked for tokens.
+    /// Token servers besides the endpoint's own host: `host` or `host:port`.
     pub token_hosts: Vec<String>,
-    /// Hosts that may be at private addresses though the endpoint is public.
+    /// Hosts that may have private addresses although the endpoint is public.
     pub private_hosts: Vec<String>,
-    /// Trusted beside the system's roots.
+    /// CA certificates trusted in addition to the system's.
     pub ca: Vec<CertificateDer<'static>>,
     pub client_identity: Option<ClientIdentity>,
     pub skip_verify: bool,
@@ -30,19 +30,19 @@ pub struct UpstreamSettings {
     pub public_only: bool,
     pub offline: bool,
     pub connect_timeout: Duration,
-    /// Until the response's header has arrived, sign-in and redirects included.
+    /// Time until the response head has arrived, including sign-in and redirects.
     pub response_timeout: Duration,
-    /// A body that brings nothing for so long is broken.
+    /// A body without a byte for so long has failed.
     pub idle_timeout: Duration,
-    /// Blob downloads at one time, and connections of all downloads together.
+    /// Concurrent blob downloads, and connections of all downloads together.
     pub max_connections: usize,
-    /// Connections of one download.
+    /// Most connections of one download.
     pub segments: usize,
-    /// How long an endpoint is left alone after it failed.
+    /// How long an endpoint is not asked after a failure.
     pub breaker_window: Duration,
     /// It counts GETs of manifests, and not HEADs. One that says so in its answers is found out anyway.
     pub rations: bool,
-    /// Largest `n` that goes up with a tag list request.
+    /// Largest `n` in a tag list request to this upstream.
     pub max_page: u32,
     /// Bytes.
     pub max_manifest_size: u64,
@@ -54,7 +54,7 @@ pub struct UpstreamSettings {
 pub struct EndpointSettings {
     /// Scheme, host, port and an optional path, which is a repository prefix.
     pub url: Url,
-    /// Send `ns` on: the endpoint is another mirror.
+    /// Whether to send `ns`, because the endpoint is another mirror.
     pub forward_ns: bool,
 }
 
@@ -83,7 +83,7 @@ pub struct CredentialRule {
     pub source: CredentialSource,
 }
 
-/// Where a user name and password come from. Read again whenever a login is due, so that a change needs no restart.
+/// The source of a login. It is read again at each login, so that a change needs no restart.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
     PasswordFile {
@@ -92,6 +92,6 @@ pub enum CredentialSource {
     },
     /// Docker's `config.json`: `auths`, `credHelpers`, `credsStore`.
     DockerConfig(PathBuf),
-    /// The name behind `docker-credential-`, or a path to the program.
+    /// The name after `docker-credential-`, or a path to the program.
     Helper(String),
 }

@@ -1,19 +1,19 @@
 //! `WWW-Authenticate` (RFC 9110 section 11.6.1), as registries send it.
 
-/// What a 401 asks for.
+/// The kind of login that a 401 demands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
     Basic,
     Bearer {
-        /// Unchecked: an upstream may name any URL here.
+        /// Unchecked: the upstream may name any URL.
         realm: String,
         service: Option<String>,
     },
 }
 
 impl Challenge {
-    /// The first challenge of `header` that can be met; Bearer is preferred. The scope in it is ignored: some registries
-    /// send a placeholder, and ours is built from the repository asked for.
+    /// The first supported challenge of `header`, Bearer before Basic. Its scope is ignored, because some registries send a
+    /// placeholder; ours is built from the requested repository.
     pub fn parse(header: &str) -> Option<Self> {
         let mut basic = None;
         for (scheme, parameters) in challenges(header) {
@@ -35,7 +35,7 @@ impl Challenge {
 
 type Parameters = Vec<(String, String)>;
 
-/// Splits `Scheme key=value, key="quoted", Other key=value`. Lenient: what makes no sense is passed over.
+/// Splits `Scheme key=value, key="quoted", Other key=value`. Skips what it cannot parse.
 fn challenges(header: &str) -> Vec<(String, Parameters)> {
     let mut found: Vec<(String, Parameters)> = Vec::new();
     let mut rest = header.trim_start();
@@ -57,7 +57,7 @@ fn challenges(header: &str) -> Vec<(String, Parameters)> {
         }
         let mut skipped = rest.chars();
         if word.is_empty() && rest.len() == after.len() {
-            // Neither a token nor a value: step over one character, so that every turn gets further.
+            // Neither a token nor a value: skip one character, so that every iteration advances.
             skipped.next();
         }
         rest = skipped.as_str().trim_start_matches([',', ' ', '\t']);

@@ -1,4 +1,4 @@
-//! User names and passwords, from files and helpers, read when a login is due.
+//! Credentials from files and helpers, read at each login.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,18 +14,18 @@ use crate::secret::Secret;
 
 use crate::upstream::settings::CredentialSource;
 
-/// What a login is made with.
+/// The credentials of one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::upstream) enum Login {
     Password {
         username: String,
         password: Secret,
     },
-    /// An identity token of a credential helper: exchanged for an access token by POST.
+    /// An identity token of a credential helper, exchanged for an access token by POST.
     IdentityToken(Secret),
 }
 
-/// Credential files and helper answers are small.
+/// Largest credential file or helper answer, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -61,7 +61,8 @@ impl Login {
 }
 
 impl CredentialSource {
-    /// `names` are what the registry may be filed under in a docker config: the endpoint's host, then the authority.
+    /// Reads the login. `names` are the registry's possible keys in a docker config: the endpoint's host, the authority.
+    /// `None` means anonymous. The error holds no secret.
     pub(in crate::upstream) async fn login(&self, names: &[&str]) -> Result<Option<Login>, CredentialError> {
         match self {
             Self::PasswordFile { username, file } => {
@@ -158,7 +159,7 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// `None` where the helper knows no credentials for that registry, which then is asked anonymously.
+/// `None` if the helper has no credentials for the registry, which is then asked anonymously.
 async fn from_helper(program: &str, name: &str) -> Result<Option<Login>, CredentialError> {
     let program = if program.contains('/') { program.to_owned() } else { format!("docker-credential-{program}") };
     let failed = || CredentialError::Helper(program.clone());
@@ -171,9 +172,9 @@ async fn from_helper(program: &str, name: &str) -> Result<Option<Login>, Credent
             .kill_on_drop(true)
             .spawn()
             .ok()?;
-        // `docker login` files Docker Hub under this name.
+        // `docker login` stores Docker Hub under this name.
         let name = if docker_key_host(name) == "docker.io" { "https://index.docker.io/v1/" } else { name };
-        // A helper for one registry may not read its name.
+        // A helper for one registry may exit without reading its input.
         let _not_read = child.stdin.take()?.write_all(name.as_bytes()).await;
         let mut answer = Vec::new();
         child.stdout.take()?.take(MAX_BYTES).read_to_end(&mut answer).await.ok()?;
@@ -183,7 +184,7 @@ async fn from_helper(program: &str, name: &str) -> Result<Option<Login>, Credent
     let answer = tokio::time::timeout(HELPER_TIMEOUT, run).await.ok().flatten();
     let (succeeded, answer) = answer.ok_or_else(failed)?;
     if !succeeded {
-        // These words are the protocol (docker-credential-helpers, `credentials.NewErrCredentialsNotFound`).
+        // This text is part of the protocol (docker-credential-helpers, `credentials.NewErrCredentialsNotFound`).
         let unknown = String::from_utf8_lossy(&answer).contains("credentials not found");
         return if unknown { Ok(None) } else { Err(failed()) };
     }

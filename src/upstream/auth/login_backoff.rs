@@ -1,5 +1,5 @@
-//! Which logins are not to be tried: a refused one is not repeated for a while, so that nobody's account is locked
-//! upstream (docs/SECURITY-THREATS.md, T12).
+//! Backoff after refused logins: a refused login is not repeated for a while, so that the upstream does not lock the
+//! account (docs/SECURITY-THREATS.md, T12).
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,13 +13,13 @@ use crate::clock::{Clock, Timestamp};
 use crate::upstream::auth::credentials::Login;
 use crate::upstream::error::Failure;
 
-/// After a refused login, the same credentials are left alone for so long.
+/// How long refused credentials are not tried again.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Scopes refused in one window before the login itself is taken for bad.
+/// Refused scopes in one window after which the login itself counts as wrong.
 const MAX_REFUSED_SCOPES: usize = 10;
 const MAX_GOOD: usize = 1000;
 
-/// Tells whether credentials are still those that were refused, without keeping them.
+/// A hash of credentials, which identifies refused ones without keeping them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::upstream) struct Fingerprint(u64);
 
@@ -35,15 +35,15 @@ impl Fingerprint {
 pub(in crate::upstream) struct LoginBackoff {
     clock: Clock,
     state: Mutex<State>,
-    /// Held by the one login under way that is not known to be good.
+    /// Held by the one running login that has not worked before.
     trial: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where each has worked; without a scope: that it has worked somewhere.
+    /// The scopes where each login has worked; `None` means that it has worked in some scope.
     good: HashSet<(Fingerprint, Option<String>)>,
-    /// Until when; for one scope, or for all of them.
+    /// End of each refusal, for one scope or (`None`) for all.
     refused: HashMap<(Fingerprint, Option<String>), Timestamp>,
 }
 
@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// Leave to log in. Others that would try the same wait while it is held.
+/// The permit to log in. Other attempts with an unproven login wait while it is held.
 #[derive(Debug)]
 pub(in crate::upstream) struct LoginPermit {
     _trial: Option<OwnedMutexGuard<()>>,
@@ -68,8 +68,8 @@ impl LoginBackoff {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logins that have worked go at once; others one after the other, so that a bad one is tried once, not once for
-    /// each of those who ask at the same time.
+    /// Logins that have worked before proceed at once. Others proceed one after the other, so that a wrong one is tried
+    /// once and not once per concurrent request.
     pub(in crate::upstream) async fn permit(&self, login: Fingerprint, scope: &str) -> Result<LoginPermit, Failure> {
         self.check(login, scope)?;
         if self.state().is_good(login) {
@@ -88,7 +88,7 @@ impl LoginBackoff {
         if state.refused.contains_key(&(login, None)) || state.refused.contains_key(&(login, scope.clone())) {
             return Err(Failure::LockedOut);
         }
-        // Names that a client makes up must not cost a login each; where it has worked, it goes on working.
+        // Invented repository names must not cost a login each. Scopes where the login has worked stay open.
         let guesses = state.refused.keys().filter(|(refused, _)| *refused == login).count();
         if guesses >= MAX_REFUSED_SCOPES && !state.good.contains(&(login, scope)) {
             return Err(Failure::LockedOut);
@@ -104,7 +104,7 @@ impl LoginBackoff {
         state.good.extend([(login, None), (login, Some(scope.to_owned()))]);
     }
 
-    /// The login itself is wrong.
+    /// Records that the login itself is wrong.
     pub(in crate::upstream) fn refused(&self, login: Fingerprint) {
         let until = self.clock.now().plus(WINDOW);
         let mut state = self.state();
@@ -112,8 +112,8 @@ impl LoginBackoff {
         state.refused.insert((login, None), until);
     }
 
-    /// The login may be right and only this scope closed to it: a name that a client made up must not lock the others
-    /// out. One that never worked is taken for wrong, and so is one that has worked in this very scope.
+    /// Records a refusal in one scope. The login may be right and only lack access there: a repository name that a client
+    /// invents must not block others. A login that never worked, or that has worked in this scope, counts as wrong.
     pub(in crate::upstream) fn refused_here(&self, login: Fingerprint, scope: &str) {
         let until = self.clock.now().plus(WINDOW);
         let mut state = self.state();

@@ -1,7 +1,7 @@
-//! Signing in: the Bearer and Basic dances (distribution, `docs/content/spec/auth/token.md`).
+//! Authentication by Bearer tokens and Basic (distribution, `docs/content/spec/auth/token.md`).
 //!
-//! Tokens are kept per realm, service, scope and credential until shortly before they expire; one request at a time
-//! renews each. A login that was refused is not repeated for a while, unless the credentials have changed.
+//! Tokens are cached per realm, service, scope and credential until shortly before they expire. One request at a time
+//! renews each. A refused login is not repeated for a while, unless the credentials have changed.
 
 pub(in crate::upstream) mod challenge;
 mod credentials;
@@ -33,10 +33,10 @@ use crate::upstream::settings::{CredentialSource, UpstreamSettings};
 use credentials::Login;
 use login_backoff::{Fingerprint, LoginBackoff, LoginPermit};
 
-/// Token answers are small; what is larger is refused.
+/// Largest answer of a token server. A larger one is refused.
 const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
 const MAX_TOKENS: u64 = 10_000;
-/// How long a helper's answer is used before the helper is run again, unless it is refused.
+/// How long a helper's answer is used before the helper runs again, unless the answer is refused earlier.
 const HELPER_ANSWER_LIFE: Duration = Duration::from_mins(1);
 
 pub(in crate::upstream) struct Auth {
@@ -48,7 +48,7 @@ pub(in crate::upstream) struct Auth {
     tokens: moka::sync::Cache<TokenKey, Token>,
     renewals: Coalesce<TokenKey, Result<Token, Failure>>,
     tasks: TaskTracker,
-    /// Answers of helpers, which are programs to be run, by credential and host.
+    /// Logins from helper programs, by credential and host.
     helped: moka::sync::Cache<(usize, String), (Login, Timestamp)>,
     pub(in crate::upstream) login_backoff: LoginBackoff,
 }
@@ -58,11 +58,11 @@ pub(in crate::upstream) struct TokenKey {
     realm: Url,
     service: Option<String>,
     scope: String,
-    /// `None` is anonymous.
+    /// Index of the credential rule; `None` is anonymous.
     credential: Option<usize>,
 }
 
-/// A login to be sent with one request. Held until that is answered.
+/// A Basic login for one request, held until the request is answered.
 #[derive(Debug)]
 pub(in crate::upstream) struct Basic {
     pub(in crate::upstream) header: Secret,
@@ -71,7 +71,7 @@ pub(in crate::upstream) struct Basic {
 }
 
 impl TokenKey {
-    /// Whether the token was got with credentials.
+    /// Whether the token was obtained with credentials.
     pub(in crate::upstream) const fn is_login(&self) -> bool {
         self.credential.is_some()
     }
@@ -80,12 +80,12 @@ impl TokenKey {
 #[derive(Debug, Clone)]
 struct Token {
     header: Secret,
-    /// From here on, whoever uses it has it renewed in the background. Once.
+    /// From this time on, the first use starts a renewal in the background.
     ageing: Timestamp,
     expires: Timestamp,
 }
 
-/// Whose token is wanted: the endpoint's own, with credentials, or a redirect target's, always anonymous.
+/// The server that a token is for: the endpoint, with credentials, or a redirect target, always anonymously.
 #[derive(Debug, Clone)]
 pub(in crate::upstream) enum Party {
     Endpoint(Arc<Endpoint>),
@@ -130,7 +130,7 @@ impl Auth {
         }
     }
 
-    /// Which credentials are for this repository; the most specific rule wins, and of equals the first.
+    /// The index of the rule for this repository. The most specific rule wins; among equals, the first.
     pub(in crate::upstream) fn credential_for(&self, repository: &Repository) -> Option<usize> {
         let specificity = |rule: &super::settings::CredentialRule| match &rule.pattern {
             None => Some(0),
@@ -156,7 +156,7 @@ impl Auth {
         Ok(Some(Basic { header, login, _turn: turn }))
     }
 
-    /// The `Authorization` for a Bearer challenge, from memory or from the realm.
+    /// The `Authorization` for a Bearer challenge, from the cache or from the realm.
     pub(in crate::upstream) async fn bearer(
         self: &Arc<Self>,
         party: &Party,
@@ -175,7 +175,7 @@ impl Auth {
         };
         let scope = match party {
             Party::Endpoint(_) => format!("repository:{prefix}{repository}:pull"),
-            // A redirect names the repository as the target files it.
+            // The target's own name of the repository is in the redirect.
             Party::Target { url, .. } => {
                 format!("repository:{}:pull", target_repository(url).unwrap_or(repository.as_str()))
             }
@@ -192,7 +192,7 @@ impl Auth {
             self.tokens.insert(key.clone(), Token { ageing: token.expires, ..token.clone() });
             let (auth, renewed) = (Arc::clone(self), key.clone());
             self.tasks.spawn(async move {
-                // What fails here is tried again, and told, when the token has expired.
+                // A failure is repeated, and reported, when the token has expired.
                 let _failed = auth.renewals.run(renewed, renew).await;
             });
             return Ok((token.header, key));
@@ -211,7 +211,7 @@ impl Auth {
         move || {
             let (auth, party, key) = (Arc::clone(&auth), party.clone(), key.clone());
             Box::pin(async move {
-                // A token server that drips its answer must not hold all who come later.
+                // A token server that answers slowly must not hold up later requests.
                 let fetch = tokio::time::timeout(auth.settings.response_timeout, auth.fetch(&party, &key));
                 let late = |_elapsed| Failure::Timeout("its token server did not answer");
                 let token = fetch.await.map_err(late)??;
@@ -221,14 +221,15 @@ impl Auth {
         }
     }
 
-    /// Forgets a token that was answered with 401, unless another request has renewed it since.
+    /// Drops a token that was answered with 401, unless another request has renewed it since.
     pub(in crate::upstream) fn drop_token(&self, key: &TokenKey, header: &Secret) {
         if self.tokens.get(key).is_some_and(|token| token.header == *header) {
             self.tokens.invalidate(key);
         }
     }
 
-    /// An upstream may name any URL as its realm; credentials go only where the operator lets them (T2).
+    /// Checks the realm, for which an upstream may name any URL. Credentials go only to hosts that the operator allows
+    /// (docs/SECURITY-THREATS.md, T2).
     fn checked_realm(&self, party: &Party, realm: &str) -> Result<Url, Failure> {
         let refused = |why: String| Err(Failure::Refused(why));
         let Ok(realm) = Url::parse(realm) else { return refused("its token server is not named by a URL".to_owned()) };
@@ -305,7 +306,7 @@ impl Auth {
                 self.login_backoff.refused(login);
                 return Err(Failure::DeniedCredentials);
             }
-            // gitlab.com and ghcr.io say this of a repository, too.
+            // gitlab.com and ghcr.io also use 403 for a single repository.
             (403, Some(login)) => {
                 self.login_backoff.refused_here(login, &key.scope);
                 return Err(Failure::DeniedCredentials);
@@ -330,7 +331,7 @@ impl Auth {
         Ok(Token { header: Secret::new(format!("Bearer {}", answer.token.expose())), ageing, expires })
     }
 
-    /// Files are read each time. A helper's answer is used for a while, until it is refused in this scope.
+    /// The login of a credential. Files are read each time; a helper's answer is cached until it is refused in this scope.
     async fn login(
         &self,
         endpoint: &Endpoint,
@@ -373,7 +374,7 @@ fn host_port(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// `a/b` of `/v2/a/b/manifests/x`.
+/// The repository `a/b` of `/v2/a/b/manifests/x`.
 fn target_repository(url: &Url) -> Option<&str> {
     let rest = url.path().strip_prefix("/v2/")?;
     let (rest, _reference) = rest.rsplit_once('/')?;

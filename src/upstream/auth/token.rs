@@ -1,4 +1,4 @@
-//! What a token server answers (distribution, `docs/content/spec/auth/token.md`).
+//! Answers of token servers (distribution, `docs/content/spec/auth/token.md`).
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use serde::Deserialize;
 use crate::oci::read_object;
 use crate::secret::Secret;
 
-/// Where none is told, and where a shorter one is.
+/// Life of a token whose server names none, or a shorter one.
 const MIN_LIFE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenAnswer {
-    /// Fit for a header.
+    /// Valid as a header value.
     pub token: Secret,
     pub life: Duration,
 }
@@ -21,12 +21,12 @@ pub struct TokenAnswer {
 struct Raw {
     token: Option<String>,
     access_token: Option<String>,
-    /// Not worth failing for where it is no number.
+    /// Ignored if it is not a number.
     expires_in: Option<serde_json::Value>,
 }
 
 impl TokenAnswer {
-    /// `None` says nothing of the reason: a parser's message may quote the token.
+    /// `None` if it is invalid, without a reason: a parser's message may quote the token.
     pub fn read(body: &[u8]) -> Option<Self> {
         let raw: Raw = read_object(body)?;
         let token = raw.token.filter(|token| !token.is_empty()).or(raw.access_token)?;

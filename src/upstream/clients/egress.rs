@@ -1,7 +1,7 @@
-//! Which addresses may be dialled.
+//! Decides which addresses may be dialled.
 //!
-//! A host's name is resolved, the addresses are checked, and just those are dialled, so that a name cannot change
-//! its meaning between check and connect. Address literals do not pass a resolver and are checked by themselves.
+//! The addresses that were resolved and checked are the ones that are dialled, so that a name cannot change its meaning
+//! between check and connect. Address literals pass no resolver and are checked separately.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,14 +9,14 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
-/// How far a client's connections may reach.
+/// The addresses that a client may connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Reach {
-    /// The endpoint itself: the operator named it.
+    /// All addresses. For the endpoint itself, which the operator configured.
     Anywhere,
-    /// Redirect targets and token servers of private endpoints.
+    /// All except link-local ones. For redirect targets and token servers of private endpoints.
     NotLinkLocal,
-    /// Redirect targets and token servers of public endpoints, and everything under a wildcard.
+    /// Public ones only. For redirect targets and token servers of public endpoints, and all hosts under a wildcard.
     PublicOnly,
 }
 
@@ -33,7 +33,7 @@ impl Reach {
         }
     }
 
-    /// Checks the host of a URL where it is an address literal.
+    /// Checks the host of a URL if it is an address literal. The error names the address.
     pub(in crate::upstream) fn check_literal(self, url: &Url) -> Result<(), Blocked> {
         let literal: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
@@ -47,15 +47,15 @@ impl Reach {
     }
 }
 
-/// Resolves names to those of their addresses that are within reach.
+/// A resolver that drops addresses outside `reach`.
 #[derive(Debug)]
 pub(in crate::upstream) struct Resolver {
     pub(in crate::upstream) reach: Reach,
-    /// The egress proxy's host: the operator named it, wherever it is.
+    /// The egress proxy's host, which the operator configured; any address is allowed.
     pub(in crate::upstream) proxy: Option<String>,
 }
 
-/// Look-ups block a thread each, and threads are also what reads the disk: a name server that hangs must not take all.
+/// Limits look-ups. Each blocks a thread of the pool that also reads the disk: a hanging name server must not take all.
 static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
 impl Resolve for Resolver {
@@ -64,7 +64,7 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let permit = LOOKUPS.acquire().await?;
-            // A task of its own: whoever stops waiting does not stop the thread, which keeps its permit.
+            // A task, because a cancelled caller does not stop the thread, which must keep its permit.
             let lookup = tokio::spawn(async move {
                 let found = tokio::net::lookup_host((host, 0)).await.map(Iterator::collect::<Vec<SocketAddr>>);
                 drop(permit);
@@ -81,7 +81,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// An IPv4 address in one of the IPv6 forms that lead to it, as itself.
+/// Converts an IPv6 form of an IPv4 address to that address.
 fn unmapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if let Some(v4) = v6.to_ipv4_mapped() {
@@ -96,7 +96,7 @@ fn unmapped(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Where clouds hand credentials to whoever asks. AWS has a unique local address for it, too.
+/// Link-local addresses, where cloud metadata services give out credentials. AWS also uses a unique local address.
 fn is_link_local(address: IpAddr) -> bool {
     const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     match unmapped(address) {
@@ -105,7 +105,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Globally reachable, by the special-purpose registries of RFC 6890.
+/// Whether the address is globally reachable, by the special-purpose registries of RFC 6890.
 pub fn is_public(address: IpAddr) -> bool {
     match unmapped(address) {
         IpAddr::V4(v4) => is_public_v4(v4),

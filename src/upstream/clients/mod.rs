@@ -1,4 +1,4 @@
-//! The HTTP clients of one upstream: by lane, and by how far they may reach.
+//! The HTTP clients of one upstream, by lane and by the addresses they may reach.
 
 pub(in crate::upstream) mod egress;
 mod tls;
@@ -16,14 +16,14 @@ use egress::{Reach, Resolver};
 /// HTTP/1.1: one download is one TCP connection, and no shared window throttles it.
 #[derive(Debug)]
 pub(in crate::upstream) struct Clients {
-    /// For the endpoint itself: with its client certificate and, if configured, without verification.
+    /// For the endpoint itself: uses its client certificate and, if configured, skips verification.
     own: ByLane,
-    /// For redirect targets and token servers: with the upstream's CA, and nothing else of it.
+    /// For redirect targets and token servers: uses only the upstream's CA.
     foreign_public: ByLane,
     foreign_private: ByLane,
 }
 
-/// Bytes. Signed URLs in redirects are long.
+/// Largest response head in bytes. Signed URLs in redirects are long.
 const MAX_HEADERS: u32 = 256 * 1024;
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ fn build(settings: &UpstreamSettings, reach: Reach, own: bool, lane: Lane) -> Re
     let identity = settings.client_identity.as_ref().filter(|_| own);
     let http2 = lane == Lane::Manifests;
     let tls = tls::client_config(&settings.ca, identity, own && settings.skip_verify, http2)?;
-    // With several endpoints, one that swallows packets must leave time for the next.
+    // With several endpoints, one that drops packets must leave time for the next.
     let endpoints = u32::try_from(settings.endpoints.len().max(1)).unwrap_or(u32::MAX);
     let proxy = settings.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
     let mut builder = reqwest::Client::builder()
@@ -93,7 +93,7 @@ fn build(settings: &UpstreamSettings, reach: Reach, own: bool, lane: Lane) -> Re
         .connect_timeout((settings.connect_timeout / endpoints).max(Duration::from_millis(500)))
         .pool_idle_timeout(Duration::from_secs(90))
         .pool_max_idle_per_host(32)
-        // A kept-alive connection that is dead without knowing it fails like one that cannot be made.
+        // A dead kept-alive connection fails as fast as a connection that cannot be made.
         .tcp_user_timeout(settings.connect_timeout)
         .tcp_keepalive(Duration::from_secs(30))
         .no_proxy();

@@ -1,4 +1,4 @@
-//! TLS towards upstreams: whom to trust, and as whom to appear.
+//! TLS towards upstreams: trusted roots and client certificates.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,7 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use crate::upstream::settings::ClientIdentity;
 
-/// The system's store, or the bundled roots where there is none, as in a bare image.
+/// The system's trust store, or the bundled roots if there is none, as in an empty image.
 static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -44,7 +44,7 @@ pub(in crate::upstream) fn client_config(
     Ok(config)
 }
 
-/// `insecure_skip_verify`: any certificate will do. Signatures are still checked.
+/// `insecure_skip_verify`: accepts any certificate, but still checks signatures.
 #[derive(Debug)]
 struct NoVerification(Arc<CryptoProvider>);
 

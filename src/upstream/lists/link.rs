@@ -1,4 +1,4 @@
-//! `Link` (RFC 8288) of a paginated list: only the query of `rel="next"` is believed, the path is ours to build.
+//! `Link` (RFC 8288) of a paginated list. Only the query of `rel="next"` is used; we build the path ourselves.
 
 /// The query of the next page, without `?`; empty if the link has none.
 pub fn next_page_query(header: &str) -> Option<String> {
@@ -22,7 +22,7 @@ pub fn next_page_query(header: &str) -> Option<String> {
     None
 }
 
-/// Where the comma is that ends this link's parameters; one inside quotes does not.
+/// Position of the comma that ends this link's parameters; a comma inside quotes does not.
 fn end_of_link(parameters: &str) -> usize {
     let mut quoted = false;
     for (at, c) in parameters.char_indices() {

@@ -12,11 +12,11 @@ use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Question};
 use crate::upstream::{Deadline, RegistryClient, body};
 
-/// One page of `tags/list`.
+/// One page of `tags/list`, with the upstream's link to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagsPage {
     pub tags: Vec<String>,
-    /// The query of the next page, opaque.
+    /// The query of the next page, passed on as it is; `None` on the last page.
     pub next: Option<String>,
 }
 
@@ -29,7 +29,7 @@ pub struct ReferrersPage {
 
 #[derive(Deserialize)]
 struct TagsBody {
-    /// `null` where a registry has no tags left.
+    /// `null` in registries without tags.
     tags: Option<Vec<String>>,
 }
 
@@ -39,7 +39,7 @@ struct IndexBody {
 }
 
 impl TagsPage {
-    /// From a body, and the query that its `Link` named.
+    /// Reads a body; `next` is the query of its `Link`.
     pub fn read(body: &[u8], next: Option<String>) -> Option<Self> {
         let listed: TagsBody = read_object(body)?;
         Some(Self { tags: listed.tags.unwrap_or_default(), next })
@@ -47,7 +47,7 @@ impl TagsPage {
 }
 
 impl RegistryClient {
-    /// `query` goes up as it is; `n` in it has been clamped.
+    /// One page of tags. `query` is sent unchanged; its `n` must be clamped by now.
     pub async fn list_tags(
         &self,
         repository: &Repository,
@@ -74,8 +74,8 @@ impl RegistryClient {
             .await
     }
 
-    /// `None` where the upstream has no referrers API: anything but a 200 with an index means that (spec: 404; seen in
-    /// the field: 400, 405, and redirects to HTML).
+    /// One page of referrers; `None` if the upstream has no referrers API. Any answer except 200 with an index means that
+    /// (spec: 404; in practice also 400, 405, and redirects to HTML).
     pub async fn list_referrers(
         &self,
         repository: &Repository,
@@ -108,7 +108,7 @@ impl RegistryClient {
                     let limit = self.settings.max_list_size;
                     let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
                     self.count_received(bytes.len());
-                    // It has the API, and failed: that is not the same as having no referrers.
+                    // The API exists and failed, which does not mean that there are no referrers.
                     let index: IndexBody = read_object(&bytes)
                         .ok_or_else(|| Failure::Refused("its list of referrers is not the spec's JSON".to_owned()))?;
                     Ok(Some(ReferrersPage { descriptors: index.manifests.unwrap_or_default(), next }))
