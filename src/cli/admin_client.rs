@@ -1,22 +1,22 @@
-//! Asking the running server, over its admin socket.
+//! Sends requests to the running server over its admin socket.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// The server says nothing for so long.
+/// Longest silence of the server.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Of an answer's head. Bytes.
+/// Largest head of an answer, in bytes.
 const LONGEST_HEAD: u64 = 16 * 1024;
 
-/// An answer whose body is still to be read, to its end.
+/// An answer with its unread body, which lasts to the end of the connection.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: BufReader<UnixStream>,
 }
 
-/// `None` if no server is there.
+/// Sends one request. `None` if no server listens on `socket`.
 pub(super) fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option<Answer>> {
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
@@ -27,7 +27,7 @@ pub(super) fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option
     };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // In HTTP/1.0 a body ends with its connection: there are no chunks to be put together.
+    // In HTTP/1.0 a body ends with its connection, so there are no chunks to decode.
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: roadstead\r\n\r\n")?;
     let mut body = BufReader::new(stream);
     let mut head = body.by_ref().take(LONGEST_HEAD);

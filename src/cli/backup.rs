@@ -8,10 +8,10 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::index::{back_up, count_backup};
 
-/// Most that is read of an answer that tells of a failure. Bytes.
+/// Largest error answer that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// Into `to`, or into a file of its own if that is a directory: whole, or not at all.
+/// Writes the backup to `to`, or to a new file in it if it is a directory: completely, or not at all.
 pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
     let to = if to.is_dir() {
         to.join(format!("roadstead-{}.facts", Clock::default().now().as_millis()))
@@ -29,10 +29,10 @@ pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
         let written = write(&config, out)?;
         let named = written.and_then(|mut out| {
             out.sync_all()?;
-            // What was cut short on its way is found here, and not when it is needed.
+            // A truncated backup is found now, and not when it is needed.
             out.rewind()?;
             let facts = count_backup(out).map_err(io::Error::other)?;
-            // A link of this name is replaced, and nothing is written to where it leads.
+            // Replaces a symlink of this name instead of writing to its target.
             std::fs::rename(&part, &to)?;
             let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(directory)?.sync_all()?;
@@ -55,7 +55,7 @@ pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
     }
 }
 
-/// A new file beside `to`, for its owner only: facts name private repositories, and the directory may be anybody's.
+/// A new file beside `to`, readable by its owner only: facts name private repositories, and the directory may be shared.
 fn create(to: &Path) -> io::Result<(PathBuf, File)> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! Commands.
+//! The command line: arguments, and one file per command.
 
 mod admin_client;
 mod backup;
@@ -21,9 +21,9 @@ use roadstead::cache::scrub::Rate;
 use roadstead::config::{Config, Problem, Problems};
 use serde_json::Value;
 
-/// Bad configuration (`EX_USAGE` of sysexits.h).
+/// Exit status for an invalid configuration (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
-/// Largest answer that is read. Bytes.
+/// Largest answer of the server that is read, in bytes.
 const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// A pull-through caching mirror for many container registries at once.
@@ -120,7 +120,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Reads and checks the configuration; prints all problems if there are any.
+/// Reads and checks the configuration. Prints all problems if there are any.
 fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
     let name = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
     let text = match file.map(std::fs::read_to_string).transpose() {
@@ -135,7 +135,7 @@ fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
     })
 }
 
-/// What the running server answers; `None` if none runs.
+/// Sends a request to the running server; `None` if none runs. Prints a failure.
 fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<admin_client::Answer>, ExitCode> {
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
     admin_client::send(socket, method, path).map_err(|err| {
@@ -144,7 +144,7 @@ fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<admin_
     })
 }
 
-/// The same, of an answer that is JSON and tells of no failure.
+/// The JSON answer of the running server; `None` if none runs. Prints a failure, or the server's error.
 fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
     let Some(answer) = ask_server(config, method, path)? else { return Ok(None) };
     let mut text = String::new();
@@ -163,7 +163,7 @@ fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, E
     }
 }
 
-/// A member of an answer, for people: a text as it is, a missing one as nothing.
+/// A member of an answer as text: strings without quotes, a missing member as the empty string.
 fn plain(of: &Value, key: &str) -> String {
     match of.get(key) {
         Some(Value::String(text)) => text.clone(),
@@ -189,18 +189,18 @@ fn block_on<T>(work: impl Future<Output = Result<T, ExitCode>>) -> Result<T, Exi
     runtime.block_on(work)
 }
 
-/// What was asked for, for people and programs.
+/// Prints a result to standard output.
 fn print(text: &str) {
-    // Who reads no further, as `head`, has what they wanted.
+    // A closed pipe is no error: a reader such as `head` has what it needs.
     let _unread = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-/// What was asked for, as JSON.
+/// Prints a result to standard output as JSON.
 fn tell_json(value: &Value) {
     print(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
-/// For the operator at the terminal.
+/// Prints a message for the operator to standard error.
 fn report(text: &str) {
     let _unread = writeln!(std::io::stderr(), "{}", text.trim_end());
 }

@@ -1,4 +1,4 @@
-//! The storage of a server that does not run, opened by a command.
+//! Opens the storage of a stopped server for a command.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,19 +14,19 @@ use roadstead::oci::Digest;
 use roadstead::store::{OpenError, Store};
 use roadstead::telemetry;
 
-/// Locked as long as it is held.
+/// The storage, locked as long as this value lives.
 pub(super) struct Storage {
     pub(super) store: Store,
     pub(super) index: Arc<Index>,
 }
 
-/// Takes the lock and opens the index, or says why not. Within a runtime; blocking.
+/// Takes the lock and opens the index, or prints the reason why not. Blocks; needs a runtime.
 pub(super) fn open(config: &Config) -> Result<Storage, ExitCode> {
     is_there(&config.storage.path)?;
     open_or_make(config)
 }
 
-/// The storage, behind its mirror: for what is more than facts.
+/// The storage with its mirror, for commands that need blobs as well as facts.
 pub(super) async fn still(config: Config) -> Result<OfflineMirror, ExitCode> {
     let root = config.storage.path.clone();
     let socket = config.server.admin_socket.clone();
@@ -49,8 +49,8 @@ fn is_there(root: &Path) -> Result<(), ExitCode> {
     Err(ExitCode::FAILURE)
 }
 
-/// What another user leaves in a storage, its owner's server cannot open. Who is not there, or cannot be asked, is left to
-/// what comes next.
+/// Refuses to run as another user than the storage's owner, whose server could not open the files that the command
+/// leaves. A missing or unreadable directory is left to the next step.
 fn is_ours(root: &Path) -> Result<(), ExitCode> {
     let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
     let owner = metadata.uid();
@@ -65,7 +65,7 @@ fn is_ours(root: &Path) -> Result<(), ExitCode> {
     Err(ExitCode::FAILURE)
 }
 
-/// As [`open`]; an empty one is made where there is none.
+/// As [`open`], but makes an empty storage if there is none.
 pub(super) fn open_or_make(config: &Config) -> Result<Storage, ExitCode> {
     let root = &config.storage.path;
     is_ours(root)?;

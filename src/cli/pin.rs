@@ -48,7 +48,7 @@ pub(super) fn run(file: Option<&Path>, action: &Action) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// All pins, after what was to be done.
+/// All pins after the action. Prints a failure.
 fn at(file: Option<&Path>, action: &Action, method: &str, patterns: &[String]) -> Result<Value, ExitCode> {
     let config = super::read(file)?;
     let pairs = patterns.iter().map(|pattern| ("pin", pattern));

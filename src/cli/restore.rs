@@ -2,7 +2,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Into the storage of a server that does not run.
+/// Restores a backup into the storage of a stopped server.
 pub(super) fn run(file: Option<&Path>, from: &Path) -> ExitCode {
     let config = match super::read(file) {
         Ok(config) => config,

@@ -19,7 +19,7 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(serve(config));
-            // A blocking read that hangs must not hold the process.
+            // A hanging blocking read must not keep the process alive.
             runtime.shutdown_background();
             telemetry::flush();
             code
@@ -31,7 +31,7 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
     }
 }
 
-/// Connections and files need descriptors; the soft limit is often far below what the system would allow.
+/// Raises the limit of file descriptors. The soft limit is often far below the hard one.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -48,7 +48,7 @@ async fn serve(config: Config) -> ExitCode {
     }
     let (served, deadline) = (config.served.join(", "), config.shutdown_deadline);
     let storage = config.storage.path.display().to_string();
-    // Before anything is bound: whoever finds the server up may stop it.
+    // Before anything is bound, because a signal may come as soon as the server answers.
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(err) => {
@@ -84,7 +84,7 @@ async fn serve(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM and SIGINT.
+/// Resolves at SIGTERM or SIGINT.
 struct Signals {
     term: Signal,
     int: Signal,

@@ -11,10 +11,10 @@ use roadstead::config::Config;
 use roadstead::jobs::VerifyJobs;
 use serde_json::Value;
 
-/// Between two looks at the pass: at a terminal, and elsewhere.
+/// Time between two reads of the pass's state: at a terminal, and elsewhere.
 const AT_TERMINAL: Duration = Duration::from_millis(250);
 const ELSEWHERE: Duration = Duration::from_secs(5);
-/// Looks in between, so that a short pass ends the command soon.
+/// Reads at the short interval at first, so that the command ends soon after a short pass.
 const FIRST_LOOKS: u32 = 20;
 
 pub(super) fn run(file: Option<&Path>, rate: Option<Rate>, as_json: bool) -> ExitCode {
@@ -86,7 +86,7 @@ async fn of_stopped(config: Config, rate: Option<Rate>, shown: Shown) -> Result<
     ended
 }
 
-/// Shows how far it is until it has ended.
+/// Shows the progress of the pass until it has ended.
 async fn follow(mut job: Value, shown: Shown, look: impl Fn() -> Result<Value, ExitCode>) -> Result<Value, ExitCode> {
     let mut looks = 0;
     while super::plain(&job, "state") == "running" {
@@ -118,7 +118,7 @@ fn progress(job: &Value, shown: Shown) {
     }
     let filled = usize::try_from(percent / 5).unwrap_or_default();
     let mut out = std::io::stderr().lock();
-    // A terminal that takes nothing shows nothing.
+    // A failed write to the terminal is ignored.
     let _unseen = write!(out, "\r[{:20}] {text}\u{1b}[K", "#".repeat(filled)).and_then(|()| out.flush());
 }
 
