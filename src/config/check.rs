@@ -1,4 +1,4 @@
-//! From raw values to a [`Config`]: one walk, all problems.
+//! Checks raw values into a [`Config`], and collects all problems.
 
 use std::time::Duration;
 

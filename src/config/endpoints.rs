@@ -1,4 +1,4 @@
-//! Where an upstream is reached.
+//! The endpoints of an upstream.
 
 use url::Url;
 

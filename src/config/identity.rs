@@ -1,4 +1,4 @@
-//! As whom an upstream is asked, whom to trust, and through what.
+//! Credentials, client certificates, trusted CAs and the proxy of an upstream.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The configuration: TOML and environment, read raw, then checked whole. Every problem is reported at once, with its key.
+//! The configuration: TOML and environment, read raw, then checked. All problems are reported at once, with their keys.
 
 mod check;
 mod endpoints;
@@ -25,17 +25,17 @@ use crate::telemetry;
 
 pub use raw::{Problem, Problems};
 
-/// Everything that was configured, valid.
+/// The checked configuration.
 pub struct Config {
     pub server: ServerSettings,
     pub storage: StorageSettings,
     pub fills: FillLimits,
     pub log: LogSettings,
-    /// How long responses and fills may take to end after SIGTERM.
+    /// Time for responses and fills to end after SIGTERM.
     pub shutdown_deadline: Duration,
     pub namespaces: Namespaces,
     pub upstreams: Vec<RegistrySettings>,
-    /// Names of all upstreams, in the order of the alphabet.
+    /// Names of all upstreams, sorted.
     pub served: Vec<String>,
 }
 
@@ -54,7 +54,8 @@ pub struct LogSettings {
 }
 
 impl Config {
-    /// Reads `text` as TOML (`None`: embedded defaults) and `ROADSTEAD__SECTION__KEY` among `environment`.
+    /// Reads `text` as TOML (`None`: the embedded defaults), overridden by `ROADSTEAD__SECTION__KEY` of `environment`. The
+    /// error lists all problems.
     pub fn read(text: Option<&str>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
         let (values, found) = raw::read(text, environment)?;
         check::check(&values, found)

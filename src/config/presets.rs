@@ -1,18 +1,18 @@
-//! Well-known public registries: what the operator need not write.
+//! Presets for well-known public registries.
 
-/// Fields of an upstream that are filled in where its table leaves them out.
+/// Values of an upstream for keys that its table leaves out.
 pub(super) struct Preset {
     pub(super) name: &'static str,
     pub(super) url: &'static str,
     pub(super) aliases: &'static [&'static str],
     pub(super) token_hosts: &'static [&'static str],
-    /// Largest page of tags that it answers.
+    /// Largest page of tags, in entries.
     pub(super) max_page: u32,
-    /// It counts manifests that are fetched, and forgives HEADs.
+    /// Whether it counts GETs of manifests as pulls, and not HEADs.
     pub(super) rations: bool,
 }
 
-/// What a registry that is not known here is asked for at most: distribution's own limit.
+/// Largest page of tags, in entries, for a registry without a preset: distribution's own limit.
 pub(super) const DEFAULT_MAX_PAGE: u32 = 1000;
 
 const fn preset(name: &'static str, url: &'static str) -> Preset {

@@ -1,4 +1,4 @@
-//! Unchecked values, and a walk over them that collects problems instead of stopping at the first.
+//! Raw values, read key by key. Problems are collected instead of stopping at the first.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +10,10 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
 
-/// Something that is wrong with the configuration. Never holds a value: it may be a secret in the wrong place.
+/// One problem of the configuration. It never holds a value, which may be a secret in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// As in `upstreams."docker.io".url`.
+    /// The full key, as in `upstreams."docker.io".url`.
     pub key: String,
     pub message: String,
 }
@@ -32,10 +32,10 @@ impl fmt::Display for Problems {
 }
 
 const ENVIRONMENT_PREFIX: &str = "ROADSTEAD__";
-/// An upstream's name may hold a dot or a port, which no variable's name can: those are set in the file.
+/// Sections that variables can set. Upstreams are set in the file only: variable names cannot hold dots and ports.
 const ENVIRONMENT_SECTIONS: [&str; 3] = ["server", "storage", "defaults"];
 
-/// The values, and what is wrong already; the rest is still to be checked, so that all problems are told at once.
+/// Reads the values, with the problems found so far. Checking goes on, so that all problems are reported at once.
 pub(super) fn read(
     text: Option<&str>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -68,7 +68,7 @@ pub(super) fn read(
         Err(err) => {
             problems.extend(err.into_iter().map(|err| {
                 let text = err.to_string();
-                // Between its first and last line the parser quotes the file.
+                // The lines between the first and the last quote the file, which may hold secrets.
                 let lines: Vec<&str> = text
                     .lines()
                     .map(str::trim)
@@ -86,7 +86,7 @@ pub(super) fn read(
     }
 }
 
-/// A table, being read. What is asked for is ticked off; [`Section::finish`] reports the rest as unknown.
+/// A table that is being read. Each access marks its key as known; [`Section::finish`] reports all others as unknown.
 pub(super) struct Section<'a> {
     path: String,
     values: &'a Dict,
@@ -98,7 +98,7 @@ pub(super) struct Section<'a> {
 #[derive(Default)]
 pub(super) struct Collected {
     problems: RefCell<Vec<Problem>>,
-    /// By key, the variable that has set it.
+    /// The variable that set each key.
     variables: BTreeMap<String, String>,
 }
 
@@ -111,13 +111,13 @@ impl Collected {
             problem.message.push_str(variable);
         }
         let mut problems = self.problems.borrow_mut();
-        // `[defaults]` is read once for each upstream.
+        // `[defaults]` is read once per upstream, so its problems may repeat.
         if !problems.contains(&problem) {
             problems.push(problem);
         }
     }
 
-    /// The value, if there was nothing to complain of.
+    /// The value, or the problems if there are any.
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
         let problems = self.problems.into_inner();
         if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
@@ -164,7 +164,7 @@ impl<'a> Section<'a> {
         text
     }
 
-    /// One string, or a list of them.
+    /// A string, or a list of strings.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
         let value = self.take(key)?;
         let texts = match value.as_array() {
@@ -205,7 +205,7 @@ impl<'a> Section<'a> {
         duration
     }
 
-    /// Bytes.
+    /// A size in bytes.
     pub(super) fn size(&self, key: &'static str) -> Option<u64> {
         let text = self.text(key)?;
         let size = text.parse::<bytesize::ByteSize>().ok();
@@ -223,7 +223,7 @@ impl<'a> Section<'a> {
         self.each(key, str::parse)
     }
 
-    /// The entries of a list. One that is wrong is named by its place.
+    /// The parsed entries of a list. A problem names the entry's position.
     pub(super) fn each<T, E: fmt::Display>(
         &self,
         key: &'static str,
@@ -241,7 +241,7 @@ impl<'a> Section<'a> {
         text.parse().map_err(|err: T::Err| self.problem(key, err.to_string())).ok()
     }
 
-    /// A table; an empty one if it is not there.
+    /// A table; empty if it is missing.
     pub(super) fn section(&self, key: &'static str) -> Self {
         let values = match self.take(key) {
             None => &EMPTY,
@@ -253,7 +253,7 @@ impl<'a> Section<'a> {
         self.at(self.key(key), values)
     }
 
-    /// `[[key]]`, in order.
+    /// The tables of `[[key]]`, in order.
     pub(super) fn sections(&self, key: &'static str) -> Vec<Self> {
         let Some(value) = self.take(key) else { return Vec::new() };
         let tables: Option<Vec<&Dict>> =
@@ -282,7 +282,7 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// Every table in this one, by name: for names that the operator chooses.
+    /// All tables in this one with their names, which the operator chooses.
     pub(super) fn children(&self) -> Vec<(&'a str, Self)> {
         self.finished.set(true);
         let mut children = Vec::new();
@@ -295,7 +295,7 @@ impl<'a> Section<'a> {
         children
     }
 
-    /// Reports keys that nobody asked for.
+    /// Reports keys that were not accessed.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
         for key in self.values.keys().filter(|key| !known.contains(key.as_str())) {
@@ -320,7 +320,7 @@ impl Drop for Section<'_> {
     }
 }
 
-/// Keys that people expect, and what to use.
+/// Keys that people expect, each with the right one.
 fn advice(key: &str) -> Option<&'static str> {
     match key {
         "password" | "token" | "secret" => Some("secrets come from files: use `password_file`"),
@@ -330,7 +330,7 @@ fn advice(key: &str) -> Option<&'static str> {
     }
 }
 
-/// Numbers are read as text too, so that `"30"` and 30 are alike.
+/// A value as text. Numbers count too, so that `"30"` and 30 are equal.
 fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.clone()),
@@ -343,7 +343,7 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// One edit away, or one is part of the other.
+/// Whether two keys are one edit apart, or one contains the other.
 fn is_near(known: &str, key: &str) -> bool {
     let (known, key) = (known.replace('_', ""), key.replace(['_', '-'], "").to_ascii_lowercase());
     let common = known.chars().zip(key.chars()).take_while(|(a, b)| a == b).count();

@@ -6,7 +6,7 @@ use super::raw::Section;
 use crate::oci::RepositoryPattern;
 use crate::server::CertificateError;
 
-/// A key or a password may have been put where its file's name belongs: no problem repeats a value.
+/// The error without file names: someone may have put a key or a password where a file name belongs.
 pub(super) fn without_paths(err: &CertificateError) -> String {
     match err {
         CertificateError::Unreadable { err, .. } => format!("it or its key cannot be read: {err}"),

@@ -12,7 +12,7 @@ use crate::server::{ListenerSettings, ServerSettings, TlsSettings, load_identity
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
-/// Bytes of a unix socket's path, without the zero at its end (unix(7)).
+/// Longest path of a unix socket in bytes, without the zero at its end (unix(7)).
 const LONGEST_SOCKET: usize = 107;
 
 pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storage: &Path) -> ServerSettings {
@@ -96,7 +96,7 @@ fn admin_socket(server: &Section<'_>, storage: &Path) -> Option<PathBuf> {
 }
 
 fn address_of(section: &Section<'_>, key: &str, text: &str) -> Option<SocketAddr> {
-    // `localhost:5000` is what people write.
+    // Addresses need a number, but people write `localhost:5000`.
     let address = text.replace("localhost:", "127.0.0.1:").parse().ok();
     if address.is_none() {
         section.problem(key, "must be an address and a port, as in \"127.0.0.1:5000\" or \"[::]:5000\"");
@@ -136,7 +136,7 @@ fn mount_of(section: &Section<'_>) -> Option<String> {
 
 fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
     if !section.has("tls") {
-        // Ticked off all the same.
+        // Marks the key as known.
         section.section("tls").finish();
         return None;
     }

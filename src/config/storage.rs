@@ -1,4 +1,4 @@
-//! `[storage]`.
+//! The section `[storage]`.
 
 use std::time::Duration;
 

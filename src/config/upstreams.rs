@@ -1,4 +1,4 @@
-//! `[defaults]` and `[upstreams]`.
+//! The sections `[defaults]` and `[upstreams]`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ pub(super) struct Upstreams {
     pub(super) served: Vec<String>,
 }
 
-/// What one section leaves out comes from the next.
+/// Sections in order: a key that is missing in one comes from the next.
 struct Layered<'s, 'a>([&'s Section<'a>; 2]);
 
 impl Layered<'_, '_> {
-    /// Every layer is read, so that every layer's problems are found.
+    /// Reads every section, so that the problems of all are found.
     fn first<T>(&self, read: impl Fn(&Section<'_>) -> Option<T>) -> Option<T> {
         let Self([own, defaults]) = self;
         let (own, default) = (read(own), read(defaults));
@@ -47,7 +47,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
     let problems = Collected::default();
     let empty = figment::value::Dict::new();
     for preset in PRESETS.iter().filter(|preset| with_presets && !named.contains(&preset.name.to_owned())) {
-        // As an alias, its name was given to another.
+        // An alias of another upstream has taken the name.
         if preset.name.parse().is_ok_and(|name| upstreams.namespaces.configured(&name).is_some()) {
             continue;
         }
@@ -56,7 +56,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
         section.finish();
     }
     if upstreams.members.is_empty() {
-        // Nobody uses the defaults; their keys are known all the same.
+        // No upstream uses the defaults. Their keys are checked all the same.
         let nobody = Section::root(&empty, &problems);
         let layers = Layered([&nobody, &defaults]);
         settings("", false, None, &layers, policy(&layers).offline);
@@ -79,7 +79,7 @@ impl Upstreams {
             Ok(key) => key,
             Err(message) => {
                 root.problem("upstreams", format!("\"{name}\": {message}"));
-                // Read all the same, so that its other problems are told, and its keys are not taken for unknown ones.
+                // Read all the same, so that its other problems are reported and its keys do not count as unknown.
                 self.name(section, None, None);
                 settings(name, name.starts_with('*'), None, &layers, policy.offline);
                 return None;
@@ -110,7 +110,7 @@ impl Upstreams {
         Some(canonical)
     }
 
-    /// The names of an upstream; of one whose own name is wrong, they are only checked.
+    /// The names of an upstream. If its own name is invalid, they are only checked.
     fn name(&mut self, section: &Section<'_>, authority: Option<&Authority>, preset: Option<&Preset>) {
         if let Some(authority) = authority
             && !self.namespaces.add(authority)
@@ -136,7 +136,7 @@ impl Upstreams {
     }
 }
 
-/// An authority, or a wildcard.
+/// The name of an upstream: an authority or a wildcard.
 fn read_name(name: &str) -> Result<RegistryKey, String> {
     if name.starts_with('*') {
         let wildcard = Wildcard::parse(name).ok_or("a wildcard is \"*\" or \"*.example.com\"")?;
