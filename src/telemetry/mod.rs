@@ -1,4 +1,4 @@
-//! Logs, on standard error: for people, or as JSON lines. A thread of its own writes them ([`writer`]).
+//! Logs on standard error, as text or as JSON lines. A separate thread writes them ([`writer`]).
 
 mod writer;
 
@@ -16,7 +16,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use writer::{Lines, Pace};
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     #[default]
@@ -24,13 +24,13 @@ pub enum Format {
     Json,
 }
 
-/// What standard error has to take at the end. It may be a pipe that nobody reads.
+/// Longest wait for standard error at the end. It may be a pipe that nobody reads.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 static LINES: OnceLock<Lines> = OnceLock::new();
 static PLAIN: OnceLock<Plain> = OnceLock::new();
 
-/// Lines that are formatted by who writes them, where there are too many for anything else.
+/// A direct way to the log for lines that the caller formats, for speed.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain {
     pub format: Format,
@@ -40,7 +40,7 @@ pub struct Plain {
 /// Starts logging for the process. A second call changes nothing.
 pub fn start(format: Format, level: LevelFilter) {
     let Some(lines) = begin() else { return };
-    // What libraries say below a warning is not for operators.
+    // Libraries' lines below a warning are not for operators.
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("roadstead", level);
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
     let layer = fmt::layer().with_writer(To(lines)).with_ansi(is_terminal).with_target(false);
@@ -49,7 +49,7 @@ pub fn start(format: Format, level: LevelFilter) {
         Format::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     let started = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
-    // A terminal has colours, and no need of speed.
+    // A terminal gets colours, and needs no speed.
     if started.is_ok() && !(is_terminal && format == Format::Text) {
         let _first = PLAIN.set(Plain { format, level });
     }
@@ -61,7 +61,7 @@ fn begin() -> Option<&'static Lines> {
     LINES.get()
 }
 
-/// For lines that are formatted by who writes them; `None` where they are `tracing`'s to format.
+/// The direct way to the log; `None` if `tracing` must format all lines.
 pub fn plain() -> Option<&'static Plain> {
     PLAIN.get()
 }
@@ -71,8 +71,8 @@ impl Plain {
         level <= self.level
     }
 
-    /// Adds one line: what `format` appends, with its line end. It is dropped, and counted, while standard error takes
-    /// nothing and the buffer is full.
+    /// Adds the line that `format` appends, with its line end. While standard error takes nothing and the buffer is full,
+    /// the line is dropped and counted.
     pub fn write(&self, level: Level, format: impl FnOnce(&mut Vec<u8>)) {
         if let Some(lines) = LINES.get() {
             lines.append(if level < Level::INFO { Pace::AtOnce } else { Pace::Gathered }, format);
@@ -80,19 +80,19 @@ impl Plain {
     }
 }
 
-/// Lines that were not written since the start.
+/// Lines dropped since the start.
 pub fn dropped_lines() -> u64 {
     LINES.get().map_or(0, Lines::dropped)
 }
 
-/// Waits until all lines are written, or standard error takes them no more. Blocking; for the end of the process.
+/// Waits until all lines are written, at most for a second. Blocks; for the end of the process.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(LAST_WORDS);
     }
 }
 
-/// `tracing`'s lines: there are few.
+/// The writer for the lines of `tracing`, which are few.
 struct To(&'static Lines);
 
 impl<'a> MakeWriter<'a> for To {

@@ -1,7 +1,8 @@
-//! Log lines on their way to standard error. Nothing that serves a request ever waits for it.
+//! Buffers log lines for standard error, so that no request ever waits for it.
 //!
-//! Each thread adds to a buffer that is nearly always its own. One thread empties them all: at once for what must not be
-//! lost, a moment later for what comes in masses, so that thousands of lines cost one write. A crash may lose that moment.
+//! Each thread appends to a buffer, nearly always without sharing it. One thread empties all buffers: at once for
+//! important lines, a moment later for frequent ones, so that thousands of lines cost one write. A crash may lose the
+//! lines of that moment.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,15 +10,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// Threads beyond as many share buffers.
+/// Number of buffers. More threads than this share them.
 const BUFFERS: usize = 16;
-/// A buffer that holds so many bytes takes no more lines.
+/// Bytes at which a buffer takes no more lines.
 const FULL_BYTES: usize = 512 * 1024;
-/// A buffer that holds so many bytes is emptied now.
+/// Bytes at which a buffer is emptied at once.
 const ENOUGH_BYTES: usize = 64 * 1024;
-/// How long lines are gathered.
+/// How long frequent lines are gathered before a write.
 const GATHER: Duration = Duration::from_millis(25);
-/// Where standard error is set not to block, it is tried again after this.
+/// Wait before the next try if standard error is non-blocking and full.
 const RETRY: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +35,14 @@ pub(super) struct Lines {
 #[derive(Default)]
 struct Shared {
     buffers: [Mutex<Vec<u8>>; BUFFERS],
-    /// Something is there to be written.
+    /// Set while some buffer has lines.
     waiting: AtomicBool,
-    /// It is not to be gathered any longer.
+    /// Set when lines must be written without further gathering.
     hurry: AtomicBool,
     dropped: AtomicU64,
-    /// Flushes asked for …
+    /// Number of flushes requested.
     asked: AtomicU64,
-    /// … and done.
+    /// Number of flushes done.
     done: Mutex<u64>,
     is_done: Condvar,
 }
@@ -54,7 +55,7 @@ thread_local! {
 }
 
 impl Lines {
-    /// Starts the thread that writes to `out`.
+    /// Starts the thread that writes to `out`. Fails if the thread cannot be started.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let writing = Arc::clone(&shared);
@@ -93,15 +94,15 @@ impl Lines {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until what was added before has been written, at most for `patience`.
-    pub(super) fn flush(&self, patience: Duration) {
+    /// Waits until all lines added before are written, at most for `limit`.
+    pub(super) fn flush(&self, limit: Duration) {
         let shared = &*self.shared;
         let mine = shared.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.hurry();
-        // It may have been in a hurry already, and asleep by now.
+        // The thread may be parked although `hurry` was set already.
         self.writer.unpark();
         let done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
-        let _given_up = shared.is_done.wait_timeout_while(done, patience, |done| *done < mine);
+        let _given_up = shared.is_done.wait_timeout_while(done, limit, |done| *done < mine);
     }
 }
 
@@ -115,13 +116,13 @@ impl Shared {
             }
             self.gather();
             let asked = self.asked.load(Ordering::Acquire);
-            // Before the buffers are looked at: what is added behind the look sets them again. And in this order: who finds
-            // `hurry` set may rely on a look to come.
+            // Cleared before the buffers are read, so that a line added later sets them again. The order matters: a thread
+            // that finds `hurry` set relies on a read to come.
             self.waiting.store(false, Ordering::Release);
             self.hurry.store(false, Ordering::Release);
             let mut all_written = true;
             for buffer in &self.buffers {
-                // The lock is held for a swap, never for a write.
+                // The lock is held during a swap, never during a write.
                 std::mem::swap(&mut *buffer.lock().unwrap_or_else(PoisonError::into_inner), &mut batch);
                 if let Err(left) = write(&mut out, &batch) {
                     all_written = false;
@@ -129,7 +130,7 @@ impl Shared {
                     self.dropped.fetch_add(lines, Ordering::Relaxed);
                 }
                 batch.clear();
-                // What a stall has let grow is given back.
+                // Gives back memory that a stall has let grow.
                 batch.shrink_to(2 * ENOUGH_BYTES);
             }
             *self.done.lock().unwrap_or_else(PoisonError::into_inner) = asked;
@@ -142,7 +143,7 @@ impl Shared {
         }
     }
 
-    /// Whoever woke the thread may have left a token, at which parking returns at once: the time is what counts.
+    /// Gathers for [`GATHER`] by the clock: a leftover unpark token makes parking return at once.
     fn gather(&self) {
         let begun = Instant::now();
         while !self.hurry.load(Ordering::Acquire) {
@@ -159,7 +160,7 @@ impl Shared {
     }
 }
 
-/// Writes it all, or gives back what could not be written.
+/// Writes all bytes, or returns the unwritten rest.
 fn write<'a>(out: &mut impl Write, mut bytes: &'a [u8]) -> Result<(), &'a [u8]> {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Standard error that takes a write only when it is let.
+    /// A standard error that takes each write only when the test allows it.
     struct Slow {
         let_in: mpsc::Receiver<()>,
         taken: mpsc::Sender<String>,
@@ -231,7 +232,7 @@ mod tests {
     fn a_standard_error_that_takes_nothing_holds_nobody_up() {
         let (lines, letting, taking) = slow();
         let line = [b'x'; 1023];
-        // Twice what fits; this returns, although nothing is taken.
+        // Twice the capacity. This returns although nothing is taken.
         for _ in 0..2 * (2 * FULL_BYTES / 1024) {
             lines.append(Pace::Gathered, |out| out.extend(line.iter().chain(b"\n")));
         }
@@ -258,7 +259,7 @@ mod tests {
                 });
             }
         });
-        // Nothing but what they have said themselves makes the last of them come out.
+        // No flush: the last lines come out by themselves.
         let mut seen = 0;
         while seen < total {
             seen += taking.recv_timeout(Duration::from_secs(20)).unwrap().lines().count();
