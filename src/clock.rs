@@ -1,10 +1,10 @@
-//! The time, as everything that compares times sees it.
+//! The clock that all comparisons of times use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Milliseconds since the Unix epoch. Kept on disk, so it must survive restarts.
+/// Milliseconds since the Unix epoch. Timestamps are stored on disk, so they must be valid across restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct Timestamp(u64);
 
@@ -17,7 +17,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Zero when `earlier` lies ahead, as after the clock was set back.
+    /// Time since `earlier`; zero if it lies ahead, as after the clock was set back.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -27,13 +27,13 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// So long before; the epoch where there is no such time.
+    /// The time `duration` earlier, at least the epoch.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// Whole days since the epoch: the grain in which the use of a grant is remembered.
+    /// Whole days since the epoch, the precision of a grant's last use.
     pub const fn day(self) -> u64 {
         self.0 / 86_400_000
     }
@@ -50,12 +50,12 @@ struct Shared {
     ahead_millis: AtomicU64,
     back_millis: AtomicU64,
     started: Instant,
-    /// What the system's clock said at `started`, as far as it was believed: one that is set back must not make seconds of
-    /// waiting into days.
+    /// Time of the system's clock at `started`. Setting the clock back does not change it, so that a wait of seconds
+    /// does not become one of days.
     epoch_millis: AtomicU64,
 }
 
-/// A clock set back by less is followed, as when it is kept in step.
+/// A clock set back by less is followed: time synchronisation does that.
 const BELIEVED_MILLIS: u64 = 1000;
 
 impl Default for Clock {
@@ -78,7 +78,7 @@ impl Clock {
         let epoch = epoch_millis.load(Ordering::Relaxed);
         let running = epoch.saturating_add(elapsed);
         let millis = believed(read, running);
-        // Two roundings make a millisecond, which is not worth a write that all threads see.
+        // Rounding makes up to a millisecond, which is not worth a write to shared memory.
         if millis.abs_diff(running) > 1 {
             epoch_millis.store(millis.saturating_sub(elapsed), Ordering::Relaxed);
         }
@@ -92,20 +92,20 @@ impl Clock {
         self.shared.ahead_millis.fetch_add(millis, Ordering::Relaxed);
     }
 
-    /// Moves it back. A running process does not follow a clock that is set back; the next one finds it so.
+    /// Moves this clock and all its clones back, as a restart would see a system clock that was set back.
     pub fn set_back(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.shared.back_millis.fetch_add(millis, Ordering::Relaxed);
     }
 
-    /// How long this clock has been running, however the system's clock was set meanwhile.
+    /// Time since this clock was made, independent of changes to the system's clock.
     pub fn uptime(&self) -> Duration {
         let ahead = Duration::from_millis(self.shared.ahead_millis.load(Ordering::Relaxed));
         self.shared.started.elapsed().saturating_add(ahead)
     }
 }
 
-/// What the system's clock says, unless it was set back; then what this process has counted by itself.
+/// The system's time, unless its clock was set back; then the time counted by this process.
 const fn believed(read: u64, running: u64) -> u64 {
     if read >= running || running - read < BELIEVED_MILLIS { read } else { running }
 }

@@ -1,8 +1,8 @@
-//! One piece of work for all who ask for the same thing at the same time.
+//! Single-flight: concurrent callers with the same key share one piece of work.
 //!
-//! The work is a task of its own: whoever asked may leave. If it dies, by panic or abort, the next of those who wait
-//! starts it again, once; nobody waits for ever. Work that has not begun, because it waits for its turn, ends when all
-//! who asked have left: they cost nothing then, and who still waits has their turn.
+//! The work is a separate task, so callers may leave. If it dies by panic or abort, the next waiting caller starts it
+//! again, once; nobody waits for ever. Queued work that has not begun ends when all its callers have left, so that
+//! departed callers take no place in the queue.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -23,12 +23,12 @@ pub struct Coalesce<K, V> {
 type Running<K, V> = HashMap<K, Arc<watch::Sender<Option<V>>>>;
 
 tokio::task_local! {
-    /// Whether the work of this task waits for its turn.
+    /// Whether the work of this task is queued.
     static WAITS: Arc<AtomicBool>;
 }
 
-/// Awaits a turn, without which nothing is begun. Within work that others share, the wait ends, and the work with it, when
-/// all who asked for it have left.
+/// Waits in a queue before the work begins. Within shared work, the wait ends, and the work with it, when all its callers
+/// have left.
 pub async fn queued<T>(turn: impl Future<Output = T>) -> T {
     let waits = WAITS.try_with(Arc::clone).unwrap_or_default();
     waits.store(true, Ordering::Relaxed);
@@ -58,7 +58,7 @@ where
         Self { running: Arc::default(), tasks }
     }
 
-    /// Joins the work running under `key`, or starts it.
+    /// Joins the work that runs under `key`, or starts it.
     pub async fn run<F, W>(&self, key: K, work: W) -> Result<(V, Role), LeaderDied>
     where
         W: Fn() -> F,
@@ -75,8 +75,7 @@ where
         Err(LeaderDied)
     }
 
-    /// As [`Self::run`], for work that may have become needless between the caller's look and its turn: `look` is repeated
-    /// first.
+    /// As [`Self::run`], for work that may be done by now: runs `look` again first, and `work` only if it finds nothing.
     pub async fn run_unless<L, LF, F, W>(&self, key: K, look: L, work: W) -> Result<(V, Role), LeaderDied>
     where
         L: Fn() -> LF,
@@ -114,7 +113,7 @@ where
         self.tasks.spawn(async move {
             let entry = entry;
             let Some(value) = entry.unless_deserted(work).await else { return };
-            // Leaves the map first: who comes from here on sees what the work has recorded.
+            // Leaves the map first, so that later callers see what the work has recorded.
             let sender = Arc::clone(&entry.sender);
             drop(entry);
             sender.send_replace(Some(value));
@@ -123,7 +122,7 @@ where
     }
 }
 
-/// Removes the key however the task ends.
+/// Removes the key whichever way the task ends.
 struct Entry<K: Eq + Hash, V> {
     key: K,
     running: Arc<Mutex<Running<K, V>>>,
@@ -131,7 +130,7 @@ struct Entry<K: Eq + Hash, V> {
 }
 
 impl<K: Eq + Hash, V> Entry<K, V> {
-    /// `None` if all who asked left before the work had its turn.
+    /// The work's result; `None` if all callers left while it was queued.
     async fn unless_deserted(&self, work: impl Future<Output = V>) -> Option<V> {
         let waits = Arc::new(AtomicBool::new(false));
         let mut work = pin!(WAITS.scope(Arc::clone(&waits), work));
@@ -151,7 +150,7 @@ impl<K: Eq + Hash, V> Entry<K, V> {
         .await
     }
 
-    /// Who comes from here on starts anew. `false` if somebody has come.
+    /// Closes the work, so that later callers start anew; `false` if a caller has joined meanwhile.
     fn leave_if_deserted(&self) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let is_deserted = self.sender.receiver_count() == 0;
@@ -165,7 +164,7 @@ impl<K: Eq + Hash, V> Entry<K, V> {
 impl<K: Eq + Hash, V> Drop for Entry<K, V> {
     fn drop(&mut self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // By now it may be another's.
+        // The key may belong to newer work by now.
         if running.get(&self.key).is_some_and(|sender| Arc::ptr_eq(sender, &self.sender)) {
             running.remove(&self.key);
         }

@@ -1,4 +1,4 @@
-//! What is not well, by part. Pulls go on meanwhile; who looks at `/readyz` or the metrics is told.
+//! The health of each part of the storage. Pulls go on while a part is degraded; `/readyz` and metrics show it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,26 +6,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// 1 while a part is well, 0 while it is not, by the label `part`.
+/// 1 while a part is healthy, 0 while it is degraded, by the label `part`.
 pub type PartGauges = Family<[(&'static str, &'static str); 1], Gauge>;
 
-/// What can go wrong by itself, and heal by itself.
+/// A part that can degrade and heal by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// Facts cannot be written, or read.
+    /// Degraded while facts cannot be written or read.
     Index,
-    /// Bytes cannot be written.
+    /// Degraded while blobs cannot be written.
     StoreWrites,
-    /// There is no room, and nothing can be evicted.
+    /// Degraded while there is no space and nothing can be evicted.
     Space,
-    /// Stored bytes were found to be wrong.
+    /// Degraded after stored bytes were found to be wrong.
     Verify,
 }
 
 impl Part {
     pub const ALL: [Self; 4] = [Self::Index, Self::StoreWrites, Self::Space, Self::Verify];
 
-    /// As in metrics and answers.
+    /// The name in metrics and answers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Index => "index",
@@ -36,7 +36,7 @@ impl Part {
     }
 }
 
-/// Shared by clones.
+/// The degraded parts, shared by clones.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     degraded: Arc<Mutex<BTreeMap<Part, String>>>,
@@ -44,7 +44,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// All parts are well. `gauges` follow.
+    /// Starts with all parts healthy. `gauges` follow each change.
     pub fn new(gauges: PartGauges) -> Self {
         for part in Part::ALL {
             gauges.get_or_create(&label(part)).set(1);
@@ -52,22 +52,22 @@ impl Health {
         Self { degraded: Arc::default(), gauges }
     }
 
-    /// A part is not well; `why` is for the operator: what failed, and what to do. True if it was well until now: that is
-    /// the time to log it.
+    /// Marks a part as degraded. `why` tells the operator the failure and the remedy. True if the part was healthy before,
+    /// in which case the caller should log it.
     pub fn degrade(&self, part: Part, why: impl Into<String>) -> bool {
         let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.get_or_create(&label(part)).set(0);
         degraded.insert(part, why.into()).is_none()
     }
 
-    /// A part is well. True if it was not until now.
+    /// Marks a part as healthy. True if it was degraded before.
     pub fn heal(&self, part: Part) -> bool {
         let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.get_or_create(&label(part)).set(1);
         degraded.remove(&part).is_some()
     }
 
-    /// What is not well now, and why.
+    /// The degraded parts, with the reasons.
     pub fn degraded(&self) -> Vec<(Part, String)> {
         let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         degraded.iter().map(|(part, why)| (*part, why.clone())).collect()

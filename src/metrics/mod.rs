@@ -1,4 +1,4 @@
-//! What operators count. Labels are bounded: an authority is the name of a configured upstream.
+//! Metrics for operators. Labels are bounded: an authority is the name of a configured upstream.
 
 mod waits;
 
@@ -43,7 +43,7 @@ pub struct ByUpstreamRequest {
     pub authority: String,
     pub kind: &'static str,
     pub method: String,
-    /// The status code, or `error` where no answer came.
+    /// The status code, or `error` if no answer came.
     pub status: String,
 }
 
@@ -66,7 +66,7 @@ pub struct ByEviction {
     pub reason: &'static str,
 }
 
-/// All counters, shared by clones.
+/// All metrics, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -90,7 +90,7 @@ pub struct Metrics {
     pub stored_bytes: Gauge<u64, AtomicU64>,
     pub verified_bytes: Counter,
     pub damaged_blobs: Counter,
-    /// By part, as `Health` names them.
+    /// By part, with the names of `Health`.
     pub storage_healthy: Family<[(&'static str, &'static str); 1], Gauge>,
     pub log_lines_dropped: Counter,
     pub used_bytes: Family<ByAuthority, Gauge<u64, AtomicU64>>,
@@ -142,7 +142,7 @@ impl Default for Metrics {
     }
 }
 
-/// Registers what it makes.
+/// Makes metrics and registers them.
 struct Made(Registry);
 
 impl Made {
@@ -160,7 +160,7 @@ impl Made {
 }
 
 impl Metrics {
-    /// The `OpenMetrics` text format, which Prometheus reads.
+    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
     pub fn encode(&self) -> String {
         let mut out = String::new();
         // Writing to a `String` cannot fail.

@@ -1,4 +1,4 @@
-//! How long answers wait.
+//! A histogram of waiting times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// A histogram of waits, without a lock: every answer is observed. Clones share it.
+/// A lock-free histogram, because every answer is observed. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Waits(Arc<Observed>);
 
 #[derive(Debug, Default)]
 struct Observed {
-    /// Those of at most 0.1 ms, of at most 0.2 ms, and so on to 26 s; those of more.
+    /// Waits of at most 0.1 ms, 0.2 ms, and so on to 26 s; the last bucket has the longer ones.
     counts: [AtomicU64; Waits::BOUNDS + 1],
     sum_nanos: AtomicU64,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The registry that owns a name, as users write it: `docker.io`, `registry.corp:5000`, `[::1]:5000`.
 ///
-/// Lower case, `:443` dropped, IPv6 canonical in brackets. A key, never by itself an address to dial.
+/// In lower case, without `:443`, IPv6 canonical in brackets. It is a key, and never by itself an address to dial.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Authority(Arc<str>);
 
@@ -25,7 +25,7 @@ impl Authority {
         split_port(&self.0).map_or(&*self.0, |(host, _)| host)
     }
 
-    /// Whether the host part has a dot, is `localhost` or carries a port: what Docker takes for a registry's name.
+    /// Whether Docker would read the text as a registry: it has a dot or a port, or is `localhost`.
     pub fn looks_like_a_host(text: &str) -> bool {
         text.contains(['.', ':']) || text == "localhost"
     }

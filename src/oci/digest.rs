@@ -31,7 +31,7 @@ impl Algorithm {
     }
 }
 
-/// `algorithm:hex`, checked. The only source of file names in the store.
+/// A checked digest, `algorithm:hex`. The only source of file names in the store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -73,7 +73,7 @@ impl Digest {
         digits.get(..2 * length).and_then(|hex| std::str::from_utf8(hex).ok()).unwrap_or_default()
     }
 
-    /// As good as random.
+    /// The hash's first byte, which is uniformly distributed.
     pub const fn first_byte(&self) -> u8 {
         let [first, ..] = self.hash;
         first
@@ -89,7 +89,7 @@ impl Digest {
 
 impl Hash for Digest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // What is filled up is the same in all; the length tells the algorithms apart.
+        // The zeros after the hash are the same in all digests. The length distinguishes the algorithms.
         self.hash.get(..self.algorithm.len()).hash(state);
     }
 }
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes a body as it passes. The only user of `sha2`.
+/// Hashes a stream of bytes. The only user of `sha2`.
 #[derive(Debug, Clone)]
 pub struct Hasher(State);
 

@@ -1,4 +1,4 @@
-/// Error codes of the distribution-spec that a read-only registry can answer.
+/// Error codes of distribution-spec that a read-only registry uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     BlobUnknown,

@@ -6,29 +6,29 @@ use serde::Deserialize;
 
 use super::{Digest, MediaType, read_object};
 
-/// What a manifest says about itself, read from its exact bytes; the bytes are never written again.
+/// The parsed content of a manifest. The manifest's own bytes are kept unchanged elsewhere.
 #[derive(Debug, Clone)]
 pub struct Inspected {
     pub media_type: MediaType,
     pub shape: Shape,
-    /// What it needs: config and layers, or the manifests of an index. Without what clients have anyway.
+    /// Config and layers, or the manifests of an index. Without inlined and empty content, which clients have.
     pub children: Vec<Child>,
     pub subject: Option<Digest>,
-    /// `artifactType`, else the config's media type: what referrers are filtered by (distribution-spec).
+    /// `artifactType`, else the config's media type. Referrers are filtered by it (distribution-spec).
     pub artifact_type: Option<String>,
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a manifest is built like.
+/// The structure of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Index,
     Image,
-    /// A JSON object that lists nothing this program knows.
+    /// A JSON object without any known list.
     Other,
 }
 
-/// One descriptor of a manifest. Those whose digest cannot be verified are left out.
+/// One descriptor of a manifest. Descriptors whose digest cannot be verified are left out.
 #[derive(Debug, Clone)]
 pub struct Child {
     pub digest: Digest,
@@ -55,7 +55,7 @@ struct Raw {
     media_type: Option<String>,
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
-    /// Of the withdrawn OCI artifact manifest.
+    /// The list of the withdrawn OCI artifact manifest.
     blobs: Option<Vec<RawDescriptor>>,
     manifests: Option<Vec<RawDescriptor>>,
     subject: Option<RawDescriptor>,
@@ -84,7 +84,7 @@ impl RawDescriptor {
         Some(Child { digest, size_bytes: self.size.as_u64()?, kind })
     }
 
-    /// Content that clients have without asking: inlined, or the empty descriptor's `{}`, as in artifacts without a config.
+    /// Whether clients have the content without a request: inlined, or `{}` of the empty descriptor.
     fn is_known_to_all(&self, digest: Digest) -> bool {
         let is_content = |content: &[u8]| Digest::of(digest.algorithm(), content) == digest;
         let inlined = self.data.as_ref().and_then(|data| STANDARD.decode(data).ok());
@@ -93,10 +93,10 @@ impl RawDescriptor {
 }
 
 impl Inspected {
-    /// Reads a body that came with `content_type`.
+    /// Parses a body that came with `content_type`.
     ///
-    /// The type in the body wins over the header, because the digest covers it and so no later answer can change it
-    /// (CVE-2021-41190); the header decides only where the body is silent, and only within its shape.
+    /// The type in the body wins over the header, because the digest covers it (CVE-2021-41190). The header decides only if
+    /// the body names no type, and only if it fits the shape.
     pub fn read(body: &[u8], content_type: Option<&MediaType>) -> Result<Self, NotAManifest> {
         if content_type.is_some_and(MediaType::is_schema_1) {
             return Err(NotAManifest::Schema1);
@@ -143,7 +143,7 @@ fn decide_type(
         Shape::Image => !media_type.is_index(),
         Shape::Other => !media_type.is_index() && !media_type.is_image_manifest(),
     };
-    // Generic types name a transfer, not a manifest; `text/plain` would be read as schema 1 by containerd.
+    // Generic types say nothing about a manifest. containerd would read `text/plain` as schema 1.
     let specific = |media_type: &&MediaType| {
         !media_type.as_str().starts_with("text/")
             && !matches!(media_type.as_str(), MediaType::OCTET_STREAM | "application/json")

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct MediaType(Arc<str>);
 
-/// What is asked upstream for every manifest, whatever the client asked: clients differ, and an answer that
-/// varies with `Accept` would give one tag several digests. Schema 1 is left out on purpose.
+/// `Accept` of every manifest request upstream, whatever the client accepts: an answer that varies with `Accept` would
+/// give one tag several digests. Schema 1 is left out on purpose.
 pub const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -22,7 +22,7 @@ impl MediaType {
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     pub const OCTET_STREAM: &str = "application/octet-stream";
 
-    /// Reads a header's or a descriptor's value; parameters are dropped. `None` if it is no media type (RFC 6838).
+    /// Parses a header's or a descriptor's value and drops parameters. `None` if it is no media type (RFC 6838).
     pub fn parse(value: &str) -> Option<Self> {
         let essence = value.split(';').next()?.trim();
         let (kind, subtype) = essence.split_once('/')?;

@@ -1,7 +1,6 @@
 //! Values of the OCI distribution and image specs that exist only when valid.
 //!
-//! Everything that reaches a path on disk, a key of the index or a URL upstream has passed through one of
-//! these parsers. No I/O happens here.
+//! All names in paths on disk, keys of the index and upstream URLs come from these parsers. No I/O happens here.
 
 mod authority;
 mod digest;

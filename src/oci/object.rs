@@ -1,8 +1,8 @@
 use serde::de::DeserializeOwned;
 
-/// Reads a body that has to be a JSON object. Serde would take an array for a struct too, field by field.
+/// Parses a body that must be a JSON object. Serde alone would read an array as a struct, field by field.
 ///
-/// `None` says nothing of the reason: a parser's message may quote what is secret.
+/// `None` if it is invalid, without a reason: a parser's message may quote a secret.
 pub fn read_object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return None;

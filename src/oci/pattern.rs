@@ -22,7 +22,7 @@ impl RepositoryPattern {
         self.0.matches_with(repository.as_str(), BY_PART)
     }
 
-    /// Of two patterns that match, the one with more literal characters is the more specific.
+    /// The number of literal characters. The more a matching pattern has, the more specific it is.
     pub fn specificity(&self) -> usize {
         self.0.as_str().chars().filter(|c| !"*?[]".contains(*c)).count()
     }

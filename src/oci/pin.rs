@@ -3,8 +3,8 @@ use std::str::FromStr;
 
 use super::{Authority, Repository, RepositoryPattern};
 
-/// What is never evicted: a glob over `authority/repository`, or `authority/repository:tag`. `*` stays within one part,
-/// `**` spans parts.
+/// Content that is never evicted: a glob over `authority/repository`, or `authority/repository:tag`. `*` stays within one
+/// part, `**` spans parts.
 #[derive(Clone)]
 pub struct PinPattern {
     text: String,
@@ -22,7 +22,7 @@ impl PinPattern {
         &self.text
     }
 
-    /// Whether it names what this repository holds, or, with a tag of its own, what this tag points to.
+    /// Whether it matches this repository and, if it names a tag, this tag.
     pub fn matches(&self, authority: &Authority, repository: &Repository, tag: Option<&str>) -> bool {
         self.authority.matches(authority.as_str())
             && self.repositories.matches(repository)
@@ -33,7 +33,7 @@ impl PinPattern {
             }
     }
 
-    /// Whether it names all that some repository of this authority holds.
+    /// Whether it may match whole repositories of this authority.
     pub fn may_match(&self, authority: &Authority) -> bool {
         self.tag.is_none() && self.authority.matches(authority.as_str())
     }

@@ -1,12 +1,12 @@
 use std::ops::Range;
 
-/// A `Range` header's value (RFC 9110 section 14), read as this server answers it.
+/// The value of a `Range` header (RFC 9110 section 14), by the way this server answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RangeHeader {
-    /// Absent, another unit, or unparsable: answered as if it were not there.
+    /// Absent, of another unit, or invalid: ignored.
     Ignored,
     One(ByteRange),
-    /// More than one range: refused, which clients read as "use fewer".
+    /// More than one range: refused, so that clients ask for one.
     Several,
 }
 
@@ -14,12 +14,12 @@ pub enum RangeHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
     From(u64),
-    /// Both ends inclusive. `first > last` is kept: it cannot be satisfied.
+    /// Both ends inclusive. `first > last` is kept, and cannot be satisfied.
     FromTo(u64, u64),
     Last(u64),
 }
 
-/// The range lies outside the bytes there are: 416.
+/// The range lies outside the content: 416.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unsatisfiable;
 
@@ -45,7 +45,7 @@ impl ByteRange {
         let (first, last) = text.split_once('-')?;
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            // More digits than fit is a position beyond any blob.
+            // A number beyond u64 is a position beyond any blob.
             digits.then(|| text.parse().unwrap_or(u64::MAX))
         };
         match (first.trim(), last.trim()) {
@@ -55,7 +55,7 @@ impl ByteRange {
         }
     }
 
-    /// The bytes meant, clamped to `size_bytes`; end exclusive.
+    /// The positions within `size_bytes`, clamped to it; end exclusive.
     pub fn within(self, size_bytes: u64) -> Result<Range<u64>, Unsatisfiable> {
         let range = match self {
             Self::From(first) => first..size_bytes,

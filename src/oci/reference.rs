@@ -10,7 +10,7 @@ use super::{Digest, InvalidDigest};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
-/// What a manifest is asked by.
+/// The tag or digest by which a manifest is requested.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
     Tag(Tag),
@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for Tag {
 impl FromStr for Reference {
     type Err = InvalidReference;
 
-    /// A `:` means that a digest was meant, since no tag has one.
+    /// A text with `:` is read as a digest, because tags have none.
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository(Arc<str>);
 
-/// Bytes. The spec sets no limit; this one bounds keys and log lines.
+/// Longest name in bytes. The spec sets no limit; this one bounds keys and log lines.
 const MAX_LENGTH: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,7 @@ impl Repository {
         &self.0
     }
 
-    /// `library/` in front of a name of one part: how Docker Hub files its official images.
+    /// Puts `library/` in front of a name of one part, as Docker Hub names its official images.
     #[must_use]
     pub fn with_library(self) -> Self {
         if self.0.contains('/') { self } else { Self(format!("library/{}", self.0).into()) }
@@ -53,7 +53,7 @@ impl FromStr for Repository {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Whether the part matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(part: &str) -> bool {
     let is_alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let mut separator = String::new();
