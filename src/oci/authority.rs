@@ -1,9 +1,8 @@
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::text::{reads_from_text, writes_as_text};
 
 /// The registry that owns a name, as users write it: `docker.io`, `registry.corp:5000`, `[::1]:5000`.
 ///
@@ -30,6 +29,9 @@ impl Authority {
         text.contains(['.', ':']) || text == "localhost"
     }
 }
+
+writes_as_text!(Authority);
+reads_from_text!(Authority);
 
 impl FromStr for Authority {
     type Err = InvalidAuthority;
@@ -86,30 +88,6 @@ fn canonical_host(host: &str) -> Result<String, InvalidAuthority> {
         return Err(InvalidAuthority);
     }
     Ok(host.to_owned())
-}
-
-impl fmt::Display for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Serialize for Authority {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Authority {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@ use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use sha2::Digest as _;
+
+use super::text::reads_from_text;
 
 /// A registered digest algorithm that can be verified here (image-spec, descriptor.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +89,8 @@ impl Digest {
     }
 }
 
+reads_from_text!(Digest);
+
 impl Hash for Digest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         // The zeros after the hash are the same in all digests. The length distinguishes the algorithms.
@@ -156,12 +160,6 @@ impl fmt::Debug for Digest {
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -13,6 +13,7 @@ mod pin;
 mod range;
 mod reference;
 mod repository;
+mod text;
 
 pub use authority::{Authority, InvalidAuthority};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};

@@ -1,6 +1,6 @@
-use std::fmt;
 use std::str::FromStr;
 
+use super::text::{reads_from_text, writes_as_text};
 use super::{Authority, Repository, RepositoryPattern};
 
 /// Content that is never evicted: a glob over `authority/repository`, or `authority/repository:tag`. `*` stays within one
@@ -39,6 +39,9 @@ impl PinPattern {
     }
 }
 
+writes_as_text!(PinPattern);
+reads_from_text!(PinPattern);
+
 impl FromStr for PinPattern {
     type Err = InvalidPin;
 
@@ -59,30 +62,6 @@ impl FromStr for PinPattern {
             repositories: RepositoryPattern::parse(repositories).map_err(|_not_a_glob| InvalidPin)?,
             tag: tag.map(glob).transpose()?,
         })
-    }
-}
-
-impl serde::Serialize for PinPattern {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for PinPattern {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl fmt::Debug for PinPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.text)
-    }
-}
-
-impl fmt::Display for PinPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
 
