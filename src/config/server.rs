@@ -16,11 +16,11 @@ const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
 const LONGEST_SOCKET: usize = 107;
 
 pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storage: &Path) -> ServerSettings {
-    let default_authority = default_authority(server, namespaces)
+    let default_authority = read_default_authority(server, namespaces)
         .or_else(|| DOCKER_HUB.parse().ok())
         .expect("the name of Docker Hub is an authority");
     let tls = check_tls(server);
-    let mount = mount(server);
+    let mount = read_mount(server).unwrap_or_default();
     let mut listeners = Vec::new();
     let listed = server.sections("listeners");
     let addresses = match server.texts("listen") {
@@ -42,8 +42,8 @@ pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storag
             listener.problem("listen", "is missing: the address of this listener");
         }
         let address = address.and_then(|address| address_of(&listener, "listen", &address));
-        let own_default = default_authority_of(&listener, namespaces);
-        let (own_tls, own_mount) = (check_tls(&listener), mount_of(&listener));
+        let own_default = read_default_authority(&listener, namespaces);
+        let (own_tls, own_mount) = (check_tls(&listener), read_mount(&listener));
         listeners.extend(address.map(|address| ListenerSettings {
             address,
             tls: own_tls.or_else(|| tls.clone()),
@@ -104,11 +104,7 @@ fn address_of(section: &Section<'_>, key: &str, text: &str) -> Option<SocketAddr
     address
 }
 
-fn default_authority(server: &Section<'_>, namespaces: &Namespaces) -> Option<Authority> {
-    default_authority_of(server, namespaces)
-}
-
-fn default_authority_of(section: &Section<'_>, namespaces: &Namespaces) -> Option<Authority> {
+fn read_default_authority(section: &Section<'_>, namespaces: &Namespaces) -> Option<Authority> {
     let named: Authority = section.parsed("default_authority")?;
     let configured = namespaces.configured(&named).cloned();
     if configured.is_none() {
@@ -117,11 +113,7 @@ fn default_authority_of(section: &Section<'_>, namespaces: &Namespaces) -> Optio
     configured
 }
 
-fn mount(server: &Section<'_>) -> String {
-    mount_of(server).unwrap_or_default()
-}
-
-fn mount_of(section: &Section<'_>) -> Option<String> {
+fn read_mount(section: &Section<'_>) -> Option<String> {
     let mount = section.text("mount")?;
     let trimmed = mount.trim_end_matches('/');
     let valid = trimmed.is_empty()
