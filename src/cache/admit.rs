@@ -99,7 +99,7 @@ impl Cache {
     pub(super) async fn remove_unrecorded(&self) -> bool {
         let mut is_done = true;
         for (digest, partial) in self.store.unrecorded() {
-            is_done &= match self.index.blob_row(digest).await {
+            is_done &= match self.index.current_blob_row(digest).await {
                 Ok(Some(_)) => {
                     self.store.faults().remove(FaultKind::Unrecorded, partial.as_path());
                     self.pending.doubt();

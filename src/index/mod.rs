@@ -123,6 +123,11 @@ impl Index {
         self.writer.apply(changes, writer::Until::DurableNow).await
     }
 
+    /// Makes durable what the log does not keep, too.
+    pub async fn checkpoint(&self) -> Result<(), IndexError> {
+        self.writer.apply(Vec::new(), writer::Until::Checkpoint).await
+    }
+
     /// Upstream no longer lets us in: from here on nothing may be read in this scope without asking, nor these digests where
     /// one grant had opened them to the whole authority, even while that cannot be written down. Returns when a crash would
     /// not bring the grants back.
@@ -136,7 +141,8 @@ impl Index {
         for change in &changes {
             change.bump(&self.view.generations);
         }
-        self.apply_durably(changes).await
+        // A database that fails is read as its last checkpoint left it.
+        self.writer.apply(changes, writer::Until::Checkpoint).await
     }
 
     /// Whether what was visible and not durable is gone, and not all of it is back.

@@ -85,6 +85,7 @@ fn follow(database: redb::Database, directory: &LogDirectory) -> Result<Option<(
         tracing::warn!("the index is of a form that this release does not read");
         return Ok(None);
     };
+    let lacks_snapshot = replay::lacks_snapshot(&database.begin_read()?)?;
     let listing = directory.list().map_err(IndexError::Log)?;
     if listing.snapshot.is_some_and(|snapshot| saved.number < snapshot) {
         tracing::warn!("the index is older than the facts beside the blobs, as an old copy of it would be");
@@ -98,23 +99,26 @@ fn follow(database: redb::Database, directory: &LogDirectory) -> Result<Option<(
     let mut tally = Tally::default();
     let mut loader = Loader::new(&database);
     let end = replay::replay(directory, Some(saved), &mut tally, &mut |fact| loader.put(fact))?;
-    let log = Log::open(directory.clone(), end).map_err(IndexError::Log)?;
+    let mut log = Log::open(directory.clone(), end).map_err(IndexError::Log)?;
+    if lacks_snapshot {
+        log.lack_snapshot();
+    }
     if end != saved {
-        loader.end(end)?;
+        loader.end(end, lacks_snapshot)?;
         tally.report("what the log had and the index had not was taken in");
     }
     Ok(Some((database, log)))
 }
 
-/// A log with all that the index has. Until its snapshot is whole, each start finds that it is needed.
+/// A log with all that the index has. Until its snapshot is whole, each start and each checkpoint asks for it.
 fn log_from(database: &redb::Database, directory: &LogDirectory, number: u64) -> Result<Log, IndexError> {
     let taken = snapshot::take(directory, number, &database.begin_read()?, &|| true);
     let mut log = Log::open(directory.clone(), Position { number, offset: 0 }).map_err(IndexError::Log)?;
     if let Err(err) = taken {
         tracing::warn!(%err, "no snapshot of the facts could be taken; it is tried again");
-        log.lengthen();
+        log.lack_snapshot();
     } else {
-        Loader::new(database).end(log.position())?;
+        Loader::new(database).end(log.position(), false)?;
     }
     Ok(log)
 }
@@ -152,17 +156,18 @@ fn rebuild(
     let end = replay::replay(&directory, None, &mut tally, &mut |fact| loader.put(fact))?;
     let io = IndexError::Log;
     let mut log = Log::open(directory, end).map_err(io)?;
-    loader.end(end)?;
+    // The log gets the blobs that it did not know, and loses its damaged lines.
+    let lacks_snapshot = blobs > 0 || tally.damaged > 0;
+    if lacks_snapshot {
+        log.lack_snapshot();
+    }
+    loader.end(end, lacks_snapshot)?;
     std::fs::rename(&unfinished, root.join("index.redb")).map_err(io)?;
     std::fs::File::open(root).and_then(|root| root.sync_all()).map_err(io)?;
     if blobs > 0 || tally.facts > 0 {
         tracing::warn!(blobs, "the index was made anew from the stored blobs and the facts beside them");
     }
     tally.report("the facts beside the blobs were taken in");
-    if blobs > 0 || tally.damaged > 0 {
-        // The log gets the blobs that it did not know, and loses its damaged lines.
-        log.lengthen();
-    }
     Ok((database, log))
 }
 

@@ -102,6 +102,14 @@ impl Index {
         self.read(move |from| blob(from, digest)).await
     }
 
+    /// The same, where a file without a record is recorded or removed. Fails while the index may lack records that the log
+    /// has: none of them is taken for missing.
+    pub async fn current_blob_row(&self, digest: Digest) -> Result<Option<BlobRow>, IndexError> {
+        let was_behind = self.is_behind();
+        let row = self.blob_row(digest).await?;
+        if row.is_none() && (was_behind || self.is_behind()) { Err(IndexError::Unavailable) } else { Ok(row) }
+    }
+
     pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
         if self.view.revocations.contains(scope) {
             return Ok(None);

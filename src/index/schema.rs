@@ -47,6 +47,8 @@ pub(super) const STORED_BYTES: &str = "stored_bytes";
 /// How far the log was taken in (see `log`).
 pub(super) const JOURNAL_NUMBER: &str = "journal_number";
 pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
+/// Not zero while the log does not tell all that the index knows.
+pub(super) const LACKS_SNAPSHOT: &str = "lacks_snapshot";
 
 /// Above every character that a key's last part holds.
 pub(super) const LAST: &str = "\u{10ffff}";

@@ -3,6 +3,7 @@
 //! Commits of the database are not durable but for a checkpoint now and then, which remembers how far the log was taken in.
 //! After a crash the start replays the log from there.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -96,10 +97,12 @@ impl View {
         let mut log = self.log();
         if is_durable { log.append_durably(&lines) } else { log.append(&lines) }.map_err(IndexError::Log)?;
         drop(log);
-        match transaction.commit() {
+        // The log has the lines by now, however the commit ends.
+        let committed = catch_unwind(AssertUnwindSafe(|| transaction.commit().map_err(IndexError::from)));
+        match committed.unwrap_or(Err(IndexError::Closed)) {
             Ok(()) => {}
-            Err(err) if is_durable => return Ok(Written::Logged(err.into())),
-            Err(err) => return Err(err.into()),
+            Err(err) if is_durable => return Ok(Written::Logged(err)),
+            Err(err) => return Err(err),
         }
         self.bump(changes);
         let mut unchecked = self.unchecked();
@@ -128,13 +131,13 @@ impl View {
 
     /// Makes the database durable, behind its log: it is never ahead of it.
     pub(super) fn checkpoint(&self) -> Result<(), IndexError> {
-        let position = {
+        let (position, lacks_snapshot) = {
             let mut log = self.log();
             log.sync().map_err(IndexError::Log)?;
-            log.position()
+            (log.position(), log.lacks_snapshot())
         };
         let transaction = self.database.begin_write(true)?;
-        replay::save(&transaction, position)?;
+        replay::save(&transaction, position, lacks_snapshot)?;
         transaction.commit()?;
         *self.unchecked() = (0, 0);
         Ok(())

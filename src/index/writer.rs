@@ -31,6 +31,8 @@ pub(super) enum Until {
     DurableSoon,
     /// Durable at once: a caller waits for it.
     DurableNow,
+    /// Durable in the log, and then in the database, with all that the log does not keep.
+    Checkpoint,
 }
 
 type Done = oneshot::Sender<Result<(), IndexError>>;
@@ -41,6 +43,13 @@ struct Job {
     done: Done,
 }
 
+impl Job {
+    /// Whether it is written even where a batch cannot be.
+    fn is_denial(&self) -> bool {
+        self.changes.iter().all(Change::is_denial)
+    }
+}
+
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     stopped: Mutex<Option<JoinHandle<()>>>,
@@ -49,7 +58,15 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(view: Arc<View>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let run = Run { view, waiting: Vec::new(), flush_at: None, checkpoint_at: None, outage: None, snapshot: None };
+        let run = Run {
+            view,
+            waiting: Vec::new(),
+            checkpointing: Vec::new(),
+            flush_at: None,
+            checkpoint_at: None,
+            outage: None,
+            snapshot: None,
+        };
         // Not one of the tasks that shutdown waits for: it ends when it is closed, after all of them.
         let stopped = tokio::spawn(run.run(queue));
         Self { jobs: Mutex::new(Some(jobs)), stopped: Mutex::new(Some(stopped)) }
@@ -74,7 +91,10 @@ impl Writer {
 
 struct Run {
     view: Arc<View>,
+    /// Answered when the log is synced.
     waiting: Vec<Done>,
+    /// Answered when the database is durable.
+    checkpointing: Vec<Done>,
     flush_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
     outage: Option<Outage>,
@@ -111,20 +131,25 @@ impl Run {
                 || (self.outage.is_none() && self.view.needs_checkpoint())
             {
                 self.checkpoint().await;
+                self.keep_short().await;
             }
         }
         self.end().await;
     }
 
     async fn take(&mut self, jobs: Vec<Job>) {
-        let is_urgent = jobs.iter().any(|job| job.until == Until::DurableNow);
-        let (changes, dones): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| (job.changes, (job.until, job.done))).unzip();
+        let is_urgent = jobs.iter().any(|job| matches!(job.until, Until::DurableNow | Until::Checkpoint));
+        let (changes, dones): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .map(|job| (job.is_denial(), job))
+            .map(|(is_denial, job)| (job.changes, (job.until, is_denial, job.done)))
+            .unzip();
         let changes: Vec<Change> = changes.into_iter().flatten().collect();
         let denials: Vec<Change> = changes.iter().filter(|change| change.is_denial()).cloned().collect();
         for refused in denials.iter().flat_map(Change::revocations) {
             self.view.revocations.taken(&refused);
         }
+        let mut only_denials = false;
         let written = if self.outage.is_some() {
             self.keep(&changes).await;
             Err(IndexError::Unavailable)
@@ -133,6 +158,7 @@ impl Run {
             if matches!(written, Err(IndexError::BadRow)) {
                 // It could not be written another time either.
                 tracing::warn!("facts cannot be put into words; they cost a request each");
+                only_denials = true;
                 changes.retain(Change::is_denial);
                 if !changes.is_empty() {
                     (changes, written) = self.write(changes, is_urgent).await;
@@ -148,21 +174,31 @@ impl Run {
             }
             written
         };
-        for (until, done) in dones {
+        for (until, is_denial, done) in dones {
             match (&written, until) {
+                _ if only_denials && !is_denial => drop(done.send(Err(IndexError::BadRow))),
+                (Ok(Written::Visible), Until::Checkpoint) => self.checkpointing.push(done),
                 (Ok(Written::Visible), Until::DurableSoon) if !is_urgent => self.waiting.push(done),
                 // A task that no longer waits does not need to know.
                 (Ok(Written::Visible), _) | (Ok(Written::Logged(_)), Until::DurableSoon | Until::DurableNow) => {
                     drop(done.send(Ok(())));
                 }
-                (Ok(Written::Logged(_)), Until::Visible) | (Err(_), _) => {
+                (Ok(Written::Logged(_)), Until::Visible | Until::Checkpoint) | (Err(_), _) => {
                     drop(done.send(Err(IndexError::Unavailable)));
                 }
             }
         }
         if matches!(written, Ok(Written::Visible)) {
             let now = Instant::now();
-            self.checkpoint_at.get_or_insert(now + CHECKPOINT_AFTER);
+            // A database that fails is read as its last checkpoint left it: what was revoked must not come back with it.
+            let within = if !self.checkpointing.is_empty() {
+                Duration::ZERO
+            } else if self.view.revocations.is_empty() {
+                CHECKPOINT_AFTER
+            } else {
+                FLUSH_AFTER
+            };
+            self.checkpoint_at = Some(self.checkpoint_at.map_or(now + within, |at| at.min(now + within)));
             if is_urgent {
                 self.durable();
             } else {
@@ -188,10 +224,18 @@ impl Run {
         }
     }
 
-    /// All that has come in is durable.
+    /// The log has all that has come in, synced.
     fn durable(&mut self) {
         self.flush_at = None;
         for done in self.waiting.drain(..) {
+            drop(done.send(Ok(())));
+        }
+    }
+
+    /// The database has it too.
+    fn checkpointed(&mut self) {
+        self.durable();
+        for done in self.checkpointing.drain(..) {
             drop(done.send(Ok(())));
         }
         self.view.revocations.durable();
@@ -200,7 +244,7 @@ impl Run {
     async fn checkpoint(&mut self) {
         self.checkpoint_at = None;
         match self.blocking(View::checkpoint).await.unwrap_or(Err(IndexError::Closed)) {
-            Ok(()) => self.durable(),
+            Ok(()) => self.checkpointed(),
             Err(err) => self.fail(&err, &[]).await,
         }
     }
@@ -239,7 +283,7 @@ impl Run {
     async fn fail(&mut self, err: &IndexError, changes: &[Change]) {
         self.report(err);
         (self.flush_at, self.checkpoint_at) = (None, None);
-        for done in self.waiting.drain(..) {
+        for done in self.waiting.drain(..).chain(self.checkpointing.drain(..)) {
             drop(done.send(Err(IndexError::Unavailable)));
         }
         let outage = Outage::new(err);
@@ -281,7 +325,7 @@ impl Run {
         let (is_closed, healed) = healed.await.unwrap_or((true, Err(IndexError::Closed)));
         match healed {
             Ok(()) => {
-                self.durable();
+                self.checkpointed();
                 if outage.is_behind {
                     // In this order: a task that sees that it is over sees that pins are to be worked out, too.
                     self.view.reopened.fetch_add(1, Ordering::Release);

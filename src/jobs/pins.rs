@@ -35,15 +35,22 @@ pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, 
     check_count(patterns)?;
     let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: text.clone(), err });
     let pins = patterns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut all = list_pins(mirror).await?;
     let cache = mirror.cache();
-    cache.pins.add(&cache.index, pins, cache.context.clock.now()).await?;
-    Ok(list_pins(mirror).await?)
+    cache.pins.add(&cache.index, pins.clone(), cache.context.clock.now()).await?;
+    for pattern in pins {
+        if !all.iter().any(|known| known.pattern == pattern) {
+            all.push(Pin { pattern, configured: false });
+        }
+    }
+    // They are made, even if they cannot be read in this moment.
+    Ok(list_pins(mirror).await.unwrap_or(all))
 }
 
 /// Takes back, durably, what was pinned by command. Returns all pins.
 pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
     check_count(patterns)?;
-    let known = list_pins(mirror).await?;
+    let mut known = list_pins(mirror).await?;
     let mut pins = Vec::new();
     for text in patterns {
         // A pin of a registry that is no upstream any more can be taken back too.
@@ -56,8 +63,9 @@ pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin
         }
     }
     let cache = mirror.cache();
-    cache.pins.remove(&cache.index, pins, cache.context.clock.now()).await?;
-    Ok(list_pins(mirror).await?)
+    cache.pins.remove(&cache.index, pins.clone(), cache.context.clock.now()).await?;
+    known.retain(|known| !pins.contains(&known.pattern));
+    Ok(list_pins(mirror).await.unwrap_or(known))
 }
 
 const fn check_count(patterns: &[String]) -> Result<(), PinRefused> {

@@ -97,6 +97,10 @@ impl Pins {
     pub async fn add(&self, index: &Index, pins: Vec<PinPattern>, now: Timestamp) -> Result<(), IndexError> {
         index.apply_durably(pins.into_iter().map(|pin| Change::from(PutPin { pin, at: now })).collect()).await?;
         self.refresh(index, now).await;
+        // The log does not keep the marks: a database that fails would be read without them.
+        if index.checkpoint().await.is_err() {
+            self.known.send_replace(None);
+        }
         Ok(())
     }
 

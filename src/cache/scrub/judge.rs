@@ -22,7 +22,7 @@ pub enum Judgement {
 
 /// Takes a stored blob whose bytes were seen to be wrong out of reach: file first, record second.
 pub async fn take_out(cache: &Cache, digest: Digest, file_id: FileId) -> Judgement {
-    let row = match cache.index.blob_row(digest).await {
+    let row = match cache.index.current_blob_row(digest).await {
         Ok(row) => row,
         Err(err) => return withhold(cache, digest, &err),
     };

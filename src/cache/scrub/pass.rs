@@ -125,7 +125,7 @@ impl<'a> Pass<'a> {
         // A blob that is being stored is leased until it is recorded or pending: the lease is looked at first.
         if cache.leases.count(digest) > 0
             || cache.pending.contains(digest)
-            || !matches!(cache.index.blob_row(digest).await, Ok(None))
+            || !matches!(cache.index.current_blob_row(digest).await, Ok(None))
             || !matches!(cache.store.look_at(digest).await, Ok(Some(_)))
         {
             return;

@@ -31,9 +31,15 @@ impl Kind for PutBlob {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         let Self { digest, row } = self;
         let name = digest.to_string();
+        let mut row = row.clone();
+        if row.origin.is_none() {
+            // Whoever finds a file does not know where it came from. That takes nothing from a row that tells it.
+            let known: Option<BlobRow> = schema::row_of(&to.open_table(BLOBS)?, *digest)?;
+            row.origin = known.filter(|known| known.size_bytes == row.size_bytes).and_then(|known| known.origin);
+        }
         let before = to
             .open_table(BLOBS)?
-            .insert(name.as_str(), schema::json(row)?.as_slice())?
+            .insert(name.as_str(), schema::json(&row)?.as_slice())?
             .map_or(0, |old| size_of(old.value()));
         add(to, row.size_bytes, before)?;
         EvictionOrder::open(to)?.put(&name, row.origin.as_ref(), row.stored, row.size_bytes)?;

@@ -40,6 +40,8 @@ pub(super) struct Log {
     grown: (u64, usize),
     /// Growth that calls for a snapshot. Bytes.
     limit: u64,
+    /// The index knows more than the log tells, until a snapshot is taken.
+    lacks_snapshot: bool,
 }
 
 impl Log {
@@ -60,7 +62,7 @@ impl Log {
         }
         let grown = (listing.journals.iter().map(|(_, bytes)| bytes).sum(), listing.journals.len());
         let limit = snapshot_bytes.max(MIN_GROWTH);
-        Ok(Self { directory, at: end, file, unsynced: Vec::new(), refused: None, grown, limit })
+        Ok(Self { directory, at: end, file, unsynced: Vec::new(), refused: None, grown, limit, lacks_snapshot: false })
     }
 
     pub(super) const fn directory(&self) -> &LogDirectory {
@@ -132,7 +134,8 @@ impl Log {
     fn cut_refused(&mut self) -> io::Result<()> {
         let Some(end) = self.refused else { return Ok(()) };
         match OpenOptions::new().write(true).open(self.directory.journal(end.number)) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            // Unless the directory itself is away: the file comes back with it.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => self.directory.sync()?,
             Err(err) => return Err(err),
             Ok(file) => {
                 if file.metadata()?.len() > end.offset {
@@ -178,12 +181,16 @@ impl Log {
 
     /// Whether it has grown long enough for a snapshot.
     pub(super) const fn is_long(&self) -> bool {
-        self.grown.0 > self.limit || self.grown.1 > MAX_FILES
+        self.lacks_snapshot || self.grown.0 > self.limit || self.grown.1 > MAX_FILES
     }
 
-    /// Has a snapshot taken soon, however short the log is.
-    pub(super) const fn lengthen(&mut self) {
-        self.grown.0 = u64::MAX / 2;
+    /// Has a snapshot taken soon, however short the log is: the index knows more than the log tells.
+    pub(super) const fn lack_snapshot(&mut self) {
+        self.lacks_snapshot = true;
+    }
+
+    pub(super) const fn lacks_snapshot(&self) -> bool {
+        self.lacks_snapshot
     }
 
     /// The next line begins a new file, and a snapshot of what was written until now gets its number. Call it when all is
@@ -197,6 +204,7 @@ impl Log {
     /// A snapshot of so many bytes was taken.
     pub(super) fn snapshot_taken(&mut self, bytes: u64) {
         self.limit = bytes.max(MIN_GROWTH);
+        self.lacks_snapshot = false;
     }
 }
 

@@ -9,7 +9,7 @@ use redb::{ReadTransaction, WriteTransaction};
 use super::framing::{self, Line, Mark};
 use super::segments::{LogDirectory, Position};
 use crate::index::facts::{Change, Fact};
-use crate::index::schema::{JOURNAL_NUMBER, JOURNAL_OFFSET, SUMS};
+use crate::index::schema::{JOURNAL_NUMBER, JOURNAL_OFFSET, LACKS_SNAPSHOT, SUMS};
 use crate::index::{IndexError, database};
 
 /// Facts in one transaction.
@@ -102,19 +102,19 @@ impl<'a> Loader<'a> {
     }
 
     /// Writes the rest, and how far the journals are taken in now. All is durable then.
-    pub(in crate::index) fn end(mut self, position: Position) -> Result<(), IndexError> {
-        self.write(true, Some(position))
+    pub(in crate::index) fn end(mut self, position: Position, lacks_snapshot: bool) -> Result<(), IndexError> {
+        self.write(true, Some((position, lacks_snapshot)))
     }
 
-    fn write(&mut self, is_durable: bool, position: Option<Position>) -> Result<(), IndexError> {
+    fn write(&mut self, is_durable: bool, position: Option<(Position, bool)>) -> Result<(), IndexError> {
         let transaction = database::set_durability(self.database.begin_write()?, is_durable)?;
         for fact in self.batch.drain(..) {
             if !self.is_rebuild || fact.outlives_loss(&transaction)? {
                 Change::from(fact).apply(&transaction)?;
             }
         }
-        if let Some(position) = position {
-            save(&transaction, position)?;
+        if let Some((position, lacks_snapshot)) = position {
+            save(&transaction, position, lacks_snapshot)?;
         }
         Ok(transaction.commit()?)
     }
@@ -162,9 +162,19 @@ pub(in crate::index) fn saved(from: &ReadTransaction) -> Result<Option<Position>
     Ok(number.zip(offset).map(|(number, offset)| Position { number: number.value(), offset: offset.value() }))
 }
 
-pub(in crate::index) fn save(to: &WriteTransaction, position: Position) -> Result<(), IndexError> {
+/// Whether the log does not tell all that the index knows: a snapshot of it is still to be taken.
+pub(in crate::index) fn lacks_snapshot(from: &ReadTransaction) -> Result<bool, IndexError> {
+    Ok(from.open_table(SUMS)?.get(LACKS_SNAPSHOT)?.is_some_and(|lacks| lacks.value() > 0))
+}
+
+pub(in crate::index) fn save(
+    to: &WriteTransaction,
+    position: Position,
+    lacks_snapshot: bool,
+) -> Result<(), IndexError> {
     let mut sums = to.open_table(SUMS)?;
     sums.insert(JOURNAL_NUMBER, position.number)?;
     sums.insert(JOURNAL_OFFSET, position.offset)?;
+    sums.insert(LACKS_SNAPSHOT, u64::from(lacks_snapshot))?;
     Ok(())
 }

@@ -106,11 +106,12 @@ impl ListRequest {
         let work = || {
             let (request, fetching) = (self.clone(), fetch());
             async move {
+                let before = request.row().await;
                 let fetched = fetching
                     .await
                     .and_then(|list| serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string())));
                 // Here and not in the request, whose client may leave.
-                request.record(&fetched).await;
+                request.record(&fetched, before).await;
                 fetched
             }
         };
@@ -142,14 +143,15 @@ impl ListRequest {
         is_young(row.checked, self.registry.policy.tag_ttl, self.now()).then_some(row.content)
     }
 
-    /// Writes down how a fetch ended: the list, that the next check is put off, or that the list is gone.
-    async fn record(&self, fetched: &FetchedList) {
-        let (registry, policy, now, row) = (&self.registry, &self.registry.policy, self.now(), self.row().await);
+    /// Writes down how a fetch ended: the list, that the next check is put off, or that the list is gone. A row that was
+    /// there before it was checked by it.
+    async fn record(&self, fetched: &FetchedList, before: Option<ListRow>) {
+        let (registry, policy, now) = (&self.registry, &self.registry.policy, self.now());
         if let (Ok(NOTHING), Some(subject)) = (fetched.as_deref(), self.about)
             && !self.is_held(subject).await
         {
             self.mirror.negative_cache.remember(&self.scope, Asked::Referrers(subject), policy.tag_ttl);
-            if row.is_some() {
+            if before.is_some() {
                 self.drop_all(&self.name).await;
             }
             return;
@@ -158,7 +160,7 @@ impl ListRequest {
             let labels = ByResult { authority: registry.name().to_owned(), result };
             self.mirror.cache.context.metrics.revalidations.get_or_create(&labels).inc();
         };
-        match (fetched, row) {
+        match (fetched, before) {
             (Ok(content), row) => {
                 if let Some(row) = row {
                     count(if row.content == *content { "unchanged" } else { "changed" });
@@ -170,7 +172,10 @@ impl ListRequest {
                 tracing::warn!(authority = registry.name(), repository = %self.scope.repository, list = self.name, %error,
                     "a list could not be checked; the one held is served");
                 let hold_until = now.plus(deferral(Ttl::For(policy.tag_ttl), error));
-                self.write(&self.name, ListRow { hold_until, ..row }).await;
+                // Unless it was revoked meanwhile.
+                if let Some(row) = self.row().await {
+                    self.write(&self.name, ListRow { hold_until, ..row }).await;
+                }
             }
             (Err(error), row) => {
                 if row.is_some() {
