@@ -6,7 +6,8 @@
 //!
 //! | rank | modules |
 //! |---|---|
-//! | 9 | `main`, `cli`: commands |
+//! | 10 | `main` |
+//! | 9 | `cli`: commands |
 //! | 8 | [`app`]: builds everything, owns tasks and shutdown |
 //! | 7 | [`config`]: raw values → checked [`config::Config`] |
 //! | 6 | [`server`]: HTTP in |
@@ -26,8 +27,8 @@
 //!    [`mirror::Mirror::manifest`] takes over.
 //! 3. [`cache::Cache`] is asked: [`cache::Memory`] first, then the [`index::Index`] for the record and the grant, then the
 //!    [`store::Store`] for the file.
-//! 4. On a miss, [`fill::Fills::join_or_start`] gives the one [`fill::Fill`] of this digest. Its task asks the
-//!    [`upstream::RegistryClient`], writes a [`store::PartialFile`], proves the digest, and gives the file to
+//! 4. On a miss, [`fill::Fills::join_or_start`] gives the one [`fill::Fill`] of this registry and digest. Its task
+//!    asks the [`upstream::RegistryClient`], writes a [`store::PartialFile`], proves the digest, and gives the file to
 //!    [`cache::Cache::admit`].
 //! 5. The answer is a [`mirror::BlobAnswer`]. The server makes headers of it, and a [`fill::BlobReader`] gives the bytes, at
 //!    the client's own pace.

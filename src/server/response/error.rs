@@ -1,4 +1,4 @@
-//! Error answers. Errors are mapped to status codes here and nowhere else.
+//! Error answers. The errors of a pull are mapped to status codes here and nowhere else.
 
 use std::time::Duration;
 

@@ -25,6 +25,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(format!("{:?}", shown.server), format!("{:?}", embedded.server));
     assert_eq!(format!("{:?}", shown.storage), format!("{:?}", embedded.storage));
     assert_eq!(shown.shutdown_deadline, embedded.shutdown_deadline);
+    assert_eq!((shown.fills, format!("{:?}", shown.log)), (embedded.fills, format!("{:?}", embedded.log)));
     let hub = |config: &Config| {
         let hub = config.upstreams.iter().find(|upstream| upstream.upstream.name == "docker.io").unwrap();
         format!("{:?} {:?}", hub.upstream, hub.policy)

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::mirror::files_below;
 
 const RANKS: &[(&str, u8)] = &[
-    ("main", 9),
+    ("main", 10),
     ("cli", 9),
     ("app", 8),
     ("config", 7),
