@@ -154,7 +154,7 @@ impl Fill {
         FillWatcher { state: self.state.subscribe(), positions: Arc::clone(&self.positions) }
     }
 
-    /// Where readers wait far from the blob's attempt, ascending.
+    /// Where readers wait far from the blob's start, ascending.
     pub(super) fn positions(&self) -> Vec<u64> {
         self.positions.positions.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }

@@ -151,7 +151,7 @@ impl Revocations {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Ask before reading: a scope that is no longer here has had its grants dropped.
+    /// Call before reading the tables: once a scope is absent here, its grants are already dropped.
     pub(super) fn contains(&self, scope: &Scope) -> bool {
         !self.is_empty() && refuses(&self.refused(), scope)
     }

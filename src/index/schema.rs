@@ -1,4 +1,5 @@
-//! Tables, their keys, and how rows are read and written. Rows are JSON, so that a field can be added without a migration.
+//! Tables, their keys, and how rows are read and written. Rows with fields are JSON, so that a field can be added
+//! without a migration. Sums, pins, the eviction order and its marks are numbers, tuples or empty.
 
 use std::ops::RangeInclusive;
 

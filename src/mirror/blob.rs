@@ -46,7 +46,7 @@ struct BlobRequest<'m> {
     scope: Scope,
     digest: Digest,
     intent: Intent,
-    /// A little more than the fill has, so that the fill's own error reaches the client.
+    /// One second longer than the fill's own deadline, so the client gets the fill's error.
     deadline: Deadline,
 }
 
@@ -212,7 +212,7 @@ impl BlobRequest<'_> {
             let client = self.registry.client();
             let told = client.probe_blob(&self.scope.repository, self.digest, client.answer_deadline()).await?;
             if told.is_none() || told != fill.size_bytes() {
-                // No proof. The bytes are one, once they are stored: they can be compared then.
+                // No proof: wait until the fill has ended, then compare with the stored bytes.
                 let mut watcher = fill.follow();
                 drop(fill);
                 watcher.ended(self.deadline).await;

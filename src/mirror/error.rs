@@ -30,7 +30,7 @@ pub enum PullError {
 }
 
 impl From<FillError> for PullError {
-    /// For a response that has begun. Before that, [`super::Mirror::blob`] asks again or passes the blob through.
+    /// For a response that has not begun. [`super::Mirror::blob`] handles `Again` and `PassThrough` itself.
     fn from(error: FillError) -> Self {
         match error {
             FillError::Upstream(error) => Self::Upstream(error),

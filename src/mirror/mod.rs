@@ -10,8 +10,8 @@
 //! 6. *Join or start a fill.* One for each registry and digest, a task that no client owns ([`crate::fill`]).
 //! 7. *Answer*: content and how it came about ([`answer`]). The server makes HTTP of it.
 //!
-//! [`Mirror::blob`] takes these steps in this order. With upstream down, grants, stored bytes and stale tags go on; what
-//! nobody holds fails fast.
+//! [`Mirror::blob`] does 2, 3, 4, 6 and 7; the server has done 1. With upstream down, grants, stored bytes and stale
+//! tags go on; what nobody holds fails fast.
 
 mod answer;
 mod blob;

@@ -7,7 +7,7 @@
 //! <root>/partial/<authority>/<alg>-<hex>        running or interrupted fills …
 //! <root>/partial/<authority>/<alg>-<hex>.json   … and how far each is on disk
 //! <root>/quarantine/<millis>-<alg>-<hex>        stored bytes that were found to be wrong, for a while
-//! <root>/STOPPED                       the last process ended in request
+//! <root>/STOPPED                       the last process ended in good order
 //! <root>/VERIFY                        where the background check is
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! What a crash left: start-up reads `partial/` only. Without an index, `blobs/` is walked.
+//! What a crash left in `partial/`, which each start reads. Without an index, `blobs/` is walked.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;

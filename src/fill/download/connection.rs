@@ -45,7 +45,7 @@ struct BodyCursor<'p> {
     assignment: &'p Assignment,
     position: u64,
     received: ReceiveBuffer,
-    /// The upstream sends the blob from its attempt, whatever was asked for: what is known is compared, what others
+    /// The upstream sends the blob from its start, whatever was asked for: what is known is compared, what others
     /// fetch is skipped.
     is_replay: bool,
     /// It may go on behind its assignment, if nobody else does.

@@ -14,7 +14,7 @@ use super::connection::Ended;
 use super::parallelism::{Parallelism, WINDOW};
 use super::segments::{Assignment, WORTH_SPLITTING};
 
-/// Helpers that broke or did not get through, until no more are called than there are.
+/// After so many failures in a row, no further helpers are added.
 const MAX_FAILURES: u32 = 4;
 
 /// How a helper ended.

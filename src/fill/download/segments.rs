@@ -14,7 +14,7 @@ use super::parallelism::WINDOW;
 const MIB: u64 = 1024 * 1024;
 /// A blob of which less is missing is left to the connection that is there.
 pub(in crate::fill) const WORTH_SPLITTING: u64 = 16 * MIB;
-/// Small enough that a reader at the attempt is not kept waiting, large enough to be worth a round trip.
+/// Small enough that a reader at the start is not kept waiting, large enough to be worth a round trip.
 const PIECE: Range<u64> = 4 * MIB..64 * MIB;
 /// Not worth a request, unless its owner is slow.
 const CRUMB: u64 = 256 * 1024;
@@ -24,7 +24,7 @@ pub(in crate::fill) const NEAR: u64 = 8 * MIB;
 const STALLED_LOOKS: u32 = 3;
 /// Looks until a connection that has not begun loses what it was to fetch.
 const OPENING_LOOKS: u32 = 20;
-/// A assignment takes so many times as long as the answer before it.
+/// An assignment takes so many times as long as the answer before it.
 const WORTH_ANSWERS: u64 = 4;
 /// Longest time that a second connection is believed to wait for its answer, until one has had it.
 const MOST_FOR_SECOND: Duration = Duration::from_millis(300);
@@ -131,7 +131,7 @@ impl Segments {
         self.written.contiguous_from(0) >= self.size
     }
 
-    /// Bytes from the attempt without a gap.
+    /// Bytes from the blob's start without a gap.
     pub(in crate::fill) fn prefix(&self) -> u64 {
         self.written.contiguous_from(0)
     }
@@ -192,7 +192,7 @@ impl Segments {
         Assignment { id, range, stop }
     }
 
-    /// The lowest bytes that nobody fetches: the blob's attempt is what most readers wait for.
+    /// The lowest bytes that nobody fetches: the blob's start is what most readers wait for.
     pub(in crate::fill) fn next_free(&mut self, parallelism: usize) -> Option<Assignment> {
         let gap = self.free().next()?;
         let end = gap.end.min(gap.start.saturating_add(self.assignment_length(parallelism)));
@@ -217,7 +217,7 @@ impl Segments {
 
     /// A part of what another connection has still to do: of the one that will be the last to end. It keeps the first
     /// part, unless it is slow; the rest becomes free. Bytes that would be there before another
-    /// connection had its answer is left to it.
+    /// connection had its answer are left to it.
     pub(in crate::fill) fn steal(&mut self, parallelism: usize) -> Option<Assignment> {
         let length = self.assignment_length(parallelism);
         let may_rescue = self.rescues_left > 0;

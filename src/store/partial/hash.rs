@@ -1,4 +1,5 @@
-//! The hash of a partial file, in request. Nothing here is asynchronous: it runs where blocking is allowed.
+//! The hash of a partial file, whose bytes are taken in order. Nothing here is asynchronous: it runs where blocking is
+//! allowed.
 
 use std::fs::File;
 use std::io;

@@ -88,7 +88,7 @@ impl PartialFile {
         }
     }
 
-    /// For bytes that may come in any request. Its hash has to be put back before the proof.
+    /// For bytes that may come in any order. Its hash has to be put back before the proof.
     pub fn pipeline(&mut self, progress: Box<dyn Progress>) -> io::Result<WritePipeline> {
         let hashing = self.hashing.take().ok_or_else(not_here)?;
         Ok(WritePipeline::new(self.writer(), hashing, progress))
@@ -196,7 +196,7 @@ impl PartialFile {
             // Gives back what was set aside behind the end.
             file.set_len(size_bytes)?;
             sync_once(&sync_failed, || file.sync_all())?;
-            // A reporter from here on may be of the new file: it stands.
+            // A read error reported from here on may concern the new file, so it is kept.
             let was_unreadable = faults.can_read(digest);
             let linked = link_into_place(&partial, &blob, &shards);
             linked.map_err(|NotLinked { err, has_name }| {

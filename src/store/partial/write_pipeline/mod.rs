@@ -24,7 +24,7 @@ pub trait Progress: Send + Sync + 'static {
     fn wrote(&self, by: u32, range: Range<u64>) -> u64;
 }
 
-/// Several may give it pieces, each its own bytes, in any request. What comes in request is hashed as it comes; the rest is
+/// Several may give it pieces, each its own bytes, in any order. What comes in order is hashed as it comes; the rest is
 /// read back when the gap before it is closed.
 pub struct WritePipeline {
     shared: Arc<Shared>,

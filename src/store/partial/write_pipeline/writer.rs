@@ -1,4 +1,4 @@
-//! Writing a partial file in any request.
+//! Writing a partial file in any order.
 
 use std::fs::File;
 use std::io;
