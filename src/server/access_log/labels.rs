@@ -52,11 +52,11 @@ impl Labels {
         Self::new(route.endpoint.kind(), route.endpoint.reference())
     }
 
-    pub(in crate::server) fn of_place(route: &Route, place: &Target, label: String) -> Self {
+    pub(in crate::server) fn of_target(route: &Route, target: &Target, label: String) -> Self {
         Self {
-            authority: place.authority.to_string(),
+            authority: target.authority.to_string(),
             label,
-            repository: place.repository.to_string(),
+            repository: target.repository.to_string(),
             ..Self::of_route(route)
         }
     }

@@ -80,7 +80,7 @@ impl Completion {
     }
 
     /// Counts this request as being answered until its end; `false` if the limit is reached.
-    pub(in crate::server) fn take_place(&mut self) -> bool {
+    pub(in crate::server) fn admit(&mut self) -> bool {
         let Counts { answering, limit, .. } = &*self.counts;
         self.in_flight = answering.fetch_add(1, Ordering::Relaxed) < *limit;
         if !self.in_flight {

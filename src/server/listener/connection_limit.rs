@@ -45,8 +45,8 @@ impl ConnectionLimit {
         stream: TcpStream,
         speaks_tls: bool,
     ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some((stream, place));
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some((stream, permit));
         }
         self.metrics.connections_refused.inc();
         // A TLS handshake would cost more than the answer is worth.

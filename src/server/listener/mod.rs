@@ -152,7 +152,7 @@ async fn serve_clients(
                 continue;
             }
         };
-        let Some((stream, place)) = connection_limit.take(stream, tls.is_some()) else {
+        let Some((stream, permit)) = connection_limit.take(stream, tls.is_some()) else {
             if warned.is_none_or(|at: Instant| at.elapsed() > WARN_EVERY) {
                 tracing::warn!(address = %settings.address, "too many connections: new ones are turned away");
                 warned = Some(Instant::now());
@@ -168,13 +168,13 @@ async fn serve_clients(
         let _slower = stream.set_nodelay(true);
         let Some(acceptor) = acceptor else {
             connections.spawn(async move {
-                let _place = place;
+                let _permit = permit;
                 serve_plain(stream, connection, watcher).await;
             });
             continue;
         };
         connections.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             let stream = tokio::select! {
                 // A handshake must not outlive the listener.
                 () = stop.cancelled() => return,
@@ -187,7 +187,7 @@ async fn serve_clients(
             if is_http2 {
                 // HTTP/2 connections stop by themselves.
                 drop(watcher);
-                let io = TokioIo::new(io.greeted_within(HANDSHAKE_TIMEOUT));
+                let io = TokioIo::new(io.with_preface_deadline(HANDSHAKE_TIMEOUT));
                 http2::serve(io, service(connection, None), stall, HEADER_TIMEOUT, stop).await;
             } else {
                 serve_http1(io, connection, None, watcher).await;

@@ -34,7 +34,7 @@ impl<T> WriteTimeout<T> {
     }
 
     /// Cuts a client that has not shown its HTTP version by then.
-    pub(in crate::server) fn greeted_within(mut self, limit: Duration) -> Self {
+    pub(in crate::server) fn with_preface_deadline(mut self, limit: Duration) -> Self {
         self.preface_deadline = Some(PrefaceDeadline { deadline: Box::pin(tokio::time::sleep(limit)), seen: 0 });
         self
     }
@@ -112,7 +112,7 @@ mod tests {
 
     fn guarded() -> (WriteTimeout<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
-        (WriteTimeout::new(near, Duration::from_mins(1)).greeted_within(Duration::ZERO), far)
+        (WriteTimeout::new(near, Duration::from_mins(1)).with_preface_deadline(Duration::ZERO), far)
     }
 
     async fn read(guarded: &mut WriteTimeout<DuplexStream>) -> io::Result<usize> {

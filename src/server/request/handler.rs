@@ -76,14 +76,14 @@ impl ClientConnection {
             problem: None,
         };
         let mut completion = Completion::new(line, Arc::clone(&self.public_side.counts));
-        let words = self.words(&parts);
-        let known = self.public_side.route_cache.find(&words);
+        let key = self.key(&parts);
+        let known = self.public_side.route_cache.find(&key);
         let ns = match &known {
-            Some(target) => target.ns.clone(),
+            Some(resolved) => resolved.ns.clone(),
             None => self.admitted_ns(&parts),
         };
-        let decided = if completion.take_place() {
-            self.decide(&parts, &words, known, ns.as_ref(), &mut completion.line).await
+        let decided = if completion.admit() {
+            self.decide(&parts, &key, known, ns.as_ref(), &mut completion.line).await
         } else {
             Decided::failed(WireError::busy())
         };
@@ -91,7 +91,7 @@ impl ClientConnection {
     }
 
     /// The part of a request that decides its route. In a request for a whole URL, the URL's host replaces `Host`.
-    fn words<'a>(&self, parts: &'a Parts) -> RequestKey<'a> {
+    fn key<'a>(&self, parts: &'a Parts) -> RequestKey<'a> {
         let host = parts.uri.authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
@@ -120,7 +120,7 @@ impl ClientConnection {
     async fn decide(
         &self,
         parts: &Parts,
-        words: &RequestKey<'_>,
+        key: &RequestKey<'_>,
         known: Option<Arc<ResolvedRequest>>,
         ns: Option<&Authority>,
         line: &mut AccessLine,
@@ -129,20 +129,20 @@ impl ClientConnection {
         if hops.as_deref().is_some_and(|hops| self.is_looped(hops)) {
             return Decided::failed(WireError::looped());
         }
-        let target = match known {
-            Some(target) => target,
-            None => match self.read(parts, words, ns, line) {
-                Ok(target) => target,
+        let resolved = match known {
+            Some(resolved) => resolved,
+            None => match self.read(parts, key, ns, line) {
+                Ok(resolved) => resolved,
                 Err(decided) => return *decided,
             },
         };
-        line.labels = Arc::clone(&target.labels);
+        line.labels = Arc::clone(&resolved.labels);
         if !is_read(&parts.method) {
             return Decided::failed(WireError::method_not_allowed());
         }
         let answer = match hops {
-            None => self.ask(&target.place, &target, parts).await,
-            via => self.ask(&Target { via, ..target.place.clone() }, &target, parts).await,
+            None => self.ask(&resolved.target, &resolved, parts).await,
+            via => self.ask(&Target { via, ..resolved.target.clone() }, &resolved, parts).await,
         };
         let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
         Decided { answer, outcome }
@@ -152,7 +152,7 @@ impl ClientConnection {
     fn read(
         &self,
         parts: &Parts,
-        words: &RequestKey<'_>,
+        key: &RequestKey<'_>,
         ns: Option<&Authority>,
         line: &mut AccessLine,
     ) -> Result<Arc<ResolvedRequest>, Box<Decided>> {
@@ -174,7 +174,7 @@ impl ClientConnection {
         let claims = Claims {
             ns: route.all("ns").collect(),
             oci_ref_name: route.all("oci-ref-name").collect(),
-            host: self_hosts::foreign_host(words.host, self.local, &self.public_side.settings.hostnames),
+            host: self_hosts::foreign_host(key.host, self.local, &self.public_side.settings.hostnames),
             name: &route.name,
         };
         if route.endpoint == Endpoint::Ping {
@@ -183,16 +183,16 @@ impl ClientConnection {
                 Err(error) => failed(WireError::of_namespace(&error, &route.endpoint)),
             };
         }
-        let place = match self.public_side.mirror.resolve(&claims, &self.listener.default_authority) {
-            Ok(place) => place,
+        let target = match self.public_side.mirror.resolve(&claims, &self.listener.default_authority) {
+            Ok(target) => target,
             Err(error) => return failed(WireError::of_namespace(&error, &route.endpoint)),
         };
-        let label = self.public_side.mirror.label(&place.authority);
-        let labels = Arc::new(Labels::of_place(&route, &place, label));
-        let target =
-            Arc::new(ResolvedRequest { route, place, ns: ns.cloned(), labels, ready: CachedHeaders::default() });
-        self.public_side.route_cache.keep(words, &target);
-        Ok(target)
+        let label = self.public_side.mirror.label(&target.authority);
+        let labels = Arc::new(Labels::of_target(&route, &target, label));
+        let resolved =
+            Arc::new(ResolvedRequest { route, target, ns: ns.cloned(), labels, ready: CachedHeaders::default() });
+        self.public_side.route_cache.keep(key, &resolved);
+        Ok(resolved)
     }
 
     /// The `ns` to echo in every answer, errors included. Only an admitted one is echoed.
@@ -202,19 +202,19 @@ impl ClientConnection {
         self.public_side.mirror.admitted_ns(&Claims { ns, ..Claims::default() }).ok().flatten()
     }
 
-    async fn ask(&self, place: &Target, target: &ResolvedRequest, parts: &Parts) -> Result<Answer, WireError> {
-        let ResolvedRequest { route, ready, .. } = target;
+    async fn ask(&self, target: &Target, resolved: &ResolvedRequest, parts: &Parts) -> Result<Answer, WireError> {
+        let ResolvedRequest { route, ready, .. } = resolved;
         let mirror = &self.public_side.mirror;
         let asked = || match route.endpoint.reference().as_str() {
-            "" => format!("{}/{}", place.authority, place.repository),
-            reference if reference.contains(':') => format!("{}/{}@{reference}", place.authority, place.repository),
-            reference => format!("{}/{}:{reference}", place.authority, place.repository),
+            "" => format!("{}/{}", target.authority, target.repository),
+            reference if reference.contains(':') => format!("{}/{}@{reference}", target.authority, target.repository),
+            reference => format!("{}/{}:{reference}", target.authority, target.repository),
         };
         let failed = |error| WireError::of_pull(&error, &route.endpoint, &asked());
         match &route.endpoint {
             Endpoint::Ping => Ok(Answer::ping()),
             Endpoint::Manifest(reference) => {
-                let manifest = mirror.manifest(place, reference).await.map_err(failed)?;
+                let manifest = mirror.manifest(target, reference).await.map_err(failed)?;
                 let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
                 headers::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
             }
@@ -225,18 +225,18 @@ impl ClientConnection {
                 if asks_for_several && intent == Intent::Get {
                     return Err(WireError::several_ranges());
                 }
-                let blob = mirror.blob(place, *digest, intent).await.map_err(failed)?;
+                let blob = mirror.blob(target, *digest, intent).await.map_err(failed)?;
                 headers::blob(blob, ready, &parts.headers, &parts.method)
             }
             Endpoint::Tags => {
                 let query = tags_query(route)?;
-                let tags = mirror.tags(place, &query).await.map_err(failed)?;
+                let tags = mirror.tags(target, &query).await.map_err(failed)?;
                 let path = format!("{}/v2/{}/tags/list", self.listener.mount, route.name);
                 let link = Link { path, query: tags.next.clone(), kept: claims_in(route) };
-                headers::tags(tags, &place.repository, &link)
+                headers::tags(tags, &target.repository, &link)
             }
             Endpoint::Referrers(digest) => {
-                let mut referrers = mirror.referrers(place, *digest).await.map_err(failed)?;
+                let mut referrers = mirror.referrers(target, *digest).await.map_err(failed)?;
                 let wanted: Vec<String> = route.all("artifactType").map(str::to_owned).collect();
                 referrers.descriptors.retain(|descriptor| has_artifact_type(descriptor, &wanted));
                 headers::referrers(&referrers, !wanted.is_empty())

@@ -18,15 +18,15 @@ use crate::server::response::headers::CachedHeaders;
 /// Largest size of all entries in bytes. Clients choose the keys, so it must be bounded.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Longest key that is cached, in bytes.
-const MAX_WORDS: usize = 2048;
+const MAX_KEY_BYTES: usize = 2048;
 /// Estimated size of an entry without its key, in bytes: names, log text, headers.
-const TARGET_BYTES: u64 = 4096;
+const ENTRY_BYTES: u64 = 4096;
 
 /// A request with its registry and repository.
 #[derive(Debug)]
 pub(in crate::server) struct ResolvedRequest {
     pub(in crate::server) route: Route,
-    pub(in crate::server) place: Target,
+    pub(in crate::server) target: Target,
     /// The value of `OCI-Namespace` in answers.
     pub(in crate::server) ns: Option<Authority>,
     pub(in crate::server) labels: Arc<Labels>,
@@ -62,35 +62,35 @@ struct Weight;
 impl Weighter<Key, Arc<ResolvedRequest>> for Weight {
     fn weight(&self, key: &Key, _: &Arc<ResolvedRequest>) -> u64 {
         // An entry holds its key's text about four times: raw, as names, and as log text.
-        TARGET_BYTES + 4 * (key.path.len() + key.host.as_deref().map_or(0, str::len)) as u64
+        ENTRY_BYTES + 4 * (key.path.len() + key.host.as_deref().map_or(0, str::len)) as u64
     }
 }
 
 pub(in crate::server) struct RouteCache {
-    targets: Cache<Key, Arc<ResolvedRequest>, Weight, RandomState>,
+    routes: Cache<Key, Arc<ResolvedRequest>, Weight, RandomState>,
 }
 
 impl Default for RouteCache {
     fn default() -> Self {
-        let items = usize::try_from(CACHE_BYTES / (2 * TARGET_BYTES)).unwrap_or(usize::MAX);
+        let items = usize::try_from(CACHE_BYTES / (2 * ENTRY_BYTES)).unwrap_or(usize::MAX);
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(CACHE_BYTES).build();
         let options = options.expect("both capacities are given");
-        let targets = Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default());
-        Self { targets }
+        let routes = Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default());
+        Self { routes }
     }
 }
 
 impl RouteCache {
-    pub(in crate::server) fn find(&self, words: &RequestKey<'_>) -> Option<Arc<ResolvedRequest>> {
-        self.targets.get(words)
+    pub(in crate::server) fn find(&self, key: &RequestKey<'_>) -> Option<Arc<ResolvedRequest>> {
+        self.routes.get(key)
     }
 
-    pub(in crate::server) fn keep(&self, words: &RequestKey<'_>, target: &Arc<ResolvedRequest>) {
+    pub(in crate::server) fn keep(&self, key: &RequestKey<'_>, resolved: &Arc<ResolvedRequest>) {
         // Other endpoints are requested seldom, with many different queries.
-        let is_content = matches!(target.route.endpoint, Endpoint::Manifest(_) | Endpoint::Blob(_));
-        if is_content && words.path.len() + words.host.map_or(0, str::len) <= MAX_WORDS {
-            let key = Key { local: words.local, host: words.host.map(Box::from), path: words.path.into() };
-            self.targets.insert(key, Arc::clone(target));
+        let is_content = matches!(resolved.route.endpoint, Endpoint::Manifest(_) | Endpoint::Blob(_));
+        if is_content && key.path.len() + key.host.map_or(0, str::len) <= MAX_KEY_BYTES {
+            let owned = Key { local: key.local, host: key.host.map(Box::from), path: key.path.into() };
+            self.routes.insert(owned, Arc::clone(resolved));
         }
     }
 }
