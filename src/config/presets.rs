@@ -9,21 +9,21 @@ pub(super) struct Preset {
     /// Largest page of tags, in entries.
     pub(super) max_page: u32,
     /// Whether it counts GETs of manifests as pulls, and not HEADs.
-    pub(super) rations: bool,
+    pub(super) counts_pulls: bool,
 }
 
 /// Largest page of tags, in entries, for a registry without a preset: distribution's own limit.
 pub(super) const DEFAULT_MAX_PAGE: u32 = 1000;
 
 const fn preset(name: &'static str, url: &'static str) -> Preset {
-    Preset { name, url, aliases: &[], token_hosts: &[], max_page: DEFAULT_MAX_PAGE, rations: false }
+    Preset { name, url, aliases: &[], token_hosts: &[], max_page: DEFAULT_MAX_PAGE, counts_pulls: false }
 }
 
 pub(super) const PRESETS: [Preset; 10] = [
     Preset {
         aliases: &["index.docker.io", "registry-1.docker.io"],
         token_hosts: &["auth.docker.io"],
-        rations: true,
+        counts_pulls: true,
         ..preset("docker.io", "https://registry-1.docker.io")
     },
     Preset { max_page: 100, ..preset("quay.io", "https://quay.io") },

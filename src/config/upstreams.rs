@@ -234,7 +234,7 @@ fn settings(
         max_connections: layers.first(|s| s.number("max_connections", 1)).unwrap_or(64) as usize,
         segments: layers.first(|s| s.number("segments", 1)).unwrap_or(8) as usize,
         breaker_window: seconds("breaker_window", 10),
-        rations: section.flag("rations").or(preset.map(|preset| preset.rations)).unwrap_or(false),
+        counts_pulls: section.flag("rations").or(preset.map(|preset| preset.counts_pulls)).unwrap_or(false),
         max_page: section.number("max_page", 1).or(preset.map(|preset| preset.max_page)).unwrap_or(DEFAULT_MAX_PAGE),
         max_manifest_size: layers.first(|s| s.size("max_manifest_size")).unwrap_or(4 * 1024 * 1024),
         max_list_size: layers.first(|s| s.size("max_list_size")).unwrap_or(4 * 1024 * 1024),

@@ -184,8 +184,8 @@ impl RegistryClient {
             return Err(refused);
         }
         // A wait in our own queue must not look like a slow endpoint, so the endpoint keeps half of the time.
-        let patience = deadline.saturating_duration_since(Deadline::now()) / 2;
-        let wait = tokio::time::timeout(patience, Arc::clone(slots).acquire_owned());
+        let max_wait = deadline.saturating_duration_since(Deadline::now()) / 2;
+        let wait = tokio::time::timeout(max_wait, Arc::clone(slots).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };

@@ -35,7 +35,7 @@ impl Lane {
 /// A probe without a verdict after this time counts as lost.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait of a blob for a probe's verdict. Clients request all layers at once, and one failure fails the pull.
-const VERDICT_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_VERDICT_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -124,8 +124,8 @@ impl Breaker {
     }
 
     /// As [`Self::admit`], but a blob waits for the verdict of a running probe.
-    pub(super) async fn admitted(&self, lane: Lane, patience: Duration) -> Result<BreakerPermit<'_>, Failure> {
-        let until = tokio::time::Instant::now() + patience.min(VERDICT_PATIENCE);
+    pub(super) async fn admitted(&self, lane: Lane, max_wait: Duration) -> Result<BreakerPermit<'_>, Failure> {
+        let until = tokio::time::Instant::now() + max_wait.min(MAX_VERDICT_WAIT);
         loop {
             let mut verdict = std::pin::pin!(self.verdict.notified());
             verdict.as_mut().enable();

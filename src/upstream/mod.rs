@@ -71,7 +71,7 @@ pub struct RegistryClient {
     /// Endpoints that sent wrong bytes for a digest, with the time until which they are not asked for it.
     marked_bad: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
     /// Whether the registry counts GETs of manifests as pulls.
-    rations: Arc<AtomicBool>,
+    counts_pulls: Arc<AtomicBool>,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
@@ -131,7 +131,7 @@ impl RegistryClient {
             passing: Arc::new(Semaphore::new(settings.max_connections)),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             marked_bad: Arc::default(),
-            rations: Arc::new(AtomicBool::new(settings.rations)),
+            counts_pulls: Arc::new(AtomicBool::new(settings.counts_pulls)),
             via: Arc::clone(&context.via),
             clock,
             metrics: context.metrics.clone(),
@@ -155,7 +155,7 @@ impl RegistryClient {
 
     /// Whether the registry counts GETs of manifests as pulls, by configuration or by its rate limit headers.
     pub fn counts_pulls(&self) -> bool {
-        self.rations.load(Ordering::Relaxed)
+        self.counts_pulls.load(Ordering::Relaxed)
     }
 
     /// The deadline of an answer that is not cached: `response_timeout` from now.

@@ -253,7 +253,7 @@ impl Requests<'_> {
             endpoint.saw_address(response);
         }
         if let Some(remaining) = rate_limit_remaining(response.headers()) {
-            self.client.rations.store(true, Ordering::Relaxed);
+            self.client.counts_pulls.store(true, Ordering::Relaxed);
             self.client
                 .metrics
                 .rate_limit_remaining

@@ -41,7 +41,7 @@ pub struct UpstreamSettings {
     /// How long an endpoint is not asked after a failure.
     pub breaker_window: Duration,
     /// It counts GETs of manifests, and not HEADs. One that says so in its answers is found out anyway.
-    pub rations: bool,
+    pub counts_pulls: bool,
     /// Largest `n` in a tag list request to this upstream.
     pub max_page: u32,
     /// Bytes.

@@ -67,7 +67,7 @@ pub(in crate::upstream) struct TokenKey {
 pub(in crate::upstream) struct Basic {
     pub(in crate::upstream) header: Secret,
     pub(in crate::upstream) login: Fingerprint,
-    _turn: LoginPermit,
+    _permit: LoginPermit,
 }
 
 impl TokenKey {
@@ -152,8 +152,8 @@ impl Auth {
         };
         let Some(header) = login.basic() else { return Ok(None) };
         let login = Fingerprint::of(&login);
-        let turn = self.login_backoff.permit(login, repository.as_str()).await?;
-        Ok(Some(Basic { header, login, _turn: turn }))
+        let permit = self.login_backoff.permit(login, repository.as_str()).await?;
+        Ok(Some(Basic { header, login, _permit: permit }))
     }
 
     /// The `Authorization` for a Bearer challenge, from the cache or from the realm.
@@ -251,7 +251,7 @@ impl Auth {
         let endpoint = party.endpoint();
         let login = self.login(endpoint, key.credential, &key.scope).await?;
         let fingerprint = login.as_ref().map(Fingerprint::of);
-        let _turn = match fingerprint {
+        let _permit = match fingerprint {
             Some(login) => Some(self.login_backoff.permit(login, &key.scope).await?),
             None => None,
         };
