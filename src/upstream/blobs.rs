@@ -12,7 +12,7 @@ use crate::oci::{Digest, Repository};
 
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::{Failure, UpstreamError};
-use crate::upstream::request::{AnsweredIn, Fault, Kind, Question};
+use crate::upstream::request::{AnsweredIn, Fault, Kind, Question, Requests};
 use crate::upstream::{Deadline, RegistryClient, body};
 
 /// A blob's response, whose body is still to be read.
@@ -141,13 +141,13 @@ impl RegistryClient {
     ) -> Result<Option<u64>, UpstreamError> {
         let head = &question(Method::HEAD, repository, digest, None);
         let first_byte = &question(Method::GET, repository, digest, Some((0, Some(0))));
-        self.requests()
+        Requests::of(self)
             .over_endpoints(
                 Kind::Blob,
                 deadline,
                 |_| false,
                 |_, endpoint| async move {
-                    match self.requests().exchange(&endpoint, head).await {
+                    match Requests::of(self).exchange(&endpoint, head).await {
                         Ok(response) => {
                             if let Some(length) = body::content_length(response.headers()) {
                                 return Ok(Some(length));
@@ -156,7 +156,7 @@ impl RegistryClient {
                         Err(Fault { failure: Failure::HeadRefused | Failure::NotFound, .. }) => {}
                         Err(fault) => return Err(fault),
                     }
-                    match self.requests().exchange(&endpoint, first_byte).await {
+                    match Requests::of(self).exchange(&endpoint, first_byte).await {
                         Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
                             Ok(body::content_range(response.headers()).and_then(|(_, total)| total))
                         }
@@ -180,7 +180,7 @@ impl RegistryClient {
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
         let question = &question(Method::GET, repository, digest, range);
-        if let Some(refused) = self.requests().refused_by_breakers(Kind::Blob) {
+        if let Some(refused) = Requests::of(self).refused_by_breakers(Kind::Blob) {
             return Err(refused);
         }
         // A wait in our own queue must not look like a slow endpoint, so the endpoint keeps half of the time.
@@ -189,10 +189,9 @@ impl RegistryClient {
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
         };
-        let (at, response) = self
-            .requests()
+        let (at, response) = Requests::of(self)
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
-                let response = self.requests().exchange(&endpoint, question).await?;
+                let response = Requests::of(self).exchange(&endpoint, question).await?;
                 Ok::<_, Fault>((at, response))
             })
             .await?;

@@ -13,6 +13,7 @@ use crate::oci::{Digest, Repository};
 use crate::upstream::blobs::{OpenedBlob, question};
 use crate::upstream::breaker::Lane;
 use crate::upstream::error::Failure;
+use crate::upstream::request::Requests;
 use crate::upstream::{Deadline, RegistryClient, body};
 
 /// How long downloads keep to one connection each after the endpoint rate-limited an extra one. A longer `Retry-After`
@@ -55,7 +56,7 @@ impl SpareConnection {
             return Err(refused);
         }
         let question = question(Method::GET, repository, digest, Some((part.start, part.end.checked_sub(1))));
-        let answered = tokio::time::timeout_at(deadline, client.requests().exchange(endpoint, &question)).await;
+        let answered = tokio::time::timeout_at(deadline, Requests::of(client).exchange(endpoint, &question)).await;
         let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(fault)) => {

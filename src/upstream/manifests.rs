@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 use crate::oci::{Digest, MediaType, Reference, Repository};
 
 use crate::upstream::error::{Failure, UpstreamError};
-use crate::upstream::request::{Fault, Kind, Question};
+use crate::upstream::request::{Fault, Kind, Question, Requests};
 use crate::upstream::{Deadline, RegistryClient, body};
 
 /// The headers of a manifest's HEAD. They are claims, not proof.
@@ -43,7 +43,7 @@ impl RegistryClient {
             return Err(self.error_at(0, Failure::HeadRefused));
         }
         let question = &question(Method::HEAD, repository, reference);
-        self.requests()
+        Requests::of(self)
             .over_endpoints(
                 Kind::Manifest,
                 deadline,
@@ -52,7 +52,7 @@ impl RegistryClient {
                     if endpoint.head_is_useless.load(Ordering::Relaxed) {
                         return Err(Failure::HeadRefused.into());
                     }
-                    let answered = self.requests().exchange(&endpoint, question).await;
+                    let answered = Requests::of(self).exchange(&endpoint, question).await;
                     let head = match answered {
                         Ok(response) => head_of(response.headers()),
                         Err(fault) => {
@@ -87,9 +87,9 @@ impl RegistryClient {
             Reference::Digest(digest) => self.is_marked_bad(at, *digest),
             Reference::Tag(_) => false,
         };
-        self.requests()
+        Requests::of(self)
             .over_endpoints(Kind::Manifest, deadline, skip, |at, endpoint| async move {
-                let response = self.requests().exchange(&endpoint, question).await?;
+                let response = Requests::of(self).exchange(&endpoint, question).await?;
                 let head = head_of(response.headers());
                 let limit = self.settings.max_manifest_size;
                 let bytes = body::read_capped(response, limit, "max_manifest_size", self.settings.idle_timeout).await?;

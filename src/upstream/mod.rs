@@ -46,7 +46,6 @@ use crate::oci::{Authority, Digest};
 use auth::Auth;
 use clients::Clients;
 use endpoint::Endpoint;
-use request::Requests;
 
 /// Least limit of concurrent manifest and list requests, however small `max_connections` is.
 const MIN_QUESTIONS: usize = 64;
@@ -161,10 +160,6 @@ impl RegistryClient {
     /// The deadline of an answer that is not cached: `response_timeout` from now.
     pub fn answer_deadline(&self) -> Deadline {
         Deadline::now() + self.settings.response_timeout
-    }
-
-    const fn requests(&self) -> Requests<'_> {
-        Requests { client: self }
     }
 
     /// Records that the endpoint sent wrong bytes for the digest. It is not asked for it for 10 seconds.

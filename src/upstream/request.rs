@@ -133,7 +133,11 @@ pub(super) struct Requests<'c> {
     pub(super) client: &'c RegistryClient,
 }
 
-impl Requests<'_> {
+impl<'c> Requests<'c> {
+    pub(super) const fn of(client: &'c RegistryClient) -> Self {
+        Self { client }
+    }
+
     /// Sends the request and reads the status: 2xx is an answer, everything else a failure.
     pub(super) async fn exchange(
         &self,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Digest, MediaType, Repository, read_object};
 
 use crate::upstream::error::{Failure, UpstreamError};
-use crate::upstream::request::{Fault, Kind, Question};
+use crate::upstream::request::{Fault, Kind, Question, Requests};
 use crate::upstream::{Deadline, RegistryClient, body};
 
 /// One page of `tags/list`, with the upstream's link to the next.
@@ -55,13 +55,13 @@ impl RegistryClient {
         deadline: Deadline,
     ) -> Result<TagsPage, UpstreamError> {
         let question = &question(Kind::Tags, repository, "tags/list".to_owned(), query);
-        self.requests()
+        Requests::of(self)
             .over_endpoints(
                 Kind::Tags,
                 deadline,
                 |_| false,
                 |_, endpoint| async move {
-                    let response = self.requests().exchange(&endpoint, question).await?;
+                    let response = Requests::of(self).exchange(&endpoint, question).await?;
                     let next = next_page(response.headers());
                     let limit = self.settings.max_list_size;
                     let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
@@ -84,13 +84,13 @@ impl RegistryClient {
         deadline: Deadline,
     ) -> Result<Option<ReferrersPage>, UpstreamError> {
         let question = &question(Kind::Referrers, repository, format!("referrers/{subject}"), query);
-        self.requests()
+        Requests::of(self)
             .over_endpoints(
                 Kind::Referrers,
                 deadline,
                 |_| false,
                 |_, endpoint| async move {
-                    let response = match self.requests().exchange(&endpoint, question).await {
+                    let response = match Requests::of(self).exchange(&endpoint, question).await {
                         Ok(response) => response,
                         Err(Fault {
                             failure: Failure::NotFound | Failure::UnexpectedStatus(_) | Failure::Refused(_),
