@@ -1,14 +1,22 @@
 //! Sends requests to the running server over its admin socket.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use roadstead::config::Config;
+use serde_json::Value;
+
+use super::output::failed;
+
 /// Longest silence of the server.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest head of an answer, in bytes.
 const LONGEST_HEAD: u64 = 16 * 1024;
+/// Largest JSON answer, in bytes.
+const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// An answer with its unread body, which lasts to the end of the connection.
 pub(super) struct Answer {
@@ -16,8 +24,29 @@ pub(super) struct Answer {
     pub(super) body: BufReader<UnixStream>,
 }
 
-/// Sends one request. `None` if no server listens on `socket`.
-pub(super) fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option<Answer>> {
+/// Sends a request to the running server; `None` if none runs. Prints a failure.
+pub(super) fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<Answer>, ExitCode> {
+    let Some(socket) = &config.server.admin_socket else { return Ok(None) };
+    send(socket, method, path)
+        .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", socket.display())))
+}
+
+/// The JSON answer of the running server; `None` if none runs. Prints a failure, or the server's error.
+pub(super) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
+    let Some(answer) = ask_server(config, method, path)? else { return Ok(None) };
+    let mut text = String::new();
+    let read = answer.body.take(LONGEST_ANSWER).read_to_string(&mut text);
+    let value: Option<Value> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    match (answer.status, value) {
+        (200..=299, Some(value)) => Ok(Some(value)),
+        (status, value) => Err(match value.as_ref().and_then(|value| value.get("error")).and_then(Value::as_str) {
+            Some(why) => failed(why),
+            None => failed(&format!("the server answers {status}: {}", text.trim())),
+        }),
+    }
+}
+
+fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option<Answer>> {
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -25,8 +54,8 @@ pub(super) fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option
         }
         Err(err) => return Err(err),
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     // In HTTP/1.0 a body ends with its connection, so there are no chunks to decode.
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: roadstead\r\n\r\n")?;
     let mut body = BufReader::new(stream);

@@ -8,51 +8,32 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::index::{back_up, count_backup};
 
+use super::output::{failed, print};
+use super::{admin_client, offline_storage};
+
 /// Largest error answer that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// Writes the backup to `to`, or to a new file in it if it is a directory: completely, or not at all.
-pub(super) fn run(file: Option<&Path>, to: &Path) -> ExitCode {
+/// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all.
+pub(super) fn run(file: Option<&Path>, to: &Path) -> Result<(), ExitCode> {
     let to = if to.is_dir() {
         to.join(format!("roadstead-{}.facts", Clock::default().now().as_millis()))
     } else {
         to.into()
     };
-    let (part, out) = match create(&to) {
-        Ok(created) => created,
-        Err(err) => {
-            super::report(&format!("roadstead: no backup was made: {}: {err}", to.display()));
-            return ExitCode::FAILURE;
-        }
-    };
+    let (part, out) = create(&to).map_err(|err| failed(&format!("no backup was made: {}: {err}", to.display())))?;
     let done = super::read(file).and_then(|config| {
-        let written = write(&config, out)?;
-        let named = written.and_then(|mut out| {
-            out.sync_all()?;
-            // A truncated backup is found now, and not when it is needed.
-            out.rewind()?;
-            let facts = count_backup(out).map_err(io::Error::other)?;
-            // Replaces a symlink of this name instead of writing to its target.
-            std::fs::rename(&part, &to)?;
-            let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory)?.sync_all()?;
-            Ok(facts)
-        });
-        named.map_err(|err| {
-            super::report(&format!("roadstead: no backup was made: {err}"));
-            ExitCode::FAILURE
-        })
+        let named = write(&config, out)?.and_then(|out| finish(out, &part, &to));
+        named.map_err(|err| failed(&format!("no backup was made: {err}")))
     });
     match done {
-        Ok(facts) => {
-            super::print(&format!("{facts} facts are in {}; blobs are not in it", to.display()));
-            ExitCode::SUCCESS
-        }
+        Ok(facts) => print(&format!("{facts} facts are in {}; blobs are not in it", to.display())),
         Err(code) => {
             let _left = std::fs::remove_file(&part);
-            code
+            return Err(code);
         }
     }
+    Ok(())
 }
 
 /// A new file beside `to`, readable by its owner only: facts name private repositories, and the directory may be shared.
@@ -68,7 +49,7 @@ fn create(to: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
-    if let Some(mut answer) = super::ask_server(config, "GET", "/api/v1/backup")? {
+    if let Some(mut answer) = admin_client::ask_server(config, "GET", "/api/v1/backup")? {
         if answer.status != 200 {
             let mut text = String::new();
             let _as_far_as_it_goes = answer.body.take(LONGEST).read_to_string(&mut text);
@@ -77,13 +58,25 @@ fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
         return Ok(io::copy(&mut answer.body, &mut &out).map(|_| out));
     }
     super::block_on(async {
-        let storage = tokio::task::block_in_place(|| super::offline_storage::open(config))?;
+        let storage = tokio::task::block_in_place(|| offline_storage::open(config))?;
         let written = match out.try_clone() {
             Ok(clone) => back_up(&storage.index, clone).await.map_err(io::Error::other),
             Err(err) => Err(err),
         };
-        storage.index.close().await;
-        drop(storage.store);
+        storage.close().await;
         Ok(written.map(|_| out))
     })
+}
+
+/// Reads the backup again and gives it its name, durably. Returns how many facts are in it.
+fn finish(mut out: File, part: &Path, to: &Path) -> io::Result<u64> {
+    out.sync_all()?;
+    // A truncated backup is found now, and not when it is needed.
+    out.rewind()?;
+    let facts = count_backup(out).map_err(io::Error::other)?;
+    // Replaces a symlink of this name instead of writing to its target.
+    std::fs::rename(part, to)?;
+    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()?;
+    Ok(facts)
 }

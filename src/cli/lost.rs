@@ -5,37 +5,30 @@ use roadstead::cache::scrub;
 use roadstead::config::Config;
 use serde_json::{Value, json};
 
-pub(super) fn run(file: Option<&Path>, as_json: bool) -> ExitCode {
-    let shown = super::read(file).and_then(|config| match super::ask_api(&config, "GET", "/api/v1/lost")? {
-        Some(lost) => Ok(lost),
-        None => of_stopped(config),
-    });
-    let lost = match shown {
-        Ok(lost) => lost,
-        Err(code) => return code,
+use super::output::{failed, list, number, plain, print, print_json};
+use super::{admin_client, offline_storage};
+
+pub(super) fn run(file: Option<&Path>, as_json: bool) -> Result<(), ExitCode> {
+    let config = super::read(file)?;
+    let lost = match admin_client::ask_api(&config, "GET", "/api/v1/lost")? {
+        Some(lost) => lost,
+        None => offline(config)?,
     };
     if as_json {
-        super::tell_json(&lost);
-        return ExitCode::SUCCESS;
+        print_json(&lost);
+        return Ok(());
     }
-    let rows = super::list(&lost, "lost");
+    let rows = list(&lost, "lost");
     if rows.is_empty() {
-        super::print("nothing is lost");
+        print("nothing is lost");
     }
     for row in rows {
-        super::print(&format!("{} {} bytes", super::plain(row, "digest"), super::number(row, "size_bytes")));
+        print(&format!("{} {} bytes", plain(row, "digest"), number(row, "size_bytes")));
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
-fn of_stopped(config: Config) -> Result<Value, ExitCode> {
-    super::block_on(async {
-        let offline = super::offline_storage::still(config).await?;
-        let lost = scrub::lost(offline.mirror().cache()).await;
-        offline.close().await;
-        lost.map(|lost| json!({ "lost": lost })).map_err(|err| {
-            super::report(&format!("roadstead: what is lost cannot be read: {err}"));
-            ExitCode::FAILURE
-        })
-    })
+fn offline(config: Config) -> Result<Value, ExitCode> {
+    let lost = offline_storage::with_mirror(config, async |mirror| scrub::lost(mirror.cache()).await)?;
+    lost.map(|lost| json!({ "lost": lost })).map_err(|err| failed(&format!("what is lost cannot be read: {err}")))
 }

@@ -1,4 +1,4 @@
-//! Opens the storage of a stopped server for a command.
+//! Opens the storage of a stopped server for a command. The storage stays locked while it is open.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -10,89 +10,94 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::health::Health;
 use roadstead::index::Index;
+use roadstead::mirror::Mirror;
 use roadstead::oci::Digest;
 use roadstead::store::{OpenError, Store};
 use roadstead::telemetry;
 
-/// The storage, locked as long as this value lives.
-pub(super) struct Storage {
-    pub(super) store: Store,
+use super::output::failed;
+
+pub(super) struct OfflineStorage {
+    store: Store,
     pub(super) index: Arc<Index>,
 }
 
-/// Takes the lock and opens the index, or prints the reason why not. Blocks; needs a runtime.
-pub(super) fn open(config: &Config) -> Result<Storage, ExitCode> {
-    is_there(&config.storage.path)?;
-    open_or_make(config)
+impl OfflineStorage {
+    /// Writes the index down, and releases the lock.
+    pub(super) async fn close(self) {
+        self.index.close().await;
+        drop(self.store);
+    }
 }
 
-/// The storage with its mirror, for commands that need blobs as well as facts.
-pub(super) async fn still(config: Config) -> Result<OfflineMirror, ExitCode> {
-    let root = config.storage.path.clone();
+/// Runs work that needs the mirror, not only facts, on a runtime of its own.
+pub(super) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>) -> T) -> Result<T, ExitCode> {
+    require_storage(&config.storage.path)?;
+    require_owner(&config.storage.path)?;
     let socket = config.server.admin_socket.clone();
-    is_there(&root)?;
-    is_ours(&root)?;
-    telemetry::start(config.log.format, config.log.level);
-    OfflineMirror::open(config, Clock::default()).await.map_err(|err| {
-        let is_in_use = matches!(err, StartError::Store(OpenError::InUse { .. }));
-        let advice = if is_in_use { in_use(socket.as_deref()) } else { String::new() };
-        super::report(&format!("roadstead: {err}{advice}"));
-        ExitCode::FAILURE
+    super::block_on(async {
+        telemetry::start(config.log.format, config.log.level);
+        let offline = OfflineMirror::open(config, Clock::default()).await.map_err(|err| {
+            let is_in_use = matches!(err, StartError::Store(OpenError::InUse { .. }));
+            cannot_open(&err.to_string(), is_in_use, socket.as_deref())
+        })?;
+        let done = work(offline.mirror()).await;
+        offline.close().await;
+        Ok(done)
     })
 }
 
-fn is_there(root: &Path) -> Result<(), ExitCode> {
+/// Opens the facts of an existing storage. Blocking, within a runtime.
+pub(super) fn open(config: &Config) -> Result<OfflineStorage, ExitCode> {
+    require_storage(&config.storage.path)?;
+    open_or_create(config)
+}
+
+/// As [`open`], but creates an empty storage if there is none.
+pub(super) fn open_or_create(config: &Config) -> Result<OfflineStorage, ExitCode> {
+    let root = &config.storage.path;
+    require_owner(root)?;
+    let store = Store::open(root, config.storage.limits).map_err(|err| {
+        let is_in_use = matches!(err, OpenError::InUse { .. });
+        cannot_open(&err.to_string(), is_in_use, config.server.admin_socket.as_deref())
+    })?;
+    telemetry::start(config.log.format, config.log.level);
+    let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
+    let opened = Index::open(root, Health::default(), Clock::default().now(), &walk);
+    let (index, _) =
+        opened.map_err(|err| failed(&format!("the index in {} cannot be opened: {err}", root.display())))?;
+    Ok(OfflineStorage { store, index: Arc::new(index) })
+}
+
+fn require_storage(root: &Path) -> Result<(), ExitCode> {
     if root.join("VERSION").exists() {
         return Ok(());
     }
-    super::report(&format!("roadstead: there is no storage at {}", root.display()));
-    Err(ExitCode::FAILURE)
+    Err(failed(&format!("there is no storage at {}", root.display())))
 }
 
 /// Refuses to run as another user than the storage's owner, whose server could not open the files that the command
 /// leaves. A missing or unreadable directory is left to the next step.
-fn is_ours(root: &Path) -> Result<(), ExitCode> {
+fn require_owner(root: &Path) -> Result<(), ExitCode> {
     let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
     let owner = metadata.uid();
     if owner == rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    super::report(&format!(
-        "roadstead: the storage {} belongs to the user with the id {owner}: run this as that user, as with `sudo -u '#{owner}'`; \
-         files of another one would keep its server from starting",
+    Err(failed(&format!(
+        "the storage {} belongs to the user with the id {owner}: run this as that user, as with `sudo -u '#{owner}'`; \
+        files of another one would keep its server from starting",
         root.display()
-    ));
-    Err(ExitCode::FAILURE)
+    )))
 }
 
-/// As [`open`], but makes an empty storage if there is none.
-pub(super) fn open_or_make(config: &Config) -> Result<Storage, ExitCode> {
-    let root = &config.storage.path;
-    is_ours(root)?;
-    let store = Store::open(root, config.storage.limits).map_err(|err| {
-        let advice = if matches!(err, OpenError::InUse { .. }) {
-            in_use(config.server.admin_socket.as_deref())
-        } else {
-            String::new()
-        };
-        super::report(&format!("roadstead: {err}{advice}"));
-        ExitCode::FAILURE
-    })?;
-    telemetry::start(config.log.format, config.log.level);
-    let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
-    let opened = Index::open(root, Health::default(), Clock::default().now(), &walk);
-    let (index, _) = opened.map_err(|err| {
-        super::report(&format!("roadstead: the index in {} cannot be opened: {err}", root.display()));
-        ExitCode::FAILURE
-    })?;
-    Ok(Storage { store, index: Arc::new(index) })
-}
-
-fn in_use(socket: Option<&Path>) -> String {
-    match socket {
-        Some(socket) => {
+fn cannot_open(err: &str, is_in_use: bool, socket: Option<&Path>) -> ExitCode {
+    let advice = match (is_in_use, socket) {
+        (false, _) => String::new(),
+        (true, Some(socket)) => {
             format!("\n  its admin socket {} does not answer: is its configuration this one?", socket.display())
         }
-        None => "\n  `server.admin_socket` is off: the command cannot ask it".to_owned(),
-    }
+        (true, None) => "\n  `server.admin_socket` is off: the command cannot ask it".to_owned(),
+    };
+    failed(&format!("{err}{advice}"))
 }

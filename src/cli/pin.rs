@@ -6,6 +6,9 @@ use roadstead::config::Config;
 use roadstead::jobs::{PinRefused, add_pins, list_pins, remove_pins};
 use serde_json::{Value, json};
 
+use super::output::{failed, flag, list, plain, print, print_json};
+use super::{admin_client, offline_storage};
+
 #[derive(Subcommand)]
 pub(super) enum Action {
     /// Show all pins: those of the configuration, and those made by command.
@@ -22,56 +25,41 @@ pub(super) enum Action {
     },
     /// Take back pins that were made by command.
     Rm {
-        /// As `ls` shows them.
+        /// Patterns as `ls` shows them.
         #[arg(value_name = "PATTERN", required = true)]
         patterns: Vec<String>,
     },
 }
 
-pub(super) fn run(file: Option<&Path>, action: &Action) -> ExitCode {
-    let (done, as_json) = match action {
-        Action::Ls { json } => (at(file, action, "GET", &[]), *json),
-        Action::Add { patterns } => (at(file, action, "POST", patterns), false),
-        Action::Rm { patterns } => (at(file, action, "DELETE", patterns), false),
+pub(super) fn run(file: Option<&Path>, action: &Action) -> Result<(), ExitCode> {
+    let (method, patterns, as_json) = match action {
+        Action::Ls { json } => ("GET", &[][..], *json),
+        Action::Add { patterns } => ("POST", patterns.as_slice(), false),
+        Action::Rm { patterns } => ("DELETE", patterns.as_slice(), false),
     };
-    match done {
-        Ok(pins) if as_json => super::tell_json(&pins),
-        Ok(pins) => {
-            for pin in super::list(&pins, "pins") {
-                let is_configured = pin.get("configured").and_then(Value::as_bool).unwrap_or_default();
-                let by = if is_configured { " (of the configuration)" } else { "" };
-                super::print(&format!("{}{by}", super::plain(pin, "pattern")));
-            }
-        }
-        Err(code) => return code,
-    }
-    ExitCode::SUCCESS
-}
-
-/// All pins after the action. Prints a failure.
-fn at(file: Option<&Path>, action: &Action, method: &str, patterns: &[String]) -> Result<Value, ExitCode> {
     let config = super::read(file)?;
     let pairs = patterns.iter().map(|pattern| ("pin", pattern));
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    match super::ask_api(&config, method, &format!("/api/v1/pins?{query}"))? {
-        Some(pins) => Ok(pins),
-        None => of_stopped(config, action, patterns),
+    let pins = match admin_client::ask_api(&config, method, &format!("/api/v1/pins?{query}"))? {
+        Some(pins) => pins,
+        None => offline(config, action)?,
+    };
+    if as_json {
+        print_json(&pins);
+        return Ok(());
     }
+    for pin in list(&pins, "pins") {
+        let by = if flag(pin, "configured") { " (of the configuration)" } else { "" };
+        print(&format!("{}{by}", plain(pin, "pattern")));
+    }
+    Ok(())
 }
 
-fn of_stopped(config: Config, action: &Action, patterns: &[String]) -> Result<Value, ExitCode> {
-    super::block_on(async {
-        let offline = super::offline_storage::still(config).await?;
-        let mirror = offline.mirror();
-        let done = match action {
-            Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
-            Action::Add { .. } => add_pins(mirror, patterns).await,
-            Action::Rm { .. } => remove_pins(mirror, patterns).await,
-        };
-        offline.close().await;
-        done.map(|pins| json!({ "pins": pins })).map_err(|err| {
-            super::report(&format!("roadstead: {err}"));
-            ExitCode::FAILURE
-        })
-    })
+fn offline(config: Config, action: &Action) -> Result<Value, ExitCode> {
+    let done = offline_storage::with_mirror(config, async |mirror| match action {
+        Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
+        Action::Add { patterns } => add_pins(mirror, patterns).await,
+        Action::Rm { patterns } => remove_pins(mirror, patterns).await,
+    })?;
+    done.map(|pins| json!({ "pins": pins })).map_err(|err| failed(&err.to_string()))
 }

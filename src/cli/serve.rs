@@ -8,30 +8,22 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::telemetry;
 
-pub(super) fn run(file: Option<&Path>) -> ExitCode {
-    let config = match super::read(file) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+use super::output::failed;
+
+pub(super) fn run(file: Option<&Path>) -> Result<(), ExitCode> {
+    let config = super::read(file)?;
     telemetry::start(config.log.format, config.log.level);
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => {
-            let code = runtime.block_on(serve(config));
-            // A hanging blocking read must not keep the process alive.
-            runtime.shutdown_background();
-            telemetry::flush();
-            code
-        }
-        Err(err) => {
-            super::report(&format!("roadstead: cannot start: {err}"));
-            ExitCode::FAILURE
-        }
-    }
+    let runtime = runtime.map_err(|err| failed(&format!("cannot start: {err}")))?;
+    let served = runtime.block_on(serve(config));
+    // A hanging blocking read must not keep the process alive.
+    runtime.shutdown_background();
+    telemetry::flush();
+    served
 }
 
-/// Raises the limit of file descriptors. The soft limit is often far below the hard one.
+/// Raises the soft limit on file descriptors to the hard one: connections and open files need many.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -41,7 +33,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config) -> Result<(), ExitCode> {
     let settings = &config.server;
     if settings.admin_token_file.is_none() && settings.admin_listen.is_some_and(|address| !address.ip().is_loopback()) {
         tracing::warn!("`admin_listen` is not on loopback and there is no `admin_token_file`: /metrics is refused");
@@ -49,24 +41,12 @@ async fn serve(config: Config) -> ExitCode {
     let (served, deadline) = (config.served.join(", "), config.shutdown_deadline);
     let storage = config.storage.path.display().to_string();
     // Before anything is bound, because a signal may come as soon as the server answers.
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(err) => {
-            super::report(&format!("roadstead: cannot wait for signals: {err}"));
-            return ExitCode::FAILURE;
-        }
-    };
+    let mut signals = Signals::listen().map_err(|err| failed(&format!("cannot wait for signals: {err}")))?;
     let started = tokio::select! {
         started = App::start(config, Clock::default()) => started,
-        () = signals.next() => return ExitCode::SUCCESS,
+        () = signals.next() => return Ok(()),
     };
-    let app = match started {
-        Ok(app) => app,
-        Err(err) => {
-            super::report(&format!("roadstead: {err}"));
-            return ExitCode::FAILURE;
-        }
-    };
+    let app = started.map_err(|err| failed(&err.to_string()))?;
     for (scheme, address, mount) in &app.addresses {
         tracing::info!("listening on {scheme}://{address}{mount}");
     }
@@ -81,7 +61,7 @@ async fn serve(config: Config) -> ExitCode {
         () = signals.next() => tracing::warn!("stopping at once"),
     }
     tracing::info!("stopped");
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 /// Resolves at SIGTERM or SIGINT.
