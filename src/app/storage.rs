@@ -22,7 +22,11 @@ use crate::upstream::Context;
 
 pub(super) struct Opened {
     pub(super) mirror: Arc<Mirror>,
+    /// Work that outlives the request which started it.
     pub(super) tasks: TaskTracker,
+    /// Cancelled when work must end now.
+    pub(super) stopping: CancellationToken,
+    /// The server's own value of `Via`.
     pub(super) via: Arc<str>,
 }
 
@@ -35,14 +39,9 @@ pub(super) struct Serving {
 
 impl Opened {
     /// Takes the lock. Nothing is served, and upstreams are not asked anything.
-    pub(super) async fn open(
-        config: Config,
-        clock: Clock,
-        metrics: &Metrics,
-        stop_fills: &CancellationToken,
-    ) -> Result<(Self, Serving), StartError> {
+    pub(super) async fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<(Self, Serving), StartError> {
         let health = Health::new(metrics.storage_healthy.clone());
-        let tasks = TaskTracker::new();
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let root = config.storage.path;
         let index_path = root.join("index.redb");
         let limits = config.storage.limits;
@@ -71,14 +70,14 @@ impl Opened {
             eviction: config.storage.eviction,
             fills: config.fills,
         };
-        let mirror = Arc::new(Mirror::new(settings, store, index, context, stop_fills.clone())?);
+        let mirror = Arc::new(Mirror::new(settings, store, index, context, stopping.clone())?);
         cache::recover(mirror.cache()).await?;
         let serving = Serving {
             server: config.server,
             verify: config.storage.verify,
             shutdown_deadline: config.shutdown_deadline,
         };
-        Ok((Self { mirror, tasks, via }, serving))
+        Ok((Self { mirror, tasks, stopping, via }, serving))
     }
 }
 
@@ -90,7 +89,7 @@ pub struct OfflineMirror {
 impl OfflineMirror {
     /// Takes the lock, and puts in order what a crash left.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let (opened, _serving) = Opened::open(config, clock, &Metrics::default(), &CancellationToken::new()).await?;
+        let (opened, _serving) = Opened::open(config, clock, &Metrics::default()).await?;
         Ok(Self { mirror: opened.mirror })
     }
 

@@ -19,6 +19,7 @@ use crate::health::Health;
 use crate::jobs::VerifyJobs;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::server::ServerSettings;
 use crate::telemetry;
 
 use api::{ApiBody, Call};
@@ -48,9 +49,10 @@ impl Admin {
         mirror: &Arc<Mirror>,
         verify_jobs: Arc<VerifyJobs>,
         metrics: Metrics,
-        loopback: bool,
-        token_file: Option<PathBuf>,
+        settings: &ServerSettings,
     ) -> Self {
+        let loopback = settings.admin_listen.is_none_or(|address| address.ip().is_loopback());
+        let token_file = settings.admin_token_file.clone();
         let (mirror, health) = (Arc::downgrade(mirror), mirror.cache().context.health.clone());
         Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
     }
