@@ -13,40 +13,23 @@ impl Cache {
     ///
     /// Returns when the blob is visible. The rest goes on in the background; where the index takes nothing, the record
     /// waits until it does.
-    pub async fn admit(self: &Arc<Self>, digest: Digest, facts: Vec<Change>, mut committed: Committed) {
-        self.count_replaced(digest, committed.replaced_bytes).await;
+    pub async fn admit(self: &Arc<Self>, digest: Digest, facts: Vec<Change>, committed: Committed) {
         if self.index.apply(facts.clone()).await.is_err() {
             self.record_later(digest, facts, committed);
             return;
         }
-        committed.recorded();
         self.show_stored();
         let cache = Arc::clone(self);
         self.context.tasks.spawn(async move { cache.drop_partial_name(digest, facts, committed).await });
     }
 
-    /// Records facts about a file that was there already, of so many bytes.
-    pub(super) async fn admit_again(&self, digest: Digest, facts: Vec<Change>, size_bytes: u64) {
-        self.count_replaced(digest, size_bytes).await;
+    /// Records facts about a file that was there already.
+    pub(super) async fn admit_again(&self, facts: Vec<Change>) {
         // The index has logged a failure; the file is found by the next scrub.
         let _logged = self.index.apply(facts).await;
-        // A file without a record may have been counted already.
-        self.pending.doubt();
-    }
-
-    /// A file that the index did not know was not counted either, as after a power cut. That of another fill is counted,
-    /// and its record is on its way.
-    async fn count_replaced(&self, digest: Digest, replaced_bytes: u64) {
-        let is_alone = self.leases.count(digest) <= 1;
-        if replaced_bytes > 0 && is_alone && matches!(self.index.blob_row(digest).await, Ok(None)) {
-            self.store.count_found(replaced_bytes);
-        }
     }
 
     async fn drop_partial_name(&self, digest: Digest, facts: Vec<Change>, committed: Committed) {
-        if committed.replaced_bytes > 0 {
-            self.pending.doubt();
-        }
         if self.index.durable().await.is_err() {
             self.record_later(digest, facts, committed);
         } else if let Err(err) = committed.unlink_partial().await {
@@ -63,35 +46,26 @@ impl Cache {
 
     /// Records what waits, once the index takes facts again; its own writer may have recorded it.
     pub(super) async fn record_pending(&self) -> Result<(), IndexError> {
-        let waiting = self.pending.take();
+        let waiting = self.pending.facts();
         if waiting.is_empty() {
             return Ok(());
         }
-        let recorded = async {
-            // An index that has not caught up is not believed.
-            self.index.durable().await?;
-            for record in &waiting {
-                // A file that has gone since is not recorded; one that cannot be asked for may be there.
-                let is_gone = matches!(self.store.open_blob(record.digest).await, Ok(None));
-                if !is_gone && self.index.blob_row(record.digest).await?.is_none() {
-                    self.index.apply(record.facts.clone()).await?;
-                }
-            }
-            self.index.durable().await
-        };
-        match recorded.await {
-            Ok(()) => {
-                for record in waiting {
-                    record.blob.durable();
-                }
-                self.pending.doubt();
-                Ok(())
-            }
-            Err(err) => {
-                self.pending.put_back(waiting);
-                Err(err)
+        // An index that has not caught up is not believed.
+        self.index.durable().await?;
+        let count = waiting.len();
+        for (digest, facts) in waiting {
+            // A file that has gone since is not recorded; one that cannot be asked for may be there.
+            let is_gone = matches!(self.store.open_blob(digest).await, Ok(None));
+            if !is_gone && self.index.blob_row(digest).await?.is_none() {
+                self.index.apply(facts).await?;
             }
         }
+        self.index.durable().await?;
+        for record in self.pending.take(count) {
+            self.store.count_as_recorded(record.digest);
+            record.blob.durable();
+        }
+        Ok(())
     }
 
     /// Removes files that a failed commit has left under a digest, where nobody has recorded them since. `false` if some
@@ -102,7 +76,6 @@ impl Cache {
             is_done &= match self.index.current_blob_row(digest).await {
                 Ok(Some(_)) => {
                     self.store.faults().remove(FaultKind::Unrecorded, partial.as_path());
-                    self.pending.doubt();
                     true
                 }
                 Ok(None) if self.leases.count(digest) == 0 => {

@@ -32,7 +32,6 @@ impl Cache {
             tracing::info!("the disk works again");
             // What could not be stored can be now.
             self.store.faults().clear(FaultKind::Uncacheable);
-            self.pending.doubt();
         }
     }
 

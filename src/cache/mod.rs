@@ -36,7 +36,6 @@ use crate::store::{BlobFile, Store};
 
 use pending_records::PendingRecords;
 use retention::{AccessTimes, Leases, Pins};
-use scrub::Judgement;
 
 /// All that is held, shared by pulls, fills and background tasks.
 pub struct Cache {
@@ -129,11 +128,9 @@ impl Cache {
     pub async fn open(&self, digest: Digest, row: &BlobRow) -> std::io::Result<Option<BlobFile>> {
         match self.store.open_blob(digest).await? {
             Some((file, size_bytes)) if size_bytes == row.size_bytes => Ok(Some(file)),
-            Some((file, size_bytes)) => {
-                if let Ok(file_id) = file.file_id()
-                    && matches!(scrub::take_out(self, digest, file_id).await, Judgement::Refetch | Judgement::Lost)
-                {
-                    self.store.count_missing(row.size_bytes.saturating_sub(size_bytes));
+            Some((file, _wrong_size)) => {
+                if let Ok(file_id) = file.file_id() {
+                    scrub::take_out(self, digest, file_id).await;
                 }
                 Ok(None)
             }
@@ -141,8 +138,6 @@ impl Cache {
                 self.forget(digest);
                 // The index has logged a failure; the record is a miss all the same.
                 let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row: row.clone() })]).await;
-                // An eviction in this moment has counted it.
-                self.reconcile().await;
                 Ok(None)
             }
         }
@@ -154,8 +149,6 @@ impl Cache {
         if matches!(self.store.look_at(digest).await, Ok(None)) {
             // The index has logged a failure; the record is a miss all the same.
             let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row })]).await;
-            // A file that is missing was counted.
-            self.reconcile().await;
         }
     }
 

@@ -2,9 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use crate::index::Change;
 use crate::oci::{Authority, Digest};
@@ -12,8 +9,6 @@ use crate::store::PendingRecord;
 
 /// Blobs remembered. The next start records further ones that the index has lost.
 const MAX: usize = 10_000;
-/// Between looks at a count that may be wrong.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// By digest: the registry a manifest came from, and the facts about it.
 type Unstored = HashMap<Digest, (Authority, Vec<Change>)>;
@@ -23,7 +18,6 @@ pub(super) struct PendingRecords {
     waiting: Mutex<Vec<Waiting>>,
     /// Manifests that are in memory only.
     unstored: Mutex<Unstored>,
-    doubt: Notify,
 }
 
 /// A stored blob whose record is not durable.
@@ -43,12 +37,10 @@ impl PendingRecords {
         self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, digest: Digest, facts: Vec<Change>, mut blob: PendingRecord) {
+    pub(super) fn push(&self, digest: Digest, facts: Vec<Change>, blob: PendingRecord) {
         let mut waiting = self.waiting();
         if waiting.len() < MAX {
             waiting.push(Waiting { digest, facts, blob });
-        } else {
-            blob.recorded();
         }
     }
 
@@ -56,12 +48,16 @@ impl PendingRecords {
         self.waiting().iter().any(|waiting| waiting.digest == digest)
     }
 
-    pub(super) fn take(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.waiting())
+    /// The facts about each that waits, the oldest first. They wait on until [`Self::take`].
+    pub(super) fn facts(&self) -> Vec<(Digest, Vec<Change>)> {
+        self.waiting().iter().map(|waiting| (waiting.digest, waiting.facts.clone())).collect()
     }
 
-    pub(super) fn put_back(&self, mut waiting: Vec<Waiting>) {
-        self.waiting().append(&mut waiting);
+    /// Takes the oldest, after they were recorded. Only one task may do so.
+    pub(super) fn take(&self, count: usize) -> Vec<Waiting> {
+        let mut waiting = self.waiting();
+        let count = count.min(waiting.len());
+        waiting.drain(..count).collect()
     }
 
     /// Remembers a manifest that is in memory only.
@@ -74,16 +70,5 @@ impl PendingRecords {
 
     pub(super) fn take_unstored(&self) -> Unstored {
         std::mem::take(&mut *self.unstored())
-    }
-
-    /// What is counted may differ from what is there: the index is asked soon.
-    pub(super) fn doubt(&self) {
-        self.doubt.notify_one();
-    }
-
-    /// Resolves some time after there was a doubt.
-    pub(super) async fn doubted(&self) {
-        self.doubt.notified().await;
-        tokio::time::sleep(PAUSE).await;
     }
 }

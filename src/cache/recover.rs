@@ -47,7 +47,8 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
         blocking(cache, move |_| names.iter().try_for_each(|name| Store::forget_partial(name))).await??;
     }
     remove_records_of_quarantined(cache).await?;
-    cache.store.set_stored(cache.index.stored_bytes().await?);
+    let counter = cache.store.record_counter();
+    cache.index.on_stored(move |stored| counter.record(&stored.by_registry, &stored.put, &stored.removed)).await?;
     cache.show_stored();
     Ok(())
 }

@@ -17,6 +17,7 @@ mod pins;
 mod reads;
 mod revocations;
 mod schema;
+mod stored;
 mod view;
 mod writer;
 
@@ -40,6 +41,7 @@ pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{Counts, ManifestFacts, TagFacts};
 pub use schema::{Aging, OwnedKey};
+pub use stored::StoredBytes;
 
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern, Repository, Tag};
@@ -121,6 +123,15 @@ impl Index {
     /// The same, and waits until they would survive a power cut.
     pub async fn apply_durably(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         self.writer.apply(changes, writer::Until::DurableNow).await
+    }
+
+    /// Tells what is stored now, and from here on every change, in order. To be called before there are others who write.
+    pub async fn on_stored(&self, tell: impl Fn(&StoredBytes) + Send + Sync + 'static) -> Result<(), IndexError> {
+        let by_registry = self.read(|from| stored::by_registry(&from.open_table(schema::SUMS)?)).await?;
+        tell(&StoredBytes { by_registry, ..StoredBytes::default() });
+        // A second one is not heard.
+        let _is_first = self.view.on_stored.set(Box::new(tell));
+        Ok(())
     }
 
     /// Makes durable what the log does not keep, too.

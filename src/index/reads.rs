@@ -213,11 +213,6 @@ impl Index {
         .await
     }
 
-    /// Sum of all stored blobs. Bytes.
-    pub async fn stored_bytes(&self) -> Result<u64, IndexError> {
-        self.read(|from| Ok(from.open_table(SUMS)?.get(STORED_BYTES)?.map_or(0, |sum| sum.value()))).await
-    }
-
     /// How many facts of each kind there are. Costs the same however many.
     pub async fn counts(&self) -> Result<Counts, IndexError> {
         self.read(|from| {

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::ReadTransaction;
 use tokio::sync::Notify;
@@ -15,7 +15,9 @@ use super::generation::Generations;
 use super::log::replay::{self, Tally};
 use super::log::{Log, framing, snapshot};
 use super::revocations::Revocations;
-use super::{Change, IndexError};
+use super::schema::SUMS;
+use super::stored::{OnStored, StoredBytes};
+use super::{Change, IndexError, stored};
 use crate::health::Health;
 
 /// Room that must be there before a failed disk is trusted again, besides the room for kept changes. Bytes.
@@ -50,6 +52,7 @@ pub(super) struct View {
     pub(super) is_behind: AtomicBool,
     /// Notified when it holds all again.
     pub(super) healed: Notify,
+    pub(super) on_stored: OnceLock<OnStored>,
     log: Mutex<Log>,
     /// Bytes of the log and changes since the last checkpoint.
     unchecked: Mutex<(u64, usize)>,
@@ -66,6 +69,7 @@ impl View {
             reopened: AtomicU64::new(0),
             is_behind: AtomicBool::new(false),
             healed: Notify::new(),
+            on_stored: OnceLock::new(),
             log: Mutex::new(log),
             unchecked: Mutex::new((0, 0)),
             stopping: AtomicBool::new(false),
@@ -94,6 +98,7 @@ impl View {
             }
             change.apply(&transaction)?;
         }
+        let stored = StoredBytes::after(changes, &transaction)?;
         let mut log = self.log();
         if is_durable { log.append_durably(&lines) } else { log.append(&lines) }.map_err(IndexError::Log)?;
         drop(log);
@@ -104,11 +109,19 @@ impl View {
             Err(err) if is_durable => return Ok(Written::Logged(err)),
             Err(err) => return Err(err),
         }
+        self.tell(stored);
         self.bump(changes);
         let mut unchecked = self.unchecked();
         unchecked.0 += lines.len() as u64;
         unchecked.1 += changes.iter().map(Change::weight).sum::<usize>();
         Ok(Written::Visible)
+    }
+
+    /// Readers see what is told.
+    fn tell(&self, stored: Option<StoredBytes>) {
+        if let (Some(tell), Some(stored)) = (self.on_stored.get(), stored) {
+            tell(&stored);
+        }
     }
 
     /// Facts in memory that were read before these were visible are outdated.
@@ -172,7 +185,11 @@ impl View {
             for change in &*batch {
                 change.apply(&transaction)?;
             }
+            let mut stored = StoredBytes::after(batch, &transaction)?.unwrap_or_default();
+            // What the log does not keep is lost: the sums may differ by that, too.
+            stored.by_registry = stored::by_registry(&transaction.open_table(SUMS)?)?;
             transaction.commit()?;
+            self.tell(Some(stored));
             self.bump(batch);
             batch.clear();
             Ok::<_, IndexError>(())

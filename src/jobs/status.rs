@@ -45,7 +45,7 @@ impl Status {
             quarantined_bytes: cache.store.quarantined_bytes(),
             max_size: limits.max_size,
             min_free: limits.min_free,
-            quotas: cache.quotas().await,
+            quotas: cache.quotas(),
             pins: cache.pins.list(&cache.index).await.ok().map(|pins| pins.len()),
             pinned_bytes: cache.pinned_bytes().await.ok(),
             lost: scrub::lost(cache).await.ok().map(|lost| lost.len()),

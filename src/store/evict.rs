@@ -38,7 +38,7 @@ impl Store {
                 let became = match removed {
                     Ok(size_bytes) => {
                         held.removed(digest, size_bytes);
-                        space.forget_stored(size_bytes);
+                        space.remove_file(digest, size_bytes);
                         space.evicted(size_bytes);
                         shards.extend(path.parent().map(PathBuf::from));
                         Evicted::Removed

@@ -210,7 +210,8 @@ impl Store {
             match removed {
                 Ok(size_bytes) => {
                     held.removed(digest, size_bytes);
-                    space.forget_stored(size_bytes);
+                    // It may have no record. One that it has goes when its file is missed.
+                    space.count_as_recorded(digest);
                     Ok(())
                 }
                 Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -218,21 +219,6 @@ impl Store {
             }
         })
         .await
-    }
-
-    /// A blob of so many bytes was counted and is not there any more.
-    pub fn count_missing(&self, size_bytes: u64) {
-        self.space.forget_stored(size_bytes);
-    }
-
-    /// A blob of so many bytes is there, and was not counted.
-    pub fn count_found(&self, size_bytes: u64) {
-        self.space.add_stored(size_bytes);
-    }
-
-    /// Bytes of blobs that the index counted at start-up.
-    pub fn set_stored(&self, size_bytes: u64) {
-        self.space.set_stored(size_bytes);
     }
 
     /// Bytes of blobs, partial files and the quarantine now, and of removed ones that somebody still reads.
@@ -245,9 +231,29 @@ impl Store {
         self.space.quarantined()
     }
 
-    /// What an authority has here that the index does not count: partial files, and blobs on their way into it. Bytes.
-    pub fn uncounted_bytes(&self, authority: &Authority) -> u64 {
-        self.space.uncounted(authority.as_str())
+    /// How records of stored blobs changed, for the count: see [`RecordCounter`].
+    pub fn record_counter(&self) -> RecordCounter {
+        RecordCounter(Arc::clone(&self.space))
+    }
+
+    /// From here on a blob counts as the index has it: neither its file nor its record is about to change.
+    pub fn count_as_recorded(&self, digest: Digest) {
+        self.space.count_as_recorded(digest);
+    }
+
+    /// Bytes that a registry takes: recorded blobs, partial files, and blobs on their way into the index.
+    pub fn used_by(&self, authority: &Authority) -> u64 {
+        self.space.used_by(authority.as_str())
+    }
+
+    /// Bytes of recorded blobs by the registry that can give them again; the empty name is for those that none can.
+    pub fn stored_by(&self) -> Vec<(String, u64)> {
+        self.space.stored_by()
+    }
+
+    /// What is set aside for a registry's downloads, and for its blobs on their way into the index. Bytes.
+    pub fn promised_to(&self, authority: &Authority) -> u64 {
+        self.space.promised_to(authority.as_str())
     }
 
     pub fn limits(&self) -> SpaceLimits {
@@ -284,15 +290,16 @@ impl Store {
     pub async fn pressed(&self) {
         self.space.pressed().await;
     }
+}
 
-    /// Stands for this moment, if the index can have everything that is stored now.
-    pub fn moment(&self) -> Option<u64> {
-        self.space.moment()
-    }
+/// Takes the sums of the index into the count of used bytes.
+#[derive(Debug, Clone)]
+pub struct RecordCounter(Arc<Space>);
 
-    /// Believes the index's sum of stored bytes, if nothing has changed since that moment. Whether it did.
-    pub fn settle(&self, moment: u64, stored_bytes: u64) -> bool {
-        self.space.settle(moment, stored_bytes)
+impl RecordCounter {
+    /// The bytes that are recorded now, by registry, and whose records were written and removed for that.
+    pub fn record(&self, by_registry: &[(String, u64)], put: &[Digest], removed: &[Digest]) {
+        self.0.record(by_registry.iter().map(|(registry, bytes)| (registry.as_str(), *bytes)), put, removed);
     }
 }
 

@@ -114,8 +114,6 @@ impl Evictor {
             // It would not hear what has gone, either.
             return Batch::default();
         }
-        // Blobs whose record does not go now, and blobs that were removed before, are counted anew.
-        cache.pending.doubt();
         // Leases that began since are respected, too.
         let leased: HashSet<Digest> = cache.leases.digests().into_iter().collect();
         let (spared, going): (Vec<Digest>, Vec<Digest>) =

@@ -141,10 +141,6 @@ impl Evictor {
                         self.refresh_pins().await;
                         continue;
                     }
-                    () = cache.pending.doubted() => {
-                        cache.reconcile().await;
-                        continue;
-                    }
                 }
                 self.evict_now().await;
                 cache.pins.refresh_if_due(&cache.index, cache.context.clock.now()).await;
@@ -165,7 +161,6 @@ impl Evictor {
     async fn evict_now(self: &Arc<Self>) {
         let cache = &self.cache;
         cache.access_times.write(&cache.index).await;
-        cache.reconcile().await;
         self.drop_idle_leftovers().await;
         if let Err(err) = cache.store.recount_quarantine(cache.context.clock.now()).await {
             tracing::debug!(%err, "what is in quarantine cannot be counted now");
@@ -195,7 +190,7 @@ impl Evictor {
     /// behind it.
     async fn run_pass(self: &Arc<Self>, pass: &Pass) {
         let (mut bytes, mut blobs) = (0, 0);
-        while let Some(goal) = self.goal(pass, blobs > 0).await {
+        while let Some(goal) = self.goal(pass, blobs > 0) {
             let began = Instant::now();
             let Some(permit) = self.permit().await else { break };
             let Some((permit, batch)) = self.evict_batch(permit, goal).await else { break };
@@ -214,23 +209,23 @@ impl Evictor {
     }
 
     /// What is left to do of a pass, which goes on down to the low mark once it has `begun`.
-    async fn goal(&self, pass: &Pass, begun: bool) -> Option<EvictionGoal> {
+    fn goal(&self, pass: &Pass, begun: bool) -> Option<EvictionGoal> {
         let (bytes, authorities, unused_since) = match pass {
-            Pass::Age(since) => (u64::MAX, self.evictable().await, Some(*since)),
+            Pass::Age(since) => (u64::MAX, self.evictable(), Some(*since)),
             Pass::Quota { authority, quota } => {
                 let (high, low) = self.settings.marks.of(*quota);
-                let used = self.cache.bytes_of(authority).await;
+                let used = self.cache.store.used_by(authority);
                 let surplus = if used > if begun { low } else { high } { used - low } else { 0 };
                 (surplus, vec![authority.to_string()], None)
             }
-            Pass::Space => (self.cache.store.surplus(begun), self.evictable().await, None),
+            Pass::Space => (self.cache.store.surplus(begun), self.evictable(), None),
         };
         (bytes > 0).then_some(EvictionGoal { reason: pass.reason(), bytes, authorities, unused_since })
     }
 
     /// The registries whose content may go.
-    async fn evictable(&self) -> Vec<String> {
-        let stored = self.cache.index.stored_by_authority().await.unwrap_or_default();
+    fn evictable(&self) -> Vec<String> {
+        let stored = self.cache.store.stored_by();
         stored.into_iter().map(|(authority, _)| authority).filter(|name| self.cache.can_come_again(name)).collect()
     }
 

@@ -73,9 +73,9 @@ impl Evictor {
         let (lack, authorities) = match limit {
             None => {
                 let lack = self.cache.store.shortage(size_bytes);
-                (lack.saturating_sub(self.cache.store.promised_bytes()), self.evictable().await)
+                (lack.saturating_sub(self.cache.store.promised_bytes()), self.evictable())
             }
-            Some(upstream) => self.lack_of_quota(upstream, size_bytes).await,
+            Some(upstream) => self.lack_of_quota(upstream, size_bytes),
         };
         if lack == 0 {
             return Ok(true);
@@ -93,13 +93,13 @@ impl Evictor {
     }
 
     /// Bytes that have to go of an upstream before so many more fit, and whose content may.
-    async fn lack_of_quota(&self, upstream: &str, size_bytes: u64) -> (u64, Vec<String>) {
+    fn lack_of_quota(&self, upstream: &str, size_bytes: u64) -> (u64, Vec<String>) {
         let own = self.cache.registries.configured().into_iter().find(|(_, registry)| registry.name == upstream);
         let Some((authority, Some(quota))) = own.map(|(authority, registry)| (authority, registry.max_size)) else {
             return (0, Vec::new());
         };
-        let lack = self.cache.bytes_of(&authority).await.saturating_add(size_bytes).saturating_sub(quota);
-        let lack = lack.saturating_sub(self.cache.store.uncounted_bytes(&authority));
+        let lack = self.cache.store.used_by(&authority).saturating_add(size_bytes).saturating_sub(quota);
+        let lack = lack.saturating_sub(self.cache.store.promised_to(&authority));
         let own = authority.to_string();
         (lack, if self.cache.can_come_again(&own) { vec![own] } else { Vec::new() })
     }

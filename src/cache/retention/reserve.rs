@@ -56,7 +56,7 @@ impl Evictor {
     ) -> Result<(), CommitError> {
         partial_file.reserve(size_bytes).await?;
         if let Some(quota) = registry.max_size
-            && self.cache.bytes_of(authority).await > quota
+            && self.cache.store.used_by(authority) > quota
         {
             partial_file.release();
             return Err(CommitError::NoSpace(size_bytes));
@@ -110,7 +110,7 @@ impl Evictor {
         };
         match stored {
             Ok(Some(committed)) => cache.admit(digest, facts, committed).await,
-            Ok(None) => cache.admit_again(digest, facts, size_bytes).await,
+            Ok(None) => cache.admit_again(facts).await,
             Err(err) => {
                 tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now");
                 if let CommitError::Io(err) = err {
@@ -156,14 +156,14 @@ impl Evictor {
     ) -> Option<EvictionPermit> {
         let cache = &self.cache;
         let now = cache.context.clock.now().as_millis();
-        let of_authority = cache.bytes_of(authority).await.saturating_add(size_bytes);
+        let of_authority = cache.store.used_by(authority).saturating_add(size_bytes);
         let over_quota = quota.map_or(0, |quota| of_authority.saturating_sub(quota));
         let (reason, bytes, authorities) = if over_quota > 0 {
             let own = authority.to_string();
             let authorities = if cache.can_come_again(&own) { vec![own] } else { Vec::new() };
             (Reason::Quota, over_quota, authorities)
         } else {
-            (Reason::Space, cache.store.shortage(size_bytes), self.evictable().await)
+            (Reason::Space, cache.store.shortage(size_bytes), self.evictable())
         };
         // Another reservation in between may have changed everything: the caller looks again.
         if bytes == 0 {

@@ -76,6 +76,9 @@ pub(in crate::cache) async fn remove_record(
     row: Option<BlobRow>,
     lost_bytes: Option<u64>,
 ) {
+    if row.is_none() {
+        cache.store.count_as_recorded(digest);
+    }
     let mut changes: Vec<Change> = row.map(|row| Change::from(RemoveMissing { digest, row })).into_iter().collect();
     if let Some(size_bytes) = lost_bytes {
         let row = Unrecoverable { size_bytes, found: cache.context.clock.now() };
@@ -83,6 +86,5 @@ pub(in crate::cache) async fn remove_record(
     }
     // The index has logged a failure; a record without a file is a miss.
     let _logged = cache.index.apply_durably(changes).await;
-    cache.pending.doubt();
     cache.show_stored();
 }

@@ -132,8 +132,6 @@ impl<'a> Pass<'a> {
         }
         let row = BlobRow { size_bytes, origin: None, stored: cache.access_time() };
         if cache.index.apply(vec![Change::from(PutBlob { digest, row })]).await.is_ok() {
-            cache.store.count_found(size_bytes);
-            cache.pending.doubt();
             self.report.recorded += 1;
         }
     }

@@ -4,9 +4,10 @@ use std::collections::{BinaryHeap, HashSet};
 
 use redb::ReadTransaction;
 
-use super::{Class, PINNED_BYTES, STORED_BY, evicting, seconds};
+use super::{Class, PINNED_BYTES, evicting, seconds};
 use crate::clock::Timestamp;
 use crate::index::schema::{LAST, ORDER, PINNED, SUMS};
+use crate::index::stored::by_registry;
 use crate::index::{Index, IndexError};
 use crate::oci::Digest;
 
@@ -62,30 +63,10 @@ impl Index {
         self.read(move |from| candidates(from, &search)).await
     }
 
-    /// Bytes stored, by the authority they can come from again. The empty name is for those that cannot.
-    pub async fn stored_by_authority(&self) -> Result<Vec<(String, u64)>, IndexError> {
-        self.read(|from| {
-            let last = format!("{STORED_BY}{LAST}");
-            let mut found = Vec::new();
-            for entry in from.open_table(SUMS)?.range(STORED_BY..=last.as_str())? {
-                let (name, bytes) = entry?;
-                found.push((name.value().trim_start_matches(STORED_BY).to_owned(), bytes.value()));
-            }
-            Ok(found)
-        })
-        .await
-    }
-
-    /// Bytes that can come from this authority again.
-    pub async fn stored_by(&self, authority: &str) -> Result<u64, IndexError> {
-        let name = format!("{STORED_BY}{authority}");
-        self.read(move |from| Ok(from.open_table(SUMS)?.get(name.as_str())?.map_or(0, |sum| sum.value()))).await
-    }
-
     /// When anything that may go was last used; `None` where there is nothing.
     pub async fn latest_access(&self) -> Result<Option<Timestamp>, IndexError> {
-        let authorities = self.stored_by_authority().await?;
-        self.read(move |from| {
+        self.read(|from| {
+            let authorities = by_registry(&from.open_table(SUMS)?)?;
             let table = from.open_table(ORDER)?;
             let mut latest = None;
             for (authority, _) in &authorities {

@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, Kind, unrecoverable};
+use super::{BytesMoved, Each, Fact, Kind, unrecoverable};
 use crate::clock::Timestamp;
 use crate::index::IndexError;
 use crate::index::eviction_order::{self, EvictionOrder};
@@ -50,6 +50,10 @@ impl Kind for PutBlob {
 
     fn bump(&self, generations: &Generations) {
         generations.bump_digest(self.digest);
+    }
+
+    fn moves_bytes(&self) -> BytesMoved {
+        BytesMoved::Put(self.digest)
     }
 
     fn is_of_bytes(&self) -> bool {
@@ -100,6 +104,10 @@ impl Kind for RemoveMissing {
         generations.bump_digest(self.digest);
     }
 
+    fn moves_bytes(&self) -> BytesMoved {
+        BytesMoved::Removed(vec![self.digest])
+    }
+
     fn is_of_bytes(&self) -> bool {
         true
     }
@@ -143,6 +151,10 @@ impl Kind for EndEviction {
         for digest in &self.digests {
             generations.bump_digest(*digest);
         }
+    }
+
+    fn moves_bytes(&self) -> BytesMoved {
+        if self.gone { BytesMoved::Removed(self.digests.clone()) } else { BytesMoved::None }
     }
 
     fn is_of_bytes(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use redb::WriteTransaction;
 
-use super::Kind;
+use super::{BytesMoved, Kind};
 use crate::clock::Timestamp;
 use crate::index::eviction_order::{self, Access, EvictionOrder, seconds};
 use crate::index::{IndexError, Scope};
@@ -32,6 +32,10 @@ pub struct NoteObtainable {
 impl Kind for NoteObtainable {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         EvictionOrder::open(to)?.obtainable(&self.digest.to_string(), self.scope.authority.as_str())
+    }
+
+    fn moves_bytes(&self) -> BytesMoved {
+        BytesMoved::Origin
     }
 }
 

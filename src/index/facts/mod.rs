@@ -36,6 +36,7 @@ pub use unrecoverable::{PutUnrecoverable, Unrecoverable};
 use super::IndexError;
 use super::generation::Generations;
 use super::revocations::Revocation;
+use crate::oci::Digest;
 
 /// The effect of a kind of change, and what follows from it.
 pub(super) trait Kind {
@@ -53,6 +54,11 @@ pub(super) trait Kind {
     /// Whether it tells what became of the bytes of a blob, or what they say: no upstream can be asked for that.
     fn is_of_bytes(&self) -> bool {
         false
+    }
+
+    /// What it does to the sums of stored bytes.
+    fn moves_bytes(&self) -> BytesMoved {
+        BytesMoved::None
     }
 
     /// About how many rows it changes, by its kind.
@@ -75,6 +81,15 @@ pub(super) trait Kind {
     fn outlives_loss(&self, _to: &WriteTransaction) -> Result<bool, IndexError> {
         Ok(true)
     }
+}
+
+/// How a change moves the sums of stored bytes.
+pub(super) enum BytesMoved {
+    None,
+    Put(Digest),
+    Removed(Vec<Digest>),
+    /// Another registry can give them.
+    Origin,
 }
 
 pub(super) enum LogForm {
@@ -213,6 +228,10 @@ impl Change {
         self.kind().is_of_bytes()
     }
 
+    pub(super) fn moves_bytes(&self) -> BytesMoved {
+        self.kind().moves_bytes()
+    }
+
     pub(super) fn weight(&self) -> usize {
         self.kind().weight()
     }
@@ -275,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_no_longer_written_is_read_past() {
-        let digest = crate::oci::Digest::of(crate::oci::Algorithm::Sha256, b"");
+        let digest = Digest::of(crate::oci::Algorithm::Sha256, b"");
         let line = parse(&format!(r#"{{"remove_blob":{{"digest":"{digest}"}}}}"#));
         assert!(matches!(line, Line::Mark(Mark::RemoveBlob { .. })));
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::super::faults::{FaultKind, Faults};
 use super::super::layout::Shards;
-use super::super::space::Unrecorded;
 use super::super::{BlobFile, layout, off_runtime};
 use super::name_lock::NameLock;
 
@@ -15,25 +14,15 @@ use super::name_lock::NameLock;
 pub struct Committed {
     pub size_bytes: u64,
     pub file: BlobFile,
-    /// Length of another file that had the name, taken off the count. 0 where there was none.
-    pub replaced_bytes: u64,
     pub(super) partial: PathBuf,
     pub(super) faults: Arc<Faults>,
-    pub(super) unrecorded: Option<Unrecorded>,
     pub(super) _name_lock: Arc<NameLock>,
 }
 
 impl Committed {
-    /// The index has the blob: from here on it counts it.
-    pub fn recorded(&mut self) {
-        if let Some(unrecorded) = self.unrecorded.take() {
-            unrecorded.recorded();
-        }
-    }
-
     /// Gives up the partial name, which stays until the index has the blob.
     pub fn wait_for_index(self) -> PendingRecord {
-        PendingRecord { partial: self.partial, faults: self.faults, unrecorded: self.unrecorded }
+        PendingRecord { partial: self.partial, faults: self.faults }
     }
 
     /// Removes the partial name. To be called when the index has the blob durably: until then the name tells a later
@@ -54,20 +43,11 @@ impl Committed {
 pub struct PendingRecord {
     partial: PathBuf,
     faults: Arc<Faults>,
-    unrecorded: Option<Unrecorded>,
 }
 
 impl PendingRecord {
-    /// The index has it now.
-    pub fn recorded(&mut self) {
-        if let Some(unrecorded) = self.unrecorded.take() {
-            unrecorded.recorded();
-        }
-    }
-
     /// The index has it durably: [`crate::store::Store::tidy`] removes the partial name.
-    pub fn durable(mut self) {
-        self.recorded();
+    pub fn durable(self) {
         self.faults.add(FaultKind::Orphan, self.partial.as_path());
     }
 }
@@ -85,27 +65,26 @@ impl From<io::Error> for NotLinked {
     }
 }
 
-/// Gives the blob its name; the size of another file that had it. Those bytes may have rotted, these were just hashed.
-pub(super) fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> Result<u64, NotLinked> {
+/// Gives the blob its name, also where another file has it. Those bytes may have rotted, these were just hashed.
+pub(super) fn link_into_place(partial: &Path, blob: &Path, shards: &Shards) -> Result<(), NotLinked> {
     let shard = blob.parent().ok_or_else(|| io::Error::other("a blob's path has a parent"))?;
     shards.ensure(shard)?;
-    let replaced = match std::fs::hard_link(partial, blob) {
-        Ok(()) => 0,
+    let has_replaced = match std::fs::hard_link(partial, blob) {
+        Ok(()) => false,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-            let replaced = std::fs::metadata(blob).map_or(0, |metadata| metadata.len());
             // Renamed over in one step; a crash before it leaves an orphan that the next start removes.
             let second = partial.with_extension("link");
             layout::remove_if_there(&second)?;
             std::fs::hard_link(partial, &second)?;
             std::fs::rename(&second, blob)?;
-            replaced
+            true
         }
         Err(err) => return Err(err.into()),
     };
     if let Err(err) = layout::sync_dir(shard) {
         // Nobody will record it: it must not stay, uncounted. One that was there may be known.
-        let has_name = replaced > 0 || layout::remove_if_there(blob).is_err();
+        let has_name = has_replaced || layout::remove_if_there(blob).is_err();
         return Err(NotLinked { err, has_name });
     }
-    Ok(replaced)
+    Ok(())
 }

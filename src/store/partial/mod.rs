@@ -210,25 +210,21 @@ impl PartialFile {
             })
         })
         .await;
-        let replaced = match linked {
-            Ok(replaced) => replaced,
-            Err(err) => {
-                self.space.note_refusal(&err);
-                // What cannot be linked is of no use to a later fill either.
-                let _remembered = self.discard().await;
-                return Err(err.into());
-            }
-        };
+        if let Err(err) = linked {
+            self.space.note_refusal(&err);
+            // What cannot be linked is of no use to a later fill either.
+            let _remembered = self.discard().await;
+            return Err(err.into());
+        }
         self.held.named();
-        let unrecorded = self.reservation.take().map(|reservation| reservation.becomes_stored(size_bytes));
-        self.space.forget_stored(replaced);
+        if let Some(reservation) = self.reservation.take() {
+            reservation.becomes_stored(self.digest, size_bytes);
+        }
         Ok(Committed {
             size_bytes,
             file: self.file(),
-            replaced_bytes: replaced,
             partial: self.partial,
             faults: self.faults,
-            unrecorded,
             _name_lock: self.name_lock,
         })
     }

@@ -88,17 +88,17 @@ impl Store {
             let moved = layout::make_dir(&quarantine).and_then(|()| std::fs::rename(&blob, &away));
             let taken = if moved.is_ok() {
                 if let Some(other) = metadata_if_there(&away)?.filter(|other| !file_id.is(other)) {
-                    put_back(&away, &blob, &space, other.len())?;
+                    put_back(&away, &blob, &space, digest, other.len())?;
                     return Ok(QuarantineOutcome::Another);
                 }
                 held.removed(digest, 0);
-                space.move_to_quarantine(size_bytes);
+                space.move_to_quarantine(digest, size_bytes);
                 QuarantineOutcome::Away
             } else {
                 // Not to be read is what matters.
                 std::fs::remove_file(&blob)?;
                 held.removed(digest, size_bytes);
-                space.forget_stored(size_bytes);
+                space.remove_file(digest, size_bytes);
                 QuarantineOutcome::Removed
             };
             if let Some(shard) = blob.parent()
@@ -166,14 +166,14 @@ impl Store {
 }
 
 /// What was moved is not what was meant: it was stored between the look and the move.
-fn put_back(away: &Path, blob: &Path, space: &Space, size_bytes: u64) -> io::Result<()> {
+fn put_back(away: &Path, blob: &Path, space: &Space, digest: Digest, size_bytes: u64) -> io::Result<()> {
     match std::fs::hard_link(away, blob) {
         Ok(()) => {}
-        // Stored once more, and counted twice.
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => space.forget_stored(size_bytes),
+        // Stored once more.
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
         Err(err) => {
             // It stays where it is, and is a miss.
-            space.move_to_quarantine(size_bytes);
+            space.move_to_quarantine(digest, size_bytes);
             return Err(err);
         }
     }

@@ -102,7 +102,7 @@ async fn a_file_that_was_moved_by_mistake_is_put_back() {
         if stored_again {
             storage.put().await;
         }
-        put_back(&away, &blob, &store.space, CONTENT.len() as u64).unwrap();
+        put_back(&away, &blob, &store.space, *digest, CONTENT.len() as u64).unwrap();
         assert!(matches!(store.read_verified(*digest, 1000).await.unwrap(), Verified::Right(_)) && !away.exists());
         assert_eq!(store.used_bytes(), CONTENT.len() as u64);
     }

@@ -3,15 +3,20 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::oci::Digest;
+
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Committed blobs.
-    pub(super) stored: u64,
-    /// Of `stored`, what the index does not have yet, by authority.
-    pub(super) unrecorded: HashMap<Box<str>, u64>,
+    /// Recorded blobs: the index's sums by the registry that can give them again.
+    pub(super) recorded_by: HashMap<Box<str>, u64>,
+    pub(super) recorded: u64,
+    /// Of `recorded`: what has no file any more. Bytes.
+    pub(super) leaving: HashMap<Digest, u64>,
     /// Running fills, and what interrupted ones left.
     pub(super) partial: u64,
     pub(super) partial_by: HashMap<Box<str>, u64>,
+    /// Of `partial`: committed blobs that readers of the index do not see yet, each for its registry. Bytes.
+    pub(super) arriving: HashMap<Digest, (Box<str>, u64)>,
     /// Files whose bytes were found to be wrong.
     pub(super) quarantined: u64,
     /// Changes of `quarantined`.
@@ -20,8 +25,6 @@ pub(super) struct Counts {
     pub(super) deleted_open_bytes: u64,
     /// Of `partial`: files that no fill is working on.
     pub(super) leftovers: HashMap<PathBuf, Leftover>,
-    /// Changes of `stored`.
-    pub(super) changes: u64,
     /// What a full disk refused.
     pub(super) wanted: Option<Wanted>,
     /// A quota of the file system refused something.
@@ -47,16 +50,29 @@ pub(super) struct Leftover {
 }
 
 impl Counts {
-    pub(super) const fn used(&self) -> u64 {
-        self.stored
+    /// Recorded blobs that have their files.
+    pub(super) fn stored(&self) -> u64 {
+        self.recorded.saturating_sub(self.leaving.values().sum())
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.stored()
             .saturating_add(self.partial)
             .saturating_add(self.deleted_open_bytes)
             .saturating_add(self.quarantined)
     }
 
-    pub(super) fn set_stored(&mut self, size_bytes: u64) {
-        self.stored = size_bytes;
-        self.changes += 1;
+    /// The file of a recorded blob is gone.
+    pub(super) fn remove_file(&mut self, digest: Digest, size_bytes: u64) {
+        self.end_arrival(digest);
+        self.leaving.insert(digest, size_bytes);
+    }
+
+    /// Its record counts it, or nothing does.
+    pub(super) fn end_arrival(&mut self, digest: Digest) {
+        if let Some((authority, size_bytes)) = self.arriving.remove(&digest) {
+            self.sub_partial(&authority, size_bytes);
+        }
     }
 
     pub(super) fn set_quarantined(&mut self, size_bytes: u64) {

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 pub use reservation::Reservation;
-pub(in crate::store) use reservation::Unrecorded;
 
 use counts::{Counts, Leftover, Wanted, authority_of};
+
+use crate::oci::Digest;
 
 /// What the operator promised others about this disk. Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,7 +103,7 @@ impl Space {
             return;
         };
         let mut counts = self.counts();
-        if budget > counts.stored.saturating_add(counts.quarantined) {
+        if budget > counts.stored().saturating_add(counts.quarantined) {
             return;
         }
         let before = counts.wanted.map_or(0, |before| before.free);
@@ -193,27 +194,48 @@ impl Space {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    pub(in crate::store) fn set_stored(&self, size_bytes: u64) {
-        self.counts().set_stored(size_bytes);
+    /// What is recorded, by registry, after records were written and removed. What was set aside for new ones is given
+    /// back in the same step, so that nothing is counted twice, or not at all.
+    pub(in crate::store) fn record<'a>(
+        &self,
+        by_registry: impl IntoIterator<Item = (&'a str, u64)>,
+        put: &[Digest],
+        removed: &[Digest],
+    ) {
+        let mut counts = self.counts();
+        counts.recorded_by = by_registry.into_iter().map(|(registry, bytes)| (registry.into(), bytes)).collect();
+        counts.recorded = counts.recorded_by.values().sum();
+        for digest in put.iter().chain(removed) {
+            counts.leaving.remove(digest);
+        }
+        for digest in put {
+            counts.end_arrival(*digest);
+        }
+        let used = counts.used();
+        drop(counts);
+        // While it was being filled, it could not go.
+        if !put.is_empty() && self.limits.high_mark.is_some_and(|high| used > high) {
+            self.pressure.notify_one();
+        }
     }
 
-    pub(in crate::store) fn add_stored(&self, size_bytes: u64) {
-        let mut counts = self.counts();
-        let stored = counts.stored.saturating_add(size_bytes);
-        counts.set_stored(stored);
+    /// The file of a stored blob is gone; its record goes later.
+    pub(in crate::store) fn remove_file(&self, digest: Digest, size_bytes: u64) {
+        self.counts().remove_file(digest, size_bytes);
     }
 
-    pub(in crate::store) fn forget_stored(&self, size_bytes: u64) {
+    /// From here on a blob counts as the index has it.
+    pub(in crate::store) fn count_as_recorded(&self, digest: Digest) {
         let mut counts = self.counts();
-        let stored = counts.stored.saturating_sub(size_bytes);
-        counts.set_stored(stored);
+        counts.leaving.remove(&digest);
+        counts.end_arrival(digest);
     }
 
     /// A stored file has become one in quarantine.
-    pub(in crate::store) fn move_to_quarantine(&self, size_bytes: u64) {
+    pub(in crate::store) fn move_to_quarantine(&self, digest: Digest, size_bytes: u64) {
         let mut counts = self.counts();
-        let (stored, quarantined) = (counts.stored.saturating_sub(size_bytes), counts.quarantined + size_bytes);
-        counts.set_stored(stored);
+        counts.remove_file(digest, size_bytes);
+        let quarantined = counts.quarantined + size_bytes;
         counts.set_quarantined(quarantined);
     }
 
@@ -242,22 +264,6 @@ impl Space {
         }
     }
 
-    /// Stands for this moment, if the index can have everything that is stored now.
-    pub(in crate::store) fn moment(&self) -> Option<u64> {
-        let counts = self.counts();
-        counts.unrecorded.is_empty().then_some(counts.changes)
-    }
-
-    /// Believes the index's sum, if nothing has changed since that moment. Whether it did.
-    pub(in crate::store) fn settle(&self, moment: u64, stored_bytes: u64) -> bool {
-        let mut counts = self.counts();
-        let is_so = counts.unrecorded.is_empty() && counts.changes == moment;
-        if is_so {
-            counts.stored = stored_bytes;
-        }
-        is_so
-    }
-
     pub(in crate::store) fn add_deleted_open(&self, size_bytes: u64) {
         self.counts().deleted_open_bytes += size_bytes;
     }
@@ -276,11 +282,21 @@ impl Space {
         self.counts().partial
     }
 
-    /// What an authority has here that the index does not count: partial files, and blobs on their way into it.
-    pub(in crate::store) fn uncounted(&self, authority: &str) -> u64 {
+    /// The same of one registry.
+    pub(in crate::store) fn promised_to(&self, authority: &str) -> u64 {
+        self.counts().partial_by.get(authority).copied().unwrap_or(0)
+    }
+
+    /// Bytes that a registry takes: recorded blobs, and its partial files as far as they are to grow.
+    pub(in crate::store) fn used_by(&self, authority: &str) -> u64 {
         let counts = self.counts();
         let of = |sums: &HashMap<Box<str>, u64>| sums.get(authority).copied().unwrap_or(0);
-        of(&counts.partial_by) + of(&counts.unrecorded)
+        of(&counts.recorded_by) + of(&counts.partial_by)
+    }
+
+    /// Recorded bytes by the registry that can give them again; the empty name is for those that none can.
+    pub(in crate::store) fn stored_by(&self) -> Vec<(String, u64)> {
+        self.counts().recorded_by.iter().map(|(registry, bytes)| (registry.to_string(), *bytes)).collect()
     }
 }
 

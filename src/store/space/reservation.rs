@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Space;
-use super::counts::subtract;
+use crate::oci::Digest;
 
 /// Bytes set aside for a partial file; given back when dropped.
 #[derive(Debug)]
@@ -13,38 +13,17 @@ pub struct Reservation {
     pub(super) size_bytes: u64,
 }
 
-/// A stored blob that the index does not have yet.
-#[derive(Debug)]
-pub(in crate::store) struct Unrecorded {
-    pub(super) space: Arc<Space>,
-    pub(super) authority: Box<str>,
-    pub(super) size_bytes: u64,
-}
-
 impl Reservation {
-    /// The partial file has become a stored blob of so many bytes.
-    pub(in crate::store) fn becomes_stored(self, size_bytes: u64) -> Unrecorded {
+    /// The partial file has become a stored blob of so many bytes, which stay set aside until its record is visible.
+    pub(in crate::store) fn becomes_stored(mut self, digest: Digest, size_bytes: u64) {
         let mut counts = self.space.counts();
-        let stored = counts.stored.saturating_add(size_bytes);
-        counts.set_stored(stored);
-        *counts.unrecorded.entry(self.authority.clone()).or_default() += size_bytes;
+        counts.sub_partial(&self.authority, self.size_bytes);
+        counts.add_partial(&self.authority, size_bytes);
+        // The file of one that is on its way has lost the name to this one.
+        counts.end_arrival(digest);
+        counts.arriving.insert(digest, (self.authority.clone(), size_bytes));
         drop(counts);
-        Unrecorded { space: Arc::clone(&self.space), authority: self.authority.clone(), size_bytes }
-    }
-}
-
-impl Unrecorded {
-    /// The index has it. What it never gets stays counted here.
-    pub(in crate::store) fn recorded(self) {
-        let mut counts = self.space.counts();
-        counts.changes += 1;
-        subtract(&mut counts.unrecorded, &self.authority, self.size_bytes);
-        let used = counts.used();
-        drop(counts);
-        // While it was being filled, it could not go.
-        if self.space.limits.high_mark.is_some_and(|high| used > high) {
-            self.space.pressure.notify_one();
-        }
+        self.size_bytes = 0;
     }
 }
 

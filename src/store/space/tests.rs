@@ -9,16 +9,24 @@ fn partial() -> &'static Path {
     Path::new("/partial/a.test/sha256-0")
 }
 
+fn digest() -> Digest {
+    Digest::of(crate::oci::Algorithm::Sha256, b"")
+}
+
 #[test]
 fn reservations_and_stored_bytes_stay_below_the_limit_together() {
     let space = space(Some(100), 0);
     let first = space.reserve(partial(), 60).unwrap();
     assert!(space.reserve(partial(), 41).is_none());
-    first.becomes_stored(60).recorded();
-    assert_eq!(space.used(), 60);
+    first.becomes_stored(digest(), 60);
+    assert_eq!((space.used(), space.used_by("a.test")), (60, 60));
+    space.record([("a.test", 60)], &[digest()], &[]);
+    assert_eq!((space.used(), space.used_by("a.test"), space.promised()), (60, 60, 0));
     assert!(space.reserve(partial(), 41).is_none() && space.reserve(partial(), 40).is_some());
-    assert_eq!((space.shortage(41), space.shortage(40), space.uncounted("a.test")), (1, 0, 0));
-    space.forget_stored(60);
+    assert_eq!((space.shortage(41), space.shortage(40)), (1, 0));
+    space.remove_file(digest(), 60);
+    assert_eq!(space.used(), 0);
+    space.record([], &[], &[digest()]);
     assert_eq!(space.used(), 0);
 }
 
@@ -30,8 +38,8 @@ fn min_free_keeps_the_disk_from_filling() {
 #[test]
 fn removed_files_count_until_the_last_reader_has_gone() {
     let space = space(Some(100), 0);
-    space.set_stored(50);
-    space.forget_stored(50);
+    space.record([("a.test", 50)], &[], &[]);
+    space.remove_file(digest(), 50);
     space.add_deleted_open(50);
     assert!(space.reserve(partial(), 60).is_none());
     space.forget_deleted_open(50);
@@ -39,18 +47,26 @@ fn removed_files_count_until_the_last_reader_has_gone() {
 }
 
 #[test]
-fn the_index_is_believed_only_where_it_can_know() {
+fn a_blob_is_counted_once_from_its_reservation_until_its_record_is_gone() {
     let space = space(Some(100), 0);
-    let unrecorded = space.reserve(partial(), 10).unwrap().becomes_stored(10);
-    assert!(space.moment().is_none());
-    assert_eq!(space.uncounted("a.test"), 10);
-    unrecorded.recorded();
-    let moment = space.moment().unwrap();
-    space.forget_stored(10);
-    space.settle(moment, 10);
-    assert_eq!(space.used(), 0);
-    space.settle(space.moment().unwrap(), 7);
-    assert_eq!(space.used(), 7);
+    let reserve = || space.reserve(partial(), 10).unwrap();
+    // Two fills of one digest: one file has its name in the end, and one record.
+    reserve().becomes_stored(digest(), 10);
+    reserve().becomes_stored(digest(), 10);
+    assert_eq!((space.used(), space.used_by("a.test")), (10, 10));
+    space.record([("a.test", 10)], &[digest()], &[]);
+    // Stored again: the record stays as it is.
+    reserve().becomes_stored(digest(), 10);
+    space.record([("a.test", 10)], &[digest()], &[]);
+    assert_eq!((space.used(), space.used_by("a.test")), (10, 10));
+    space.move_to_quarantine(digest(), 10);
+    assert_eq!((space.used(), space.quarantined()), (10, 10));
+    space.record([], &[], &[digest()]);
+    assert_eq!((space.used(), space.used_by("a.test")), (10, 0));
+    // One that the index never hears of.
+    reserve().becomes_stored(digest(), 10);
+    space.remove_file(digest(), 10);
+    assert_eq!(space.used(), 10);
 }
 
 #[test]
