@@ -49,7 +49,9 @@ impl Opened {
             let (health, now) = (health.clone(), clock.now());
             let open = move || {
                 let store = Store::open(&root, limits)?;
-                let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
+                let walk = |each: &mut dyn FnMut(Digest, u64)| {
+                    store::recovery::walk(&store, |blob| each(blob.digest, blob.size_bytes))
+                };
                 let index = Index::open(&root, health, now, &walk);
                 store.sync_root()?;
                 Ok::<_, store::OpenError>((store, index))

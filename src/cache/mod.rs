@@ -32,7 +32,7 @@ use crate::health::Health;
 use crate::index::{BlobRow, Change, Index, RemoveMissing, Scope};
 use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
-use crate::store::{BlobFile, Store};
+use crate::store::{self, BlobFile, Store};
 
 use pending_records::PendingRecords;
 use retention::{AccessTimes, Leases, Pins};
@@ -146,7 +146,7 @@ impl Cache {
     /// A file was found missing: removes its record, unless the file is there by now. A record that is written since stays.
     pub async fn remove_missing(&self, digest: Digest) {
         let Ok(Some(row)) = self.index.blob_row(digest).await else { return };
-        if matches!(self.store.look_at(digest).await, Ok(None)) {
+        if matches!(store::quarantine::look_at(&self.store, digest).await, Ok(None)) {
             // The index has logged a failure; the record is a miss all the same.
             let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row })]).await;
         }

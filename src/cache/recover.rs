@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::index::{BlobRow, Change, EndEviction, IndexError, PutBlob};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
-use crate::store::{Leftover, Store};
+use crate::store::{self, Leftover, Store};
 
 use super::{Cache, scrub};
 
@@ -26,7 +26,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
     cache.access_times.detect_clock_set_back(&cache.index).await;
     let (mut changes, mut names): (Vec<Change>, Vec<PathBuf>) = (Vec::new(), Vec::new());
     let mut resumable = 0_u32;
-    for leftover in blocking(cache, Store::recover).await?? {
+    for leftover in blocking(cache, store::recovery::recover).await?? {
         match leftover {
             Leftover::Resumable => resumable += 1,
             Leftover::Committed { digest, size_bytes, partial } => {
@@ -44,7 +44,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
     if !changes.is_empty() {
         tracing::info!(blobs = names.len(), "blobs that were stored but not recorded are recorded now");
         cache.index.apply_durably(changes).await?;
-        blocking(cache, move |_| names.iter().try_for_each(|name| Store::forget_partial(name))).await??;
+        blocking(cache, move |_| names.iter().try_for_each(|name| store::recovery::forget_partial(name))).await??;
     }
     remove_records_of_quarantined(cache).await?;
     let counter = cache.store.record_counter();
@@ -56,7 +56,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
 /// A crash may have come between a wrong file's move and the end of its record, which then counts what is not there.
 async fn remove_records_of_quarantined(cache: &Arc<Cache>) -> Result<(), RecoverError> {
     let look = |store: &Store| {
-        let quarantined = store.quarantined().unwrap_or_else(|err| {
+        let quarantined = store::quarantine::list(store).unwrap_or_else(|err| {
             tracing::warn!(%err, "what is in quarantine cannot be listed");
             Vec::new()
         });
@@ -94,7 +94,7 @@ pub async fn begin_service(cache: &Arc<Cache>) -> bool {
             drop(watched.get_or_create(&labels));
         }
     }
-    let was_clean = blocking(cache, Store::take_clean_stop).await;
+    let was_clean = blocking(cache, store::recovery::take_clean_stop).await;
     // An unreadable sign is none.
     was_clean.is_ok_and(|was_clean| was_clean.unwrap_or(false))
 }
@@ -108,7 +108,7 @@ pub async fn leave(cache: &Cache) {
 /// Writes the index down. To be called after all tasks have ended.
 pub async fn close(cache: &Arc<Cache>) {
     leave(cache).await;
-    if let Ok(Err(err)) = blocking(cache, Store::record_clean_stop).await {
+    if let Ok(Err(err)) = blocking(cache, store::recovery::record_clean_stop).await {
         tracing::debug!(%err, "the next start takes this stop for an unclean one");
     }
 }

@@ -12,7 +12,7 @@ use roadstead::health::Health;
 use roadstead::index::Index;
 use roadstead::mirror::Mirror;
 use roadstead::oci::Digest;
-use roadstead::store::{OpenError, Store};
+use roadstead::store::{self, OpenError, Store};
 use roadstead::telemetry;
 
 use super::output::failed;
@@ -62,7 +62,8 @@ pub(super) fn open_or_create(config: &Config) -> Result<OfflineStorage, ExitCode
         cannot_open(&err.to_string(), is_in_use, config.server.admin_socket.as_deref())
     })?;
     telemetry::start(config.log.format, config.log.level);
-    let walk = |each: &mut dyn FnMut(Digest, u64)| store.walk(|blob| each(blob.digest, blob.size_bytes));
+    let walk =
+        |each: &mut dyn FnMut(Digest, u64)| store::recovery::walk(&store, |blob| each(blob.digest, blob.size_bytes));
     let opened = Index::open(root, Health::default(), Clock::default().now(), &walk);
     let (index, _) =
         opened.map_err(|err| failed(&format!("the index in {} cannot be opened: {err}", root.display())))?;

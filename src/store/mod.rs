@@ -21,9 +21,9 @@ mod layout;
 mod lock;
 mod open_files;
 mod partial;
-mod quarantine;
-mod recovery;
-mod scrub;
+pub mod quarantine;
+pub mod recovery;
+pub mod scrub;
 mod space;
 
 use std::fs::File;

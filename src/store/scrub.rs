@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Digest, FileId, READ_CHUNK, Store, StoredFile, layout, off_runtime};
+use super::{Digest, FileId, READ_CHUNK, Store, StoredFile, off_runtime};
 use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Hasher};
 
@@ -28,64 +28,62 @@ pub enum Checked {
     NotOpened,
 }
 
-/// One of the directories that hold blobs, by its place in [`Store::SHARDS`].
+/// One of the directories that hold blobs, by its place in [`SHARDS`].
 pub type Shard = usize;
 
-impl Store {
-    /// Directories of blobs.
-    pub const SHARDS: Shard = 256 * Algorithm::ALL.len();
+/// Directories of blobs.
+pub const SHARDS: Shard = 256 * Algorithm::ALL.len();
 
-    fn shard(&self, shard: Shard) -> (Algorithm, PathBuf) {
-        let algorithm = Algorithm::ALL.into_iter().nth(shard / 256).unwrap_or(Algorithm::Sha256);
-        let path = self.layout.blobs().join(algorithm.name()).join(format!("{:02x}", shard % 256));
-        (algorithm, path)
-    }
+fn directory(store: &Store, shard: Shard) -> (Algorithm, PathBuf) {
+    let algorithm = Algorithm::ALL.into_iter().nth(shard / 256).unwrap_or(Algorithm::Sha256);
+    let path = store.layout.blobs().join(algorithm.name()).join(format!("{:02x}", shard % 256));
+    (algorithm, path)
+}
 
-    /// The blobs in one of the directories.
-    pub async fn in_shard(&self, shard: Shard) -> io::Result<Vec<StoredFile>> {
-        let (algorithm, path) = self.shard(shard);
-        off_runtime(move || entries(algorithm, &path, None)).await
-    }
+/// The blobs in one of the directories.
+pub async fn in_shard(store: &Store, shard: Shard) -> io::Result<Vec<StoredFile>> {
+    let (algorithm, path) = directory(store, shard);
+    off_runtime(move || entries(algorithm, &path, None)).await
+}
 
-    /// What was stored within `before` of the last sign of life of an earlier process: its last change to a directory of
-    /// blobs, or to the index. Directories that are older are not looked into. What lies ahead of `now`, because the clock
-    /// was set back, is no sign of life, and is looked at.
-    pub async fn stored_lately(&self, before: Duration, now: Timestamp) -> io::Result<Vec<StoredFile>> {
-        let shards: Vec<_> = (0..Self::SHARDS).map(|shard| self.shard(shard)).collect();
-        let index = self.layout.root().join("index.redb");
-        let now = i64::try_from(now.as_millis() / 1000).unwrap_or(i64::MAX);
-        off_runtime(move || {
-            let changed = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.mtime());
-            let times: Vec<_> = shards.iter().map(|(_, path)| changed(path)).collect();
-            let past = times.iter().copied().chain([changed(&index)]).filter(|time| *time <= now);
-            let last = past.max().unwrap_or(0);
-            let since = last - i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            let mut lately = Vec::new();
-            for ((algorithm, path), _) in shards.iter().zip(times).filter(|(_, changed)| *changed >= since) {
-                lately.extend(entries(*algorithm, path, Some(since))?);
-            }
-            Ok(lately)
-        })
-        .await
-    }
-
-    /// Begins to read a stored blob again; the result where it cannot be opened.
-    pub async fn scrub(&self, digest: Digest) -> Result<Scrub, Checked> {
-        let path = self.layout.blob(digest);
-        match off_runtime(move || File::open(path)).await {
-            Ok(file) => {
-                let work = Work {
-                    file: Arc::new(file),
-                    hasher: Hasher::new(digest.algorithm()),
-                    buffer: vec![0; READ_CHUNK],
-                    at: 0,
-                };
-                Ok(Scrub { digest, work: Some(work) })
-            }
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Checked::Missing),
-            Err(err) if is_short_of_files(&err) => Err(Checked::NotOpened),
-            Err(_) => Err(Checked::Unreadable),
+/// What was stored within `before` of the last sign of life of an earlier process: its last change to a directory of
+/// blobs, or to the index. Directories that are older are not looked into. What lies ahead of `now`, because the clock
+/// was set back, is no sign of life, and is looked at.
+pub async fn stored_lately(store: &Store, before: Duration, now: Timestamp) -> io::Result<Vec<StoredFile>> {
+    let shards: Vec<_> = (0..SHARDS).map(|shard| directory(store, shard)).collect();
+    let index = store.layout.root().join("index.redb");
+    let now = i64::try_from(now.as_millis() / 1000).unwrap_or(i64::MAX);
+    off_runtime(move || {
+        let changed = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.mtime());
+        let times: Vec<_> = shards.iter().map(|(_, path)| changed(path)).collect();
+        let past = times.iter().copied().chain([changed(&index)]).filter(|time| *time <= now);
+        let last = past.max().unwrap_or(0);
+        let since = last - i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+        let mut lately = Vec::new();
+        for ((algorithm, path), _) in shards.iter().zip(times).filter(|(_, changed)| *changed >= since) {
+            lately.extend(entries(*algorithm, path, Some(since))?);
         }
+        Ok(lately)
+    })
+    .await
+}
+
+/// Begins to read a stored blob again; the result where it cannot be opened.
+pub async fn begin(store: &Store, digest: Digest) -> Result<Scrub, Checked> {
+    let path = store.layout.blob(digest);
+    match off_runtime(move || File::open(path)).await {
+        Ok(file) => {
+            let work = Work {
+                file: Arc::new(file),
+                hasher: Hasher::new(digest.algorithm()),
+                buffer: vec![0; READ_CHUNK],
+                at: 0,
+            };
+            Ok(Scrub { digest, work: Some(work) })
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Checked::Missing),
+        Err(err) if is_short_of_files(&err) => Err(Checked::NotOpened),
+        Err(_) => Err(Checked::Unreadable),
     }
 }
 
@@ -166,40 +164,17 @@ fn read_quietly(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Where the background check is. Losing it costs a beginning anew.
-impl Store {
-    pub async fn read_scrub_cursor(&self) -> Option<Vec<u8>> {
-        let cursor = self.layout.scrub_cursor();
-        off_runtime(move || std::fs::read(cursor)).await.ok()
-    }
-
-    pub async fn write_scrub_cursor(&self, bytes: Vec<u8>) -> io::Result<()> {
-        let cursor = self.layout.scrub_cursor();
-        off_runtime(move || {
-            let temporary = cursor.with_extension("tmp");
-            std::fs::write(&temporary, bytes)?;
-            std::fs::rename(temporary, cursor)
-        })
-        .await
-    }
+pub async fn read_cursor(store: &Store) -> Option<Vec<u8>> {
+    let cursor = store.layout.scrub_cursor();
+    off_runtime(move || std::fs::read(cursor)).await.ok()
 }
 
-/// How the last process ended.
-impl Store {
-    /// Whether it ended in good order, or there was none. From here on, this one has not. Blocking; for start-up.
-    pub fn take_clean_stop(&self) -> io::Result<bool> {
-        let clean_stop = self.layout.clean_stop();
-        let was_clean = clean_stop.exists();
-        if was_clean {
-            layout::remove_if_there(&clean_stop)?;
-            layout::sync_dir(self.layout.root())?;
-        }
-        Ok(was_clean)
-    }
-
-    /// Everything is written down. Blocking; the last act.
-    pub fn record_clean_stop(&self) -> io::Result<()> {
-        File::create(self.layout.clean_stop())?.sync_all()?;
-        layout::sync_dir(self.layout.root())
-    }
+pub async fn write_cursor(store: &Store, bytes: Vec<u8>) -> io::Result<()> {
+    let cursor = store.layout.scrub_cursor();
+    off_runtime(move || {
+        let temporary = cursor.with_extension("tmp");
+        std::fs::write(&temporary, bytes)?;
+        std::fs::rename(temporary, cursor)
+    })
+    .await
 }

@@ -22,6 +22,7 @@ pub use pins::{Pin, Pins};
 
 use crate::clock::Timestamp;
 use crate::oci::{Authority, PinPattern};
+use crate::store;
 
 use super::Cache;
 use out_of_space::OutOfSpace;
@@ -162,7 +163,7 @@ impl Evictor {
         let cache = &self.cache;
         cache.access_times.write(&cache.index).await;
         self.drop_idle_leftovers().await;
-        if let Err(err) = cache.store.recount_quarantine(cache.context.clock.now()).await {
+        if let Err(err) = store::quarantine::recount(&cache.store, cache.context.clock.now()).await {
             tracing::debug!(%err, "what is in quarantine cannot be counted now");
         }
         if !cache.pins.are_known(&cache.index) {
@@ -179,7 +180,7 @@ impl Evictor {
         // Nobody reads what is in quarantine.
         let surplus = cache.store.surplus(false);
         if surplus > 0 {
-            cache.store.free_quarantine(surplus).await;
+            store::quarantine::free(&cache.store, surplus).await;
         }
         self.run_pass(&Pass::Space).await;
         self.clear_out_of_space().await;

@@ -9,7 +9,7 @@ use crate::cache::{RegistryFacts, describe_fault};
 use crate::index::Change;
 use crate::metrics::ByAuthority;
 use crate::oci::{Authority, Digest};
-use crate::store::{CommitError, PartialFile};
+use crate::store::{self, CommitError, PartialFile};
 
 use super::batch::EvictionPermit;
 use super::{EvictionGoal, Evictor, Reason};
@@ -170,7 +170,7 @@ impl Evictor {
             tokio::task::yield_now().await;
             return Some(permit);
         }
-        if reason == Reason::Space && cache.store.free_quarantine(bytes).await > 0 {
+        if reason == Reason::Space && store::quarantine::free(&cache.store, bytes).await > 0 {
             return Some(permit);
         }
         let goal = EvictionGoal { reason, bytes, authorities, unused_since: None };

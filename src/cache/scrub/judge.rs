@@ -3,7 +3,7 @@
 use crate::health::Part;
 use crate::index::{BlobRow, Change, IndexError, PutUnrecoverable, RemoveMissing, Unrecoverable};
 use crate::oci::Digest;
-use crate::store::{FileId, QuarantineOutcome};
+use crate::store::{self, FileId, QuarantineOutcome};
 
 use crate::cache::Cache;
 
@@ -30,7 +30,7 @@ pub async fn take_out(cache: &Cache, digest: Digest, file_id: FileId) -> Judgeme
     let judgement = if is_lost { Judgement::Lost } else { Judgement::Refetch };
     let size_bytes = row.as_ref().map_or(file_id.size_bytes(), |row| row.size_bytes);
     let health = &cache.context.health;
-    let outcome = cache.store.quarantine(digest, file_id, cache.context.clock.now()).await;
+    let outcome = store::quarantine::move_away(&cache.store, digest, file_id, cache.context.clock.now()).await;
     if matches!(outcome, Ok(QuarantineOutcome::Another)) {
         return Judgement::Another;
     }

@@ -43,7 +43,7 @@ pub struct VerifyProgress {
     pub blobs: AtomicU64,
     pub bytes: AtomicU64,
     pub wrong: AtomicU64,
-    /// Of [`crate::store::Store::SHARDS`] directories.
+    /// Of [`crate::store::scrub::SHARDS`] directories.
     pub shards: AtomicU64,
     stop: CancellationToken,
 }

@@ -10,7 +10,7 @@ use super::{VerifyProgress, VerifyReport, name};
 use crate::cache::Cache;
 use crate::health::Part;
 use crate::index::{BlobRow, Change, PutBlob};
-use crate::store::{Checked, Store, StoredFile};
+use crate::store::{self, Checked, StoredFile};
 
 /// A pass under way.
 pub(in crate::cache) struct Pass<'a> {
@@ -28,7 +28,7 @@ impl<'a> Pass<'a> {
 
     /// Reads everything that is stored, once.
     pub(super) async fn all(mut self) -> VerifyReport {
-        for shard in 0..Store::SHARDS {
+        for shard in 0..store::scrub::SHARDS {
             if !self.shard(shard).await {
                 return self.report;
             }
@@ -40,7 +40,7 @@ impl<'a> Pass<'a> {
 
     /// Reads one directory of blobs. `false` when the pass is told to end.
     pub(super) async fn shard(&mut self, shard: usize) -> bool {
-        match self.cache.store.in_shard(shard).await {
+        match store::scrub::in_shard(&self.cache.store, shard).await {
             Ok(files) => {
                 for file in files {
                     self.blob(file).await;
@@ -99,7 +99,7 @@ impl<'a> Pass<'a> {
     /// Reads and hashes a file at the pace of the pass; `None` when the pass is told to end.
     async fn read(&mut self, file: StoredFile) -> Option<Checked> {
         let Self { cache, progress, pace, .. } = self;
-        let mut scrub = match cache.store.scrub(file.digest).await {
+        let mut scrub = match store::scrub::begin(&cache.store, file.digest).await {
             Ok(scrub) => scrub,
             Err(checked) => return Some(checked),
         };
@@ -126,7 +126,7 @@ impl<'a> Pass<'a> {
         if cache.leases.count(digest) > 0
             || cache.pending.contains(digest)
             || !matches!(cache.index.current_blob_row(digest).await, Ok(None))
-            || !matches!(cache.store.look_at(digest).await, Ok(Some(_)))
+            || !matches!(store::quarantine::look_at(&cache.store, digest).await, Ok(Some(_)))
         {
             return;
         }

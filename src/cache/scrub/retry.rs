@@ -8,7 +8,7 @@ use super::pass::Pass;
 use crate::cache::Cache;
 use crate::index::BlobRow;
 use crate::oci::Digest;
-use crate::store::{FileId, QuarantineOutcome, StoredFile};
+use crate::store::{self, FileId, QuarantineOutcome, StoredFile};
 
 /// Reads blobs again that could not be read. `false` if the index does not say what to do with one.
 pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
@@ -21,7 +21,7 @@ pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
             is_decided = false;
             continue;
         }
-        if let Ok(Some(file_id)) = cache.store.look_at(digest).await {
+        if let Ok(Some(file_id)) = store::quarantine::look_at(&cache.store, digest).await {
             before.insert(digest, file_id);
         }
         // The index knows it, or nobody would have read it.
@@ -49,7 +49,7 @@ pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
 }
 
 async fn move_unreadable_away(cache: &Cache, digest: Digest, file_id: FileId, row: Option<BlobRow>, is_lost: bool) {
-    match cache.store.quarantine(digest, file_id, cache.context.clock.now()).await {
+    match store::quarantine::move_away(&cache.store, digest, file_id, cache.context.clock.now()).await {
         Err(err) => tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either"),
         Ok(QuarantineOutcome::Another) => cache.store.is_readable_again(digest),
         Ok(QuarantineOutcome::Away | QuarantineOutcome::Removed | QuarantineOutcome::Missing) => {

@@ -10,7 +10,7 @@ use super::pass::Pass;
 use super::{VerifyProgress, VerifySettings};
 use crate::cache::Cache;
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{self};
 
 /// After an unclean stop, what was stored so long before it is read first.
 const LATELY: Duration = Duration::from_mins(10);
@@ -32,12 +32,12 @@ pub async fn run_scrub(cache: Arc<Cache>, settings: VerifySettings, was_clean: b
         }
     }
     let Some(every) = settings.every else { return };
-    let stored = cache.store.read_scrub_cursor().await;
+    let stored = store::scrub::read_cursor(&cache.store).await;
     let mut cursor = stored.and_then(|cursor| serde_json::from_slice::<ScrubCursor>(&cursor).ok());
     loop {
         let now = cache.context.clock.now();
         // A beginning that lies ahead is one from before the clock was set back.
-        let done = cursor.filter(|cursor| cursor.shard >= Store::SHARDS && cursor.begun <= now);
+        let done = cursor.filter(|cursor| cursor.shard >= store::scrub::SHARDS && cursor.begun <= now);
         let due = done.map_or(Duration::ZERO, |cursor| every.saturating_sub(now.since(cursor.begun)));
         tokio::select! {
             // Looked at now and then, because clocks are set.
@@ -47,7 +47,7 @@ pub async fn run_scrub(cache: Arc<Cache>, settings: VerifySettings, was_clean: b
         if due > Duration::from_hours(1) {
             continue;
         }
-        let resumed = cursor.filter(|cursor| cursor.shard < Store::SHARDS);
+        let resumed = cursor.filter(|cursor| cursor.shard < store::scrub::SHARDS);
         let Some(done) = run_pass(&cache, settings.rate, resumed).await else { return };
         cursor = Some(done);
     }
@@ -58,7 +58,7 @@ async fn run_pass(cache: &Cache, rate: Option<u64>, resumed: Option<ScrubCursor>
     let mut cursor = resumed.unwrap_or(ScrubCursor { begun: cache.context.clock.now(), shard: 0 });
     let progress = VerifyProgress::default();
     let mut pass = Pass::new(cache, rate, &progress);
-    while cursor.shard < Store::SHARDS {
+    while cursor.shard < store::scrub::SHARDS {
         let went_on = tokio::select! {
             went_on = pass.shard(cursor.shard) => went_on,
             () = cache.context.stopping.cancelled() => false,
@@ -68,7 +68,7 @@ async fn run_pass(cache: &Cache, rate: Option<u64>, resumed: Option<ScrubCursor>
         }
         cursor.shard += 1;
         if let Ok(bytes) = serde_json::to_vec(&cursor)
-            && let Err(err) = cache.store.write_scrub_cursor(bytes).await
+            && let Err(err) = store::scrub::write_cursor(&cache.store, bytes).await
         {
             tracing::debug!(%err, "where verify is could not be noted: after a restart it begins anew");
         }
@@ -81,7 +81,7 @@ async fn run_pass(cache: &Cache, rate: Option<u64>, resumed: Option<ScrubCursor>
 }
 
 async fn verify_lately(cache: &Cache) {
-    let lately = match cache.store.stored_lately(LATELY, cache.context.clock.now()).await {
+    let lately = match store::scrub::stored_lately(&cache.store, LATELY, cache.context.clock.now()).await {
         Ok(lately) => lately,
         Err(err) => {
             tracing::warn!(%err, "what was stored before the unclean stop cannot be found");

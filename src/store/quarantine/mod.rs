@@ -47,7 +47,7 @@ impl FileId {
 }
 
 impl BlobFile {
-    /// Which file this is, for [`Store::quarantine`].
+    /// Which file this is, for [`move_away`].
     pub fn file_id(&self) -> io::Result<FileId> {
         FileId::open(&self.file)
     }
@@ -66,103 +66,106 @@ pub enum QuarantineOutcome {
     Another,
 }
 
-impl Store {
-    /// The file that a digest's name stands for now, unopened; `None` if there is none.
-    pub async fn look_at(&self, digest: Digest) -> io::Result<Option<FileId>> {
-        let path = self.layout.blob(digest);
-        off_runtime(move || Ok(metadata_if_there(&path)?.map(|metadata| FileId::of(&metadata, None)))).await
-    }
+/// The file that a digest's name stands for now, unopened; `None` if there is none.
+pub async fn look_at(store: &Store, digest: Digest) -> io::Result<Option<FileId>> {
+    let path = store.layout.blob(digest);
+    off_runtime(move || Ok(metadata_if_there(&path)?.map(|metadata| FileId::of(&metadata, None)))).await
+}
 
-    /// Takes this stored file out of reach.
-    pub async fn quarantine(&self, digest: Digest, file_id: FileId, now: Timestamp) -> io::Result<QuarantineOutcome> {
-        let (blob, quarantine) = (self.layout.blob(digest), self.layout.quarantine());
-        let (space, held, faults) = (Arc::clone(&self.space), Arc::clone(&self.held), Arc::clone(&self.faults));
-        let taken = off_runtime(move || {
-            let size_bytes = match metadata_if_there(&blob)? {
-                None => return Ok(QuarantineOutcome::Missing),
-                Some(other) if !file_id.is(&other) => return Ok(QuarantineOutcome::Another),
-                Some(metadata) => metadata.len(),
-            };
-            let name = format!("{:013}-{}-{}", now.as_millis(), digest.algorithm().name(), digest.hex());
-            let away = quarantine.join(name);
-            let moved = layout::make_dir(&quarantine).and_then(|()| std::fs::rename(&blob, &away));
-            let taken = if moved.is_ok() {
-                if let Some(other) = metadata_if_there(&away)?.filter(|other| !file_id.is(other)) {
-                    put_back(&away, &blob, &space, digest, other.len())?;
-                    return Ok(QuarantineOutcome::Another);
-                }
-                held.removed(digest, 0);
-                space.move_to_quarantine(digest, size_bytes);
-                QuarantineOutcome::Away
-            } else {
-                // Not to be read is what matters.
-                std::fs::remove_file(&blob)?;
-                held.removed(digest, size_bytes);
-                space.remove_file(digest, size_bytes);
-                QuarantineOutcome::Removed
-            };
-            if let Some(shard) = blob.parent()
-                && let Err(err) = faults.sync_removal(shard)
-            {
-                tracing::warn!(%digest, %err, "wrong bytes that were moved away may be back after a power cut");
-            }
-            // What cannot be thinned out now is thinned out at the next one.
-            let _later = thin_out(&quarantine, now, &space);
-            Ok(taken)
-        })
-        .await?;
-        if taken != QuarantineOutcome::Another {
-            let _was_unreadable = self.faults.can_read(digest);
-        }
-        Ok(taken)
-    }
-
-    /// Removes the oldest files of the quarantine until so many bytes are free; how many there were.
-    pub async fn free_quarantine(&self, bytes: u64) -> u64 {
-        let (quarantine, space) = (self.layout.quarantine(), Arc::clone(&self.space));
-        let freed = off_runtime(move || {
-            let (mut freed, mut undeletable) = (0, None);
-            for (path, size_bytes) in files(&quarantine)? {
-                if freed >= bytes {
-                    break;
-                }
-                match remove(&path, size_bytes, &space) {
-                    Ok(true) => freed += size_bytes,
-                    Ok(false) => {}
-                    // Others may go.
-                    Err(err) => undeletable = undeletable.or(Some((path, err))),
-                }
-            }
-            if let Some((path, err)) = undeletable {
-                tracing::warn!(path = %path.display(), %err, "a file in quarantine cannot be removed; others go instead");
-            }
-            Ok(freed)
-        });
-        freed.await.unwrap_or_else(|err| {
-            tracing::warn!(%err, "files in quarantine cannot be listed");
-            0
-        })
-    }
-
-    /// Removes what is too old, and counts what is there: somebody may have taken files away.
-    pub async fn recount_quarantine(&self, now: Timestamp) -> io::Result<()> {
-        let (quarantine, space) = (self.layout.quarantine(), Arc::clone(&self.space));
-        off_runtime(move || {
-            let thinned = thin_out(&quarantine, now, &space);
-            count(&quarantine, &space)?;
-            thinned
-        })
-        .await
-    }
-
-    /// Digests whose files are in quarantine, and the sizes of these. Blocking; for start-up.
-    pub fn quarantined(&self) -> io::Result<Vec<(Digest, u64)>> {
-        let named = |(path, size_bytes): (PathBuf, u64)| {
-            let (_, name) = path.file_name()?.to_str()?.split_once('-')?;
-            Some((layout::digest_of_partial(name)?, size_bytes))
+/// Takes this stored file out of reach.
+pub async fn move_away(
+    store: &Store,
+    digest: Digest,
+    file_id: FileId,
+    now: Timestamp,
+) -> io::Result<QuarantineOutcome> {
+    let (blob, quarantine) = (store.layout.blob(digest), store.layout.quarantine());
+    let (space, held, faults) = (Arc::clone(&store.space), Arc::clone(&store.held), Arc::clone(&store.faults));
+    let taken = off_runtime(move || {
+        let size_bytes = match metadata_if_there(&blob)? {
+            None => return Ok(QuarantineOutcome::Missing),
+            Some(other) if !file_id.is(&other) => return Ok(QuarantineOutcome::Another),
+            Some(metadata) => metadata.len(),
         };
-        Ok(files(&self.layout.quarantine())?.into_iter().filter_map(named).collect())
+        let name = format!("{:013}-{}-{}", now.as_millis(), digest.algorithm().name(), digest.hex());
+        let away = quarantine.join(name);
+        let moved = layout::make_dir(&quarantine).and_then(|()| std::fs::rename(&blob, &away));
+        let taken = if moved.is_ok() {
+            if let Some(other) = metadata_if_there(&away)?.filter(|other| !file_id.is(other)) {
+                put_back(&away, &blob, &space, digest, other.len())?;
+                return Ok(QuarantineOutcome::Another);
+            }
+            held.removed(digest, 0);
+            space.move_to_quarantine(digest, size_bytes);
+            QuarantineOutcome::Away
+        } else {
+            // Not to be read is what matters.
+            std::fs::remove_file(&blob)?;
+            held.removed(digest, size_bytes);
+            space.remove_file(digest, size_bytes);
+            QuarantineOutcome::Removed
+        };
+        if let Some(shard) = blob.parent()
+            && let Err(err) = faults.sync_removal(shard)
+        {
+            tracing::warn!(%digest, %err, "wrong bytes that were moved away may be back after a power cut");
+        }
+        // What cannot be thinned out now is thinned out at the next one.
+        let _later = thin_out(&quarantine, now, &space);
+        Ok(taken)
+    })
+    .await?;
+    if taken != QuarantineOutcome::Another {
+        let _was_unreadable = store.faults.can_read(digest);
     }
+    Ok(taken)
+}
+
+/// Removes the oldest files of the quarantine until so many bytes are free; how many there were.
+pub async fn free(store: &Store, bytes: u64) -> u64 {
+    let (quarantine, space) = (store.layout.quarantine(), Arc::clone(&store.space));
+    let freed = off_runtime(move || {
+        let (mut freed, mut undeletable) = (0, None);
+        for (path, size_bytes) in files(&quarantine)? {
+            if freed >= bytes {
+                break;
+            }
+            match remove(&path, size_bytes, &space) {
+                Ok(true) => freed += size_bytes,
+                Ok(false) => {}
+                // Others may go.
+                Err(err) => undeletable = undeletable.or(Some((path, err))),
+            }
+        }
+        if let Some((path, err)) = undeletable {
+            tracing::warn!(path = %path.display(), %err, "a file in quarantine cannot be removed; others go instead");
+        }
+        Ok(freed)
+    });
+    freed.await.unwrap_or_else(|err| {
+        tracing::warn!(%err, "files in quarantine cannot be listed");
+        0
+    })
+}
+
+/// Removes what is too old, and counts what is there: somebody may have taken files away.
+pub async fn recount(store: &Store, now: Timestamp) -> io::Result<()> {
+    let (quarantine, space) = (store.layout.quarantine(), Arc::clone(&store.space));
+    off_runtime(move || {
+        let thinned = thin_out(&quarantine, now, &space);
+        count(&quarantine, &space)?;
+        thinned
+    })
+    .await
+}
+
+/// Digests whose files are in quarantine, and the sizes of these. Blocking; for start-up.
+pub fn list(store: &Store) -> io::Result<Vec<(Digest, u64)>> {
+    let named = |(path, size_bytes): (PathBuf, u64)| {
+        let (_, name) = path.file_name()?.to_str()?.split_once('-')?;
+        Some((layout::digest_of_partial(name)?, size_bytes))
+    };
+    Ok(files(&store.layout.quarantine())?.into_iter().filter_map(named).collect())
 }
 
 /// What was moved is not what was meant: it was stored between the look and the move.

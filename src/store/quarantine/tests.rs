@@ -33,7 +33,7 @@ impl Storage {
     }
 
     async fn wrong(&self) -> FileId {
-        let mut scrub = self.store.scrub(self.digest).await.unwrap();
+        let mut scrub = super::super::scrub::begin(&self.store, self.digest).await.unwrap();
         loop {
             match scrub.step().await {
                 Ok(_) => {}
@@ -54,16 +54,16 @@ async fn a_wrong_file_is_taken_away_and_counts_until_room_is_needed() {
     let Storage { store, digest, directory } = &storage;
     storage.rot();
     let wrong = storage.wrong().await;
-    assert_eq!(store.quarantine(*digest, wrong.clone(), NOW).await.unwrap(), QuarantineOutcome::Away);
-    assert_eq!(store.quarantine(*digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Missing);
+    assert_eq!(move_away(store, *digest, wrong.clone(), NOW).await.unwrap(), QuarantineOutcome::Away);
+    assert_eq!(move_away(store, *digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Missing);
     let size = CONTENT.len() as u64;
-    assert_eq!((storage.kept(), store.used_bytes(), store.quarantined().unwrap()), (1, size, vec![(*digest, size)]));
+    assert_eq!((storage.kept(), store.used_bytes(), list(store).unwrap()), (1, size, vec![(*digest, size)]));
     storage.put().await;
     assert_eq!((store.used_bytes(), store.quarantined_bytes()), (2 * size, size));
-    assert_eq!((store.free_quarantine(1).await, storage.kept(), store.used_bytes()), (size, 0, size));
+    assert_eq!((free(store, 1).await, storage.kept(), store.used_bytes()), (size, 0, size));
     // What an operator takes away is noticed.
     std::fs::write(directory.path().join(format!("quarantine/{:013}-sha256-x", NOW.as_millis())), "xyz").unwrap();
-    store.recount_quarantine(NOW).await.unwrap();
+    recount(store, NOW).await.unwrap();
     assert_eq!(store.used_bytes(), size + 3);
 }
 
@@ -73,7 +73,7 @@ async fn a_wrong_file_that_cannot_be_moved_is_removed_and_that_is_told() {
     let Storage { store, digest, directory } = &storage;
     storage.rot();
     std::fs::write(directory.path().join("quarantine"), "no directory").unwrap();
-    assert_eq!(store.quarantine(*digest, storage.wrong().await, NOW).await.unwrap(), QuarantineOutcome::Removed);
+    assert_eq!(move_away(store, *digest, storage.wrong().await, NOW).await.unwrap(), QuarantineOutcome::Removed);
     assert_eq!((store.used_bytes(), store.quarantined_bytes()), (0, 0));
     assert!(matches!(store.open_blob(*digest).await, Ok(None)));
 }
@@ -87,7 +87,7 @@ async fn a_file_that_was_fetched_again_meanwhile_is_left_alone() {
     let wrong = storage.wrong().await;
     store.remove(*digest).await.unwrap();
     storage.put().await;
-    assert_eq!(store.quarantine(*digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Another);
+    assert_eq!(move_away(store, *digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Another);
     assert!(matches!(store.read_verified(*digest, 1000).await.unwrap(), Verified::Right(_)));
     assert_eq!((storage.kept(), store.used_bytes()), (0, CONTENT.len() as u64));
 }
