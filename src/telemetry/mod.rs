@@ -6,15 +6,14 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use writer::{Lines, Pace};
+use writer::{LogWriter, Pace};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,9 +24,9 @@ pub enum Format {
 }
 
 /// Longest wait for standard error at the end. It may be a pipe that nobody reads.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-static LINES: OnceLock<Lines> = OnceLock::new();
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
 static PLAIN: OnceLock<Plain> = OnceLock::new();
 
 /// A direct way to the log for lines that the caller formats, for speed.
@@ -39,11 +38,11 @@ pub struct Plain {
 
 /// Starts logging for the process. A second call changes nothing.
 pub fn start(format: Format, level: LevelFilter) {
-    let Some(lines) = begin() else { return };
+    let Some(writer) = begin() else { return };
     // Libraries' lines below a warning are not for operators.
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("roadstead", level);
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let layer = fmt::layer().with_writer(To(lines)).with_ansi(is_terminal).with_target(false);
+    let layer = fmt::layer().with_writer(|| EventWriter(writer)).with_ansi(is_terminal).with_target(false);
     let layer = match format {
         Format::Text => layer.boxed(),
         Format::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
@@ -55,10 +54,9 @@ pub fn start(format: Format, level: LevelFilter) {
     }
 }
 
-fn begin() -> Option<&'static Lines> {
-    let lines = Lines::start(io::stderr()).ok()?;
-    LINES.set(lines).ok()?;
-    LINES.get()
+fn begin() -> Option<&'static LogWriter> {
+    WRITER.set(LogWriter::start(io::stderr()).ok()?).ok()?;
+    WRITER.get()
 }
 
 /// The direct way to the log; `None` if `tracing` must format all lines.
@@ -74,42 +72,28 @@ impl Plain {
     /// Adds the line that `format` appends, with its line end. While standard error takes nothing and the buffer is full,
     /// the line is dropped and counted.
     pub fn write(&self, level: Level, format: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(lines) = LINES.get() {
-            lines.append(if level < Level::INFO { Pace::AtOnce } else { Pace::Gathered }, format);
+        if let Some(writer) = WRITER.get() {
+            writer.append(if level < Level::INFO { Pace::AtOnce } else { Pace::Gathered }, format);
         }
     }
 }
 
 /// Lines dropped since the start.
 pub fn dropped_lines() -> u64 {
-    LINES.get().map_or(0, Lines::dropped)
+    WRITER.get().map_or(0, LogWriter::dropped)
 }
 
 /// Waits until all lines are written, at most for a second. Blocks; for the end of the process.
 pub fn flush() {
-    if let Some(lines) = LINES.get() {
-        lines.flush(LAST_WORDS);
+    if let Some(writer) = WRITER.get() {
+        writer.flush(FLUSH_TIMEOUT);
     }
 }
 
 /// The writer for the lines of `tracing`, which are few.
-struct To(&'static Lines);
+struct EventWriter(&'static LogWriter);
 
-impl<'a> MakeWriter<'a> for To {
-    type Writer = Line;
-
-    fn make_writer(&'a self) -> Line {
-        Line(self.0)
-    }
-
-    fn make_writer_for(&'a self, _: &Metadata<'_>) -> Line {
-        Line(self.0)
-    }
-}
-
-struct Line(&'static Lines);
-
-impl io::Write for Line {
+impl io::Write for EventWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.append(Pace::AtOnce, |out| out.extend_from_slice(bytes));
         Ok(bytes.len())

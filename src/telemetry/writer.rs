@@ -27,9 +27,9 @@ pub(super) enum Pace {
     Gathered,
 }
 
-pub(super) struct Lines {
+pub(super) struct LogWriter {
     shared: Arc<Shared>,
-    writer: Thread,
+    thread: Thread,
 }
 
 #[derive(Default)]
@@ -54,13 +54,13 @@ thread_local! {
     };
 }
 
-impl Lines {
+impl LogWriter {
     /// Starts the thread that writes to `out`. Fails if the thread cannot be started.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || writing.run(out))?;
-        Ok(Self { shared, writer: thread.thread().clone() })
+        Ok(Self { shared, thread: thread.thread().clone() })
     }
 
     pub(super) fn append(&self, pace: Pace, format: impl FnOnce(&mut Vec<u8>)) {
@@ -78,7 +78,7 @@ impl Lines {
         if pace == Pace::AtOnce || enough {
             self.hurry();
         } else if !shared.waiting.load(Ordering::Relaxed) && !shared.waiting.swap(true, Ordering::AcqRel) {
-            self.writer.unpark();
+            self.thread.unpark();
         }
     }
 
@@ -86,7 +86,7 @@ impl Lines {
         let shared = &*self.shared;
         if !shared.hurry.load(Ordering::Relaxed) && !shared.hurry.swap(true, Ordering::AcqRel) {
             shared.waiting.store(true, Ordering::Release);
-            self.writer.unpark();
+            self.thread.unpark();
         }
     }
 
@@ -100,7 +100,7 @@ impl Lines {
         let mine = shared.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.hurry();
         // The thread may be parked although `hurry` was set already.
-        self.writer.unpark();
+        self.thread.unpark();
         let done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
         let _given_up = shared.is_done.wait_timeout_while(done, limit, |done| *done < mine);
     }
@@ -198,10 +198,10 @@ mod tests {
         }
     }
 
-    fn slow() -> (Lines, mpsc::Sender<()>, mpsc::Receiver<String>) {
+    fn slow() -> (LogWriter, mpsc::Sender<()>, mpsc::Receiver<String>) {
         let (letting, let_in) = mpsc::channel();
         let (taken, taking) = mpsc::channel();
-        (Lines::start(Slow { let_in, taken }).unwrap(), letting, taking)
+        (LogWriter::start(Slow { let_in, taken }).unwrap(), letting, taking)
     }
 
     #[test]
