@@ -19,9 +19,11 @@ use crate::server::access_log::request_id::RequestId;
 use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
 use crate::server::request::route::{Endpoint, Route};
 use crate::server::request::route_cache::{RequestKey, ResolvedRequest, RouteCache};
+use crate::server::response::answer::{self, Answer, Link};
 use crate::server::response::body::Body;
+use crate::server::response::cached_headers::CachedHeaders;
 use crate::server::response::error::WireError;
-use crate::server::response::headers::{self, Answer, CachedHeaders, Link};
+use crate::server::response::headers;
 use crate::server::{ListenerSettings, ServerSettings};
 
 /// The public side of the server, shared by all connections.
@@ -108,7 +110,7 @@ impl ClientConnection {
             Err(error) => {
                 line.outcome = if error.remembered { "negative" } else { "error" };
                 line.problem = Some(error.message.clone());
-                headers::error(&error, line.request.as_str(), method)
+                answer::error(&error, line.request.as_str(), method)
             }
         };
         let (mut parts, body) = response.into_parts();
@@ -216,7 +218,7 @@ impl ClientConnection {
             Endpoint::Manifest(reference) => {
                 let manifest = mirror.manifest(target, reference).await.map_err(failed)?;
                 let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
-                headers::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
+                answer::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
             }
             Endpoint::Blob(digest) => {
                 let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
@@ -226,20 +228,20 @@ impl ClientConnection {
                     return Err(WireError::several_ranges());
                 }
                 let blob = mirror.blob(target, *digest, intent).await.map_err(failed)?;
-                headers::blob(blob, ready, &parts.headers, &parts.method)
+                answer::blob(blob, ready, &parts.headers, &parts.method)
             }
             Endpoint::Tags => {
                 let query = tags_query(route)?;
                 let tags = mirror.tags(target, &query).await.map_err(failed)?;
                 let path = format!("{}/v2/{}/tags/list", self.listener.mount, route.name);
                 let link = Link { path, query: tags.next.clone(), kept: claims_in(route) };
-                headers::tags(tags, &target.repository, &link)
+                answer::tags(tags, &target.repository, &link)
             }
             Endpoint::Referrers(digest) => {
                 let mut referrers = mirror.referrers(target, *digest).await.map_err(failed)?;
                 let wanted: Vec<String> = route.all("artifactType").map(str::to_owned).collect();
                 referrers.descriptors.retain(|descriptor| has_artifact_type(descriptor, &wanted));
-                headers::referrers(&referrers, !wanted.is_empty())
+                answer::referrers(&referrers, !wanted.is_empty())
             }
         }
     }

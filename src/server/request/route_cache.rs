@@ -13,7 +13,7 @@ use crate::oci::Authority;
 
 use crate::server::access_log::labels::Labels;
 use crate::server::request::route::{Endpoint, Route};
-use crate::server::response::headers::CachedHeaders;
+use crate::server::response::cached_headers::CachedHeaders;
 
 /// Largest size of all entries in bytes. Clients choose the keys, so it must be bounded.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
