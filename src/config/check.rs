@@ -28,7 +28,7 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
                 waiting: server.number("max_waiting_fills", 1).unwrap_or(1024) as usize,
             },
             namespaces: upstreams.namespaces,
-            upstreams: upstreams.members,
+            upstreams: upstreams.registries,
             served: upstreams.served,
         };
         server.finish();

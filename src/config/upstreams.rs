@@ -18,7 +18,7 @@ use super::rules::pattern;
 
 pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
-    pub(super) members: Vec<RegistrySettings>,
+    pub(super) registries: Vec<RegistrySettings>,
     pub(super) served: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
     let defaults = root.section("defaults");
     let with_presets = root.flag("presets").unwrap_or(false) || !root.has("upstreams");
     let table = root.section("upstreams");
-    let mut upstreams = Upstreams { namespaces: Namespaces::default(), members: Vec::new(), served: Vec::new() };
+    let mut upstreams = Upstreams { namespaces: Namespaces::default(), registries: Vec::new(), served: Vec::new() };
     let mut named = Vec::new();
     for (name, section) in table.children() {
         named.extend(upstreams.add(root, name, &section, &defaults));
@@ -55,7 +55,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
         upstreams.add(root, preset.name, &section, &defaults);
         section.finish();
     }
-    if upstreams.members.is_empty() {
+    if upstreams.registries.is_empty() {
         // No upstream uses the defaults. Their keys are checked all the same.
         let nobody = Section::root(&empty, &problems);
         let layers = Layered([&nobody, &defaults]);
@@ -105,7 +105,7 @@ impl Upstreams {
             root.problem("upstreams", format!("\"{name}\": {canonical} is there under another spelling too"));
             return None;
         }
-        self.members.push(RegistrySettings { key, upstream, policy });
+        self.registries.push(RegistrySettings { key, upstream, policy });
         self.served.push(canonical.clone());
         Some(canonical)
     }
