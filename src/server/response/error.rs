@@ -24,6 +24,8 @@ pub(in crate::server) struct WireError {
 
 /// `Retry-After` where the upstream gave none.
 const DEFAULT_RETRY: Duration = Duration::from_secs(10);
+/// `Retry-After` where this server is busy.
+const SOON: Duration = Duration::from_secs(1);
 
 impl WireError {
     pub(in crate::server) fn new(
@@ -35,6 +37,11 @@ impl WireError {
         Self { status, code: code.into(), message: message.into(), retry_after: None, remembered: false }
     }
 
+    /// With a `Retry-After`.
+    fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     pub(in crate::server) fn method_not_allowed() -> Self {
         let message = "this is a pull-through mirror: it is read, never written; push to the registry itself";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message)
@@ -42,7 +49,7 @@ impl WireError {
 
     pub(in crate::server) fn busy() -> Self {
         let message = "too many requests are being answered here; `max_requests` raises the limit";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
     }
 
     pub(in crate::server) fn looped() -> Self {
@@ -57,6 +64,10 @@ impl WireError {
 
     pub(in crate::server) fn several_ranges() -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, "one range at a time is served; use fewer")
+    }
+
+    fn rate_limited(message: String) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
     }
 
     pub(in crate::server) fn of_route(error: &RouteError) -> Self {
@@ -95,14 +106,10 @@ impl WireError {
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }
             PullError::Upstream(error) => Self::of_upstream(error, endpoint, asked),
-            PullError::Busy => Self {
-                retry_after: Some(Duration::from_secs(1)),
-                ..Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    ErrorCode::TooManyRequests,
-                    format!("{asked}: {error}; `max_waiting_fills` raises the limit"),
-                )
-            },
+            PullError::Busy => {
+                let message = format!("{asked}: {error}; `max_waiting_fills` raises the limit");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests, message).after(SOON)
+            }
             PullError::Internal(why) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, format!("{asked}: failed here ({why})"))
             }
@@ -122,28 +129,19 @@ impl WireError {
                 let message = format!("{message}; check them, they are read again at the next login");
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }
-            Failure::RateLimited { retry_after } => Self {
-                retry_after: Some(retry_after.unwrap_or(DEFAULT_RETRY)),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    ErrorCode::TooManyRequests,
-                    format!("{message}; credentials of its own raise the ration"),
-                )
-            },
+            Failure::RateLimited { retry_after } => {
+                let message = format!("{message}; credentials of its own raise the ration");
+                Self::rate_limited(message).after(retry_after.unwrap_or(DEFAULT_RETRY))
+            }
             Failure::BreakerOpen { cause, retry_after } => {
-                let retry_after = Some(*retry_after);
-                match cause {
-                    BreakerCause::RateLimited => Self {
-                        retry_after,
-                        ..Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
-                    },
-                    BreakerCause::Unreachable => Self { retry_after, ..gateway(StatusCode::BAD_GATEWAY, message) },
-                    BreakerCause::Timeout => Self { retry_after, ..gateway(StatusCode::GATEWAY_TIMEOUT, message) },
-                }
+                let error = match cause {
+                    BreakerCause::RateLimited => Self::rate_limited(message),
+                    BreakerCause::Unreachable => gateway(StatusCode::BAD_GATEWAY, message),
+                    BreakerCause::Timeout => gateway(StatusCode::GATEWAY_TIMEOUT, message),
+                };
+                error.after(*retry_after)
             }
-            Failure::NoDescriptors => {
-                Self { retry_after: Some(Duration::from_secs(1)), ..gateway(StatusCode::SERVICE_UNAVAILABLE, message) }
-            }
+            Failure::NoDescriptors => gateway(StatusCode::SERVICE_UNAVAILABLE, message).after(SOON),
             Failure::Timeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, message),
             Failure::Unreachable(_)
             | Failure::ServerError(_)
