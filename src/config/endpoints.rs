@@ -11,26 +11,21 @@ use super::raw::Section;
 pub(super) fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildcard: bool) -> Vec<EndpointSettings> {
     let forward_ns = section.flag("forward_ns").unwrap_or(false);
     let mut endpoints = Vec::new();
-    if let Some(url) = section.text("url") {
-        endpoints.extend(endpoint_url(section, "url", &url).map(|url| EndpointSettings { url, forward_ns }));
-    }
+    let mut add = |url: Option<Url>, forward_ns| endpoints.extend(url.map(|url| EndpointSettings { url, forward_ns }));
+    add(section.text("url").and_then(|url| endpoint_url(section, "url", &url)), forward_ns);
     let listed = section.texts_or_sections("endpoints");
     if section.has("url") && section.has("endpoints") {
         section.problem("endpoints", "give either `url` or `endpoints`");
     }
     for endpoint in listed {
         match endpoint {
-            Ok(url) => {
-                endpoints
-                    .extend(endpoint_url(section, "endpoints", &url).map(|url| EndpointSettings { url, forward_ns }));
-            }
+            Ok(url) => add(endpoint_url(section, "endpoints", &url), forward_ns),
             Err(table) => {
                 let url = table.text("url").and_then(|url| endpoint_url(&table, "url", &url));
                 if !table.has("url") {
                     table.problem("url", "is missing");
                 }
-                let forward_ns = table.flag("forward_ns").unwrap_or(forward_ns);
-                endpoints.extend(url.map(|url| EndpointSettings { url, forward_ns }));
+                add(url, table.flag("forward_ns").unwrap_or(forward_ns));
                 table.finish();
             }
         }
@@ -41,8 +36,7 @@ pub(super) fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildc
             section.problem("url", "a wildcard has no endpoint: each registry that it admits is its own");
         }
         (false, false, Some(preset)) => {
-            let url = Url::parse(preset.url).expect("a preset's URL is valid");
-            endpoints.push(EndpointSettings { url, forward_ns });
+            add(Some(Url::parse(preset.url).expect("a preset's URL is valid")), forward_ns);
         }
         (false, false, None) => {
             section.problem("url", "is missing: where this registry is reached, as in \"https://registry.corp\"");

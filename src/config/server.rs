@@ -16,42 +16,7 @@ const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
 const LONGEST_SOCKET: usize = 107;
 
 pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storage: &Path) -> ServerSettings {
-    let default_authority = read_default_authority(server, namespaces)
-        .or_else(|| DOCKER_HUB.parse().ok())
-        .expect("the name of Docker Hub is an authority");
-    let tls = check_tls(server);
-    let mount = read_mount(server).unwrap_or_default();
-    let mut listeners = Vec::new();
-    let listed = server.sections("listeners");
-    let addresses = match server.texts("listen") {
-        Some(addresses) => addresses,
-        None if listed.is_empty() => vec![DEFAULT_LISTEN.to_owned()],
-        None => Vec::new(),
-    };
-    for address in addresses {
-        listeners.extend(address_of(server, "listen", &address).map(|address| ListenerSettings {
-            address,
-            tls: tls.clone(),
-            default_authority: default_authority.clone(),
-            mount: mount.clone(),
-        }));
-    }
-    for listener in listed {
-        let address = listener.text("listen");
-        if address.is_none() && !listener.has("listen") {
-            listener.problem("listen", "is missing: the address of this listener");
-        }
-        let address = address.and_then(|address| address_of(&listener, "listen", &address));
-        let own_default = read_default_authority(&listener, namespaces);
-        let (own_tls, own_mount) = (check_tls(&listener), read_mount(&listener));
-        listeners.extend(address.map(|address| ListenerSettings {
-            address,
-            tls: own_tls.or_else(|| tls.clone()),
-            default_authority: own_default.unwrap_or_else(|| default_authority.clone()),
-            mount: own_mount.unwrap_or_else(|| mount.clone()),
-        }));
-        listener.finish();
-    }
+    let listeners = check_listeners(server, namespaces);
     let admin_listen = match server.text("admin_listen").as_deref() {
         None => DEFAULT_ADMIN.parse().ok(),
         Some("" | "off") => None,
@@ -78,6 +43,45 @@ pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storag
         max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,
         stall_timeout: server.duration("stall_timeout").unwrap_or(Duration::from_mins(1)),
     }
+}
+
+/// The addresses in `listen` share the section's own keys; a `[[server.listeners]]` overrides them.
+fn check_listeners(server: &Section<'_>, namespaces: &Namespaces) -> Vec<ListenerSettings> {
+    let default_authority = read_default_authority(server, namespaces)
+        .or_else(|| DOCKER_HUB.parse().ok())
+        .expect("the name of Docker Hub is an authority");
+    let (tls, mount) = (check_tls(server), read_mount(server).unwrap_or_default());
+    let shared = |address| ListenerSettings {
+        address,
+        tls: tls.clone(),
+        default_authority: default_authority.clone(),
+        mount: mount.clone(),
+    };
+    let listed = server.sections("listeners");
+    let addresses = match server.texts("listen") {
+        Some(addresses) => addresses,
+        None if listed.is_empty() => vec![DEFAULT_LISTEN.to_owned()],
+        None => Vec::new(),
+    };
+    let addresses = addresses.iter().filter_map(|address| address_of(server, "listen", address));
+    let mut listeners: Vec<_> = addresses.map(shared).collect();
+    for listener in listed {
+        let address = listener.text("listen");
+        if address.is_none() && !listener.has("listen") {
+            listener.problem("listen", "is missing: the address of this listener");
+        }
+        let address = address.and_then(|address| address_of(&listener, "listen", &address));
+        let own_authority = read_default_authority(&listener, namespaces);
+        let (own_tls, own_mount) = (check_tls(&listener), read_mount(&listener));
+        listeners.extend(address.map(shared).map(|shared| ListenerSettings {
+            address: shared.address,
+            tls: own_tls.or(shared.tls),
+            default_authority: own_authority.unwrap_or(shared.default_authority),
+            mount: own_mount.unwrap_or(shared.mount),
+        }));
+        listener.finish();
+    }
+    listeners
 }
 
 fn admin_socket(server: &Section<'_>, storage: &Path) -> Option<PathBuf> {
