@@ -22,6 +22,7 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// The time `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
@@ -71,6 +72,7 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// The time now. It does not go back by a second or more while the process runs.
     pub fn now(&self) -> Timestamp {
         let Shared { ahead_millis, back_millis, started, epoch_millis } = &*self.shared;
         let read = system_millis();

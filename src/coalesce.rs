@@ -1,8 +1,8 @@
 //! Single-flight: concurrent callers with the same key share one piece of work.
 //!
 //! The work is a separate task, so callers may leave. If it dies by panic or abort, the next waiting caller starts it
-//! again, once; nobody waits for ever. Queued work that has not begun ends when all its callers have left, so that
-//! departed callers take no place in the queue.
+//! again, once; no caller waits for ever. Queued work that has not begun ends when all its callers have left, so that
+//! departed callers do not fill the queue.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -15,6 +15,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+/// The running pieces of work by key.
 pub struct Coalesce<K, V> {
     running: Arc<Mutex<Running<K, V>>>,
     tasks: TaskTracker,
@@ -29,12 +30,12 @@ tokio::task_local! {
 
 /// Waits in a queue before the work begins. Within shared work, the wait ends, and the work with it, when all its callers
 /// have left.
-pub async fn queued<T>(turn: impl Future<Output = T>) -> T {
+pub async fn queued<T>(permit: impl Future<Output = T>) -> T {
     let waits = WAITS.try_with(Arc::clone).unwrap_or_default();
     waits.store(true, Ordering::Relaxed);
-    let turn = turn.await;
+    let permit = permit.await;
     waits.store(false, Ordering::Relaxed);
-    turn
+    permit
 }
 
 /// Whether the caller's request started the work or found it running.
@@ -54,6 +55,7 @@ where
     K: Eq + Hash + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    /// Work runs in `tasks`, which the owner waits for at shutdown.
     pub fn new(tasks: TaskTracker) -> Self {
         Self { running: Arc::default(), tasks }
     }

@@ -1,7 +1,8 @@
-//! Text that must not be seen: it has no `Display`, and its `Debug` hides it.
+//! Text that must not be printed: it has no `Display`, and its `Debug` hides it.
 
 use std::fmt;
 
+/// A password or a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -10,7 +11,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for the one header or body it belongs in.
+    /// The text itself, for the header or body that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }

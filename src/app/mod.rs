@@ -32,10 +32,12 @@ pub struct App {
     shutdown_deadline: Duration,
     /// Scheme, address and mount path of each listener.
     pub addresses: Vec<(&'static str, std::net::SocketAddr, String)>,
+    /// The address of health, metrics and the API; `None` without one.
     pub admin_address: Option<std::net::SocketAddr>,
     pub metrics: Metrics,
 }
 
+/// A server or a command that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! A storage, opened and put in order behind its mirror.
+//! Opens a storage, recovers it, and builds its mirror.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) struct Opened {
     pub(super) via: Arc<str>,
 }
 
-/// The part of a configuration that a server needs besides the mirror.
+/// The part of a configuration that the server needs besides the mirror.
 pub(super) struct Serving {
     pub(super) server: ServerSettings,
     pub(super) verify: VerifySettings,
@@ -38,7 +38,7 @@ pub(super) struct Serving {
 }
 
 impl Opened {
-    /// Takes the lock. Nothing is served, and upstreams are not asked anything.
+    /// Takes the lock, opens store and index, and recovers. Nothing is served, and upstreams are not asked anything.
     pub(super) async fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<(Self, Serving), StartError> {
         let health = Health::new(metrics.storage_healthy.clone());
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
@@ -83,18 +83,19 @@ impl Opened {
     }
 }
 
-/// The mirror of a server that does not run, for commands: nothing is served, fetched, or done in the background.
+/// The mirror of a stopped server, for commands: nothing is served, fetched, or done in the background.
 pub struct OfflineMirror {
     mirror: Arc<Mirror>,
 }
 
 impl OfflineMirror {
-    /// Takes the lock, and puts in order what a crash left.
+    /// Takes the lock, and recovers from a crash.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let (opened, _serving) = Opened::open(config, clock, &Metrics::default()).await?;
         Ok(Self { mirror: opened.mirror })
     }
 
+    /// The mirror of this storage.
     pub const fn mirror(&self) -> &Arc<Mirror> {
         &self.mirror
     }
@@ -107,7 +108,7 @@ impl OfflineMirror {
 
 fn random_name() -> String {
     let mut random = [0; 8];
-    // Two instances without randomness would take each other for a loop: the process id tells them apart.
+    // Without randomness, the process id keeps two instances from taking each other for a loop.
     match getrandom::fill(&mut random) {
         Ok(()) => format!("{:016x}", u64::from_le_bytes(random)),
         Err(_) => std::process::id().to_string(),

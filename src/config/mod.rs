@@ -29,16 +29,20 @@ pub use raw::{Problem, Problems};
 pub struct Config {
     pub server: ServerSettings,
     pub storage: StorageSettings,
+    /// `server.max_fills` and `server.max_waiting_fills`.
     pub fills: FillLimits,
+    /// `server.log_format` and `server.log_level`.
     pub log: LogSettings,
     /// Time for responses and fills to end after SIGTERM.
     pub shutdown_deadline: Duration,
+    /// All names by which upstreams are reached.
     pub namespaces: Namespaces,
     pub upstreams: Vec<RegistrySettings>,
     /// Names of all upstreams, sorted.
     pub served: Vec<String>,
 }
 
+/// `[storage]`.
 #[derive(Debug, Clone)]
 pub struct StorageSettings {
     pub path: PathBuf,
@@ -47,6 +51,7 @@ pub struct StorageSettings {
     pub verify: VerifySettings,
 }
 
+/// The format and the lowest level of log lines.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSettings {
     pub format: telemetry::Format,

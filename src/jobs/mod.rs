@@ -1,6 +1,6 @@
-//! Long work over the mirror, and what is told of it.
+//! Long work, and reports about the storage.
 //!
-//! A job belongs to nobody: who asked for it may go, and it goes on. Shutdown ends it.
+//! A job belongs to no client: it goes on when the client that asked for it has left. Shutdown ends it.
 
 mod pins;
 mod status;

@@ -1,13 +1,13 @@
-//! Several pins at once: all of them, or none.
+//! Adds and removes several pins at once, all or none.
 
 use crate::cache::retention::Pin;
 use crate::index::IndexError;
 use crate::mirror::{Mirror, PinError};
 
-/// Patterns at once.
+/// Patterns in one call.
 const MAX_PATTERNS: usize = 1000;
 
-/// Why nothing was pinned, or taken back.
+/// The reason why no pin was added or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum PinRefused {
     #[error("no pattern is given, as in \"docker.io/library/**\"")]
@@ -24,13 +24,13 @@ pub enum PinRefused {
     Index(#[from] IndexError),
 }
 
-/// All pins: those of the configuration first.
+/// All pins, those of the configuration first.
 pub async fn list_pins(mirror: &Mirror) -> Result<Vec<Pin>, IndexError> {
     let cache = mirror.cache();
     cache.pins.list(&cache.index).await
 }
 
-/// Pins durably; those that are pinned already stay. Returns all pins.
+/// Adds pins durably; existing ones stay. Returns all pins.
 pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
     check_count(patterns)?;
     let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: text.clone(), err });
@@ -47,13 +47,13 @@ pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, 
     Ok(list_pins(mirror).await.unwrap_or(all))
 }
 
-/// Takes back, durably, what was pinned by command. Returns all pins.
+/// Removes durably pins that were added by command. Returns all pins.
 pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
     check_count(patterns)?;
     let mut known = list_pins(mirror).await?;
     let mut pins = Vec::new();
     for text in patterns {
-        // A pin of a registry that is no upstream any more can be taken back too.
+        // A pin of a registry that is not configured any more can be removed too.
         let pin = mirror.pin(text).or_else(|_unknown| text.parse());
         let pin = pin.map_err(|_invalid| PinRefused::Unknown(text.clone()))?;
         match known.iter().find(|known| known.pattern == pin) {

@@ -1,23 +1,25 @@
+//! The state of the storage at a glance.
+
 use serde::Serialize;
 
 use crate::cache::{Cache, Quota, scrub};
 use crate::index::Counts;
 
-/// The state of the mirror at a glance. `null` stands for a value that cannot be read while the index is not well.
+/// The answer of `roadstead status`. `null` stands for a value that cannot be read while the index is not well.
 #[derive(Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
     /// Bytes of blobs, running downloads and the quarantine.
     pub used_bytes: u64,
-    /// How many of these bytes are in quarantine.
+    /// The bytes among them that are in quarantine.
     pub quarantined_bytes: u64,
-    /// `storage.max_size`, if there is one. Bytes.
+    /// `storage.max_size`, if it is set. Bytes.
     pub max_size: Option<u64>,
     /// Bytes that the disk keeps free.
     pub min_free: u64,
     /// Upstreams with a `max_size` of their own.
     pub quotas: Vec<Quota>,
-    /// How many patterns: of the configuration, and made by command.
+    /// Number of pins, of the configuration and added by command.
     pub pins: Option<usize>,
     /// Bytes of blobs that pins keep.
     pub pinned_bytes: Option<u64>,
@@ -28,6 +30,7 @@ pub struct Status {
     pub facts: Option<Counts>,
 }
 
+/// A part of the storage that is not well.
 #[derive(Debug, Serialize)]
 pub struct Degraded {
     pub part: &'static str,
@@ -36,6 +39,7 @@ pub struct Degraded {
 }
 
 impl Status {
+    /// Reads the state now.
     pub async fn of(cache: &Cache) -> Self {
         let degraded = cache.context.health.degraded().into_iter();
         let limits = cache.limits();

@@ -1,4 +1,4 @@
-//! Verify on demand: one pass at a time, whoever asks.
+//! Verify on demand, one pass at a time.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -9,12 +9,12 @@ use crate::cache::Cache;
 use crate::cache::scrub::{self, Rate, VerifyProgress, VerifyReport};
 use crate::clock::{Clock, Timestamp};
 
-/// The pass that runs, or ran last since the start.
+/// The running pass, or the last one since the start.
 pub struct VerifyJobs {
-    /// A job must not hold a storage that was given back.
+    /// Weak, so that a job does not keep a closed storage alive.
     cache: Weak<Cache>,
     clock: Clock,
-    /// Bytes a second, where no rate is asked for.
+    /// Bytes a second, for requests without a rate.
     rate: Option<u64>,
     slot: Mutex<Slot>,
 }
@@ -33,44 +33,46 @@ struct Run {
     report: OnceLock<VerifyReport>,
 }
 
-/// A pass, as it is now.
+/// The state of a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Job {
+    /// Unique since the start of the server.
     pub id: String,
     pub state: State,
     pub begun: Timestamp,
-    /// Bytes a second; `None`: as fast as the disk gives them.
+    /// Bytes a second; `None` is as fast as the disk reads.
     pub rate: Option<u64>,
     pub blobs: u64,
     pub bytes: u64,
-    /// Bytes stored when it began.
+    /// Bytes stored when the pass began.
     pub bytes_total: u64,
     /// Blobs with wrong bytes.
     pub wrong: u64,
-    /// Once it has ended.
+    /// The result, once the pass has ended.
     pub report: Option<VerifyReport>,
 }
 
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Running,
-    /// Everything was looked at.
+    /// Every blob was read.
     Done,
-    /// It ended early: the server is shutting down, or the pass failed.
+    /// It ended early: the server stopped, or the pass failed.
     Stopped,
 }
 
 /// The answer to a request for a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Started {
-    /// False where one was running already: then `job` is that one, at its own rate.
+    /// False if a pass was running already; `job` is then that one, at its own rate.
     pub started: bool,
     pub job: Job,
 }
 
 impl VerifyJobs {
-    /// `rate` counts where none is asked for. Bytes a second.
+    /// `rate` in bytes a second is for requests without one.
     pub fn new(cache: &Arc<Cache>, clock: Clock, rate: Option<u64>) -> Self {
         Self { cache: Arc::downgrade(cache), clock, rate, slot: Mutex::default() }
     }
@@ -87,7 +89,7 @@ impl VerifyJobs {
         if let Some(running) = slot.run.as_ref().filter(|run| run.report.get().is_none()) {
             return Some(Started { started: false, job: running.job() });
         }
-        // Its name, too: two that began in the same moment must differ.
+        // The time is the id too, so two passes must not have the same.
         let earliest = slot.run.as_ref().map_or(0, |last| last.begun.as_millis() + 1);
         let begun = Timestamp::from_millis(self.clock.now().as_millis().max(earliest));
         let progress = VerifyProgress::default();
@@ -98,13 +100,13 @@ impl VerifyJobs {
         Some(Started { started: true, job })
     }
 
-    /// The pass that runs, or ran last; `None` if there was none since the start.
+    /// The running pass or the last one; `None` if there was none since the start.
     pub fn job(&self) -> Option<Job> {
         let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         slot.run.as_ref().map(|run| run.job())
     }
 
-    /// Ends the pass soon, and lets none begin.
+    /// Ends the running pass soon, and starts no other.
     pub fn stop(&self) {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         slot.is_closed = true;
@@ -118,7 +120,7 @@ impl Run {
     async fn run(self: Arc<Self>, cache: Arc<Cache>) {
         let this = Arc::clone(&self);
         let pass = tokio::spawn(async move { scrub::verify(&cache, this.rate, &this.progress).await });
-        // One that panicked is an incomplete one.
+        // A pass that panicked is an incomplete one.
         let report = pass.await.unwrap_or_default();
         tracing::info!(
             id = self.id(),
@@ -130,7 +132,6 @@ impl Run {
             complete = report.complete,
             "the verify that was asked for has ended"
         );
-        // Nobody else sets it.
         let _set_once = self.report.set(report);
     }
 

@@ -102,7 +102,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut made = Made(Registry::with_prefix("roadstead"));
+        let mut made = Registering(Registry::with_prefix("roadstead"));
         Self {
             requests: made.one("requests", "Requests of clients under /v2"),
             hits: made.one("hits", "Answers from memory or disk without any bytes from upstream"),
@@ -143,9 +143,9 @@ impl Default for Metrics {
 }
 
 /// Makes metrics and registers them.
-struct Made(Registry);
+struct Registering(Registry);
 
-impl Made {
+impl Registering {
     fn one<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         let metric = M::default();
         self.0.register(name, help, metric.clone());

@@ -10,6 +10,7 @@ use super::text::{reads_from_text, writes_as_text};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Authority(Arc<str>);
 
+/// The text is no authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an authority is `host` or `host:port`, without scheme, user, path or trailing dot")]
 pub struct InvalidAuthority;

@@ -41,6 +41,7 @@ pub struct Digest {
     hash: [u8; 64],
 }
 
+/// The text is no digest that can be verified here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDigest {
     #[error("a digest is `algorithm:hex`, as in `sha256:` and 64 lower-case hex digits")]
@@ -188,6 +189,7 @@ impl Hasher {
         }
     }
 
+    /// The digest of all bytes so far.
     pub fn finish(self) -> Digest {
         let mut hash = [0; 64];
         let (algorithm, sum): (_, &[u8]) = match self.0 {

@@ -36,6 +36,7 @@ pub struct Child {
     pub kind: Shape,
 }
 
+/// A body that is not served as a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAManifest {
     #[error("its body is no JSON object")]

@@ -41,10 +41,12 @@ impl MediaType {
         &self.0
     }
 
+    /// Whether it is an index or a manifest list.
     pub fn is_index(&self) -> bool {
         matches!(&*self.0, Self::OCI_INDEX | Self::DOCKER_LIST)
     }
 
+    /// Whether it is the manifest of one image.
     pub fn is_image_manifest(&self) -> bool {
         matches!(&*self.0, Self::OCI_MANIFEST | Self::DOCKER_MANIFEST)
     }

@@ -4,11 +4,13 @@ use super::Repository;
 #[derive(Debug, Clone)]
 pub struct RepositoryPattern(glob::Pattern);
 
+/// The text is no glob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a repository pattern ({0}); `*` matches within one part of a name, `**` across parts")]
 pub struct InvalidPattern(&'static str);
 
 impl RepositoryPattern {
+    /// Reads a glob.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         glob::Pattern::new(text).map(Self).map_err(|err| InvalidPattern(err.msg))
     }

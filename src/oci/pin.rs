@@ -13,6 +13,7 @@ pub struct PinPattern {
     tag: Option<glob::Pattern>,
 }
 
+/// The text is no pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a pin is `authority/repository` or `authority/repository:tag`, with globs, as in \"docker.io/library/**\"")]
 pub struct InvalidPin;

@@ -13,9 +13,11 @@ pub enum RangeHeader {
 /// One range of bytes, before the size is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
+    /// From this position to the end.
     From(u64),
     /// Both ends inclusive. `first > last` is kept, and cannot be satisfied.
     FromTo(u64, u64),
+    /// So many bytes at the end.
     Last(u64),
 }
 
@@ -24,6 +26,7 @@ pub enum ByteRange {
 pub struct Unsatisfiable;
 
 impl RangeHeader {
+    /// Reads the value of the header. It never fails: RFC 9110 lets a server ignore `Range`.
     pub fn parse(value: &str) -> Self {
         let Some((unit, ranges)) = value.split_once('=') else { return Self::Ignored };
         if !unit.trim().eq_ignore_ascii_case("bytes") {

@@ -16,6 +16,7 @@ pub enum Reference {
     Digest(Digest),
 }
 
+/// The text is neither a tag nor a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
     #[error("a tag is up to 128 letters, digits, `_`, `.` and `-`, and starts with neither `.` nor `-`")]

@@ -14,6 +14,7 @@ const MAX_LENGTH: usize = 1024;
 #[error(
     "a repository is one or more lower-case parts joined by `/`, each of letters and digits with `.`, `_`, `__` or dashes between"
 )]
+/// The text is no repository's name.
 pub struct InvalidRepository;
 
 impl Repository {

@@ -24,16 +24,19 @@ pub struct ServerSettings {
     pub stall_timeout: Duration,
 }
 
+/// One address for clients.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
     pub address: SocketAddr,
+    /// `None` for plain HTTP.
     pub tls: Option<TlsSettings>,
-    /// The registry of names that do not say theirs.
+    /// The registry of names without one.
     pub default_authority: Authority,
     /// The path in front of `/v2/`: empty, or as in `/p`.
     pub mount: String,
 }
 
+/// The PEM files of a certificate chain and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
     pub certificate: PathBuf,

@@ -65,6 +65,7 @@ pub fn plain() -> Option<&'static Plain> {
 }
 
 impl Plain {
+    /// Whether lines of this level are logged.
     pub fn takes(&self, level: Level) -> bool {
         level <= self.level
     }

@@ -19,7 +19,7 @@ use crate::upstream::{Deadline, RegistryClient, body};
 pub struct OpenedBlob {
     /// Position of the first byte: as requested, or 0 if the upstream ignores ranges.
     pub start: u64,
-    /// Size of the whole blob, where the upstream tells.
+    /// Size of the whole blob, if the upstream gives it.
     pub size_bytes: Option<u64>,
     pub body: BlobBody,
     /// The entity tag of the upstream's answer, if any.
@@ -33,8 +33,9 @@ pub struct OpenedBlob {
 /// A part of a blob, as proof that a scope may read it.
 pub struct ShownBytes {
     pub bytes: Bytes,
-    /// Size of the whole blob, where the upstream tells.
+    /// Size of the whole blob, if the upstream gives it.
     pub size_bytes: Option<u64>,
+    /// Index of the endpoint that sent it.
     pub endpoint: usize,
 }
 

@@ -10,6 +10,7 @@ pub struct UpstreamError {
     pub failure: Failure,
 }
 
+/// The reason why a request failed. The texts follow the endpoint's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     #[error("not found")]
@@ -21,6 +22,7 @@ pub enum Failure {
     /// Not sent: the credentials were refused a moment ago. Proves nothing about the repository.
     #[error("is not signed in to for now, because it refused the configured credentials a moment ago")]
     LockedOut,
+    /// `retry_after` as the upstream gave it (RFC 9110 section 10.2.3).
     #[error("has rationed this mirror (429)")]
     RateLimited { retry_after: Option<Duration> },
     #[error("cannot be reached ({0})")]
@@ -37,6 +39,7 @@ pub enum Failure {
     /// An answer that breaks the protocol or a rule of ours. No other endpoint is tried.
     #[error("gave an answer that was refused: {0}")]
     Refused(String),
+    /// `key` is the key of the configuration.
     #[error("sent a body over the limit of {limit_bytes} bytes; `{key}` raises it")]
     TooLarge { limit_bytes: u64, key: &'static str },
     #[error("the requested range is not there")]
@@ -46,6 +49,7 @@ pub enum Failure {
     HeadRefused,
     #[error("sent bytes that do not match the digest asked for")]
     BadDigest,
+    /// `retry_after` is the time until the endpoint is asked again.
     #[error("is not asked for now, because it failed a moment ago: {cause}")]
     BreakerOpen { cause: BreakerCause, retry_after: Duration },
     #[error("is offline by configuration")]

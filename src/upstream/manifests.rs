@@ -76,6 +76,7 @@ impl RegistryClient {
         }
     }
 
+    /// Fetches a manifest of at most `max_manifest_size`. The caller verifies it.
     pub async fn get_manifest(
         &self,
         repository: &Repository,

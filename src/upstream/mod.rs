@@ -82,6 +82,7 @@ pub struct Context {
     pub clock: Clock,
     pub metrics: Metrics,
     pub health: Health,
+    /// Work that outlives its request, such as the renewal of a token.
     pub tasks: TaskTracker,
     /// Our value of `Via`, by which loops are found.
     pub via: Arc<str>,
@@ -92,6 +93,7 @@ pub struct Context {
 pub struct UpstreamClients(Arc<Clients>);
 
 impl UpstreamClients {
+    /// Fails if certificates, trust store or proxy cannot be used.
     pub fn new(settings: &UpstreamSettings) -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Clients::new(settings)?)))
     }
@@ -144,6 +146,7 @@ impl RegistryClient {
         Self { via: format!("{hops}, {}", self.via).into(), ..self.clone() }
     }
 
+    /// The registry that this client is for.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }

@@ -114,7 +114,7 @@ impl Signature {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnsweredIn(pub(super) Duration);
 
-/// An answer, with who gave it.
+/// An answer, and the endpoint that gave it.
 struct Answered {
     response: reqwest::Response,
     by: By,

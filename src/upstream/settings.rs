@@ -9,6 +9,7 @@ use url::Url;
 use crate::oci::RepositoryPattern;
 use crate::secret::Secret;
 
+/// The settings of one upstream; `config/roadstead.toml` describes the keys.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "keys of the configuration, each by itself")]
 pub struct UpstreamSettings {
@@ -16,6 +17,7 @@ pub struct UpstreamSettings {
     pub name: String,
     /// Endpoints in the order of use. Empty for a wildcard, whose endpoint is the authority itself.
     pub endpoints: Vec<EndpointSettings>,
+    /// Empty for anonymous requests.
     pub credentials: Vec<CredentialRule>,
     /// Token servers besides the endpoint's own host: `host` or `host:port`.
     pub token_hosts: Vec<String>,
@@ -24,11 +26,14 @@ pub struct UpstreamSettings {
     /// CA certificates trusted in addition to the system's.
     pub ca: Vec<CertificateDer<'static>>,
     pub client_identity: Option<ClientIdentity>,
+    /// Whether any certificate of the endpoint is accepted.
     pub skip_verify: bool,
     pub proxy: Option<ProxySettings>,
     /// Whether only public addresses may be dialled, the endpoint's own included.
     pub public_only: bool,
+    /// Whether the upstream is never asked.
     pub offline: bool,
+    /// Time to open one connection.
     pub connect_timeout: Duration,
     /// Time until the response head has arrived, including sign-in and redirects.
     pub response_timeout: Duration,
@@ -40,7 +45,7 @@ pub struct UpstreamSettings {
     pub segments: usize,
     /// How long an endpoint is not asked after a failure.
     pub breaker_window: Duration,
-    /// It counts GETs of manifests, and not HEADs. One that says so in its answers is found out anyway.
+    /// The registry counts GETs of manifests, and not HEADs. Its answers may show this too.
     pub counts_pulls: bool,
     /// Largest `n` in a tag list request to this upstream.
     pub max_page: u32,
@@ -50,6 +55,7 @@ pub struct UpstreamSettings {
     pub max_list_size: u64,
 }
 
+/// One endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointSettings {
     /// Scheme, host, port and an optional path, which is a repository prefix.
@@ -58,6 +64,7 @@ pub struct EndpointSettings {
     pub forward_ns: bool,
 }
 
+/// The certificate chain and key for mTLS.
 #[derive(Debug)]
 pub struct ClientIdentity {
     pub chain: Vec<CertificateDer<'static>>,
@@ -70,15 +77,18 @@ impl Clone for ClientIdentity {
     }
 }
 
+/// An HTTP or SOCKS proxy, without credentials in its URL.
 #[derive(Debug, Clone)]
 pub struct ProxySettings {
     pub url: Url,
+    /// User name and password.
     pub login: Option<(String, Secret)>,
 }
 
 /// Credentials for the repositories that match; the most specific rule wins.
 #[derive(Debug, Clone)]
 pub struct CredentialRule {
+    /// `None` matches all repositories.
     pub pattern: Option<RepositoryPattern>,
     pub source: CredentialSource,
 }

@@ -32,6 +32,7 @@ pub(in crate::server) enum Origin {
     Network,
 }
 
+/// The admin side: health, metrics and the API.
 pub struct Admin {
     /// Weak: an open admin connection must not keep the storage open after shutdown.
     mirror: Weak<Mirror>,
@@ -45,6 +46,7 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Not ready until [`Self::set_ready`].
     pub fn new(
         mirror: &Arc<Mirror>,
         verify_jobs: Arc<VerifyJobs>,

@@ -26,7 +26,7 @@ pub(in crate::server) fn bind(path: &Path) -> io::Result<UnixListener> {
         Err(err) => return Err(err),
     }
     let socket = UnixSocket::new_stream()?;
-    // Before the socket has a name, so that nobody else can open it in between.
+    // Before the socket has a name, so that no other user can open it in between.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     socket.bind(path)?;
     socket.listen(BACKLOG)

@@ -79,6 +79,7 @@ impl Listeners {
         self.bound.iter().filter_map(address).collect()
     }
 
+    /// The bound address of the admin side; `None` without one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref()?.local_addr().ok()
     }

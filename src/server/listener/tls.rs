@@ -12,6 +12,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 
 use crate::server::TlsSettings;
 
+/// A certificate or its key that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("{file}: {err}")]
@@ -22,7 +23,7 @@ pub enum CertificateError {
     Unusable { certificate: PathBuf, key: PathBuf, err: rustls::Error },
 }
 
-/// Reads a PEM chain and its key.
+/// Reads a PEM chain and its key. Does not check that they belong together.
 pub fn load_identity(
     settings: &TlsSettings,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateError> {

@@ -7,6 +7,7 @@ use crate::oci::{Digest, ErrorCode, Reference};
 /// A parsed request under `/v2/`, before an authority is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    /// The endpoint, with its digest, tag or reference.
     pub endpoint: Endpoint,
     /// The text between `/v2/` and the endpoint: a repository, perhaps with an authority in front.
     pub name: String,
@@ -14,6 +15,7 @@ pub struct Route {
     pub query: Vec<(String, String)>,
 }
 
+/// An endpoint of distribution-spec that a pull uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/v2/` itself.
@@ -24,6 +26,7 @@ pub enum Endpoint {
     Referrers(Digest),
 }
 
+/// A path or query without a route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// Not under `/v2/`, or not an endpoint of a registry.
@@ -37,6 +40,7 @@ pub enum RouteError {
 }
 
 impl Endpoint {
+    /// The name in logs and metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Ping => "ping",

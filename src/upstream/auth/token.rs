@@ -10,10 +10,12 @@ use crate::secret::Secret;
 /// Life of a token whose server names none, or a shorter one.
 const MIN_LIFE: Duration = Duration::from_mins(1);
 
+/// A token and the time for which it is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenAnswer {
     /// Valid as a header value.
     pub token: Secret,
+    /// From now, at least a minute.
     pub life: Duration,
 }
 

@@ -32,6 +32,7 @@ struct ByLane {
     blobs: reqwest::Client,
 }
 
+/// An HTTP client that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("the TLS settings cannot be used: {0}")]

@@ -23,7 +23,9 @@ pub struct TagsPage {
 /// One page of referrers: descriptors as the upstream wrote them.
 #[derive(Debug, Clone)]
 pub struct ReferrersPage {
+    /// Unchecked JSON.
     pub descriptors: Vec<serde_json::Value>,
+    /// As in [`TagsPage`].
     pub next: Option<String>,
 }
 

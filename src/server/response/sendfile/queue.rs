@@ -92,7 +92,7 @@ impl SendfileQueue {
 
     /// Sends from the first file part, whose placeholder `slices` begin with. The socket must not block.
     pub(in crate::server) fn send(&self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // Only one task sends, so nobody else sees the queue without its first part.
+        // Only one task sends, so no other task sees the queue without its first part.
         let mut first = self.queue().waiting.pop_front().ok_or_else(out_of_order)?;
         let sent = first.send(socket, slices);
         if let Ok(sent) = sent {
