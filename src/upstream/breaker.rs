@@ -1,6 +1,6 @@
 //! A circuit breaker per endpoint: a dead or rate-limiting upstream costs one wait per window, not one per pull.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -88,15 +88,16 @@ impl Breaker {
         Self { clock, manifests: lane(), blobs: lane(), verdict: Notify::new() }
     }
 
-    fn lane(&self, lane: Lane) -> &Mutex<State> {
-        match lane {
+    fn state(&self, lane: Lane) -> MutexGuard<'_, State> {
+        let state = match lane {
             Lane::Manifests => &self.manifests,
             Lane::Blobs => &self.blobs,
-        }
+        };
+        state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, lane: Lane, state: State) {
-        *self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state(lane) = state;
         self.verdict.notify_waiters();
     }
 
@@ -104,7 +105,7 @@ impl Breaker {
     fn close_both(&self, answered: Lane) {
         let now = self.clock.now();
         {
-            let mut other = self.lane(answered.other()).lock().unwrap_or_else(PoisonError::into_inner);
+            let mut other = self.state(answered.other());
             if matches!(*other, State::Open { until, cause } if until <= now && cause != BreakerCause::RateLimited) {
                 *other = State::Closed;
             }
@@ -114,7 +115,7 @@ impl Breaker {
 
     /// Opens for `window`. A longer window that is already open stays: a rate limit of an hour outlasts a timeout.
     fn open(&self, lane: Lane, until: Timestamp, cause: BreakerCause) {
-        let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state(lane);
         match *state {
             State::Open { until: known, .. } if known > until => {}
             State::Closed | State::Open { .. } | State::Probing { .. } => *state = State::Open { until, cause },
@@ -141,20 +142,20 @@ impl Breaker {
     }
 
     fn is_probing(&self, lane: Lane) -> bool {
-        matches!(*self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner), State::Probing { .. })
+        matches!(*self.state(lane), State::Probing { .. })
     }
 
     /// Whether [`Self::admitted`] would refuse now. Starts no probe.
     pub(super) fn refuses(&self, lane: Lane) -> Option<Failure> {
         let now = self.clock.now();
-        let state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state(lane);
         let waits = lane == Lane::Blobs && matches!(*state, State::Probing { .. });
         state.refusal(now).filter(|_| !waits)
     }
 
     pub(super) fn admit(&self, lane: Lane) -> Result<BreakerPermit<'_>, Failure> {
         let now = self.clock.now();
-        let mut state = self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state(lane);
         if let Some(refusal) = state.refusal(now) {
             return Err(refusal);
         }
@@ -168,7 +169,7 @@ impl Breaker {
     }
 
     pub(super) fn is_open(&self, lane: Lane) -> bool {
-        *self.lane(lane).lock().unwrap_or_else(PoisonError::into_inner) != State::Closed
+        *self.state(lane) != State::Closed
     }
 }
 
