@@ -233,10 +233,6 @@ impl RegistryClient {
             None => UpstreamError { endpoint: self.authority.as_str().into(), failure },
         }
     }
-
-    pub(super) fn count_received(&self, bytes: usize) {
-        self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).inc_by(bytes as u64);
-    }
 }
 
 pub(super) fn question(

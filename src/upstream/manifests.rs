@@ -52,14 +52,9 @@ impl RegistryClient {
                     if endpoint.head_is_useless.load(Ordering::Relaxed) {
                         return Err(Failure::HeadRefused.into());
                     }
-                    let answered = Requests::of(self).exchange(&endpoint, question).await;
-                    let head = match answered {
-                        Ok(response) => head_of(response.headers()),
-                        Err(fault) => {
-                            // 405 concerns HEAD in general; 401 and 403 may concern the repository only.
-                            return Err(fault);
-                        }
-                    };
+                    // A refusal is not remembered here: 401 and 403 may concern the repository only.
+                    let response = Requests::of(self).exchange(&endpoint, question).await?;
+                    let head = head_of(response.headers());
                     if head.digest.is_none() {
                         endpoint.head_is_useless.store(true, Ordering::Relaxed);
                     }
@@ -93,8 +88,7 @@ impl RegistryClient {
                 let response = Requests::of(self).exchange(&endpoint, question).await?;
                 let head = head_of(response.headers());
                 let limit = self.settings.max_manifest_size;
-                let bytes = body::read_capped(response, limit, "max_manifest_size", self.settings.idle_timeout).await?;
-                self.count_received(bytes.len());
+                let bytes = Requests::of(self).read(response, limit, "max_manifest_size").await?;
                 Ok::<_, Fault>(FetchedManifest {
                     bytes,
                     content_type: head.media_type,

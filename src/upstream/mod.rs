@@ -115,14 +115,7 @@ impl RegistryClient {
             endpoints.push(Arc::new(Endpoint::new(&EndpointSettings { url, forward_ns: false }, clock.clone())));
         }
         let clients = Arc::clone(&clients.0);
-        let auth = Auth::new(
-            Arc::clone(&settings),
-            authority.clone(),
-            Arc::clone(&clients),
-            clock.clone(),
-            context.metrics.clone(),
-            context.tasks.clone(),
-        );
+        let auth = Auth::new(Arc::clone(&settings), authority.clone(), Arc::clone(&clients), context);
         Ok(Self {
             authority,
             endpoints,

@@ -1,11 +1,12 @@
-//! One exchange with one endpoint: request, sign-in, redirects, answer.
+//! One exchange with one endpoint: request, answer, verdict. Signing in is in `auth/sign_in.rs`, redirects in `redirect.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, RANGE, VIA, WWW_AUTHENTICATE};
-use http::{HeaderMap, Method, StatusCode};
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, RANGE, VIA};
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use url::Url;
 
@@ -14,16 +15,10 @@ use crate::oci::{ACCEPT_MANIFESTS, Repository};
 use crate::secret::Secret;
 
 use crate::upstream::RegistryClient;
-use crate::upstream::auth::challenge::Challenge;
-use crate::upstream::auth::{Basic, Party, TokenKey};
 use crate::upstream::body;
 use crate::upstream::breaker::Lane;
-use crate::upstream::endpoint::{Endpoint, same_origin};
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
-use crate::upstream::redirect::{is_redirect, target};
-
-/// Most redirects that are followed. RFC 9110 recommends a limit against loops.
-const MAX_REDIRECTS: usize = 5;
 
 /// A request without its endpoint.
 #[derive(Debug, Clone)]
@@ -85,43 +80,18 @@ impl From<Failure> for Fault {
     }
 }
 
-/// The authentication of a request.
-enum Signature {
-    None,
-    Basic(Basic),
-    Bearer { header: Secret, key: TokenKey },
-}
-
-impl Signature {
-    const fn header(&self) -> Option<&Secret> {
-        match self {
-            Self::None => None,
-            Self::Basic(basic) => Some(&basic.header),
-            Self::Bearer { header, .. } => Some(header),
-        }
-    }
-
-    const fn is_login(&self) -> bool {
-        match self {
-            Self::None => false,
-            Self::Basic(_) => true,
-            Self::Bearer { key, .. } => key.is_login(),
-        }
-    }
-}
-
 /// Extension of each response: time from request to response head, including a new connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnsweredIn(pub(super) Duration);
 
 /// An answer, and the endpoint that gave it.
-struct Answered {
-    response: reqwest::Response,
-    by: By,
+pub(super) struct Answered {
+    pub(super) response: reqwest::Response,
+    pub(super) by: By,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+pub(super) enum By {
     /// The endpoint itself.
     Endpoint { signed_in: bool },
     /// The target of a redirect: a registry if it asked for a token, else a file server.
@@ -153,105 +123,7 @@ impl<'c> Requests<'c> {
         }
     }
 
-    /// Asks the endpoint itself. Signs in by its last known challenge, and once more by the challenge of its answer.
-    async fn ask_endpoint(&self, endpoint: &Arc<Endpoint>, question: &Question, url: Url) -> Result<Answered, Failure> {
-        let client = self.client.clients.own(question.kind.lane());
-        let known = endpoint.challenge();
-        let first = self.sign(endpoint, question, known.as_ref()).await;
-        if let Err(failure) = &first
-            && !matches!(
-                failure,
-                Failure::DeniedCredentials
-                    | Failure::DeniedAnonymous
-                    | Failure::LockedOut
-                    | Failure::RateLimited { .. }
-            )
-        {
-            // The endpoint may use another challenge by now.
-            endpoint.forget_challenge();
-        }
-        let first = first?;
-        let response = self.send(client, question, url.clone(), first.header()).await?;
-        self.saw(endpoint, &response);
-        if response.status() != StatusCode::UNAUTHORIZED {
-            self.worked(question, &first);
-            return Ok(Answered { response, by: By::Endpoint { signed_in: first.is_login() } });
-        }
-        let offered = challenge_in(response.headers());
-        let refused = Answered { response, by: By::Endpoint { signed_in: first.is_login() } };
-        let challenge = match &first {
-            // Some registries answer an expired token without a challenge or with another realm: keep the known one.
-            Signature::Bearer { .. } => known,
-            // After a refused login, another scheme may work, or credentials that have changed since.
-            Signature::None | Signature::Basic(_) => offered.or(known),
-        };
-        let before = match &first {
-            Signature::Basic(basic) => Some(basic.login),
-            Signature::None | Signature::Bearer { .. } => None,
-        };
-        // If the endpoint now wants Bearer, the refusal of Basic does not mean that the password is wrong.
-        if !matches!((&first, &challenge), (Signature::Basic(_), Some(Challenge::Bearer { .. }))) {
-            self.was_refused(question, first);
-        }
-        let Some(challenge) = challenge else { return Ok(refused) };
-        let second = match self.sign(endpoint, question, Some(&challenge)).await {
-            // This login was refused just now by the endpoint itself.
-            Err(Failure::LockedOut) if before.is_some() => return Err(Failure::DeniedCredentials),
-            second => second?,
-        };
-        if matches!(second, Signature::None) {
-            return Ok(refused);
-        }
-        let response = self.send(client, question, url, second.header()).await?;
-        let by = By::Endpoint { signed_in: second.is_login() };
-        if response.status() == StatusCode::UNAUTHORIZED {
-            endpoint.forget_challenge();
-            self.was_refused(question, second);
-        } else {
-            endpoint.remember(challenge);
-            self.worked(question, &second);
-        }
-        Ok(Answered { response, by })
-    }
-
-    async fn sign(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        question: &Question,
-        challenge: Option<&Challenge>,
-    ) -> Result<Signature, Failure> {
-        match challenge {
-            None => Ok(Signature::None),
-            Some(Challenge::Basic) => {
-                let basic = self.client.auth.basic(endpoint, &question.repository).await?;
-                Ok(basic.map_or(Signature::None, Signature::Basic))
-            }
-            Some(Challenge::Bearer { realm, service }) => {
-                let party = Party::Endpoint(Arc::clone(endpoint));
-                let (header, key) =
-                    self.client.auth.bearer(&party, realm, service.as_deref(), &question.repository).await?;
-                Ok(Signature::Bearer { header, key })
-            }
-        }
-    }
-
-    fn worked(&self, question: &Question, signature: &Signature) {
-        if let Signature::Basic(basic) = signature {
-            self.client.auth.login_backoff.worked(basic.login, question.repository.as_str());
-        }
-    }
-
-    fn was_refused(&self, question: &Question, signature: Signature) {
-        match signature {
-            Signature::None => {}
-            Signature::Basic(basic) => {
-                self.client.auth.login_backoff.refused_here(basic.login, question.repository.as_str());
-            }
-            Signature::Bearer { header, key } => self.client.auth.drop_token(&key, &header),
-        }
-    }
-
-    fn saw(&self, endpoint: &Endpoint, response: &reqwest::Response) {
+    pub(super) fn saw(&self, endpoint: &Endpoint, response: &reqwest::Response) {
         // With a proxy, the remote address is the proxy's.
         if self.client.settings.proxy.is_none() {
             endpoint.saw_address(response);
@@ -266,63 +138,7 @@ impl<'c> Requests<'c> {
         }
     }
 
-    /// Follows redirects by hand: `Authorization`, client certificate and skip-verify stay with the endpoint's origin,
-    /// https never turns into http, and public endpoints cannot lead to private addresses
-    /// (docs/SECURITY-THREATS.md, T3 and T4).
-    async fn follow(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        question: &Question,
-        mut answered: Answered,
-        mut from: Url,
-    ) -> Result<Answered, Fault> {
-        for _hop in 0..MAX_REDIRECTS {
-            if !is_redirect(answered.response.status()) {
-                return Ok(answered);
-            }
-            let to = target(&from, answered.response.headers())?;
-            let is_away = matches!(answered.by, By::Target { .. });
-            answered = if same_origin(&to, endpoint.origin()) && !is_away {
-                self.ask_endpoint(endpoint, question, to.clone()).await?
-            } else {
-                if question.kind == Kind::Referrers {
-                    // ghcr.io has no referrers API, and redirects to a web page instead of answering 404.
-                    return Err(Failure::Refused("referrers are redirected".to_owned()).into());
-                }
-                let asked = self.ask_target(endpoint, question, &to).await;
-                asked.map_err(|failure| Fault { failure, redirected: true })?
-            };
-            from = to;
-        }
-        if is_redirect(answered.response.status()) {
-            return Err(Failure::Refused(format!("more than {MAX_REDIRECTS} redirects")).into());
-        }
-        Ok(answered)
-    }
-
-    /// Asks the target of a redirect, with an anonymous token if it wants one.
-    async fn ask_target(&self, endpoint: &Arc<Endpoint>, question: &Question, to: &Url) -> Result<Answered, Failure> {
-        let listed = to.host_str().is_some_and(|host| self.client.settings.private_hosts.iter().any(|h| h == host));
-        let reach = endpoint.foreign_reach(self.client.settings.public_only, listed);
-        reach.check_literal(to).map_err(|blocked| Failure::Refused(blocked.to_string()))?;
-        let client = self.client.clients.foreign(question.kind.lane(), reach);
-        let response = self.send(client, question, to.clone(), None).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(Answered { response, by: By::Target { is_registry: false } });
-        }
-        let Some(Challenge::Bearer { realm, service }) = challenge_in(response.headers()) else {
-            return Ok(Answered { response, by: By::Target { is_registry: false } });
-        };
-        let party = Party::Target { of: Arc::clone(endpoint), url: to.clone() };
-        let (header, key) = self.client.auth.bearer(&party, &realm, service.as_deref(), &question.repository).await?;
-        let response = self.send(client, question, to.clone(), Some(&header)).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            self.client.auth.drop_token(&key, &header);
-        }
-        Ok(Answered { response, by: By::Target { is_registry: true } })
-    }
-
-    async fn send(
+    pub(super) async fn send(
         &self,
         client: &reqwest::Client,
         question: &Question,
@@ -361,6 +177,20 @@ impl<'c> Requests<'c> {
         result
     }
 
+    /// Reads a body of at most `limit_bytes`, and counts it. `key` is the key of the configuration that raises the limit.
+    pub(super) async fn read(
+        &self,
+        response: reqwest::Response,
+        limit_bytes: u64,
+        key: &'static str,
+    ) -> Result<Bytes, Failure> {
+        let settings = &self.client.settings;
+        let bytes = body::read_capped(response, limit_bytes, key, settings.idle_timeout).await?;
+        let labels = ByAuthority::of(&settings.name);
+        self.client.metrics.upstream_bytes.get_or_create(&labels).inc_by(bytes.len() as u64);
+        Ok(bytes)
+    }
+
     fn verdict(&self, question: &Question, response: &reqwest::Response, by: By) -> Option<Failure> {
         let status = response.status().as_u16();
         match (status, by) {
@@ -386,11 +216,6 @@ impl<'c> Requests<'c> {
             _ => Some(Failure::Refused(format!("unexpected status {status}"))),
         }
     }
-}
-
-fn challenge_in(headers: &HeaderMap) -> Option<Challenge> {
-    let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    Challenge::parse(&values.collect::<Vec<_>>().join(", "))
 }
 
 /// Reads `76` from `ratelimit-remaining: 76;w=21600`, Docker Hub's form.

@@ -6,7 +6,9 @@
 pub(in crate::upstream) mod challenge;
 mod credentials;
 mod login_backoff;
+pub(in crate::upstream) mod sign_in;
 mod token;
+mod token_request;
 
 pub use challenge::Challenge;
 pub use token::TokenAnswer;
@@ -20,21 +22,18 @@ use url::Url;
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;
-use crate::metrics::{ByUpstreamRequest, Metrics};
+use crate::metrics::Metrics;
 use crate::oci::{Authority, Repository};
 use crate::secret::Secret;
 
-use crate::upstream::body;
-use crate::upstream::breaker::Lane;
+use crate::upstream::Context;
 use crate::upstream::clients::Clients;
-use crate::upstream::endpoint::{Endpoint, same_origin};
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::settings::{CredentialSource, UpstreamSettings};
 use credentials::Login;
 use login_backoff::{Fingerprint, LoginBackoff, LoginPermit};
 
-/// Largest answer of a token server. A larger one is refused.
-const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
 const MAX_TOKENS: u64 = 10_000;
 /// How long a helper's answer is used before the helper runs again, unless the answer is refused earlier.
 const HELPER_ANSWER_LIFE: Duration = Duration::from_mins(1);
@@ -112,15 +111,14 @@ impl Auth {
         settings: Arc<UpstreamSettings>,
         authority: Authority,
         clients: Arc<Clients>,
-        clock: Clock,
-        metrics: Metrics,
-        tasks: TaskTracker,
+        context: &Context,
     ) -> Self {
+        let (clock, tasks) = (context.clock.clone(), context.tasks.clone());
         Self {
             settings,
             authority,
             clients,
-            metrics,
+            metrics: context.metrics.clone(),
             tokens: moka::sync::Cache::new(MAX_TOKENS),
             renewals: Coalesce::new(tasks.clone()),
             tasks,
@@ -228,109 +226,6 @@ impl Auth {
         }
     }
 
-    /// Checks the realm, for which an upstream may name any URL. Credentials go only to hosts that the operator allows
-    /// (docs/SECURITY-THREATS.md, T2).
-    fn checked_realm(&self, party: &Party, realm: &str) -> Result<Url, Failure> {
-        let refused = |why: String| Err(Failure::Refused(why));
-        let Ok(realm) = Url::parse(realm) else { return refused("its token server is not named by a URL".to_owned()) };
-        let host = realm.host_str().unwrap_or_default();
-        let listed = self.settings.token_hosts.iter().any(|listed| listed == host || *listed == host_port(&realm));
-        if !(listed || party.url().host_str() == Some(host)) {
-            return refused(format!("it names {host} as its token server; add it to `token_hosts` if that is right"));
-        }
-        if realm.scheme() != "https" && !(realm.scheme() == "http" && party.url().scheme() == "http") {
-            return refused(format!("its token server {host} is not reached by https"));
-        }
-        if !realm.username().is_empty() || realm.password().is_some() {
-            return refused("the URL of its token server holds a user name".to_owned());
-        }
-        Ok(realm)
-    }
-
-    async fn fetch(&self, party: &Party, key: &TokenKey) -> Result<Token, Failure> {
-        let endpoint = party.endpoint();
-        let login = self.login(endpoint, key.credential, &key.scope).await?;
-        let fingerprint = login.as_ref().map(Fingerprint::of);
-        let _permit = match fingerprint {
-            Some(login) => Some(self.login_backoff.permit(login, &key.scope).await?),
-            None => None,
-        };
-        let own = matches!(party, Party::Endpoint(_)) && same_origin(endpoint.origin(), &key.realm);
-        let client = if own {
-            self.clients.own(Lane::Manifests)
-        } else {
-            let host = key.realm.host_str().unwrap_or_default();
-            let listed = self.settings.private_hosts.iter().any(|listed| listed == host);
-            let reach = endpoint.foreign_reach(self.settings.public_only, listed);
-            reach.check_literal(&key.realm).map_err(|blocked| Failure::Refused(blocked.to_string()))?;
-            self.clients.foreign(Lane::Manifests, reach)
-        };
-        let mut parameters: Vec<(&str, &str)> = Vec::new();
-        parameters.extend(key.service.as_deref().map(|service| ("service", service)));
-        parameters.push(("scope", &key.scope));
-        let request = match &login {
-            Some(Login::IdentityToken(token)) => {
-                parameters.extend([
-                    ("grant_type", "refresh_token"),
-                    ("refresh_token", token.expose()),
-                    ("client_id", "roadstead"),
-                ]);
-                let form: String =
-                    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
-                client
-                    .post(key.realm.clone())
-                    .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(form)
-            }
-            Some(Login::Password { username, password }) => {
-                parameters.push(("account", username));
-                let mut url = key.realm.clone();
-                url.query_pairs_mut().extend_pairs(&parameters);
-                client.get(url).basic_auth(username, Some(password.expose()))
-            }
-            None => {
-                let mut url = key.realm.clone();
-                url.query_pairs_mut().extend_pairs(&parameters);
-                client.get(url)
-            }
-        };
-        let method = if matches!(login, Some(Login::IdentityToken(_))) { "POST" } else { "GET" };
-        let response = request.send().await.map_err(Failure::of_reqwest);
-        self.count(method, &response);
-        let response = response?;
-        let status = response.status().as_u16();
-        match (status, fingerprint) {
-            (200, Some(login)) => self.login_backoff.worked(login, &key.scope),
-            (200, None) => {}
-            (400 | 401, Some(login)) => {
-                self.login_backoff.refused(login);
-                return Err(Failure::DeniedCredentials);
-            }
-            // gitlab.com and ghcr.io also use 403 for a single repository.
-            (403, Some(login)) => {
-                self.login_backoff.refused_here(login, &key.scope);
-                return Err(Failure::DeniedCredentials);
-            }
-            (401 | 403, None) => return Err(Failure::DeniedAnonymous),
-            (429, _) => {
-                return Err(Failure::RateLimited { retry_after: body::retry_after(response.headers(), &self.clock) });
-            }
-            (500.., _) => return Err(Failure::ServerError(status)),
-            _ => return Err(Failure::Refused(format!("its token server answered with status {status}"))),
-        }
-        let read = body::read_capped(response, MAX_TOKEN_BYTES, "", self.settings.idle_timeout).await;
-        if let Err(Failure::TooLarge { .. }) = read {
-            return Err(Failure::Refused("its token server sent more than 1 MiB".to_owned()));
-        }
-        let answer = TokenAnswer::read(&read?);
-        let answer = answer.ok_or_else(|| Failure::Refused("its token server sent no usable token".to_owned()))?;
-        let margin = (answer.life / 10).min(Duration::from_secs(30));
-        let now = self.clock.now();
-        let expires = now.plus(answer.life.saturating_sub(margin));
-        let ageing = now.plus(answer.life.saturating_sub(margin.max(answer.life / 5)));
-        Ok(Token { header: Secret::new(format!("Bearer {}", answer.token.expose())), ageing, expires })
-    }
-
     /// The login of a credential. Files are read each time; a helper's answer is cached until it is refused in this scope.
     async fn login(
         &self,
@@ -355,17 +250,6 @@ impl Auth {
             self.helped.insert(key, (login.clone(), self.clock.now()));
         }
         Ok(login)
-    }
-
-    fn count(&self, method: &str, response: &Result<reqwest::Response, Failure>) {
-        let status = response.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
-        let labels = ByUpstreamRequest {
-            authority: self.settings.name.clone(),
-            kind: "token",
-            method: method.to_owned(),
-            status,
-        };
-        self.metrics.upstream_requests.get_or_create(&labels).inc();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::oci::{Digest, MediaType, Repository, read_object};
 
 use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Question, Requests};
-use crate::upstream::{Deadline, RegistryClient, body};
+use crate::upstream::{Deadline, RegistryClient};
 
 /// One page of `tags/list`, with the upstream's link to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,7 @@ impl RegistryClient {
                     let response = Requests::of(self).exchange(&endpoint, question).await?;
                     let next = next_page(response.headers());
                     let limit = self.settings.max_list_size;
-                    let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
-                    self.count_received(bytes.len());
+                    let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
                     let page = TagsPage::read(&bytes, next)
                         .ok_or_else(|| Failure::Refused("its tag list is not the spec's JSON".to_owned()))?;
                     Ok::<_, Fault>(page)
@@ -108,8 +107,7 @@ impl RegistryClient {
                     }
                     let next = next_page(response.headers());
                     let limit = self.settings.max_list_size;
-                    let bytes = body::read_capped(response, limit, "max_list_size", self.settings.idle_timeout).await?;
-                    self.count_received(bytes.len());
+                    let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
                     // The API exists and failed, which does not mean that there are no referrers.
                     let index: IndexBody = read_object(&bytes)
                         .ok_or_else(|| Failure::Refused("its list of referrers is not the spec's JSON".to_owned()))?;
