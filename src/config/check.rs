@@ -8,7 +8,8 @@ use tracing::level_filters::LevelFilter;
 use crate::fill::FillLimits;
 use crate::telemetry::Format;
 
-use super::raw::{Collected, Section};
+use super::problems::Collected;
+use super::section::Section;
 use super::server::check_server;
 use super::{Config, LogSettings, Problems, storage, upstreams};
 

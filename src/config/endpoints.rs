@@ -6,7 +6,7 @@ use crate::oci::Repository;
 use crate::upstream::EndpointSettings;
 
 use super::presets::Preset;
-use super::raw::Section;
+use super::section::Section;
 
 pub(super) fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildcard: bool) -> Vec<EndpointSettings> {
     let forward_ns = section.flag("forward_ns").unwrap_or(false);

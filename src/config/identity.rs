@@ -10,8 +10,8 @@ use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
 use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings};
 
-use super::raw::Section;
 use super::rules::{pattern, require_file, without_paths};
+use super::section::Section;
 
 pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
     let mut rules = Vec::new();

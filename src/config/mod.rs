@@ -4,8 +4,10 @@ mod check;
 mod endpoints;
 mod identity;
 mod presets;
+mod problems;
 mod raw;
 mod rules;
+mod section;
 mod server;
 mod storage;
 mod upstreams;
@@ -23,7 +25,7 @@ use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
 
-pub use raw::{Problem, Problems};
+pub use problems::{Problem, Problems};
 
 /// The checked configuration.
 pub struct Config {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::raw::Section;
+use super::section::Section;
 use crate::oci::RepositoryPattern;
 use crate::server::CertificateError;
 

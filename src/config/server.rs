@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::raw::Section;
 use super::rules::{require_file, without_paths};
+use super::section::Section;
 use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
 use crate::server::{ListenerSettings, ServerSettings, TlsSettings, load_identity};

@@ -9,7 +9,7 @@ use crate::oci::PinPattern;
 use crate::store::SpaceLimits;
 
 use super::StorageSettings;
-use super::raw::Section;
+use super::section::Section;
 
 const DEFAULT_PATH: &str = "./roadstead-data";
 

@@ -13,8 +13,9 @@ use crate::upstream::UpstreamSettings;
 use super::endpoints::endpoints;
 use super::identity::{certificates, client_identity, credentials, proxy};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
-use super::raw::{Collected, Section};
+use super::problems::Collected;
 use super::rules::pattern;
+use super::section::Section;
 
 pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
