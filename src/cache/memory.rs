@@ -212,6 +212,11 @@ impl Memory {
         }
     }
 
+    /// Whether an open file of this blob is kept here.
+    pub(super) fn keeps_file(&self, digest: Digest) -> bool {
+        self.files.peek(&digest).is_some()
+    }
+
     pub(super) fn forget(&self, digest: Digest) {
         self.contents.remove(&digest);
         self.files.remove(&digest);

@@ -58,6 +58,11 @@ impl Store {
         .await
     }
 
+    /// The stored blobs that are open, each with how often.
+    pub fn open_blobs(&self) -> Vec<(Digest, usize)> {
+        self.held.all()
+    }
+
     /// Removes partial files that no fill has worked on since `idle_since`, by the clock that says it is `now`
     /// (milliseconds); gives their bytes.
     pub async fn drop_leftovers(&self, now: u64, idle_since: u64) -> u64 {

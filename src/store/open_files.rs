@@ -1,7 +1,7 @@
 //! Which blobs somebody has open: a removed file takes its space until the last one closes it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::oci::Digest;
@@ -23,6 +23,8 @@ pub(super) struct OpenFile {
     digest: Digest,
     /// What it takes although it has no name any more. Bytes.
     deleted_open_bytes: AtomicU64,
+    /// It has its partial name still, and is open for that.
+    has_partial_name: AtomicBool,
 }
 
 impl OpenFiles {
@@ -37,7 +39,12 @@ impl OpenFiles {
     }
 
     fn new_entry(self: &Arc<Self>, digest: Digest) -> Arc<OpenFile> {
-        Arc::new(OpenFile { files: Arc::clone(self), digest, deleted_open_bytes: AtomicU64::new(0) })
+        Arc::new(OpenFile {
+            files: Arc::clone(self),
+            digest,
+            deleted_open_bytes: AtomicU64::new(0),
+            has_partial_name: AtomicBool::new(false),
+        })
     }
 
     /// To be called before the file is opened, so that no removal in between goes unseen.
@@ -65,8 +72,39 @@ impl OpenFiles {
         true
     }
 
+    /// The blobs that are open under their digest, each with how often; not for their partial name, which goes by itself.
+    pub(super) fn all(&self) -> Vec<(Digest, usize)> {
+        let of = |shard: &Mutex<HashMap<Digest, Weak<OpenFile>>>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.iter().filter_map(|(digest, open)| Some((*digest, open.upgrade()?))).collect::<Vec<_>>()
+        };
+        // Counted and dropped without the lock, which the drop of a last one takes.
+        let open = self.shards.iter().flat_map(of).map(|(digest, file)| {
+            let own = 1 + usize::from(file.has_partial_name.load(Ordering::Relaxed));
+            (digest, Arc::strong_count(&file).saturating_sub(own))
+        });
+        open.filter(|(_, count)| *count > 0).collect()
+    }
+
     pub(super) fn is_open(&self, digest: Digest) -> bool {
         self.shard(digest).get(&digest).is_some_and(|held| held.strong_count() > 0)
+    }
+}
+
+/// Keeps a committed file open for its partial name: until that goes, a removal gives no space back.
+#[derive(Debug)]
+pub(super) struct PartialName(Arc<OpenFile>);
+
+impl PartialName {
+    pub(super) fn new(file: Arc<OpenFile>) -> Self {
+        file.has_partial_name.store(true, Ordering::Relaxed);
+        Self(file)
+    }
+}
+
+impl Drop for PartialName {
+    fn drop(&mut self) {
+        self.0.has_partial_name.store(false, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -25,9 +25,14 @@ thread_local! {
     };
 }
 
+/// Uses that are remembered after they were written: those that the order, which knows minutes, may not tell.
+const LATELY: Duration = Duration::from_mins(5);
+const MAX_LATELY: usize = 65_536;
+
 /// When each blob and manifest was last served.
 pub struct AccessTimes {
     clock: Clock,
+    lately: Mutex<Arc<HashMap<Digest, Timestamp>>>,
     shards: [Mutex<HashMap<Digest, Timestamp>>; SHARDS],
     full: Notify,
     /// The latest use that lay ahead at the start, and the clock's uptime then.
@@ -40,6 +45,7 @@ impl AccessTimes {
     pub(in crate::cache) fn new(clock: Clock) -> Self {
         Self {
             clock,
+            lately: Mutex::default(),
             shards: Default::default(),
             full: Notify::new(),
             ahead: OnceLock::new(),
@@ -90,6 +96,29 @@ impl AccessTimes {
         uses
     }
 
+    /// What was used in the last minutes, with what it lists, as of the last [`Self::write`].
+    pub(super) fn lately(&self) -> Arc<HashMap<Digest, Timestamp>> {
+        Arc::clone(&self.lately.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn remember(&self, index: &Index, uses: &[Access]) {
+        if uses.is_empty() {
+            return;
+        }
+        // Where the index does not say what is listed, the order has the last word.
+        let all = index.with_listed(uses.to_vec(), MAX_LATELY).await.unwrap_or_default();
+        let since = self.monotonic(self.clock.now()).before(LATELY);
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = Arc::make_mut(&mut lately);
+        lately.retain(|_, at| *at >= since);
+        for Access { digest, at } in all {
+            if lately.len() < MAX_LATELY || lately.contains_key(&digest) {
+                let latest = lately.entry(digest).or_default();
+                *latest = at.max(*latest);
+            }
+        }
+    }
+
     /// Finds out whether the clock was set back. For start-up.
     pub(in crate::cache) async fn detect_clock_set_back(&self, index: &Index) {
         if let Ok(Some(latest)) = index.latest_access().await
@@ -105,7 +134,9 @@ impl AccessTimes {
     /// recorded before the call is written, by this call or another.
     pub(in crate::cache) async fn write(&self, index: &Index) {
         let _one_writer = self.writing.lock().await;
-        for uses in self.take().chunks(STEP) {
+        let all = self.take();
+        self.remember(index, &all).await;
+        for uses in all.chunks(STEP) {
             if index.apply(vec![Change::from(NoteAccesses(uses.to_vec()))]).await.is_err() {
                 return;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::cache::Cache;
 use crate::index::{BeginEviction, Candidate, Change, EndEviction, IndexError, Search};
 use crate::metrics::ByEviction;
 use crate::oci::Digest;
@@ -87,11 +88,12 @@ impl Evictor {
             now,
             authorities,
             unused_since: unused_since.into_iter().chain(not_lately).min(),
+            used_lately: cache.access_times.lately(),
             except,
             bytes: bytes.min(BATCH_BYTES),
             blobs: BATCH_BLOBS,
         };
-        match index.candidates(search).await {
+        match self.search(search).await {
             Ok(candidates) => {
                 // The index may have lost marks of pins since they were looked at.
                 let is_sure = cache.pins.are_known(index) && index.is_behind() == is_behind;
@@ -102,6 +104,21 @@ impl Evictor {
                 Batch::default()
             }
         }
+    }
+
+    /// The coldest blobs. What somebody is reading frees nothing when it is removed, and is found only if nothing else is.
+    async fn search(&self, search: Search) -> Result<Vec<Candidate>, IndexError> {
+        let mut first = search.clone();
+        first.except.extend(self.open());
+        let found = self.cache.index.candidates(first).await?;
+        if found.is_empty() { self.cache.index.candidates(search).await } else { Ok(found) }
+    }
+
+    /// Blobs whose files are open, for others than the memory tier.
+    fn open(&self) -> impl Iterator<Item = Digest> {
+        let Cache { store, memory, .. } = &*self.cache;
+        let open = store.open_blobs().into_iter();
+        open.filter(|(digest, count)| *count > usize::from(memory.keeps_file(*digest))).map(|(digest, _)| digest)
     }
 
     async fn evict(&self, candidates: Vec<Candidate>, reason: Reason) -> Batch {

@@ -1,7 +1,7 @@
 //! Limits under which nothing fits any more because nothing may go. The operator is told until something fits again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cache::RegistryFacts;
 use crate::health::Part;
@@ -83,6 +83,7 @@ impl Evictor {
         let search = Search {
             now: self.cache.access_time(),
             authorities,
+            used_lately: Arc::default(),
             unused_since: None,
             except: HashSet::new(),
             bytes: lack,

@@ -1,12 +1,13 @@
 //! The blobs that may go first, read from the heads of the order: the cost does not grow with the number of blobs.
 
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
 
 use redb::ReadTransaction;
 
-use super::{Class, PINNED_BYTES, evicting, seconds};
+use super::{Access, Class, DEPTH, PINNED_BYTES, ReadChildren as _, evicting, seconds};
 use crate::clock::Timestamp;
-use crate::index::schema::{LAST, ORDER, PINNED, SUMS};
+use crate::index::schema::{CHILDREN, LAST, ORDER, PINNED, SUMS};
 use crate::index::stored::by_registry;
 use crate::index::{Index, IndexError};
 use crate::oci::Digest;
@@ -26,6 +27,8 @@ pub struct Search {
     pub now: Timestamp,
     /// Only what can come again from one of these.
     pub authorities: Vec<String>,
+    /// Later uses than the order knows: those of the last minutes.
+    pub used_lately: Arc<HashMap<Digest, Timestamp>>,
     /// Only what was last used before.
     pub unused_since: Option<Timestamp>,
     /// Blobs that must stay for now.
@@ -54,13 +57,36 @@ struct Head {
     /// The tie-break.
     digest: String,
     size_bytes: u64,
+    class: u8,
     nth: usize,
+    /// Its latest use is counted.
+    is_exact: bool,
 }
 
 impl Index {
     /// The blobs that may go, the first to go first, until there are enough.
     pub async fn candidates(&self, search: Search) -> Result<Vec<Candidate>, IndexError> {
         self.read(move |from| candidates(from, &search)).await
+    }
+
+    /// Uses with those of what the used manifests list; at most `limit`.
+    pub async fn with_listed(&self, uses: Vec<Access>, limit: usize) -> Result<Vec<Access>, IndexError> {
+        self.read(move |from| {
+            let listed = from.open_table(CHILDREN)?;
+            let (mut all, mut begin) = (uses, 0);
+            for _level in 0..DEPTH {
+                let end = all.len();
+                for nth in begin..end {
+                    let Some(Access { digest, at }) = all.get(nth).copied() else { break };
+                    let children = listed.children(&digest.to_string())?;
+                    let room = limit.saturating_sub(all.len());
+                    all.extend(children.into_iter().take(room).map(|digest| Access { digest, at }));
+                }
+                begin = end;
+            }
+            Ok(all)
+        })
+        .await
     }
 
     /// When anything that may go was last used; `None` where there is nothing.
@@ -98,7 +124,7 @@ impl Index {
 }
 
 fn candidates(from: &ReadTransaction, search: &Search) -> Result<Vec<Candidate>, IndexError> {
-    let now = seconds(search.now);
+    let now = search.now.as_millis();
     let before = search.unused_since.map(seconds);
     let table = from.open_table(ORDER)?;
     let mut ranges = Vec::new();
@@ -106,18 +132,19 @@ fn candidates(from: &ReadTransaction, search: &Search) -> Result<Vec<Candidate>,
         for class in Class::ALL {
             let authority_of = authority.as_str();
             let (first, last) = ((authority_of, class.number(), 0, ""), (authority_of, class.number(), u64::MAX, LAST));
-            ranges.push((authority, class, table.range(first..=last)?));
+            ranges.push((class, table.range(first..=last)?));
         }
     }
     let mut heads = BinaryHeap::new();
     let mut advance = |heads: &mut BinaryHeap<Head>, nth: usize| -> Result<(), IndexError> {
-        let Some((_, class, range)) = ranges.get_mut(nth) else { return Ok(()) };
+        let Some((class, range)) = ranges.get_mut(nth) else { return Ok(()) };
         let Some(entry) = range.next() else { return Ok(()) };
         let (key, size) = entry?;
         let (_, _, used, digest) = key.value();
         if before.is_none_or(|before| used < before) {
-            let score = now.saturating_sub(used).saturating_mul(1000) / class.weight();
-            heads.push(Head { score, digest: digest.to_owned(), size_bytes: size.value(), nth });
+            let (digest, size_bytes, class) = (digest.to_owned(), size.value(), class.number());
+            let score = score(now, used.saturating_mul(1000), class);
+            heads.push(Head { score, digest, size_bytes, class, nth, is_exact: false });
         }
         Ok(())
     };
@@ -126,14 +153,29 @@ fn candidates(from: &ReadTransaction, search: &Search) -> Result<Vec<Candidate>,
     }
     let (mut found, mut bytes) = (Vec::new(), 0_u64);
     while found.len() < search.blobs && bytes < search.bytes {
-        let Some(Head { digest, size_bytes, nth, .. }) = heads.pop() else { break };
-        advance(&mut heads, nth)?;
-        let digest: Digest = digest.parse().map_err(|_not_a_digest| IndexError::BadRow)?;
-        let authority = search.authorities.get(nth / Class::ALL.len()).cloned().unwrap_or_default();
+        let Some(head) = heads.pop() else { break };
+        let digest: Digest = head.digest.parse().map_err(|_not_a_digest| IndexError::BadRow)?;
+        if !head.is_exact {
+            advance(&mut heads, head.nth)?;
+            if let Some(used) = search.used_lately.get(&digest) {
+                // Into its later place: no use makes anything go sooner.
+                let score = score(now, used.as_millis(), head.class).min(head.score);
+                if search.unused_since.is_none_or(|since| *used < since) {
+                    heads.push(Head { score, is_exact: true, ..head });
+                }
+                continue;
+            }
+        }
+        let authority = search.authorities.get(head.nth / Class::ALL.len()).cloned().unwrap_or_default();
         if !search.except.contains(&digest) {
-            bytes += size_bytes;
-            found.push(Candidate { digest, size_bytes, authority });
+            bytes += head.size_bytes;
+            found.push(Candidate { digest, size_bytes: head.size_bytes, authority });
         }
     }
     Ok(found)
+}
+
+/// Idle time by the class's patience. Milliseconds.
+fn score(now: u64, used: u64, class: u8) -> u64 {
+    now.saturating_sub(used) / Class::of(class).weight()
 }

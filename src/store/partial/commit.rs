@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::super::faults::{FaultKind, Faults};
 use super::super::layout::Shards;
-use super::super::{BlobFile, layout, off_runtime};
+use super::super::open_files::PartialName;
+use super::super::{layout, off_runtime};
 use super::name_lock::NameLock;
 
 /// The blob is on disk under its digest, synced. The partial name goes when the index knows the blob.
 #[derive(Debug)]
 pub struct Committed {
     pub size_bytes: u64,
-    pub file: BlobFile,
+    pub(super) _partial_name: PartialName,
     pub(super) partial: PathBuf,
     pub(super) faults: Arc<Faults>,
     pub(super) _name_lock: Arc<NameLock>,

@@ -29,7 +29,7 @@ pub use write_pipeline::{Progress, WritePipeline};
 
 use super::faults::{FaultKind, Faults, ReadErrorReporter};
 use super::layout::Shards;
-use super::open_files::OpenFile;
+use super::open_files::{OpenFile, PartialName};
 use super::space::{Reservation, Space};
 use super::{BlobFile, layout, off_runtime};
 use commit::{NotLinked, link_into_place};
@@ -222,7 +222,7 @@ impl PartialFile {
         }
         Ok(Committed {
             size_bytes,
-            file: self.file(),
+            _partial_name: PartialName::new(self.held),
             partial: self.partial,
             faults: self.faults,
             _name_lock: self.name_lock,
