@@ -52,6 +52,10 @@ impl Background {
         let upkeep = vec![
             // Drops grants and lists that were not used for long.
             ("grant expiry", spawn(Arc::clone(mirror).run_grant_expiry())),
+            // Proves and fetches what the next pull needs.
+            ("completion", spawn(Arc::clone(mirror).run_completion())),
+            // Counts the images that are held whole.
+            ("census", spawn(Arc::clone(mirror).run_census())),
             // Tries a disk that failed until it works, and cleans up after it.
             ("fault retry", spawn(retry_faults(Arc::clone(evictor)))),
             // Keeps usage below the limits.

@@ -71,6 +71,7 @@ impl Opened {
             registries: config.upstreams,
             eviction: config.storage.eviction,
             fills: config.fills,
+            completion: config.completion,
         };
         let mirror = Arc::new(Mirror::new(settings, store, index, context, stopping.clone())?);
         cache::recover(mirror.cache()).await?;

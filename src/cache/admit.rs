@@ -19,6 +19,8 @@ impl Cache {
             return;
         }
         self.show_stored();
+        // Nobody may listen.
+        let _receivers = self.stored.send(digest);
         let cache = Arc::clone(self);
         self.context.tasks.spawn(async move { cache.drop_partial_name(digest, facts, committed).await });
     }

@@ -18,7 +18,7 @@ mod usage;
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +37,9 @@ use crate::store::{self, BlobFile, Store};
 use pending_records::PendingRecords;
 use retention::{AccessTimes, Leases, Pins};
 
+/// Stored blobs that a receiver may be behind.
+const MAX_STORED_UNSEEN: usize = 256;
+
 /// All that is held, shared by pulls, fills and background tasks.
 pub struct Cache {
     pub store: Store,
@@ -49,6 +52,7 @@ pub struct Cache {
     /// Wakes the task that tries a failed disk again.
     has_faults: Notify,
     pending: PendingRecords,
+    stored: broadcast::Sender<Digest>,
     /// One eviction batch at a time, whoever needs it.
     evicting: Arc<Semaphore>,
     registries: Arc<dyn Registries>,
@@ -100,10 +104,16 @@ impl Cache {
             pins,
             has_faults: Notify::new(),
             pending: PendingRecords::default(),
+            stored: broadcast::Sender::new(MAX_STORED_UNSEEN),
             evicting: Arc::new(Semaphore::new(1)),
             registries,
             context,
         }
+    }
+
+    /// The blobs and manifests that are stored from now on. A receiver that is too slow misses some.
+    pub fn subscribe_stored(&self) -> broadcast::Receiver<Digest> {
+        self.stored.subscribe()
     }
 
     /// The time of this moment, as access times count it.

@@ -25,7 +25,7 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> Result<(), ExitCode> {
 }
 
 fn offline(config: Config) -> Result<Value, ExitCode> {
-    let status = offline_storage::with_mirror(config, async |mirror| Status::of(mirror.cache()).await)?;
+    let status = offline_storage::with_mirror(config, async |mirror| Status::of(mirror).await)?;
     Ok(serde_json::to_value(status).unwrap_or_default())
 }
 
@@ -45,6 +45,16 @@ fn lines(status: &Value) -> String {
     if let Some(facts) = status.get("facts") {
         for key in facts.as_object().into_iter().flat_map(serde_json::Map::keys) {
             lines.push(format!("{key}: {}", plain(facts, key)));
+        }
+    }
+    if let Some(images) = status.get("images").filter(|images| images.is_object()) {
+        let (whole, incomplete) = (plain(images, "whole"), plain(images, "incomplete"));
+        lines.push(format!("images: {whole} whole, {incomplete} incomplete"));
+        for image in list(images, "examples") {
+            let name =
+                format!("{}/{}@{}", plain(image, "authority"), plain(image, "repository"), plain(image, "digest"));
+            let (missing, unproven) = (plain(image, "missing"), plain(image, "unproven"));
+            lines.push(format!("incomplete: {name}: {missing} blobs missing, {unproven} not yet proved"));
         }
     }
     for part in list(status, "degraded") {

@@ -6,6 +6,7 @@ use figment::value::Dict;
 use tracing::level_filters::LevelFilter;
 
 use crate::fill::FillLimits;
+use crate::mirror::CompletionTimes;
 use crate::telemetry::Format;
 
 use super::problems::Collected;
@@ -28,6 +29,7 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
                 running: server.number("max_fills", 1).unwrap_or(256) as usize,
                 waiting: server.number("max_waiting_fills", 1).unwrap_or(1024) as usize,
             },
+            completion: CompletionTimes::default(),
             namespaces: upstreams.namespaces,
             upstreams: upstreams.registries,
             served: upstreams.served,

@@ -1,6 +1,7 @@
 //! The configuration: TOML and environment, read raw, then checked. All problems are reported at once, with their keys.
 
 mod check;
+mod completion;
 mod endpoints;
 mod identity;
 mod presets;
@@ -20,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use crate::cache::retention::EvictionSettings;
 use crate::cache::scrub::VerifySettings;
 use crate::fill::FillLimits;
-use crate::mirror::{Namespaces, RegistrySettings};
+use crate::mirror::{CompletionTimes, Namespaces, RegistrySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
 use crate::telemetry;
@@ -33,6 +34,8 @@ pub struct Config {
     pub storage: StorageSettings,
     /// `server.max_fills` and `server.max_waiting_fills`.
     pub fills: FillLimits,
+    /// When the background completes images. Has no key.
+    pub completion: CompletionTimes,
     /// `server.log_format` and `server.log_level`.
     pub log: LogSettings,
     /// Time for responses and fills to end after SIGTERM.

@@ -10,6 +10,7 @@ use crate::mirror::{FreshnessRule, Namespaces, OnDenied, Policy, RegistryKey, Re
 use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
 use crate::upstream::UpstreamSettings;
 
+use super::completion::completion;
 use super::endpoints::endpoints;
 use super::identity::{certificates, client_identity, credentials, proxy};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
@@ -158,6 +159,7 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
     let Layered([own, defaults]) = layers;
     let mut freshness = freshness(own);
     freshness.extend(self::freshness(defaults));
+    let (completion, completion_rules) = completion(own, defaults);
     Policy {
         tag_ttl: layers.first(|s| s.duration("tag_ttl")).unwrap_or(Duration::from_mins(1)),
         negative_ttl: layers.first(|s| s.duration("negative_ttl")).unwrap_or(Duration::from_secs(10)),
@@ -171,6 +173,8 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         allow: layers.first(|s| patterns(s, "allow")).unwrap_or_default(),
         deny: layers.first(|s| patterns(s, "deny")).unwrap_or_default(),
         freshness,
+        completion,
+        completion_rules,
     }
 }
 

@@ -102,6 +102,11 @@ impl Queue {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Fills of this authority that have a permit.
+    pub(super) fn count_running(&self, authority: &Authority) -> usize {
+        self.with(|state| state.by_authority.get(authority).copied().unwrap_or(0))
+    }
+
     /// A permit for a fill of this authority, of which `most` may run at one time; now, or in its turn.
     pub(super) fn enter(&self, authority: &Authority, most: usize) -> Admission {
         self.with(|state| {

@@ -93,6 +93,7 @@ impl Drop for InFlightGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fill::progress::Priority;
     use crate::oci::Algorithm;
 
     #[tokio::test]
@@ -101,7 +102,7 @@ mod tests {
         let authority: Authority = "a.test".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"");
         let scope = Scope { domain: 0, authority: authority.clone(), repository: "x".parse().unwrap() };
-        let new = || Fill::new(digest, scope.clone());
+        let new = || Fill::new(digest, scope.clone(), Priority::Client);
         let (fill, is_new) = in_flight.join_or_start(&authority, digest, new);
         assert!(is_new && !in_flight.join_or_start(&authority, digest, new).1);
         let mut reader = fill.follow();

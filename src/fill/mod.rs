@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use admission::FillLimits;
 pub use error::FillError;
 pub use pass_through::{PassThroughSource, read_whole};
-pub use progress::{Fill, FillWatcher, WITHHELD_BYTES};
+pub use progress::{Fill, FillWatcher, Priority, WITHHELD_BYTES};
 pub use reader::{BlobReader, BlobSource, BodyPart, FillSource, unreadable};
 
 use crate::cache::retention::Evictor;
@@ -52,9 +52,14 @@ impl Fills {
         Arc::new(Self { cache, evictor, in_flight, admission: Queue::new(limits) })
     }
 
-    /// The running fill of this digest from this registry.
+    /// The running fill of this digest from this registry, for a client that asks for the blob.
     pub fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
-        self.in_flight.running(authority, digest)
+        self.in_flight.running(authority, digest).inspect(|fill| fill.ask())
+    }
+
+    /// How many fills of this registry run.
+    pub fn count_running(&self, authority: &Authority) -> usize {
+        self.admission.count_running(authority)
     }
 
     /// The running fill, or a new one that is granted to `scope`. `true` if it is new.
@@ -65,10 +70,14 @@ impl Fills {
         source: &Arc<Source>,
         scope: &Scope,
         digest: Digest,
+        priority: Priority,
         may_be_stored: impl FnOnce() -> bool,
     ) -> (Arc<Fill>, bool) {
-        let new = || Fill::new(digest, scope.clone());
+        let new = || Fill::new(digest, scope.clone(), priority);
         let (fill, is_new) = self.in_flight.join_or_start(&scope.authority, digest, new);
+        if priority == Priority::Client {
+            fill.ask();
+        }
         if is_new {
             let task = task::FillTask::new(self, source, scope, Arc::clone(&fill));
             self.cache.context.tasks.spawn(task.run(may_be_stored()));

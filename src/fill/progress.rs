@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::index::Scope;
 use crate::oci::Digest;
@@ -22,11 +23,27 @@ use super::error::FillError;
 /// The tail that is held back until the digest is proven.
 pub const WITHHELD_BYTES: u64 = 64 * 1024;
 
+/// For whom a fill begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// A client has asked for the blob.
+    Client,
+    /// A client is about to ask: at full speed, but nothing is evicted for it.
+    Ahead,
+    /// Nobody has asked: over one connection, and nothing is evicted for it.
+    Background,
+}
+
+/// One running download, followed by all its readers.
 pub struct Fill {
     pub(super) digest: Digest,
     state: watch::Sender<State>,
     /// Where upstream has said yes to this digest: those who ask there join without asking again.
     scopes: Mutex<HashSet<Scope>>,
+    /// Cancelled once a client asks for the blob. Until then nothing is evicted for it.
+    asked: CancellationToken,
+    /// Uses one connection until a client asks.
+    is_slow: bool,
     positions: Arc<ReaderPositions>,
 }
 
@@ -86,9 +103,46 @@ pub struct FillWatcher {
 }
 
 impl Fill {
-    pub(super) fn new(digest: Digest, scope: Scope) -> Self {
+    pub(super) fn new(digest: Digest, scope: Scope, priority: Priority) -> Self {
         let (state, _) = watch::channel(State::default());
-        Self { digest, state, scopes: Mutex::new(HashSet::from([scope])), positions: Arc::default() }
+        let fill = Self {
+            digest,
+            state,
+            scopes: Mutex::new(HashSet::from([scope])),
+            asked: CancellationToken::new(),
+            is_slow: priority == Priority::Background,
+            positions: Arc::default(),
+        };
+        if priority == Priority::Client {
+            fill.ask();
+        }
+        fill
+    }
+
+    /// The next attempt, from nothing.
+    pub(super) fn again(&self, scope: Scope) -> Self {
+        let priority = match (self.is_asked(), self.is_slow) {
+            (true, _) => Priority::Client,
+            (false, true) => Priority::Background,
+            (false, false) => Priority::Ahead,
+        };
+        Self::new(self.digest, scope, priority)
+    }
+
+    /// A client asks for the blob.
+    pub(super) fn ask(&self) {
+        self.asked.cancel();
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_cancelled()
+    }
+
+    /// Resolves when the fill may use more than one connection.
+    pub(super) async fn may_hurry(&self) {
+        if self.is_slow {
+            self.asked.cancelled().await;
+        }
     }
 
     pub fn size_bytes(&self) -> Option<u64> {
@@ -242,7 +296,7 @@ mod tests {
 
     fn fill() -> Fill {
         let scope = Scope { domain: 0, authority: "a.test".parse().unwrap(), repository: "x".parse().unwrap() };
-        Fill::new(Digest::of(Algorithm::Sha256, b""), scope)
+        Fill::new(Digest::of(Algorithm::Sha256, b""), scope, Priority::Client)
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ impl FillTask {
             match self.attempt(&fill, attempt == 0).await {
                 Ok(()) => return,
                 Err(Stop::StartAnew | Stop::Lied) => {
-                    let next = Arc::new(Fill::new(fill.digest, self.scope.clone()));
+                    let next = Arc::new(fill.again(self.scope.clone()));
                     self.guard.replace(next);
                     fill.fail(FillError::Again);
                 }
@@ -87,6 +87,11 @@ impl FillTask {
                     self.cache().report_fault(&why, fill.size_bytes().unwrap_or(0));
                     self.cache().mark_uncacheable(fill.digest);
                     fill.fail(FillError::PassThrough(why));
+                    return;
+                }
+                Err(Stop::Failed(FillError::PassThrough(_))) if !fill.is_asked() => {
+                    // No room without evicting. A client that comes in this moment begins anew, and evicts.
+                    fill.fail(FillError::Again);
                     return;
                 }
                 Err(Stop::Failed(error) | Stop::Keep(error)) => {

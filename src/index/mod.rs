@@ -39,7 +39,7 @@ pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
-pub use reads::{Counts, ManifestFacts, TagFacts};
+pub use reads::{Counts, HeldDigest, ImageFacts, ManifestFacts, TagFacts, held_digests, images, is_named};
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;
 

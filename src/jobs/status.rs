@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::cache::{Cache, Quota, scrub};
+use crate::cache::{Quota, scrub};
 use crate::index::Counts;
+use crate::mirror::{ImagesReport, Mirror};
 
 /// The answer of `roadstead status`. `null` stands for a value that cannot be read while the index is not well.
 #[derive(Debug, Serialize)]
@@ -28,6 +29,8 @@ pub struct Status {
     /// The parts that are not well; empty when all are.
     pub degraded: Vec<Degraded>,
     pub facts: Option<Counts>,
+    /// Images that could be pulled without upstream, as last counted. `null` on a stopped storage and soon after the start.
+    pub images: Option<ImagesReport>,
 }
 
 /// A part of the storage that is not well.
@@ -40,7 +43,8 @@ pub struct Degraded {
 
 impl Status {
     /// Reads the state now.
-    pub async fn of(cache: &Cache) -> Self {
+    pub async fn of(mirror: &Mirror) -> Self {
+        let cache = mirror.cache();
         let degraded = cache.context.health.degraded().into_iter();
         let limits = cache.limits();
         Self {
@@ -55,6 +59,7 @@ impl Status {
             lost: scrub::lost(cache).await.ok().map(|lost| lost.len()),
             degraded: degraded.map(|(part, why)| Degraded { part: part.name(), why }).collect(),
             facts: cache.counts().await.ok(),
+            images: mirror.images(),
         }
     }
 }

@@ -66,6 +66,19 @@ pub struct ByEviction {
     pub reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByCompletion {
+    pub authority: String,
+    pub what: &'static str,
+    pub result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByImages {
+    pub authority: String,
+    pub state: &'static str,
+}
+
 /// All metrics, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
@@ -98,6 +111,8 @@ pub struct Metrics {
     pub evicted_blobs: Family<ByEviction, Counter>,
     pub evicted_bytes: Family<ByEviction, Counter>,
     pub reservations_refused: Family<ByAuthority, Counter>,
+    pub completed: Family<ByCompletion, Counter>,
+    pub images: Family<ByImages, Gauge>,
 }
 
 impl Default for Metrics {
@@ -137,6 +152,8 @@ impl Default for Metrics {
             evicted_blobs: made.one("evicted_blobs", "Blobs that were evicted, by reason"),
             evicted_bytes: made.with_unit("evicted", "Bytes of blobs that were evicted, by reason", Unit::Bytes),
             reservations_refused: made.one("reservations_refused", "Downloads for which no room could be made"),
+            completed: made.one("completed", "What the background proved or fetched before a client asked for it"),
+            images: made.one("images", "Images that are held whole, and those that lack blobs"),
             registry: Arc::new(made.0),
         }
     }

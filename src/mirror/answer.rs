@@ -79,3 +79,10 @@ pub struct ReferrersAnswer {
     pub descriptors: Vec<serde_json::Value>,
     pub provenance: Provenance,
 }
+
+impl ReferrersAnswer {
+    /// The manifests that refer to the subject.
+    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.descriptors.iter().filter_map(|descriptor| descriptor.get("digest")?.as_str()?.parse().ok())
+    }
+}

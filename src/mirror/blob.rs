@@ -10,7 +10,7 @@ use super::negative_cache::Asked;
 use super::registries::Registry;
 use super::{Mirror, Target};
 use crate::cache::{Cache, MemoryBlob, SMALL_BYTES, scrub};
-use crate::fill::{BlobSource, Fill, FillError, FillSource, PassThroughSource, WITHHELD_BYTES, read_whole};
+use crate::fill::{BlobSource, Fill, FillError, FillSource, PassThroughSource, Priority, WITHHELD_BYTES, read_whole};
 use crate::index::{BlobRow, Generation, GrantRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
@@ -244,7 +244,8 @@ impl BlobRequest<'_> {
         // An earlier fill that has ended since the look would have bumped the generation.
         let may_be_stored = || held.stored.is_none() && self.has_changed(held);
         let source = &self.registry.source;
-        let (fill, is_new) = self.mirror.fills.join_or_start(source, &self.scope, self.digest, may_be_stored);
+        let (fill, is_new) =
+            self.mirror.fills.join_or_start(source, &self.scope, self.digest, Priority::Client, may_be_stored);
         if !is_new && held.grant.is_none() && !fill.is_granted(&self.scope) {
             // Another scope's fill began since: ask again, as for any running one.
             return Ok(Attempt::Again);

@@ -22,6 +22,9 @@ pub enum PullError {
     RefusedByRule { authority: Authority },
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// What is held would lead the client to content that is not, and upstream cannot be asked for it.
+    #[error("{error}; what is held is not whole: {lacks}")]
+    Incomplete { error: UpstreamError, lacks: String },
     /// Too many downloads wait for their turn.
     #[error("too many downloads are waiting here")]
     Busy,
@@ -52,7 +55,11 @@ impl PullError {
     fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Upstream(error) => Some(&error.failure),
-            Self::NotFound { .. } | Self::RefusedByRule { .. } | Self::Busy | Self::Internal(_) => None,
+            Self::NotFound { .. }
+            | Self::RefusedByRule { .. }
+            | Self::Incomplete { .. }
+            | Self::Busy
+            | Self::Internal(_) => None,
         }
     }
 
@@ -67,6 +74,46 @@ impl PullError {
     /// Upstream is there and has said no, in words that are not the spec's: no reason to serve what it said before.
     pub(super) fn is_upstreams_word(&self) -> bool {
         matches!(self.failure(), Some(Failure::UnexpectedStatus(_)))
+    }
+
+    /// This error, for a copy that is held and not whole. Errors that are not of an upstream stay.
+    pub(super) fn of_incomplete(self, lacks: String) -> Self {
+        match self {
+            Self::Upstream(error) => Self::Incomplete { error, lacks },
+            error @ (Self::NotFound { .. }
+            | Self::RefusedByRule { .. }
+            | Self::Incomplete { .. }
+            | Self::Busy
+            | Self::Internal(_)) => error,
+        }
+    }
+
+    /// Upstream gave no answer that says anything about the content: asked later, it may.
+    pub(super) fn could_not_be_asked(&self) -> bool {
+        match self {
+            Self::Upstream(error) | Self::Incomplete { error, .. } => match &error.failure {
+                Failure::RateLimited { .. }
+                | Failure::Unreachable(_)
+                | Failure::Timeout(_)
+                | Failure::ServerError(_)
+                | Failure::Broken(_)
+                | Failure::BreakerOpen { .. }
+                | Failure::LockedOut
+                | Failure::NoDescriptors => true,
+                Failure::NotFound
+                | Failure::DeniedAnonymous
+                | Failure::DeniedCredentials
+                | Failure::UnexpectedStatus(_)
+                | Failure::Refused(_)
+                | Failure::TooLarge { .. }
+                | Failure::RangeNotThere
+                | Failure::HeadRefused
+                | Failure::BadDigest
+                | Failure::Offline => false,
+            },
+            Self::Busy | Self::Internal(_) => true,
+            Self::NotFound { .. } | Self::RefusedByRule { .. } => false,
+        }
     }
 
     /// Upstream is there, and has had enough of us.

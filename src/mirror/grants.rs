@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::completion::queue::CompletionQueue;
 use super::error::PullError;
 use super::registries::{Registries, Registry};
 use crate::cache::{Cache, Manifest, scrub};
@@ -40,12 +41,13 @@ pub(super) struct Grants {
     cache: Arc<Cache>,
     fills: Arc<Fills>,
     proofs: Arc<Coalesce<(Scope, Digest), Result<Proof, PullError>>>,
+    completion: Arc<CompletionQueue>,
 }
 
 impl Grants {
-    pub(super) fn new(cache: &Arc<Cache>, fills: &Arc<Fills>) -> Self {
+    pub(super) fn new(cache: &Arc<Cache>, fills: &Arc<Fills>, completion: &Arc<CompletionQueue>) -> Self {
         let proofs = Arc::new(Coalesce::new(cache.context.tasks.clone()));
-        Self { cache: Arc::clone(cache), fills: Arc::clone(fills), proofs }
+        Self { cache: Arc::clone(cache), fills: Arc::clone(fills), proofs, completion: Arc::clone(completion) }
     }
 
     /// Asks upstream whether `scope` serves the stored blob, and grants it if so. All requests at once share the answer.
@@ -145,6 +147,7 @@ impl Grants {
         self.cache.access_times.record(manifest.digest, now);
         // The index has logged a failure; the grant is asked for again next time.
         let _logged = self.cache.index.apply(std::iter::once(grant).chain(pinned).collect()).await;
+        self.completion.granted(scope, manifest.digest);
     }
 
     /// The grant, unless it was last used so long ago that it counts as dropped.

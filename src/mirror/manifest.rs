@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
+use super::completion::{Reach, begin_blobs, lacking};
 use super::error::PullError;
 use super::negative_cache::Asked;
 use super::policy::OnDenied;
@@ -35,6 +36,7 @@ impl Mirror {
         digest: Digest,
     ) -> Result<ManifestAnswer, PullError> {
         if let Some(held) = self.granted_manifest(registry, scope, digest).await {
+            self.refuse_incomplete(registry, scope, &held).await?;
             return Ok(held.answer(Provenance::of(Outcome::Hit)));
         }
         let asked = Asked::Manifest(Reference::Digest(digest));
@@ -69,6 +71,28 @@ impl Mirror {
         let (fetched, role) = self.manifest_fetches.run_unless((scope.clone(), digest), look, fetch).await?;
         let (manifest, outcome) = fetched?;
         Ok(manifest.answer(Provenance::of(outcome.seen_by(role))))
+    }
+
+    /// While upstream has failed and not answered since: a held manifest whose content cannot be served is refused, unless
+    /// upstream turns out to be back. Costs nothing while all is well.
+    pub(super) async fn refuse_incomplete(
+        self: &Arc<Self>,
+        registry: &Registry,
+        scope: &Scope,
+        manifest: &Manifest,
+    ) -> Result<(), PullError> {
+        let client = registry.client();
+        let reach = Reach { manifests: !client.is_manifests_tripped(), blobs: !client.is_blobs_tripped() };
+        if reach.is_all() || registry.policy.offline {
+            return Ok(());
+        }
+        let Some(lacks) = lacking(self, registry, scope, manifest, reach).await else { return Ok(()) };
+        let deadline = Deadline::now() + registry.policy.check_timeout;
+        let reference = Reference::Digest(manifest.digest);
+        match client.head_manifest(&scope.repository, &reference, deadline).await.map_err(PullError::from) {
+            Err(error) if error.could_not_be_asked() => Err(error.of_incomplete(lacks)),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// The manifest, if this scope may read it and its bytes are here.
@@ -223,6 +247,7 @@ impl Mirror {
         let manifest = Manifest { digest, media_type, bytes: fetched.bytes.clone() };
         self.cache.memory.keep_content(digest, manifest.bytes.clone());
         self.grants.grant_manifest(registry, scope, &manifest).await;
+        begin_blobs(self, registry, (scope.clone(), digest), &inspected);
         let facts = self.facts_about(scope, &manifest, &inspected);
         let (evictor, source) = (Arc::clone(&self.evictor), Arc::clone(&registry.source));
         let bytes = manifest.bytes.clone();

@@ -15,6 +15,7 @@
 
 mod answer;
 mod blob;
+mod completion;
 mod error;
 mod freshness;
 mod grants;
@@ -32,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use answer::{BlobAnswer, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
 pub use blob::Intent;
+pub use completion::{CompletionTimes, ImagesReport, IncompleteImage};
 pub use error::PullError;
 pub use grants::UNUSED_DAYS;
 pub use lists::{TagsQuery, has_artifact_type};
-pub use policy::{FreshnessRule, OnDenied, Policy, Ttl};
+pub use policy::{Complete, Completion, FreshnessRule, OnDenied, Platforms, Policy, Ttl};
 pub use registries::{RegistryError, RegistryKey, RegistrySettings};
 pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
 
@@ -47,6 +49,7 @@ use crate::oci::{Authority, Digest, PinPattern, Reference};
 use crate::store::Store;
 use crate::upstream;
 
+use completion::CompletionQueue;
 use grants::Grants;
 use lists::Lists;
 use manifest::ManifestFetches;
@@ -65,6 +68,7 @@ pub struct Mirror {
     tag_checks: TagChecks,
     lists: Lists,
     negative_cache: NegativeCache,
+    completion: Arc<CompletionQueue>,
 }
 
 /// The settings of the mirror, already checked.
@@ -73,6 +77,7 @@ pub struct MirrorSettings {
     pub registries: Vec<RegistrySettings>,
     pub eviction: EvictionSettings,
     pub fills: FillLimits,
+    pub completion: CompletionTimes,
 }
 
 impl Mirror {
@@ -88,7 +93,7 @@ impl Mirror {
         context: upstream::Context,
         stopping: CancellationToken,
     ) -> Result<Self, RegistryError> {
-        let MirrorSettings { namespaces, registries, eviction, fills } = settings;
+        let MirrorSettings { namespaces, registries, eviction, fills, completion } = settings;
         let pins = Pins::new(eviction.pins.clone(), context.clock.now());
         let cache_context = cache::Context {
             clock: context.clock.clone(),
@@ -103,9 +108,10 @@ impl Mirror {
         let cache = Arc::new(Cache::new(store, index, pins, lookup, cache_context));
         let evictor = Evictor::new(Arc::clone(&cache), eviction);
         let fills = Fills::new(Arc::clone(&cache), Arc::clone(&evictor), fills);
+        let completion = CompletionQueue::new(completion);
         Ok(Self {
             registries,
-            grants: Grants::new(&cache, &fills),
+            grants: Grants::new(&cache, &fills, &completion),
             manifest_fetches: ManifestFetches::new(tasks.clone()),
             tag_checks: TagChecks::new(tasks.clone()),
             lists: Lists::new(tasks),
@@ -113,6 +119,7 @@ impl Mirror {
             cache,
             evictor,
             fills,
+            completion,
         })
     }
 
@@ -174,6 +181,21 @@ impl Mirror {
     /// mirror stops.
     pub async fn run_grant_expiry(self: Arc<Self>) {
         self.grants.run_expiry(&self.registries).await;
+    }
+
+    /// Proves and fetches ahead of need, until the mirror stops.
+    pub async fn run_completion(self: Arc<Self>) {
+        completion::run(self).await;
+    }
+
+    /// Counts the images that are held whole, until the mirror stops.
+    pub async fn run_census(self: Arc<Self>) {
+        completion::run_census(self).await;
+    }
+
+    /// The images that are held whole and those that are not, as last counted; `None` soon after the start.
+    pub fn images(&self) -> Option<ImagesReport> {
+        self.completion.report()
     }
 
     /// One round of [`Self::run_grant_expiry`].

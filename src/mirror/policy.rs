@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use crate::oci::{Repository, RepositoryPattern, Tag};
+use crate::oci::{Platform, Repository, RepositoryPattern, Tag};
 
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -27,6 +27,52 @@ pub struct Policy {
     pub allow: Vec<RepositoryPattern>,
     pub deny: Vec<RepositoryPattern>,
     pub freshness: Vec<FreshnessRule>,
+    pub completion: Completion,
+    /// The first rule that matches a repository stands in place of [`Self::completion`].
+    pub completion_rules: Vec<(RepositoryPattern, Completion)>,
+}
+
+/// What is fetched in the background after a manifest was pulled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    pub complete: Complete,
+    /// Manifests of an index that are fetched though nobody asked for them.
+    pub platforms: Platforms,
+    /// Also what refers to the manifest: signatures, SBOMs, attestations.
+    pub referrers: bool,
+}
+
+/// The blobs of a manifest that are fetched though nobody asked for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Complete {
+    Off,
+    /// The config of an image, some kilobytes.
+    #[default]
+    Config,
+    /// Every blob.
+    Image,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Platforms {
+    All,
+    Only(Vec<Platform>),
+}
+
+impl Default for Platforms {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl Platforms {
+    /// Whether a manifest of an index is one of these. One without a platform is one of all.
+    pub(super) fn contain(&self, platform: Option<&Platform>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(wanted) => platform.is_some_and(|platform| wanted.iter().any(|w| w.names(platform))),
+        }
+    }
 }
 
 /// The meaning of a 401 or 403 for held content.
@@ -62,6 +108,11 @@ impl Policy {
     pub fn allows(&self, repository: &Repository) -> bool {
         let listed = |patterns: &[RepositoryPattern]| patterns.iter().any(|pattern| pattern.matches(repository));
         (self.allow.is_empty() || listed(&self.allow)) && !listed(&self.deny)
+    }
+
+    pub(super) fn completion_of(&self, repository: &Repository) -> &Completion {
+        let matching = self.completion_rules.iter().find(|(pattern, _)| pattern.matches(repository));
+        matching.map_or(&self.completion, |(_, completion)| completion)
     }
 
     pub fn ttl(&self, repository: &Repository, tag: &Tag) -> Ttl {

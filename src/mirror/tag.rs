@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
+use super::completion::{Reach, lacking};
 use super::error::PullError;
 use super::freshness::{Check, Freshness, deferral, is_young};
 use super::negative_cache::Asked;
@@ -15,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::coalesce::{Coalesce, Role};
 use crate::index::{Change, PutTag, Scope, TagRow};
 use crate::metrics::ByResult;
-use crate::oci::{Digest, Reference, Shape, Tag};
+use crate::oci::{Digest, Reference, Tag};
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
 /// Checks of tags, one for each scope and tag.
@@ -86,7 +87,10 @@ impl Mirror {
             let (outcome, stale_because) =
                 match Freshness::of(Check { checked, hold_until }, ttl, &registry.policy, now) {
                     Freshness::Fresh => (Outcome::Hit, None),
-                    Freshness::Stale(because) => (Outcome::Stale, Some(because)),
+                    Freshness::Stale(because) => {
+                        self.refuse_incomplete(registry, scope, &copy.manifest).await?;
+                        (Outcome::Stale, Some(because))
+                    }
                     Freshness::Ask if registry.policy.offline => return Err(registry.not_found(true)),
                     Freshness::Ask => return Ok(Known::Ask(Some(copy.clone()))),
                 };
@@ -256,15 +260,16 @@ impl Mirror {
             let named = self.tag_row(registry, scope, tag).await.and_then(|row| row.digest);
             self.grants.revoke(registry, scope, named).await;
         }
-        let kept = match &copy {
-            Some(copy) => {
-                registry.serves_despite(&error, now.since(copy.row.checked))
-                    // Upstream may still have the blobs of a deleted tag.
-                    && (error.is_not_found() || self.may_serve_stale(registry, scope, &copy.manifest, &error).await)
+        let copy = copy.filter(|copy| registry.serves_despite(&error, now.since(copy.row.checked)));
+        let error = match &copy {
+            // Upstream may still have the blobs of a deleted tag.
+            Some(copy) if !error.is_not_found() => {
+                self.unless_whole(registry, scope, &copy.manifest, error.clone()).await.unwrap_or(error)
             }
-            None => false,
+            Some(_) | None => error,
         };
-        let Some(copy) = copy.filter(|_| kept) else {
+        let is_lacking = matches!(error, PullError::Incomplete { .. });
+        let Some(copy) = copy.filter(|_| !is_lacking) else {
             if error.is_not_found() {
                 if let Some(row) = self.tag_row(registry, scope, tag).await {
                     let gone = TagRow {
@@ -292,18 +297,18 @@ impl Mirror {
         })
     }
 
-    /// An image whose blobs are missing would only fail later, and at a client that then asks nobody else.
-    async fn may_serve_stale(
-        &self,
+    /// An error in place of `error`, if the copy would lead a client to content that cannot be served: that would only fail
+    /// later, and at a client that then asks nobody else.
+    async fn unless_whole(
+        self: &Arc<Self>,
         registry: &Registry,
         scope: &Scope,
         manifest: &Manifest,
-        error: &PullError,
-    ) -> bool {
-        if error.is_rationed() || manifest.shape() == Shape::Index {
-            return true;
-        }
-        self.cache.index.is_whole(scope, manifest.digest, registry.policy.public).await.unwrap_or(false)
+        error: PullError,
+    ) -> Option<PullError> {
+        let blobs = error.is_rationed() && !registry.client().is_blobs_tripped();
+        let lacks = lacking(self, registry, scope, manifest, Reach { manifests: false, blobs }).await?;
+        Some(error.of_incomplete(lacks))
     }
 
     async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {

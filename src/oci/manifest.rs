@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::{Digest, MediaType, read_object};
+use super::{Digest, MediaType, Platform, read_object};
 
 /// The parsed content of a manifest. The manifest's own bytes are kept unchanged elsewhere.
 #[derive(Debug, Clone)]
@@ -33,7 +33,28 @@ pub enum Shape {
 pub struct Child {
     pub digest: Digest,
     pub size_bytes: u64,
-    pub kind: Shape,
+    pub role: Role,
+    /// Of a manifest in an index, where it is named.
+    pub platform: Option<Platform>,
+}
+
+/// The place of a descriptor in a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Config,
+    /// A layer, or a blob of an artifact.
+    Layer,
+    /// A manifest in an index.
+    Manifest,
+}
+
+impl Role {
+    pub const fn is_blob(self) -> bool {
+        match self {
+            Self::Config | Self::Layer => true,
+            Self::Manifest => false,
+        }
+    }
 }
 
 /// A body that is not served as a manifest.
@@ -72,17 +93,32 @@ struct RawDescriptor {
     #[serde(default)]
     size: serde_json::Value,
     media_type: Option<String>,
+    platform: Option<RawPlatform>,
     /// The content itself, in base64 (image-spec, descriptor.md).
     data: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
+}
+
 impl RawDescriptor {
-    fn child(&self, kind: Shape) -> Option<Child> {
+    fn child(&self, role: Role) -> Option<Child> {
         let digest = self.digest.parse().ok()?;
         if self.is_known_to_all(digest) {
             return None;
         }
-        Some(Child { digest, size_bytes: self.size.as_u64()?, kind })
+        let platform = self.platform.as_ref().map(|platform| Platform {
+            os: platform.os.clone(),
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+        });
+        Some(Child { digest, size_bytes: self.size.as_u64()?, role, platform })
     }
 
     /// Whether clients have the content without a request: inlined, or `{}` of the empty descriptor.
@@ -94,6 +130,13 @@ impl RawDescriptor {
 }
 
 impl Inspected {
+    /// Whether this is an image that runs as a container: its config is one, and it is not said to be an artifact. Clients
+    /// of artifacts read manifest and layers, and never the config.
+    pub fn is_container_image(&self) -> bool {
+        let is_config = |known: &str| matches!(known, MediaType::OCI_CONFIG | MediaType::DOCKER_CONFIG);
+        self.shape == Shape::Image && self.artifact_type.as_deref().is_none_or(is_config)
+    }
+
     /// Parses a body that came with `content_type`.
     ///
     /// The type in the body wins over the header, because the digest covers it (CVE-2021-41190). The header decides only if
@@ -116,10 +159,10 @@ impl Inspected {
             (None, false) => Shape::Other,
         };
         let mut children: Vec<Child> = Vec::new();
-        children.extend(raw.config.iter().filter_map(|d| d.child(Shape::Other)));
-        children.extend(raw.layers.iter().flatten().filter_map(|d| d.child(Shape::Other)));
-        children.extend(raw.blobs.iter().flatten().filter_map(|d| d.child(Shape::Other)));
-        children.extend(raw.manifests.iter().flatten().filter_map(|d| d.child(Shape::Image)));
+        children.extend(raw.config.iter().filter_map(|d| d.child(Role::Config)));
+        children.extend(raw.layers.iter().flatten().filter_map(|d| d.child(Role::Layer)));
+        children.extend(raw.blobs.iter().flatten().filter_map(|d| d.child(Role::Layer)));
+        children.extend(raw.manifests.iter().flatten().filter_map(|d| d.child(Role::Manifest)));
         Ok(Self {
             media_type: decide_type(shape, body_type, content_type)?,
             shape,

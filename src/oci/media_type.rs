@@ -21,6 +21,8 @@ impl MediaType {
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     pub const OCTET_STREAM: &str = "application/octet-stream";
 
     /// Parses a header's or a descriptor's value and drops parameters. `None` if it is no media type (RFC 6838).

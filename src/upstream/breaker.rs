@@ -1,5 +1,6 @@
 //! A circuit breaker per endpoint: a dead or rate-limiting upstream costs one wait per window, not one per pull.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Breaker {
     clock: Clock,
     manifests: Mutex<State>,
     blobs: Mutex<State>,
+    /// Whether a lane is not closed, by lane. Read on the path of hits.
+    tripped: [AtomicBool; 2],
     /// A probe has ended.
     verdict: Notify,
 }
@@ -85,7 +88,7 @@ pub(super) struct BreakerPermit<'a> {
 impl Breaker {
     pub(super) fn new(clock: Clock) -> Self {
         let lane = || Mutex::new(State::Closed);
-        Self { clock, manifests: lane(), blobs: lane(), verdict: Notify::new() }
+        Self { clock, manifests: lane(), blobs: lane(), tripped: Default::default(), verdict: Notify::new() }
     }
 
     fn state(&self, lane: Lane) -> MutexGuard<'_, State> {
@@ -98,7 +101,25 @@ impl Breaker {
 
     fn set(&self, lane: Lane, state: State) {
         *self.state(lane) = state;
+        self.changed();
+    }
+
+    fn changed(&self) {
+        for (lane, tripped) in [Lane::Manifests, Lane::Blobs].into_iter().zip(&self.tripped) {
+            let state = self.state(lane);
+            tripped.store(*state != State::Closed, Ordering::Relaxed);
+        }
         self.verdict.notify_waiters();
+    }
+
+    /// Whether the lane is not closed: it refuses, or the next request is a probe. Costs a hit one load.
+    pub(super) fn is_tripped(&self, lane: Lane) -> bool {
+        let [manifests, blobs] = &self.tripped;
+        let tripped = match lane {
+            Lane::Manifests => manifests,
+            Lane::Blobs => blobs,
+        };
+        tripped.load(Ordering::Relaxed)
     }
 
     /// Closes the other lane too if its window has passed: an unreachable endpoint is back for both lanes.
@@ -121,7 +142,7 @@ impl Breaker {
             State::Closed | State::Open { .. } | State::Probing { .. } => *state = State::Open { until, cause },
         }
         drop(state);
-        self.verdict.notify_waiters();
+        self.changed();
     }
 
     /// As [`Self::admit`], but a blob waits for the verdict of a running probe.

@@ -44,6 +44,7 @@ use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
 
 use auth::Auth;
+use breaker::Lane;
 use clients::Clients;
 use endpoint::Endpoint;
 
@@ -151,6 +152,16 @@ impl RegistryClient {
     /// Whether the registry counts GETs of manifests as pulls, by configuration or by its rate limit headers.
     pub fn counts_pulls(&self) -> bool {
         self.counts_pulls.load(Ordering::Relaxed)
+    }
+
+    /// Whether each endpoint's breaker has opened for manifests, and not closed since.
+    pub fn is_manifests_tripped(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.breaker.is_tripped(Lane::Manifests))
+    }
+
+    /// The same for blobs.
+    pub fn is_blobs_tripped(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.breaker.is_tripped(Lane::Blobs))
     }
 
     /// The deadline of an answer that is not cached: `response_timeout` from now.

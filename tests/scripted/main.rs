@@ -22,6 +22,7 @@ mod eviction;
 mod facts;
 mod manifests;
 mod operations;
+mod outages;
 mod security;
 mod storage;
 mod structure;

@@ -19,14 +19,19 @@ use super::{EvictionGoal, Evictor, Reason};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Evictor {
-    /// Sets space aside for a blob of `size_bytes`, evicting colder content if it must.
+    /// Sets space aside for a blob of `size_bytes`, evicting colder content if it must and `may_evict`.
     pub async fn reserve(
         self: &Arc<Self>,
         partial_file: &mut PartialFile,
         (authority, registry): (&Authority, &RegistryFacts),
         size_bytes: u64,
+        may_evict: bool,
     ) -> Result<(), CommitError> {
         let reserved = match self.reserve_now(partial_file, authority, registry, size_bytes).await {
+            Err(CommitError::NoSpace(_)) if !may_evict => {
+                partial_file.release();
+                return Err(CommitError::NoSpace(size_bytes));
+            }
             Err(CommitError::NoSpace(_)) => {
                 let evicting = self.reserve_by_evicting(partial_file, authority, registry, size_bytes);
                 let late = |_elapsed| Err(CommitError::NoSpace(size_bytes));

@@ -171,7 +171,14 @@ impl<'a> Download<'a> {
             Ok(begun) => {
                 let help = async {
                     if let Some(same) = begun.same.as_ref().filter(|_| is_parallel) {
-                        self.run_helpers(same).await;
+                        let may_hurry = tokio::select! {
+                            () = self.job.fill.may_hurry() => true,
+                            () = self.complete.cancelled() => false,
+                            () = self.abort.cancelled() => false,
+                        };
+                        if may_hurry {
+                            self.run_helpers(same).await;
+                        }
                     }
                 };
                 let run = async {
@@ -245,8 +252,9 @@ impl<'a> Download<'a> {
     async fn reserve(&self, size_bytes: u64) -> Result<(), Stop> {
         let mut storing = self.storing.lock().await;
         if storing.reserved < size_bytes {
-            let Job { evictor, source, scope, .. } = self.job;
-            evictor.reserve(storing.partial_file, (&scope.authority, &source.facts), size_bytes).await?;
+            let Job { evictor, source, scope, fill } = self.job;
+            let may_evict = fill.is_asked();
+            evictor.reserve(storing.partial_file, (&scope.authority, &source.facts), size_bytes, may_evict).await?;
             storing.reserved = size_bytes;
         }
         Ok(())

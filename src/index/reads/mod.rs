@@ -1,3 +1,6 @@
+mod images;
+mod naming;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -6,13 +9,16 @@ use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
-use super::eviction_order::ReadChildren as _;
-use super::facts::{BlobRow, DropExpired, GrantRow, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused};
-use super::schema::{
+use crate::index::eviction_order::ReadChildren as _;
+use crate::index::facts::{BlobRow, DropExpired, GrantRow, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused};
+use crate::index::schema::{
     self, Aging, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, OwnedKey, PINNED,
     REFERRERS, STORED_BYTES, SUMS, ScopedKey, TAGS, UNRECOVERABLE,
 };
-use super::{Index, IndexError, Scope};
+use crate::index::{Index, IndexError, Scope};
+
+pub use images::{HeldDigest, ImageFacts, held_digests, images};
+pub use naming::is_named;
 
 /// Most that one manifest is taken to reach: an index of a hundred platforms with a hundred layers each.
 const MAX_REACHED: usize = 10_000;

@@ -24,9 +24,12 @@ use super::policy::{OnDenied, Ttl};
 use super::registries::Registry;
 use crate::clock::Timestamp;
 use crate::coalesce::Coalesce;
-use crate::index::{Change, DropLists, ListRow, PutList, Scope};
+use crate::index::{Change, DropLists, ListRow, PutList, Scope, is_named};
 use crate::metrics::ByResult;
 use crate::oci::Digest;
+
+/// The names of lists of referrers begin so; the subject follows.
+const REFERRERS_OF: &str = "referrers:";
 
 /// An empty list of referrers, as JSON.
 const NOTHING: &str = "[]";
@@ -148,7 +151,7 @@ impl ListRequest {
     async fn record(&self, fetched: &FetchedList, before: Option<ListRow>) {
         let (registry, policy, now) = (&self.registry, &self.registry.policy, self.now());
         if let (Ok(NOTHING), Some(subject)) = (fetched.as_deref(), self.about)
-            && !self.is_held(subject).await
+            && !self.is_known(subject).await
         {
             self.mirror.negative_cache.remember(&self.scope, Asked::Referrers(subject), policy.tag_ttl);
             if before.is_some() {
@@ -196,6 +199,13 @@ impl ListRequest {
 
     fn now(&self) -> Timestamp {
         self.mirror.cache.context.clock.now()
+    }
+
+    /// Whether a manifest was served in this repository, or something that was served there names it. Clients that follow
+    /// referrers ask about each that a list names, and must find it in an outage too.
+    async fn is_known(&self, manifest: Digest) -> bool {
+        let is_named = || is_named(&self.mirror.cache.index, &self.scope, manifest, REFERRERS_OF);
+        self.is_held(manifest).await || is_named().await.unwrap_or(false)
     }
 
     /// Whether a manifest was served in this repository.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::ListRequest;
+use super::{ListRequest, REFERRERS_OF};
 use crate::index::Scope;
 use crate::mirror::Mirror;
 use crate::mirror::answer::{Outcome, Provenance, ReferrersAnswer};
@@ -27,7 +27,7 @@ pub(in crate::mirror) async fn referrers(
     if !is_offline && mirror.negative_cache.is_missing(scope, Asked::Referrers(subject)) {
         return Ok(ReferrersAnswer { descriptors: Vec::new(), provenance: Provenance::of(Outcome::Hit) });
     }
-    let name = format!("referrers:{subject}");
+    let name = format!("{REFERRERS_OF}{subject}");
     let request = ListRequest {
         mirror: Arc::clone(mirror),
         registry: Arc::clone(registry),

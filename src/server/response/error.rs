@@ -106,6 +106,15 @@ impl WireError {
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }
             PullError::Upstream(error) => Self::of_upstream(error, endpoint, asked),
+            // No wait would make it whole: a client that knows another way takes it.
+            PullError::Incomplete { error: upstream, .. } => {
+                let is_late = matches!(
+                    upstream.failure,
+                    Failure::Timeout(_) | Failure::BreakerOpen { cause: BreakerCause::Timeout, .. }
+                );
+                let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+                Self::new(status, None, format!("{asked}: {error}"))
+            }
             PullError::Busy => {
                 let message = format!("{asked}: {error}; `max_waiting_fills` raises the limit");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests, message).after(SOON)

@@ -2,7 +2,7 @@
 
 use super::hub;
 use super::secrets::Secrets;
-use crate::support::image::{image, index};
+use crate::support::image::image;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -32,14 +32,14 @@ async fn t12_a_held_tag_is_served_stale_while_no_login_is_tried() {
     let secrets = Secrets::new();
     let upstream = Upstream::start().await;
     for repository in ["team/app", "team/two"] {
-        upstream.publish(repository, "1", &index(&[&image(&[blob(10, 1)])]));
+        upstream.publish(repository, "1", &image(&[blob(10, 1)]));
     }
     upstream.basic_auth(BasicAuth::new().user("robot", "old"));
     let settings = format!("{}tag_ttl = \"0s\"\n", secrets.login("robot", "old"));
     let mirror = Mirror::start(hub(upstream.url(), &settings)).await;
     let client = mirror.client();
     for repository in ["team/app", "team/two"] {
-        assert_eq!(client.get(&format!("/v2/{repository}/manifests/1")).await.status, 200);
+        mirror.pull_whole(repository, "1").await;
     }
     upstream.basic_auth(BasicAuth::new().user("robot", "new"));
     assert_eq!(client.get("/v2/team/app/manifests/1").await.status, 403, "its check was refused");

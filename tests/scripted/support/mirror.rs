@@ -9,6 +9,7 @@ use std::time::Duration;
 use roadstead::app::{App, StartError};
 use roadstead::clock::Clock;
 use roadstead::config::Config;
+use roadstead::mirror::CompletionTimes;
 use roadstead::store::OpenError;
 use tempfile::TempDir;
 
@@ -27,7 +28,12 @@ pub(crate) struct Builder {
     directory: Option<TempDir>,
     clock: Clock,
     look_for_certificates: Option<Duration>,
+    completion: CompletionTimes,
 }
+
+/// The background looks in an hour: tests count what upstream is asked.
+const NO_COMPLETION: CompletionTimes =
+    CompletionTimes { head_start: Duration::from_hours(1), census: Duration::from_hours(1) };
 
 /// A running mirror with a storage of its own.
 pub(crate) struct Mirror {
@@ -56,6 +62,7 @@ impl Mirror {
             directory: None,
             clock: Clock::default(),
             look_for_certificates: None,
+            completion: NO_COMPLETION,
         }
     }
 
@@ -157,6 +164,12 @@ impl Stopped {
         builder.storage(storage).start().await
     }
 
+    /// The same, with a background that looks at once.
+    pub(crate) async fn start_completing(self, toml: impl Into<String>) -> Mirror {
+        let builder = Builder { directory: Some(self.directory), clock: self.clock, ..Mirror::builder(toml) };
+        builder.completes().start().await
+    }
+
     /// With another configuration: `toml` replaces everything behind `[storage]`.
     pub(crate) async fn start_with(self, toml: impl Into<String>) -> Mirror {
         Builder { directory: Some(self.directory), clock: self.clock, ..Mirror::builder(toml) }.start().await
@@ -182,6 +195,12 @@ impl Builder {
     /// The same for the admin side.
     pub(crate) fn admin_listen(self, address: &str) -> Self {
         Self { admin_listen: address.to_owned(), ..self }
+    }
+
+    /// The background proves and fetches at once.
+    pub(crate) fn completes(self) -> Self {
+        let (head_start, census) = (Duration::ZERO, Duration::from_millis(20));
+        Self { completion: CompletionTimes { head_start, census }, ..self }
     }
 
     /// How often the listeners look for new certificates.
@@ -217,6 +236,7 @@ impl Builder {
             self.toml,
         );
         start_as(toml, directory, self.clock, |config| {
+            config.completion = self.completion;
             for tls in config.server.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
                 tls.look_every = self.look_for_certificates.unwrap_or(tls.look_every);
             }
@@ -226,7 +246,7 @@ impl Builder {
 }
 
 async fn start(toml: String, directory: TempDir, clock: Clock) -> Mirror {
-    start_as(toml, directory, clock, |_| {}).await
+    start_as(toml, directory, clock, |config| config.completion = NO_COMPLETION).await
 }
 
 /// `adjust` sets what has no key.

@@ -81,7 +81,7 @@ impl Call {
         query: &[(String, String)],
     ) -> Response<ApiBody> {
         match self {
-            Self::Status => json(StatusCode::OK, &Status::of(mirror.cache()).await),
+            Self::Status => json(StatusCode::OK, &Status::of(mirror).await),
             Self::Backup => backup::backup(mirror),
             Self::Pins => pins::list(mirror).await,
             Self::AddPins => pins::add(mirror, query).await,

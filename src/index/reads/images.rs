@@ -1,0 +1,118 @@
+//! Which images are held whole, and what the others lack.
+
+use redb::ReadTransaction;
+
+use crate::index::facts::GrantRow;
+use crate::index::schema::{BLOB_GRANTS, BLOBS, CHILDREN, Key, MANIFEST_GRANTS, OwnedKey};
+use crate::index::{Index, IndexError, Scope};
+use crate::oci::Digest;
+
+use super::{get, parse};
+
+/// A digest in one scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldDigest {
+    pub digest: Digest,
+    /// Its bytes are stored.
+    pub is_stored: bool,
+    /// This scope may read it.
+    pub is_granted: bool,
+}
+
+/// The manifest of an image that a scope may read, and those of its blobs that it cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    pub scope: Scope,
+    pub manifest: Digest,
+    pub lacking: Vec<HeldDigest>,
+}
+
+impl HeldDigest {
+    pub const fn is_served(&self) -> bool {
+        self.is_stored && self.is_granted
+    }
+}
+
+/// Looks up blobs, or the manifests of an index, in one scope.
+pub async fn held_digests(
+    index: &Index,
+    scope: &Scope,
+    digests: Vec<Digest>,
+    are_manifests: bool,
+    whole_authority: bool,
+) -> Result<Vec<HeldDigest>, IndexError> {
+    let (scope, view) = (scope.clone(), std::sync::Arc::clone(&index.view));
+    index
+        .read(move |from| {
+            let is_revoked = |digest| view.revocations.contains_digest(&scope, digest, whole_authority);
+            digests
+                .into_iter()
+                .map(|digest| held(from, &scope, digest, are_manifests, whole_authority, is_revoked(digest)))
+                .collect()
+        })
+        .await
+}
+
+/// Up to `limit` manifests behind `after` that some scope may read, and where to go on; `None` at the end. What lists
+/// manifests itself is left out, as is what nobody has stored yet.
+pub async fn images(
+    index: &Index,
+    after: Option<OwnedKey>,
+    limit: usize,
+) -> Result<(Vec<ImageFacts>, Option<OwnedKey>), IndexError> {
+    let view = std::sync::Arc::clone(&index.view);
+    index
+        .read(move |from| {
+            let (grants, children) = (from.open_table(MANIFEST_GRANTS)?, from.open_table(CHILDREN)?);
+            let start = after.unwrap_or_default();
+            let start = (start.0, start.1.as_str(), start.2.as_str(), start.3.as_str());
+            let mut found = Vec::new();
+            for (seen, entry) in grants.range(start..)?.enumerate() {
+                let (key, row) = entry?;
+                let (domain, authority, repository, name) = key.value();
+                if seen >= limit {
+                    let next = (domain, authority.to_owned(), repository.to_owned(), name.to_owned());
+                    return Ok((found, Some(next)));
+                }
+                let grant: GrantRow = parse(row.value())?;
+                let whole_authority = repository.is_empty();
+                let repository = if whole_authority {
+                    grant.repositories.as_ref().and_then(|all| all.first()).cloned()
+                } else {
+                    repository.parse().ok()
+                };
+                let (Ok(authority), Some(repository), Ok(manifest)) = (authority.parse(), repository, name.parse())
+                else {
+                    continue;
+                };
+                let scope = Scope { domain, authority, repository };
+                let is_revoked = |digest| view.revocations.contains_digest(&scope, digest, whole_authority);
+                let is_index = grant.media_type.is_some_and(|media_type| media_type.is_index());
+                let Some(listed) = children.get(name)?.filter(|_| !is_index && !is_revoked(manifest)) else { continue };
+                let mut lacking = Vec::new();
+                for digest in parse::<Vec<Digest>>(listed.value())? {
+                    let held = held(from, &scope, digest, false, whole_authority, is_revoked(digest))?;
+                    if !held.is_served() {
+                        lacking.push(held);
+                    }
+                }
+                found.push(ImageFacts { scope, manifest, lacking });
+            }
+            Ok((found, None))
+        })
+        .await
+}
+
+fn held(
+    from: &ReadTransaction,
+    scope: &Scope,
+    digest: Digest,
+    is_manifest: bool,
+    whole_authority: bool,
+    is_revoked: bool,
+) -> Result<HeldDigest, IndexError> {
+    let table = if is_manifest { MANIFEST_GRANTS } else { BLOB_GRANTS };
+    let grant: Option<GrantRow> = get(from, table, &Key::digest(scope, digest, whole_authority))?;
+    let is_stored = from.open_table(BLOBS)?.get(digest.to_string().as_str())?.is_some();
+    Ok(HeldDigest { digest, is_stored, is_granted: grant.is_some() && !is_revoked })
+}

@@ -1,0 +1,188 @@
+//! Manifests that wait to be looked at, and what was learnt about them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::report::ImagesReport;
+use crate::index::Scope;
+use crate::oci::{Authority, Digest};
+
+/// Manifests of one registry that wait. The census finds those that were left out.
+const MAX_QUEUED: usize = 1000;
+/// Blobs that manifests are known to lack.
+const MAX_LACKED: usize = 100_000;
+/// A manifest whose upstream could not be asked is tried so often; later the census finds it again.
+const MAX_TRIES: u32 = 5;
+/// What upstream refused is not asked again for so long.
+const GIVEN_UP_FOR: Duration = Duration::from_hours(1);
+const MAX_GIVEN_UP: u64 = 10_000;
+
+/// When the background looks. Not configurable; tests change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompletionTimes {
+    /// A client that has just been given a manifest asks for the rest itself, for so long.
+    pub head_start: Duration,
+    /// Least time between two censuses.
+    pub census: Duration,
+}
+
+impl Default for CompletionTimes {
+    fn default() -> Self {
+        Self { head_start: Duration::from_secs(2), census: Duration::from_mins(1) }
+    }
+}
+
+/// A manifest in a scope.
+pub(super) type Subject = (Scope, Digest);
+
+/// A manifest that waits to be looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) scope: Scope,
+    pub(super) manifest: Digest,
+    due: Instant,
+    tries: u32,
+    /// Steps from subject to referrer that led here.
+    pub(super) depth: u8,
+}
+
+/// The queue of the background work, and what it knows.
+pub(in crate::mirror) struct CompletionQueue {
+    pub(super) times: CompletionTimes,
+    state: Mutex<State>,
+    pub(super) wake: Notify,
+    /// Blobs and manifests that upstream does not have there, or refuses to show.
+    pub(super) given_up: moka::sync::Cache<Subject, ()>,
+    /// Manifests that were looked at to the end.
+    pub(super) settled: moka::sync::Cache<Subject, ()>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    queues: HashMap<Authority, VecDeque<Item>>,
+    queued: HashSet<Subject>,
+    /// Blobs that are not stored, with the manifests that list them.
+    lacked: HashMap<Digest, Vec<Subject>>,
+    /// Manifests that the background itself is fetching.
+    pub(super) own: HashSet<Subject>,
+    /// Something has changed since the last census.
+    pub(super) is_changed: bool,
+    pub(super) report: Option<ImagesReport>,
+}
+
+impl CompletionQueue {
+    pub(in crate::mirror) fn new(times: CompletionTimes) -> Arc<Self> {
+        let memory = || moka::sync::Cache::builder().max_capacity(MAX_GIVEN_UP).time_to_live(GIVEN_UP_FOR).build();
+        Arc::new(Self { times, state: Mutex::default(), wake: Notify::new(), given_up: memory(), settled: memory() })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A scope may read this manifest from now on.
+    pub(in crate::mirror) fn granted(&self, scope: &Scope, manifest: Digest) {
+        self.settled.invalidate(&(scope.clone(), manifest));
+        self.push(scope, manifest, self.times.head_start, 0);
+    }
+
+    /// The last census.
+    pub(in crate::mirror) fn report(&self) -> Option<ImagesReport> {
+        self.state().report.clone()
+    }
+
+    pub(super) fn push(&self, scope: &Scope, manifest: Digest, delay: Duration, depth: u8) {
+        let item = Item { scope: scope.clone(), manifest, due: Instant::now() + delay, tries: 0, depth };
+        self.push_item(item);
+    }
+
+    fn push_item(&self, item: Item) {
+        {
+            let mut state = self.state();
+            state.is_changed = true;
+            if state.queues.get(&item.scope.authority).is_some_and(|queue| queue.len() >= MAX_QUEUED)
+                || !state.queued.insert((item.scope.clone(), item.manifest))
+            {
+                return;
+            }
+            state.queues.entry(item.scope.authority.clone()).or_default().push_back(item);
+        }
+        self.wake.notify_one();
+    }
+
+    /// A blob is stored from now on: those that lack it are looked at again.
+    pub(super) fn stored(&self, blob: Digest) {
+        let lacking = {
+            let mut state = self.state();
+            state.is_changed = true;
+            state.lacked.remove(&blob).unwrap_or_default()
+        };
+        for (scope, manifest) in lacking {
+            self.push(&scope, manifest, self.times.head_start, 0);
+        }
+    }
+
+    /// A manifest lists blobs that are not stored.
+    pub(super) fn lacks(&self, subject: &Subject, blobs: &[Digest]) {
+        let mut state = self.state();
+        for blob in blobs {
+            if state.lacked.len() >= MAX_LACKED {
+                return;
+            }
+            let subjects = state.lacked.entry(*blob).or_default();
+            if subjects.len() < MAX_QUEUED && !subjects.contains(subject) {
+                subjects.push(subject.clone());
+            }
+        }
+    }
+
+    /// The work on an item has ended.
+    pub(super) fn ended(&self, item: Item, ended: Ended) {
+        match ended {
+            Ended::Done => self.settled.insert((item.scope, item.manifest), ()),
+            Ended::Later(pause) if item.tries < MAX_TRIES => {
+                self.push_item(Item { due: Instant::now() + pause, tries: item.tries + 1, ..item });
+            }
+            Ended::Later(_) => {}
+        }
+    }
+
+    /// The next item that is due, of a registry that is not worked on; or when there is one.
+    pub(super) fn next(&self, busy: &HashMap<tokio::task::Id, Item>) -> Next {
+        let now = Instant::now();
+        let mut state = self.state();
+        let State { queues, queued, .. } = &mut *state;
+        let is_busy = |authority: &Authority| busy.values().any(|item| item.scope.authority == *authority);
+        let mut soonest: Option<Instant> = None;
+        for (_, queue) in queues.iter_mut().filter(|(authority, _)| !is_busy(authority)) {
+            if let Some(at) = queue.iter().position(|item| item.due <= now)
+                && let Some(item) = queue.remove(at)
+            {
+                queued.remove(&(item.scope.clone(), item.manifest));
+                return Next::Item(item);
+            }
+            soonest = soonest.into_iter().chain(queue.iter().map(|item| item.due)).min();
+        }
+        queues.retain(|_, queue| !queue.is_empty());
+        soonest.map_or(Next::Nothing, Next::At)
+    }
+}
+
+/// What is to be done next.
+pub(super) enum Next {
+    Item(Item),
+    At(Instant),
+    Nothing,
+}
+
+/// How the work on a manifest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Done,
+    /// Upstream cannot be asked now.
+    Later(Duration),
+}
