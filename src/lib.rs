@@ -16,7 +16,7 @@
 //! | 3 | [`fill`]: one download for each registry and digest, followed by all readers |
 //! | 2 | [`cache`]: what is held, file and record in step |
 //! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts |
-//! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`metrics`], [`health`], [`telemetry`] |
+//! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`quote`], [`metrics`], [`health`], [`telemetry`] |
 //!
 //! `docs/ARCHITECTURE.md` tells five ways through them with file names, and has a glossary.
 //!
@@ -57,6 +57,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod mirror;
 pub mod oci;
+pub mod quote;
 pub mod secret;
 pub mod server;
 pub mod store;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::oci::{Authority, InvalidPin, PinPattern, Repository};
+use crate::quote::quoted;
 use crate::upstream::is_public;
 
 pub const DOCKER_HUB: &str = "docker.io";
@@ -183,7 +184,11 @@ impl Namespaces {
         if let Some(expected) = expected
             && repository_in(&authority, &expected)? != repository
         {
-            return invalid(format!("`oci-ref-name` names {expected}, the path names {repository}"));
+            return invalid(format!(
+                "`oci-ref-name` names {}, the path names {}",
+                quoted(expected),
+                quoted(repository)
+            ));
         }
         Ok((authority, repository))
     }
@@ -255,7 +260,7 @@ impl Namespaces {
             named.clone().filter(|named| first.contains('.') && self.admitted_by(named).is_some() && !rest.is_empty())
         });
         match authority {
-            Some(_) if rest.is_empty() => invalid(format!("no repository behind {first}")),
+            Some(_) if rest.is_empty() => invalid(format!("no repository behind {}", quoted(first))),
             Some(authority) => Ok((authority, rest)),
             None if !rest.is_empty() && Authority::looks_like_a_host(first) => match named {
                 Some(named) => Err(NamespaceError::Unknown(named.to_string())),

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::quote::quoted;
+
 /// A failed request, with the endpoint that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{endpoint}: {failure}")]
@@ -142,7 +144,8 @@ impl Failure {
             if let Some(blocked) = error.downcast_ref::<crate::upstream::clients::egress::Blocked>() {
                 return Self::Refused(blocked.to_string());
             }
-            text = error.to_string();
+            // Certificates and error texts of libraries repeat what the upstream sent.
+            text = quoted(error);
             source = error.source();
         }
         if err.is_connect() { Self::Unreachable(text) } else { Self::Broken(text) }

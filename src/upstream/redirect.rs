@@ -6,6 +6,8 @@ use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
+use crate::quote::quoted;
+
 use super::auth::Party;
 use super::auth::challenge::Challenge;
 use super::auth::sign_in::challenge_in;
@@ -87,6 +89,6 @@ fn target(from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
     }
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => Ok(to),
-        (_, scheme) => Err(Failure::Refused(format!("a redirect from {} to {scheme}", from.scheme()))),
+        (_, scheme) => Err(Failure::Refused(format!("a redirect from {} to {}", from.scheme(), quoted(scheme)))),
     }
 }

@@ -27,6 +27,7 @@ use crate::coalesce::Coalesce;
 use crate::index::{Change, DropLists, ListRow, PutList, Scope, is_named};
 use crate::metrics::ByResult;
 use crate::oci::Digest;
+use crate::quote::quoted;
 
 /// The names of lists of referrers begin so; the subject follows.
 const REFERRERS_OF: &str = "referrers:";
@@ -73,7 +74,7 @@ impl ListRequest {
         let policy = &self.registry.policy;
         let now = self.now();
         let row = self.mirror.cache.index.list(&self.scope, &self.name).await.unwrap_or_else(|err| {
-            tracing::warn!(%err, list = self.name, "upstream is asked instead");
+            tracing::warn!(%err, list = quoted(&self.name), "upstream is asked instead");
             None
         });
         let held =
@@ -172,8 +173,8 @@ impl ListRequest {
             }
             (Err(error), Some(row)) if registry.serves_despite(error, now.since(row.checked)) => {
                 count("failed");
-                tracing::warn!(authority = registry.name(), repository = %self.scope.repository, list = self.name, %error,
-                    "a list could not be checked; the one held is served");
+                tracing::warn!(authority = registry.name(), repository = %self.scope.repository, list = quoted(&self.name),
+                    %error, "a list could not be checked; the one held is served");
                 let hold_until = now.plus(deferral(Ttl::For(policy.tag_ttl), error));
                 // Unless it was revoked meanwhile.
                 if let Some(row) = self.row().await {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 
+use crate::quote::MAX_QUOTED_BYTES;
 use crate::telemetry::Format;
 
 use crate::server::access_log::AccessLine;
@@ -31,7 +32,7 @@ pub(in crate::server) fn write(out: &mut Vec<u8>, format: Format, line: &AccessL
 
 fn write_text(out: &mut Vec<u8>, now: &dyn std::fmt::Display, line: &AccessLine, end: &End<'_>) -> std::io::Result<()> {
     write!(out, "{now} {:>5} request client={} method=", end.level.as_str(), line.client)?;
-    quoted(out, line.method.as_str())?;
+    quoted(out, method(line))?;
     out.extend_from_slice(line.labels.log_text.get_or_init(|| subject_text(&line.labels)));
     number(out, b" status=", line.status.into());
     out.extend_from_slice(b" outcome=\"");
@@ -60,7 +61,7 @@ fn write_json(out: &mut Vec<u8>, now: &dyn std::fmt::Display, line: &AccessLine,
         line.client
     )?;
     out.extend_from_slice(b",\"method\":");
-    serde_json::to_writer(&mut *out, line.method.as_str())?;
+    serde_json::to_writer(&mut *out, method(line))?;
     out.extend_from_slice(line.labels.log_text.get_or_init(|| subject_json(&line.labels)));
     number(out, b",\"status\":", line.status.into());
     out.extend_from_slice(b",\"outcome\":\"");
@@ -95,6 +96,12 @@ fn subject_json(labels: &Labels) -> Vec<u8> {
     ];
     let field = |(name, value): (&str, &str)| format!(",\"{name}\":{}", serde_json::Value::from(value));
     fields.map(field).concat().into_bytes()
+}
+
+/// A method may be any word of a client's choice. It is ASCII.
+fn method(line: &AccessLine) -> &str {
+    let method = line.method.as_str();
+    method.get(..MAX_QUOTED_BYTES).unwrap_or(method)
 }
 
 fn quoted(out: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
@@ -149,7 +156,7 @@ pub(in crate::server) fn trace(line: &AccessLine, end: &End<'_>) {
         ($level:ident) => {
             tracing::$level!(
                 client = %line.client,
-                method = line.method.as_str(),
+                method = method(line),
                 kind = labels.kind,
                 authority = labels.authority,
                 repository = labels.repository,

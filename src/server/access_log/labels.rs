@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::metrics::{ByAuthority, ByOutcome, ByRequest, Metrics, Waits};
 use crate::mirror::Target;
+use crate::quote::quoted;
 
 use crate::server::request::route::Route;
 
@@ -44,8 +45,7 @@ impl Labels {
 
     /// For a path that is not parsed yet: the log shows the path itself.
     pub(in crate::server) fn of_path(path: &str) -> Self {
-        let reference = path.chars().take(256).collect();
-        Self::new("other", reference)
+        Self::new("other", quoted(path))
     }
 
     pub(in crate::server) fn of_route(route: &Route) -> Self {

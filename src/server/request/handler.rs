@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
+use crate::quote::quoted;
 
 use super::{conditional, self_hosts};
 use crate::server::access_log::labels::Labels;
@@ -207,10 +208,13 @@ impl ClientConnection {
     async fn ask(&self, target: &Target, resolved: &ResolvedRequest, parts: &Parts) -> Result<Answer, WireError> {
         let ResolvedRequest { route, ready, .. } = resolved;
         let mirror = &self.public_side.mirror;
-        let asked = || match route.endpoint.reference().as_str() {
-            "" => format!("{}/{}", target.authority, target.repository),
-            reference if reference.contains(':') => format!("{}/{}@{reference}", target.authority, target.repository),
-            reference => format!("{}/{}:{reference}", target.authority, target.repository),
+        let asked = || {
+            let repository = quoted(&target.repository);
+            match route.endpoint.reference().as_str() {
+                "" => format!("{}/{repository}", target.authority),
+                reference if reference.contains(':') => format!("{}/{repository}@{reference}", target.authority),
+                reference => format!("{}/{repository}:{reference}", target.authority),
+            }
         };
         let failed = |error| WireError::of_pull(&error, &route.endpoint, &asked());
         match &route.endpoint {

@@ -9,6 +9,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
+use crate::quote::quoted;
+
 /// The addresses that a client may connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Reach {
@@ -73,7 +75,7 @@ impl Resolve for Resolver {
             let found = lookup.await??;
             let allowed: Vec<SocketAddr> = found.iter().copied().filter(|found| reach.allows(found.ip())).collect();
             if allowed.is_empty() && !found.is_empty() {
-                return Err(Blocked(format!("the address of {}", name.as_str())).into());
+                return Err(Blocked(format!("the address of {}", quoted(name.as_str()))).into());
             }
             let addresses: Addrs = Box::new(allowed.into_iter());
             Ok(addresses)

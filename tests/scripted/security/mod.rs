@@ -14,6 +14,7 @@ mod lanes;
 mod lockout;
 mod proxies;
 mod public;
+mod quotes;
 mod realms;
 mod redirects;
 mod secrecy;

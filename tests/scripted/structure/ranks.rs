@@ -21,6 +21,7 @@ const RANKS: &[(&str, u8)] = &[
     ("clock", 0),
     ("coalesce", 0),
     ("secret", 0),
+    ("quote", 0),
     ("metrics", 0),
     ("health", 0),
     ("telemetry", 0),
