@@ -79,6 +79,8 @@ impl Mirror {
                 Ok(request.serve_stored(grant, stored, held.generation).await)
             } else if request.is_missing(&held) {
                 Err(request.registry.not_found(true))
+            } else if let Some(denial) = request.denial(&held) {
+                Err(denial)
             } else if let Some(proved) = request.prove(&held).await.transpose() {
                 proved
             } else if let Some(fill) = self.fills.running(&request.scope.authority, digest) {
@@ -188,6 +190,14 @@ impl BlobRequest<'_> {
     fn is_missing(&self, held: &Held) -> bool {
         let is_known_missing = || self.mirror.negative_cache.is_missing(&self.scope, Asked::Blob(self.digest));
         self.registry.policy.offline || (held.grant.is_none() && is_known_missing())
+    }
+
+    /// A denial that is still believed, where the scope has no grant.
+    fn denial(&self, held: &Held) -> Option<PullError> {
+        if held.grant.is_some() {
+            return None;
+        }
+        self.mirror.negative_cache.denial(&self.scope, Asked::Blob(self.digest))
     }
 
     /// Asks upstream whether this scope may read what is stored. `None` if nothing is, or if upstream cannot show a part of
@@ -319,11 +329,14 @@ impl BlobRequest<'_> {
         self.registry.client().error_at(0, Failure::Timeout("a download may go on; ask again")).into()
     }
 
-    /// Believes a 404 for a while.
+    /// Believes a 404 or a denial for a while.
     fn remember(&self, error: PullError) -> PullError {
+        let (cache, asked) = (&self.mirror.negative_cache, Asked::Blob(self.digest));
+        let ttl = self.registry.policy.negative_ttl;
         if error.is_not_found() {
-            let ttl = self.registry.policy.negative_ttl;
-            self.mirror.negative_cache.remember(&self.scope, Asked::Blob(self.digest), ttl);
+            cache.remember(&self.scope, asked, ttl);
+        } else {
+            cache.remember_denial(&self.scope, asked, &error, ttl);
         }
         error
     }

@@ -40,8 +40,11 @@ impl Mirror {
             return Ok(held.answer(Provenance::of(Outcome::Hit)));
         }
         let asked = Asked::Manifest(Reference::Digest(digest));
-        if registry.policy.offline || self.negative_cache.is_missing(scope, asked) {
+        if registry.policy.offline || self.negative_cache.is_missing(scope, asked.clone()) {
             return Err(registry.not_found(true));
+        }
+        if let Some(denial) = self.negative_cache.denial(scope, asked) {
+            return Err(denial);
         }
         let look = || {
             let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
@@ -55,13 +58,15 @@ impl Mirror {
             async move {
                 let deadline = registry.client().answer_deadline();
                 let fetched = mirror.obtain(&registry, &scope, digest, deadline).await;
+                let asked = Asked::Manifest(Reference::Digest(digest));
+                let ttl = registry.policy.negative_ttl;
                 match &fetched {
-                    Err(error) if error.is_not_found() => {
-                        let asked = Asked::Manifest(Reference::Digest(digest));
-                        mirror.negative_cache.remember(&scope, asked, registry.policy.negative_ttl);
-                    }
-                    Err(error) if error.is_denied() && registry.policy.on_denied == OnDenied::Refuse => {
-                        mirror.grants.revoke(&registry, &scope, Some(digest)).await;
+                    Err(error) if error.is_not_found() => mirror.negative_cache.remember(&scope, asked, ttl),
+                    Err(error) if error.is_denied() => {
+                        mirror.negative_cache.remember_denial(&scope, asked, error, ttl);
+                        if registry.policy.on_denied == OnDenied::Refuse {
+                            mirror.grants.revoke(&registry, &scope, Some(digest)).await;
+                        }
                     }
                     _ => {}
                 }

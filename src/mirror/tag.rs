@@ -100,8 +100,11 @@ impl Mirror {
         let negative_ttl = registry.policy.negative_ttl;
         let is_tombstone = row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, negative_ttl, now));
         let asked = Asked::Manifest(Reference::Tag(tag.clone()));
-        if registry.policy.offline || is_tombstone || self.negative_cache.is_missing(scope, asked) {
+        if registry.policy.offline || is_tombstone || self.negative_cache.is_missing(scope, asked.clone()) {
             return Err(registry.not_found(true));
+        }
+        if let Some(denial) = self.negative_cache.denial(scope, asked) {
+            return Err(denial);
         }
         Ok(Known::Ask(None))
     }
@@ -261,15 +264,18 @@ impl Mirror {
             self.grants.revoke(registry, scope, named).await;
         }
         let copy = copy.filter(|copy| registry.serves_despite(&error, now.since(copy.row.checked)));
-        let error = match &copy {
+        let lacks = match &copy {
             // Upstream may still have the blobs of a deleted tag.
-            Some(copy) if !error.is_not_found() => {
-                self.unless_whole(registry, scope, &copy.manifest, error.clone()).await.unwrap_or(error)
-            }
+            Some(copy) if !error.is_not_found() => self.lacks(registry, scope, &copy.manifest, &error).await,
+            Some(_) | None => None,
+        };
+        let is_lacking = lacks.is_some();
+        let error = match lacks {
+            Some(lacks) if error.could_not_be_asked() => error.of_incomplete(lacks),
             Some(_) | None => error,
         };
-        let is_lacking = matches!(error, PullError::Incomplete { .. });
         let Some(copy) = copy.filter(|_| !is_lacking) else {
+            let asked = Asked::Manifest(Reference::Tag(tag.clone()));
             if error.is_not_found() {
                 if let Some(row) = self.tag_row(registry, scope, tag).await {
                     let gone = TagRow {
@@ -280,8 +286,9 @@ impl Mirror {
                     };
                     self.put_tag(scope, tag, gone).await;
                 }
-                let asked = Asked::Manifest(Reference::Tag(tag.clone()));
                 self.negative_cache.remember(scope, asked, registry.policy.negative_ttl);
+            } else {
+                self.negative_cache.remember_denial(scope, asked, &error, registry.policy.negative_ttl);
             }
             return Err(error);
         };
@@ -297,18 +304,17 @@ impl Mirror {
         })
     }
 
-    /// An error in place of `error`, if the copy would lead a client to content that cannot be served: that would only fail
-    /// later, and at a client that then asks nobody else.
-    async fn unless_whole(
+    /// What keeps a client from going on with the copy after a check has failed: it would only fail later, and at a client
+    /// that then asks nobody else.
+    async fn lacks(
         self: &Arc<Self>,
         registry: &Registry,
         scope: &Scope,
         manifest: &Manifest,
-        error: PullError,
-    ) -> Option<PullError> {
+        error: &PullError,
+    ) -> Option<String> {
         let blobs = error.is_rationed() && !registry.client().is_blobs_tripped();
-        let lacks = lacking(self, registry, scope, manifest, Reach { manifests: false, blobs }).await?;
-        Some(error.of_incomplete(lacks))
+        lacking(self, registry, scope, manifest, Reach { manifests: false, blobs }).await
     }
 
     async fn put_tag(&self, scope: &Scope, tag: &Tag, row: TagRow) {

@@ -90,7 +90,12 @@ impl ListRequest {
             Freshness::Fresh => (Outcome::Hit, None),
             Freshness::Stale(because) => (Outcome::Stale, Some(because)),
             Freshness::Ask if policy.offline => return Err(self.registry.not_found(true)),
-            Freshness::Ask => return self.ask(fetch, held).await,
+            Freshness::Ask => {
+                return match self.denial().filter(|_| held.is_none()) {
+                    Some(denial) => Err(denial),
+                    None => self.ask(fetch, held).await,
+                };
+            }
         };
         let (list, age) = held.ok_or_else(|| self.registry.not_found(true))?;
         Ok((list, Provenance { outcome, age: Some(age), stale_because }))
@@ -134,6 +139,20 @@ impl ListRequest {
                 Some(_) | None => Err(error),
             },
         }
+    }
+
+    /// The question whose denial is remembered. A client's cursor may be refused by itself: only the beginning of a list of
+    /// tags stands for the list.
+    fn asked(&self) -> Option<Asked> {
+        match self.about {
+            Some(subject) => Some(Asked::Referrers(subject)),
+            None => (self.family == tags_page::ALL).then_some(Asked::Tags),
+        }
+    }
+
+    /// A denial that is still believed.
+    fn denial(&self) -> Option<PullError> {
+        self.mirror.negative_cache.denial(&self.scope, self.asked()?)
     }
 
     /// The content of a fetch that has ended between this request's look and its turn.
@@ -189,6 +208,9 @@ impl ListRequest {
                     || (error.is_denied() && policy.on_denied == OnDenied::Stale);
                 if (error.is_not_found() || error.is_denied()) && !kept {
                     self.drop_all(&self.family).await;
+                }
+                if let Some(asked) = self.asked() {
+                    self.mirror.negative_cache.remember_denial(&self.scope, asked, error, policy.negative_ttl);
                 }
             }
         }

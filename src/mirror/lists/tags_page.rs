@@ -163,7 +163,7 @@ async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQ
 /// The list under which a complete answer is found: that of a request without paging.
 const COMPLETE: &str = "tags?";
 /// How the names of all tag lists begin.
-const ALL: &str = "tags?";
+pub(super) const ALL: &str = "tags?";
 
 #[cfg(test)]
 mod tests {

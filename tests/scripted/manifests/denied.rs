@@ -175,3 +175,41 @@ async fn t13_a_denial_is_counted() {
     assert_eq!(mirror.metric(refused), 1.0);
     assert_eq!(mirror.metric("roadstead_revalidations_total{authority=\"docker.io\",result=\"failed\"}"), 1.0);
 }
+
+fn signed_in(registry: &Upstream, lines: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "right").unwrap();
+    let lines = format!("username = \"robot\"\npassword_file = \"{}\"\n{lines}", file.display());
+    (directory, upstream("docker.io", registry, &lines))
+}
+
+#[tokio::test]
+async fn a_denial_is_believed_for_negative_ttl_as_a_404_is() {
+    let registry = Upstream::start().await;
+    registry.basic_auth(BasicAuth::new().user("robot", "right"));
+    let (_directory, toml) = signed_in(&registry, "");
+    let mirror = Mirror::start(toml).await;
+    let digest = sha256(b"closed");
+    registry.script(every_request().repository("org/app").always().status(403));
+    for part in [
+        "manifests/1".to_owned(),
+        format!("manifests/{digest}"),
+        format!("blobs/{digest}"),
+        "tags/list".to_owned(),
+        format!("referrers/{digest}"),
+    ] {
+        let path = format!("/v2/org/app/{part}");
+        let first = mirror.client().get(&path).await;
+        assert_eq!((first.status, first.code().as_str()), (403, "DENIED"), "{part}: {}", first.text());
+        registry.forget_requests();
+        for _ in 0..20 {
+            let again = mirror.client().get(&path).await;
+            assert_eq!((again.status, again.code().as_str()), (403, "DENIED"), "{part}");
+        }
+        assert_eq!(registry.requests().len(), 0, "{part}");
+        mirror.advance(Duration::from_secs(10));
+        assert_eq!(mirror.client().get(&path).await.status, 403);
+        assert!(!registry.requests().is_empty(), "{part}: it is asked again");
+    }
+}

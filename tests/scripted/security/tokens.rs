@@ -146,7 +146,7 @@ async fn a_401_is_answered_with_one_more_round_and_never_a_third() {
     let app = publish_app(&upstream);
     let auth = TokenAuth::new().private("library/app");
     upstream.token_auth(&auth);
-    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let mirror = Mirror::start(hub(upstream.url(), "negative_ttl = \"0s\"")).await;
     for pull in 1..=3 {
         let answer = mirror.client().get(&format!("/v2/library/app/manifests/{}", app.digest)).await;
         assert_eq!((answer.status, answer.code().as_str()), (403, "DENIED"));
