@@ -1,6 +1,7 @@
-//! The health of each part of the storage. Pulls go on while a part is degraded; `/readyz` and metrics show it.
+//! The health of each part of the storage, and the troubles with upstreams. Pulls go on while a part is degraded; `/readyz`
+//! and metrics show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::family::Family;
@@ -40,6 +41,8 @@ impl Part {
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     degraded: Arc<Mutex<BTreeMap<Part, String>>>,
+    /// Whole sentences. Their number is bounded by the upstreams and their credentials.
+    troubles: Arc<Mutex<BTreeSet<String>>>,
     gauges: PartGauges,
 }
 
@@ -49,7 +52,7 @@ impl Health {
         for part in Part::ALL {
             gauges.get_or_create(&label(part)).set(1);
         }
-        Self { degraded: Arc::default(), gauges }
+        Self { degraded: Arc::default(), troubles: Arc::default(), gauges }
     }
 
     /// Marks a part as degraded. `why` tells the operator the failure and the remedy. True if the part was healthy before,
@@ -67,10 +70,22 @@ impl Health {
         degraded.remove(&part).is_some()
     }
 
-    /// The degraded parts, with the reasons.
-    pub fn degraded(&self) -> Vec<(Part, String)> {
+    /// Adds a trouble with an upstream: a sentence that names it, what is wrong and what to do.
+    pub fn begin_trouble(&self, what: impl Into<String>) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(what.into());
+    }
+
+    /// Takes back the same sentence.
+    pub fn end_trouble(&self, what: &str) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+    }
+
+    /// The degraded parts by name, with the reasons; the part of a trouble with an upstream is `upstream`.
+    pub fn degraded(&self) -> Vec<(&'static str, String)> {
         let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
-        degraded.iter().map(|(part, why)| (*part, why.clone())).collect()
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = degraded.iter().map(|(part, why)| (part.name(), why.clone()));
+        parts.chain(troubles.iter().map(|what| ("upstream", what.clone()))).collect()
     }
 }
 

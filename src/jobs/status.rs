@@ -26,16 +26,17 @@ pub struct Status {
     pub pinned_bytes: Option<u64>,
     /// Blobs that were found wrong and cannot be fetched again.
     pub lost: Option<usize>,
-    /// The parts that are not well; empty when all are.
+    /// The parts that are not well, and the troubles with upstreams; empty without any.
     pub degraded: Vec<Degraded>,
     pub facts: Option<Counts>,
     /// Images that could be pulled without upstream, as last counted. `null` on a stopped storage and soon after the start.
     pub images: Option<ImagesReport>,
 }
 
-/// A part of the storage that is not well.
+/// A part of the storage that is not well, or a trouble with an upstream.
 #[derive(Debug, Serialize)]
 pub struct Degraded {
+    /// `upstream` for a trouble with one.
     pub part: &'static str,
     /// The failure, and the remedy.
     pub why: String,
@@ -57,7 +58,7 @@ impl Status {
             pins: cache.pins.list(&cache.index).await.ok().map(|pins| pins.len()),
             pinned_bytes: cache.pinned_bytes().await.ok(),
             lost: scrub::lost(cache).await.ok().map(|lost| lost.len()),
-            degraded: degraded.map(|(part, why)| Degraded { part: part.name(), why }).collect(),
+            degraded: degraded.map(|(part, why)| Degraded { part, why }).collect(),
             facts: cache.counts().await.ok(),
             images: mirror.images(),
         }

@@ -121,7 +121,7 @@ impl Admin {
     /// Lists what is degraded. The status stays 200, because pulls are still answered.
     fn readiness(&self) -> String {
         let degraded = self.health.degraded();
-        let lines = degraded.iter().map(|(part, why)| format!("degraded: {}: {why}\n", part.name()));
+        let lines = degraded.iter().map(|(part, why)| format!("degraded: {part}: {why}\n"));
         std::iter::once("ready\n".to_owned()).chain(lines).collect()
     }
 
