@@ -18,6 +18,10 @@ use super::problems::Collected;
 use super::rules::pattern;
 use super::section::Section;
 
+/// Keys that tell a registry who asks.
+const SIGNS_IN: [&str; 6] =
+    ["username", "password_file", "docker_config", "credential_helper", "credentials", "client_certificate"];
+
 pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
     pub(super) registries: Vec<RegistrySettings>,
@@ -157,6 +161,8 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         }
     });
     let Layered([own, defaults]) = layers;
+    // Where nobody signs in, a refusal takes back nothing that was granted to us.
+    let is_signed_in = SIGNS_IN.iter().any(|key| own.has(key));
     let mut freshness = freshness(own);
     freshness.extend(self::freshness(defaults));
     let (completion, completion_rules) = completion(own, defaults);
@@ -164,7 +170,7 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         tag_ttl: layers.first(|s| s.duration("tag_ttl")).unwrap_or(Duration::from_mins(1)),
         negative_ttl: layers.first(|s| s.duration("negative_ttl")).unwrap_or(Duration::from_secs(10)),
         keep_deleted: layers.first(|s| s.flag("keep_deleted")).unwrap_or(false),
-        on_denied: on_denied.unwrap_or(OnDenied::Refuse),
+        on_denied: on_denied.unwrap_or(if is_signed_in { OnDenied::Refuse } else { OnDenied::Stale }),
         public: layers.first(|s| s.flag("public")).unwrap_or(false),
         offline: layers.first(|s| s.flag("offline")).unwrap_or(false),
         max_stale: layers.first(|s| s.duration("max_stale")),

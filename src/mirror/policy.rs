@@ -75,7 +75,7 @@ impl Platforms {
     }
 }
 
-/// The meaning of a 401 or 403 for held content.
+/// The meaning of a 401 or 403 for held content. A refused login is neither: it proves nothing about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDenied {
     /// Access was revoked: refuse, and forget that it was ever granted.

@@ -75,7 +75,10 @@ async fn what_upstream_refuses_is_refused_while_facts_cannot_be_written_and_afte
     let upstream = Upstream::start().await;
     let app = image(&[blob(50_000, 1)]);
     upstream.publish("org/app", "1", &app);
-    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\nbreaker_window = \"0s\"\n", upstream.url());
+    let toml = format!(
+        "[upstreams.\"docker.io\"]\nurl = \"{}\"\nbreaker_window = \"0s\"\non_denied = \"refuse\"\n",
+        upstream.url()
+    );
     let mirror = Mirror::start(toml).await;
     mirror.pull_whole("org/app", "1").await;
     assert_eq!(mirror.client().get("/v2/org/app/tags/list").await.status, 200);
@@ -118,8 +121,10 @@ async fn what_a_public_upstream_refuses_is_refused_everywhere_while_facts_cannot
     let upstream = Upstream::start().await;
     let app = image(&[blob(50_000, 1)]);
     upstream.publish("org/app", "1", &app);
-    let toml =
-        format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\nbreaker_window = \"0s\"\npublic = true\n", upstream.url());
+    let toml = format!(
+        "[upstreams.\"docker.io\"]\nurl = \"{}\"\nbreaker_window = \"0s\"\npublic = true\non_denied = \"refuse\"\n",
+        upstream.url()
+    );
     let mirror = Mirror::start(toml).await;
     mirror.pull_whole("org/app", "1").await;
     let elsewhere = [

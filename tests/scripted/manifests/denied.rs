@@ -11,6 +11,9 @@ use crate::support::upstream::*;
 
 const TAG: &str = "/v2/org/app/manifests/1";
 
+/// Nobody signs in there: a denial revokes only where that is configured.
+const REFUSE: &str = "on_denied = \"refuse\"";
+
 async fn one(lines: &str) -> (Upstream, Mirror, Image) {
     let registry = Upstream::start().await;
     let app = image(&[blob(10, 1)]);
@@ -26,7 +29,7 @@ async fn one(lines: &str) -> (Upstream, Mirror, Image) {
 #[tokio::test]
 async fn t13_revoked_access_is_refused_and_what_was_granted_forgotten() {
     for status in [401, 403] {
-        let (registry, mirror, app) = one("").await;
+        let (registry, mirror, app) = one(REFUSE).await;
         let client = mirror.client();
         let denial = registry.script(every_request().always().status(status));
         let answer = client.get(TAG).await;
@@ -55,7 +58,7 @@ async fn t13_revoked_access_is_refused_and_what_was_granted_forgotten() {
 
 #[tokio::test]
 async fn t13_access_revoked_in_one_repository_leaves_the_others_alone() {
-    let (registry, mirror, app) = one("").await;
+    let (registry, mirror, app) = one(REFUSE).await;
     registry.publish("org/other", "1", &app);
     mirror.pull_whole("org/other", "1").await;
     registry.script(every_request().repository("org/app").always().status(403));
@@ -67,7 +70,7 @@ async fn t13_access_revoked_in_one_repository_leaves_the_others_alone() {
 
 #[tokio::test]
 async fn what_a_public_upstream_refuses_is_forgotten_with_all_it_lists_and_the_rest_stays() {
-    let (registry, mirror, app) = one("public = true").await;
+    let (registry, mirror, app) = one(&format!("public = true\n{REFUSE}")).await;
     let kept = image(&[blob(10, 20)]);
     registry.publish("org/app", "kept", &kept);
     mirror.pull_whole("org/app", "kept").await;
@@ -166,7 +169,7 @@ async fn gone_is_gone_by_410_too() {
 
 #[tokio::test]
 async fn t13_a_denial_is_counted() {
-    let (registry, mirror, _app) = one("").await;
+    let (registry, mirror, _app) = one(REFUSE).await;
     registry.publish("org/app", "list", &index(&[]));
     registry.script(every_request().always().status(403));
     mirror.client().get(TAG).await;
@@ -182,6 +185,31 @@ fn signed_in(registry: &Upstream, lines: &str) -> (tempfile::TempDir, String) {
     std::fs::write(&file, "right").unwrap();
     let lines = format!("username = \"robot\"\npassword_file = \"{}\"\n{lines}", file.display());
     (directory, upstream("docker.io", registry, &lines))
+}
+
+#[tokio::test]
+async fn t13_a_denial_is_served_stale_where_nobody_signs_in_and_revokes_where_somebody_does() {
+    for (with_login, rule, status) in
+        [(false, "", 200), (false, REFUSE, 403), (true, "", 403), (true, "on_denied = \"stale\"", 200)]
+    {
+        let registry = Upstream::start().await;
+        let app = image(&[blob(10, 1)]);
+        registry.publish("org/app", "1", &app);
+        let auth = TokenAuth::new().user("robot", "right");
+        registry.token_auth(&auth);
+        let (_directory, toml) = signed_in(&registry, rule);
+        let toml = if with_login { toml } else { upstream("docker.io", &registry, rule) };
+        let mirror = Mirror::start(toml).await;
+        mirror.pull_whole("org/app", "1").await;
+        // As docker.io on a bad day: the token server gives tokens, and the registry answers 401 to all of them.
+        registry.script(every_request().when(|request| request.repository.is_some()).always().status(401));
+        mirror.advance(Duration::from_mins(2));
+        let layer = &app.layers()[0].digest;
+        for part in ["manifests/1".to_owned(), format!("manifests/{}", app.digest), format!("blobs/{layer}")] {
+            let answer = mirror.client().get(&format!("/v2/org/app/{part}")).await;
+            assert_eq!(answer.status, status, "{with_login} {rule} {part}: {}", answer.text());
+        }
+    }
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn heads_ranges_and_conditions_are_answered_from_memory_as_from_disk() {
 #[tokio::test]
 async fn t13_what_is_revoked_is_gone_from_memory_with_everything_in_its_repository() {
     for status in [401, 403] {
-        let (registry, mirror, app) = hot("breaker_window = \"0s\"").await;
+        let (registry, mirror, app) = hot("breaker_window = \"0s\"\non_denied = \"refuse\"").await;
         registry.script(every_request().always().status(status));
         mirror.advance(Duration::from_mins(2));
         assert_eq!(mirror.client().get(TAG).await.status, 403);

@@ -129,7 +129,7 @@ async fn a_list_that_is_gone_is_404_and_not_served_stale_later() {
 
 #[tokio::test]
 async fn t14_a_refused_list_is_not_served_stale_later() {
-    let (registry, mirror) = three("negative_ttl = \"0s\"").await;
+    let (registry, mirror) = three("on_denied = \"refuse\"\nnegative_ttl = \"0s\"").await;
     let client = mirror.client();
     client.get(LIST).await;
     registry.script(tag_lists().always().status(403));

@@ -81,7 +81,9 @@ async fn what_was_evicted_is_not_served_from_an_open_file_and_its_space_is_given
 async fn t13_a_download_that_ends_after_access_was_revoked_grants_nothing() {
     let upstream = Upstream::start().await;
     let app = published(&upstream, "app", 1);
-    let mirror = Mirror::start(format!("{}tag_ttl = \"0s\"\nbreaker_window = \"0s\"", one(&upstream))).await;
+    let mirror =
+        Mirror::start(format!("{}tag_ttl = \"0s\"\nbreaker_window = \"0s\"\non_denied = \"refuse\"", one(&upstream)))
+            .await;
     let client = mirror.client();
     assert_eq!(client.get("/v2/org/app/manifests/1").await.status, 200);
     let large = app.layers()[1].digest.clone();
