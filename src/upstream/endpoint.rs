@@ -1,12 +1,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use url::{Host, Url};
 
 use crate::clock::{Clock, Timestamp};
 use crate::oci::{Authority, Repository};
 
-use crate::upstream::auth::challenge::Challenge;
+use crate::upstream::auth::known_challenges::KnownChallenges;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::clients::egress::{self, Reach};
 use crate::upstream::error::{Failure, UpstreamError};
@@ -20,9 +20,7 @@ pub(super) struct Endpoint {
     url: Url,
     forward_ns: bool,
     pub(super) breaker: Breaker,
-    /// The last challenge that was answered with success. Some registries send none, or another realm, after a token has
-    /// expired.
-    challenge: Mutex<Option<Challenge>>,
+    pub(super) challenges: KnownChallenges,
     /// HEAD of a manifest is refused or names no digest, and is not tried again.
     pub(super) head_is_useless: AtomicBool,
     /// It ignores `Range`: a part of a blob was requested and the whole blob came.
@@ -46,8 +44,8 @@ impl Endpoint {
         Self {
             label: label.into(),
             forward_ns: settings.forward_ns,
-            breaker: Breaker::new(clock),
-            challenge: Mutex::new(None),
+            breaker: Breaker::new(clock.clone()),
+            challenges: KnownChallenges::new(clock),
             head_is_useless: AtomicBool::new(false),
             ignores_ranges: AtomicBool::new(false),
             narrow_until: Mutex::default(),
@@ -65,6 +63,13 @@ impl Endpoint {
         if self.forward_ns {
             url.query_pairs_mut().append_pair("ns", authority.as_str());
         }
+        url
+    }
+
+    /// `/v2/` itself.
+    pub(super) fn ping_url(&self) -> Url {
+        let mut url = self.url.clone();
+        url.set_path("/v2/");
         url
     }
 
@@ -88,19 +93,6 @@ impl Endpoint {
     pub(super) fn foreign_reach(&self, public_only: bool, listed: bool) -> Reach {
         let private = self.private.load(Ordering::Relaxed) && !public_only;
         if private || listed { Reach::NotLinkLocal } else { Reach::PublicOnly }
-    }
-
-    pub(super) fn challenge(&self) -> Option<Challenge> {
-        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Remembers a challenge that was answered with success. One that cannot be answered must not hide the next one.
-    pub(super) fn remember(&self, challenge: Challenge) {
-        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge);
-    }
-
-    pub(super) fn forget_challenge(&self) {
-        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn error(&self, failure: Failure) -> UpstreamError {

@@ -19,8 +19,12 @@ pub enum Failure {
     NotFound,
     #[error("refused the request without credentials: private or missing")]
     DeniedAnonymous,
-    #[error("refused the configured credentials")]
+    /// The answer to a login that is right: it may not read this.
+    #[error("refused the request, though the configured credentials are right: private or missing")]
     DeniedCredentials,
+    /// The login is wrong, whatever it was for. Proves nothing about the repository.
+    #[error("refused the configured credentials")]
+    LoginRefused,
     /// Not sent: the credentials were refused a moment ago. Proves nothing about the repository.
     #[error("is not signed in to for now, because it refused the configured credentials a moment ago")]
     LockedOut,
@@ -86,6 +90,7 @@ impl Failure {
             Self::NotFound
             | Self::DeniedAnonymous
             | Self::DeniedCredentials
+            | Self::LoginRefused
             | Self::LockedOut
             | Self::UnexpectedStatus(_)
             | Self::Refused(_)
@@ -106,6 +111,7 @@ impl Failure {
             Self::NotFound
             | Self::DeniedAnonymous
             | Self::DeniedCredentials
+            | Self::LoginRefused
             | Self::LockedOut
             | Self::ServerError(_)
             | Self::UnexpectedStatus(_)
@@ -119,6 +125,11 @@ impl Failure {
             | Self::Offline
             | Self::NoDescriptors => None,
         }
+    }
+
+    /// Credentials that no header can hold.
+    pub(super) fn unsendable_credentials() -> Self {
+        Self::Refused("the credentials for it cannot be sent in a header".to_owned())
     }
 
     /// Converts an error of `reqwest` and drops its URL, which may be signed.

@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use auth::{Challenge, TokenAnswer};
+pub use auth::{Challenge, RefusedLogin, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
 pub use clients::{ClientError, is_public};
 pub use error::{BreakerCause, Failure, UpstreamError};
@@ -162,6 +162,11 @@ impl RegistryClient {
     /// The same for blobs.
     pub fn is_blobs_tripped(&self) -> bool {
         self.endpoints.iter().all(|endpoint| endpoint.breaker.is_tripped(Lane::Blobs))
+    }
+
+    /// The credentials that the registry refuses now, if any; those that it has refused for longest.
+    pub fn login_refused(&self) -> Option<RefusedLogin> {
+        self.auth.refused_login()
     }
 
     /// The deadline of an answer that is not cached: `response_timeout` from now.

@@ -16,7 +16,7 @@ use super::error::Failure;
 use super::request::{Answered, By, Fault, Kind, Question, Requests};
 
 /// Most redirects that are followed. RFC 9110 recommends a limit against loops.
-const MAX_REDIRECTS: usize = 5;
+pub(super) const MAX_REDIRECTS: usize = 5;
 
 impl Requests<'_> {
     /// Follows redirects by hand: `Authorization`, client certificate and skip-verify stay with the endpoint's origin,
@@ -76,11 +76,12 @@ impl Requests<'_> {
     }
 }
 
-const fn is_redirect(status: StatusCode) -> bool {
+pub(super) const fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn target(from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
+/// Where a redirect leads: not to a URL with a user name, and from https to https only.
+pub(super) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
     let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let to = location.and_then(|location| from.join(location).ok());
     let to = to.ok_or_else(|| Failure::Refused("a redirect without a usable Location".to_owned()))?;

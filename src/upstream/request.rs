@@ -157,7 +157,7 @@ impl<'c> Requests<'c> {
         }
         if let Some(authorization) = authorization {
             let mut value = http::HeaderValue::from_str(authorization.expose())
-                .map_err(|_invalid| Failure::Refused("the credentials for it cannot be sent in a header".to_owned()))?;
+                .map_err(|_invalid| Failure::unsendable_credentials())?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }

@@ -152,6 +152,7 @@ impl Download<'_> {
                     Failure::NotFound
                     | Failure::DeniedAnonymous
                     | Failure::DeniedCredentials
+                    | Failure::LoginRefused
                     | Failure::LockedOut
                     | Failure::Unreachable(_)
                     | Failure::Timeout(_)

@@ -134,7 +134,11 @@ impl WireError {
                 let message = format!("{message}; configure credentials for it if it is private");
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }
-            Failure::DeniedCredentials | Failure::LockedOut => {
+            Failure::DeniedCredentials => {
+                let message = format!("{message}; give their account access if it should be served");
+                Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            }
+            Failure::LoginRefused | Failure::LockedOut => {
                 let message = format!("{message}; check them, they are read again at the next login");
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }

@@ -31,6 +31,15 @@ impl Challenge {
         }
         basic
     }
+
+    /// Bytes that it takes in memory.
+    pub(in crate::upstream) fn size_bytes(&self) -> usize {
+        let text = match self {
+            Self::Basic => 0,
+            Self::Bearer { realm, service } => realm.len() + service.as_ref().map_or(0, String::len),
+        };
+        size_of::<Self>() + text
+    }
 }
 
 type Parameters = Vec<(String, String)>;

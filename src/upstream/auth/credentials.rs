@@ -61,6 +61,14 @@ impl Login {
 }
 
 impl CredentialSource {
+    /// For messages to the operator: the file, or the helper.
+    pub(in crate::upstream) fn name(&self) -> String {
+        match self {
+            Self::PasswordFile { file, .. } | Self::DockerConfig(file) => file.display().to_string(),
+            Self::Helper(program) => format!("the helper {program}"),
+        }
+    }
+
     /// Reads the login. `names` are the registry's possible keys in a docker config: the endpoint's host, the authority.
     /// `None` means anonymous. The error holds no secret.
     pub(in crate::upstream) async fn login(&self, names: &[&str]) -> Result<Option<Login>, CredentialError> {

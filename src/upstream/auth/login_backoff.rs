@@ -1,5 +1,8 @@
 //! Backoff after refused logins: a refused login is not repeated for a while, so that the upstream does not lock the
 //! account (docs/SECURITY-THREATS.md, T12).
+//!
+//! A 401 or 403 may mean that the login is wrong, or that a right one may not read one repository. Only the second is a
+//! revocation. A request without a repository tells the two apart, as `docker login` sends it: `super::logins`.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use url::Url;
 
 use crate::clock::{Clock, Timestamp};
 
@@ -17,18 +21,33 @@ use crate::upstream::error::Failure;
 const WINDOW: Duration = Duration::from_mins(1);
 /// Refused scopes in one window after which the login itself counts as wrong.
 const MAX_REFUSED_SCOPES: usize = 10;
+/// Servers that may refuse one login in one window. After that, no other server gets it either.
+const MAX_REFUSING_SERVERS: usize = 3;
 const MAX_GOOD: usize = 1000;
 
-/// A hash of credentials, which identifies refused ones without keeping them.
+/// A hash of credentials and of the server that judges them, which identifies refused ones without keeping them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::upstream) struct Fingerprint(u64);
+pub(in crate::upstream) struct Fingerprint {
+    login: u64,
+    server: u64,
+}
 
 impl Fingerprint {
-    pub(in crate::upstream) fn of(login: &Login) -> Self {
-        let mut hasher = DefaultHasher::new();
-        login.hash(&mut hasher);
-        Self(hasher.finish())
+    /// `server` is a token server's URL, or the endpoint's for Basic.
+    pub(in crate::upstream) fn of(login: &Login, server: &Url) -> Self {
+        Self { login: hash(login), server: hash(server) }
     }
+
+    /// The hash of the credentials alone.
+    pub(in crate::upstream) const fn login(self) -> u64 {
+        self.login
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[derive(Debug)]
@@ -45,18 +64,48 @@ struct State {
     good: HashSet<(Fingerprint, Option<String>)>,
     /// End of each refusal, for one scope or (`None`) for all.
     refused: HashMap<(Fingerprint, Option<String>), Timestamp>,
+    /// Logins that never worked, and whose last refusal was for a scope: it may have been about that scope only.
+    unjudged: HashSet<Fingerprint>,
 }
 
 impl State {
     fn is_good(&self, login: Fingerprint) -> bool {
         self.good.contains(&(login, None))
     }
+
+    fn check(&mut self, login: Fingerprint, scope: &str, now: Timestamp) -> Result<(), Failure> {
+        self.refused.retain(|_, until| now < *until);
+        let scope = Some(scope.to_owned());
+        if self.refused.contains_key(&(login, None)) || self.refused.contains_key(&(login, scope.clone())) {
+            return Err(Failure::LockedOut);
+        }
+        // An upstream may name any number of token servers on an allowed host.
+        let servers = self.refused.keys().filter(|(refused, whole)| refused.login == login.login && whole.is_none());
+        if servers.count() >= MAX_REFUSING_SERVERS {
+            return Err(Failure::LockedOut);
+        }
+        // Invented repository names must not cost a login each. Scopes where the login has worked stay open.
+        let guesses = self.refused.keys().filter(|(refused, _)| *refused == login).count();
+        if guesses >= MAX_REFUSED_SCOPES && !self.good.contains(&(login, scope)) {
+            return Err(Failure::LockedOut);
+        }
+        Ok(())
+    }
 }
 
 /// The permit to log in. Other attempts with an unproven login wait while it is held.
 #[derive(Debug)]
 pub(in crate::upstream) struct LoginPermit {
-    _trial: Option<OwnedMutexGuard<()>>,
+    trial: Option<OwnedMutexGuard<()>>,
+    /// The login has to be tried without a scope first.
+    pub(in crate::upstream) judge_first: bool,
+}
+
+impl LoginPermit {
+    /// Whether no other unproven login is tried meanwhile.
+    pub(in crate::upstream) const fn is_alone(&self) -> bool {
+        self.trial.is_some()
+    }
 }
 
 impl LoginBackoff {
@@ -72,57 +121,75 @@ impl LoginBackoff {
     /// once and not once per concurrent request.
     pub(in crate::upstream) async fn permit(&self, login: Fingerprint, scope: &str) -> Result<LoginPermit, Failure> {
         self.check(login, scope)?;
-        if self.state().is_good(login) {
-            return Ok(LoginPermit { _trial: None });
+        if self.is_good(login) {
+            return Ok(LoginPermit { trial: None, judge_first: false });
         }
-        let trial = Arc::clone(&self.trial).lock_owned().await;
+        let trial = self.alone().await;
         self.check(login, scope)?;
-        Ok(LoginPermit { _trial: Some(trial).filter(|_| !self.state().is_good(login)) })
+        let state = self.state();
+        Ok(LoginPermit {
+            trial: Some(trial).filter(|_| !state.is_good(login)),
+            judge_first: state.unjudged.contains(&login),
+        })
+    }
+
+    /// Resolves when no unproven login is being tried.
+    pub(in crate::upstream) async fn alone(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.trial).lock_owned().await
     }
 
     pub(in crate::upstream) fn check(&self, login: Fingerprint, scope: &str) -> Result<(), Failure> {
         let now = self.clock.now();
-        let mut state = self.state();
-        state.refused.retain(|_, until| now < *until);
-        let scope = Some(scope.to_owned());
-        if state.refused.contains_key(&(login, None)) || state.refused.contains_key(&(login, scope.clone())) {
-            return Err(Failure::LockedOut);
-        }
-        // Invented repository names must not cost a login each. Scopes where the login has worked stay open.
-        let guesses = state.refused.keys().filter(|(refused, _)| *refused == login).count();
-        if guesses >= MAX_REFUSED_SCOPES && !state.good.contains(&(login, scope)) {
-            return Err(Failure::LockedOut);
-        }
-        Ok(())
+        self.state().check(login, scope, now)
     }
 
-    pub(in crate::upstream) fn worked(&self, login: Fingerprint, scope: &str) {
+    /// What is known by now of a login that was refused in `scope`: that it is wrong, or that only the scope is closed to it.
+    pub(in crate::upstream) fn judgement(&self, login: Fingerprint, scope: &str) -> Option<Failure> {
+        let now = self.clock.now();
+        let state = self.state();
+        let is_refused = |scope| state.refused.get(&(login, scope)).is_some_and(|until| now < *until);
+        if is_refused(None) {
+            return Some(Failure::LoginRefused);
+        }
+        is_refused(Some(scope.to_owned())).then_some(Failure::DeniedCredentials)
+    }
+
+    /// Whether the login has worked and was not refused since.
+    pub(in crate::upstream) fn is_good(&self, login: Fingerprint) -> bool {
+        self.state().is_good(login)
+    }
+
+    /// Records that the login has worked: in a scope, or (`None`) where none was asked for.
+    pub(in crate::upstream) fn worked(&self, login: Fingerprint, scope: Option<&str>) {
         let mut state = self.state();
         if state.good.len() >= MAX_GOOD {
             state.good.clear();
         }
-        state.good.extend([(login, None), (login, Some(scope.to_owned()))]);
+        state.unjudged.remove(&login);
+        state.good.extend([(login, None), (login, scope.map(str::to_owned))]);
     }
 
-    /// Records that the login itself is wrong.
-    pub(in crate::upstream) fn refused(&self, login: Fingerprint) {
+    /// Records that the login itself is wrong. `for_a_scope`: it was refused for a scope, and has never worked.
+    pub(in crate::upstream) fn refused(&self, login: Fingerprint, for_a_scope: bool) {
         let until = self.clock.now().plus(WINDOW);
         let mut state = self.state();
         state.good.retain(|(good, _)| *good != login);
         state.refused.insert((login, None), until);
+        if state.unjudged.len() >= MAX_GOOD {
+            state.unjudged.clear();
+        }
+        if for_a_scope {
+            state.unjudged.insert(login);
+        } else {
+            // A server that refuses every request without a scope must not shut out a right login for ever.
+            state.unjudged.remove(&login);
+        }
     }
 
-    /// Records a refusal in one scope. The login may be right and only lack access there: a repository name that a client
-    /// invents must not block others. A login that never worked, or that has worked in this scope, counts as wrong.
+    /// Records that a right login may not read one scope: a repository name that a client invents must not block others.
     pub(in crate::upstream) fn refused_here(&self, login: Fingerprint, scope: &str) {
         let until = self.clock.now().plus(WINDOW);
-        let mut state = self.state();
-        let here = Some(scope.to_owned());
-        let is_right = state.is_good(login) && !state.good.contains(&(login, here.clone()));
-        if !is_right {
-            state.good.retain(|(good, _)| *good != login);
-        }
-        state.refused.insert((login, here.filter(|_| is_right)), until);
+        self.state().refused.insert((login, Some(scope.to_owned())), until);
     }
 }
 
@@ -132,7 +199,12 @@ mod tests {
     use crate::secret::Secret;
 
     fn login(password: &str) -> Fingerprint {
-        Fingerprint::of(&Login::Password { username: "robot".to_owned(), password: Secret::new(password) })
+        at(password, "https://auth.test/token")
+    }
+
+    fn at(password: &str, server: &str) -> Fingerprint {
+        let login = Login::Password { username: "robot".to_owned(), password: Secret::new(password) };
+        Fingerprint::of(&login, &server.parse().unwrap())
     }
 
     #[tokio::test]
@@ -140,7 +212,7 @@ mod tests {
         let clock = Clock::default();
         let login_backoff = LoginBackoff::new(clock.clone());
         drop(login_backoff.permit(login("wrong"), "a").await.unwrap());
-        login_backoff.refused(login("wrong"));
+        login_backoff.refused(login("wrong"), true);
         assert!(login_backoff.permit(login("wrong"), "b").await.is_err());
         assert!(login_backoff.permit(login("right"), "b").await.is_ok());
         clock.advance(WINDOW);
@@ -151,7 +223,7 @@ mod tests {
     async fn t12_a_scope_that_is_closed_to_a_good_login_leaves_the_others_open() {
         let login_backoff = LoginBackoff::new(Clock::default());
         let robot = login("right");
-        login_backoff.worked(robot, "known");
+        login_backoff.worked(robot, Some("known"));
         login_backoff.refused_here(robot, "closed");
         assert!(login_backoff.check(robot, "closed").is_err() && login_backoff.check(robot, "open").is_ok());
         for n in 1..MAX_REFUSED_SCOPES {
@@ -159,8 +231,34 @@ mod tests {
         }
         assert!(login_backoff.check(robot, "open").is_err(), "no more guesses in this window");
         assert!(login_backoff.check(robot, "known").is_ok(), "nobody's guesses lock out what has worked");
-        login_backoff.refused_here(robot, "known");
+        login_backoff.refused(robot, false);
         assert!(login_backoff.check(robot, "known").is_err(), "the password has changed");
+    }
+
+    #[tokio::test]
+    async fn t12_a_login_that_one_token_server_refuses_is_tried_at_few_others() {
+        let clock = Clock::default();
+        let login_backoff = LoginBackoff::new(clock.clone());
+        let server = |n: usize| at("right", &format!("https://auth.test/{n}"));
+        for n in 0..MAX_REFUSING_SERVERS {
+            assert!(login_backoff.check(server(n), "a").is_ok(), "{n}");
+            login_backoff.refused(server(n), true);
+        }
+        assert!(login_backoff.check(server(MAX_REFUSING_SERVERS), "a").is_err());
+        clock.advance(WINDOW);
+        assert!(login_backoff.check(server(MAX_REFUSING_SERVERS), "a").is_ok());
+    }
+
+    #[tokio::test]
+    async fn t41_a_login_that_never_worked_is_judged_without_a_scope_every_other_time() {
+        let clock = Clock::default();
+        let login_backoff = LoginBackoff::new(clock.clone());
+        for judge_first in [false, true, false] {
+            let permit = login_backoff.permit(login("x"), "a").await.unwrap();
+            assert_eq!(permit.judge_first, judge_first);
+            login_backoff.refused(login("x"), !judge_first);
+            clock.advance(WINDOW);
+        }
     }
 
     #[tokio::test]
@@ -171,7 +269,7 @@ mod tests {
             let login_backoff = Arc::clone(&login_backoff);
             async move { login_backoff.permit(login("x"), "b").await.map(drop) }
         });
-        login_backoff.refused(login("x"));
+        login_backoff.refused(login("x"), true);
         drop(first);
         assert_eq!(second.await.unwrap(), Err(Failure::LockedOut));
     }

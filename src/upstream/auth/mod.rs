@@ -1,21 +1,25 @@
 //! Authentication by Bearer tokens and Basic (distribution, `docs/content/spec/auth/token.md`).
 //!
 //! Tokens are cached per realm, service, scope and credential until shortly before they expire. One request at a time
-//! renews each. A refused login is not repeated for a while, unless the credentials have changed.
+//! renews each. A refused login is not repeated for a while, unless the credentials have changed. It proves nothing about a
+//! repository: only an answer to a right login does.
 
 pub(in crate::upstream) mod challenge;
 mod credentials;
+pub(in crate::upstream) mod known_challenges;
 mod login_backoff;
+mod logins;
+mod refused_logins;
 pub(in crate::upstream) mod sign_in;
 mod token;
 mod token_request;
 
 pub use challenge::Challenge;
+pub use refused_logins::RefusedLogin;
 pub use token::TokenAnswer;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -30,13 +34,13 @@ use crate::upstream::Context;
 use crate::upstream::clients::Clients;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
-use crate::upstream::settings::{CredentialSource, UpstreamSettings};
+use crate::upstream::settings::UpstreamSettings;
 use credentials::Login;
-use login_backoff::{Fingerprint, LoginBackoff, LoginPermit};
+use login_backoff::LoginBackoff;
+use refused_logins::RefusedLogins;
 
-const MAX_TOKENS: u64 = 10_000;
-/// How long a helper's answer is used before the helper runs again, unless the answer is refused earlier.
-const HELPER_ANSWER_LIFE: Duration = Duration::from_mins(1);
+/// Bytes that the tokens of one registry take together, keys included: thousands of usual ones. Those used least go.
+const MAX_TOKEN_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 pub(in crate::upstream) struct Auth {
     settings: Arc<UpstreamSettings>,
@@ -49,7 +53,8 @@ pub(in crate::upstream) struct Auth {
     tasks: TaskTracker,
     /// Logins from helper programs, by credential and host.
     helped: moka::sync::Cache<(usize, String), (Login, Timestamp)>,
-    pub(in crate::upstream) login_backoff: LoginBackoff,
+    login_backoff: LoginBackoff,
+    refused_logins: RefusedLogins,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,14 +64,6 @@ pub(in crate::upstream) struct TokenKey {
     scope: String,
     /// Index of the credential rule; `None` is anonymous.
     credential: Option<usize>,
-}
-
-/// A Basic login for one request, held until the request is answered.
-#[derive(Debug)]
-pub(in crate::upstream) struct Basic {
-    pub(in crate::upstream) header: Secret,
-    pub(in crate::upstream) login: Fingerprint,
-    _permit: LoginPermit,
 }
 
 impl TokenKey {
@@ -116,10 +113,11 @@ impl Auth {
         let (clock, tasks) = (context.clock.clone(), context.tasks.clone());
         Self {
             settings,
+            refused_logins: RefusedLogins::new(authority.clone(), context.health.clone()),
             authority,
             clients,
             metrics: context.metrics.clone(),
-            tokens: moka::sync::Cache::new(MAX_TOKENS),
+            tokens: token_cache(),
             renewals: Coalesce::new(tasks.clone()),
             tasks,
             helped: moka::sync::Cache::new(1000),
@@ -128,30 +126,9 @@ impl Auth {
         }
     }
 
-    /// The index of the rule for this repository. The most specific rule wins; among equals, the first.
-    pub(in crate::upstream) fn credential_for(&self, repository: &Repository) -> Option<usize> {
-        let specificity = |rule: &super::settings::CredentialRule| match &rule.pattern {
-            None => Some(0),
-            Some(pattern) => pattern.matches(repository).then(|| pattern.specificity() + 1),
-        };
-        let matching = self.settings.credentials.iter().enumerate();
-        let rated = matching.filter_map(|(at, rule)| Some((specificity(rule)?, at)));
-        rated.max_by_key(|&(rating, at)| (rating, std::cmp::Reverse(at))).map(|(_, at)| at)
-    }
-
-    /// The `Authorization` for a Basic challenge of the endpoint.
-    pub(in crate::upstream) async fn basic(
-        &self,
-        endpoint: &Endpoint,
-        repository: &Repository,
-    ) -> Result<Option<Basic>, Failure> {
-        let Some(login) = self.login(endpoint, self.credential_for(repository), repository.as_str()).await? else {
-            return Ok(None);
-        };
-        let Some(header) = login.basic() else { return Ok(None) };
-        let login = Fingerprint::of(&login);
-        let permit = self.login_backoff.permit(login, repository.as_str()).await?;
-        Ok(Some(Basic { header, login, _permit: permit }))
+    /// The credentials that the registry refuses now.
+    pub(in crate::upstream) fn refused_login(&self) -> Option<RefusedLogin> {
+        self.refused_logins.first()
     }
 
     /// The `Authorization` for a Bearer challenge, from the cache or from the realm.
@@ -166,7 +143,7 @@ impl Auth {
             Party::Endpoint(_) => self.credential_for(repository),
             Party::Target { .. } => None,
         };
-        let realm = self.checked_realm(party, realm)?;
+        let realm = self.checked_realm(party, realm, service)?;
         let prefix = match party {
             Party::Endpoint(endpoint) => endpoint.repository_prefix(),
             Party::Target { .. } => String::new(),
@@ -225,32 +202,17 @@ impl Auth {
             self.tokens.invalidate(key);
         }
     }
+}
 
-    /// The login of a credential. Files are read each time; a helper's answer is cached until it is refused in this scope.
-    async fn login(
-        &self,
-        endpoint: &Endpoint,
-        credential: Option<usize>,
-        scope: &str,
-    ) -> Result<Option<Login>, Failure> {
-        let Some((at, rule)) = credential.and_then(|at| Some((at, self.settings.credentials.get(at)?))) else {
-            return Ok(None);
-        };
-        let host = host_port(endpoint.origin());
-        let key = (at, host.clone());
-        if let Some((login, since)) = self.helped.get(&key)
-            && self.clock.now().since(since) < HELPER_ANSWER_LIFE
-            && self.login_backoff.check(Fingerprint::of(&login), scope).is_ok()
-        {
-            return Ok(Some(login));
-        }
-        let login = rule.source.login(&[&host, self.authority.as_str()]).await;
-        let login = login.map_err(|err| Failure::Refused(format!("cannot be signed in to: {err}")))?;
-        if let (Some(login), CredentialSource::Helper(_) | CredentialSource::DockerConfig(_)) = (&login, &rule.source) {
-            self.helped.insert(key, (login.clone(), self.clock.now()));
-        }
-        Ok(login)
-    }
+fn token_cache() -> moka::sync::Cache<TokenKey, Token> {
+    moka::sync::Cache::builder().max_capacity(MAX_TOKEN_CACHE_BYTES).weigher(token_bytes).build()
+}
+
+/// Bytes of a token and its key.
+fn token_bytes(key: &TokenKey, token: &Token) -> u32 {
+    let service = key.service.as_ref().map_or(0, String::len);
+    let text = key.realm.as_str().len() + service + key.scope.len() + token.header.expose().len();
+    u32::try_from(size_of::<(TokenKey, Token)>() + text).unwrap_or(u32::MAX)
 }
 
 fn host_port(url: &Url) -> String {
@@ -268,6 +230,24 @@ fn target_repository(url: &Url) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t43_tokens_of_made_up_repositories_take_bounded_memory() {
+        let tokens = token_cache();
+        let realm: Url = "https://auth.test/token".parse().unwrap();
+        let token = Token {
+            header: Secret::new("t".repeat(64 * 1024)),
+            ageing: Timestamp::default(),
+            expires: Timestamp::default(),
+        };
+        for n in 0..1000 {
+            let scope = format!("repository:org/app{n}:pull");
+            tokens.insert(TokenKey { realm: realm.clone(), service: None, scope, credential: None }, token.clone());
+        }
+        tokens.run_pending_tasks();
+        assert!(tokens.weighted_size() <= MAX_TOKEN_CACHE_BYTES);
+        assert!(tokens.entry_count() > 100, "usual tokens fit by the thousand");
+    }
 
     #[test]
     fn the_repository_of_a_redirect_target_is_read_from_its_path() {

@@ -1,17 +1,23 @@
-//! Asks an endpoint with the credentials that it wants: by its last known challenge, then by that of its answer.
+//! Asks an endpoint with the credentials that it wants: by the challenge that was answered before in this repository, then by
+//! that of its answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use super::challenge::Challenge;
-use super::{Basic, Party, TokenKey};
+use super::logins::{Basic, Refusal, Tried};
+use super::{Auth, Party, TokenKey};
 use crate::secret::Secret;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::request::{Answered, By, Question, Requests};
+
+/// Longest wait for the answer of `/v2/`. The answer that it should explain is there already.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The authentication of a request.
 enum Signature {
@@ -20,127 +26,211 @@ enum Signature {
     Bearer { header: Secret, key: TokenKey },
 }
 
-impl Signature {
-    const fn header(&self) -> Option<&Secret> {
-        match self {
-            Self::None => None,
-            Self::Basic(basic) => Some(&basic.header),
-            Self::Bearer { header, .. } => Some(header),
-        }
-    }
+/// The answer to a signed request.
+enum Sent {
+    Accepted(Answered),
+    /// 401, and the challenge that came with it.
+    Refused(Answered, Option<Challenge>),
+}
 
-    const fn is_login(&self) -> bool {
-        match self {
-            Self::None => false,
-            Self::Basic(_) => true,
-            Self::Bearer { key, .. } => key.is_login(),
-        }
-    }
+/// One request to one endpoint.
+struct SignIn<'r> {
+    requests: &'r Requests<'r>,
+    auth: &'r Arc<Auth>,
+    endpoint: &'r Arc<Endpoint>,
+    question: &'r Question,
+    url: Url,
 }
 
 impl Requests<'_> {
-    /// Asks the endpoint itself. Signs in by its last known challenge, and once more by the challenge of its answer.
+    /// Asks the endpoint itself. A resource is asked for at most three times: by what is known, by the endpoint's new
+    /// challenge, and again by what is known.
     pub(in crate::upstream) async fn ask_endpoint(
         &self,
         endpoint: &Arc<Endpoint>,
         question: &Question,
         url: Url,
     ) -> Result<Answered, Failure> {
-        let client = self.client.clients.own(question.kind.lane());
-        let known = endpoint.challenge();
-        let first = self.sign(endpoint, question, known.as_ref()).await;
-        if let Err(failure) = &first
-            && !matches!(
-                failure,
-                Failure::DeniedCredentials
-                    | Failure::DeniedAnonymous
-                    | Failure::LockedOut
-                    | Failure::RateLimited { .. }
-            )
-        {
-            // The endpoint may use another challenge by now.
-            endpoint.forget_challenge();
+        let sign_in = SignIn { requests: self, auth: &self.client.auth, endpoint, question, url };
+        match endpoint.challenges.of(&question.repository) {
+            Some(known) => sign_in.by_known(known).await,
+            None => sign_in.unsigned(None).await,
         }
-        let first = first?;
-        let response = self.send(client, question, url.clone(), first.header()).await?;
-        self.saw(endpoint, &response);
-        if response.status() != StatusCode::UNAUTHORIZED {
-            self.worked(question, &first);
-            return Ok(Answered { response, by: By::Endpoint { signed_in: first.is_login() } });
-        }
-        let offered = challenge_in(response.headers());
-        let refused = Answered { response, by: By::Endpoint { signed_in: first.is_login() } };
-        let challenge = match &first {
-            // Some registries answer an expired token without a challenge or with another realm: keep the known one.
-            Signature::Bearer { .. } => known,
-            // After a refused login, another scheme may work, or credentials that have changed since.
-            Signature::None | Signature::Basic(_) => offered.or(known),
+    }
+}
+
+impl SignIn<'_> {
+    async fn by_known(&self, known: Challenge) -> Result<Answered, Failure> {
+        let signature = match self.sign(&known).await {
+            Ok(Signature::None) => return self.unsigned(None).await,
+            Ok(signature) => signature,
+            // These say nothing about the challenge.
+            Err(failure @ (Failure::LockedOut | Failure::RateLimited { .. } | Failure::NoDescriptors)) => {
+                return Err(failure);
+            }
+            Err(failure) => {
+                self.forget();
+                // No time is left to ask anybody else.
+                if matches!(failure, Failure::Timeout(_)) {
+                    return Err(failure);
+                }
+                // The endpoint may name another token server by now. Its word counts before a denial is believed.
+                return self.unsigned(Some((known, failure))).await;
+            }
         };
-        let before = match &first {
-            Signature::Basic(basic) => Some(basic.login),
-            Signature::None | Signature::Bearer { .. } => None,
+        let is_token = matches!(signature, Signature::Bearer { .. });
+        let (refused, offered) = match self.send(signature).await? {
+            Sent::Accepted(answered) => return Ok(answered),
+            Sent::Refused(answered, offered) => (answered, offered),
         };
-        // If the endpoint now wants Bearer, the refusal of Basic does not mean that the password is wrong.
-        if !matches!((&first, &challenge), (Signature::Basic(_), Some(Challenge::Bearer { .. }))) {
-            self.was_refused(question, first);
-        }
-        let Some(challenge) = challenge else { return Ok(refused) };
-        let second = match self.sign(endpoint, question, Some(&challenge)).await {
-            // This login was refused just now by the endpoint itself.
-            Err(Failure::LockedOut) if before.is_some() => return Err(Failure::DeniedCredentials),
-            second => second?,
-        };
-        if matches!(second, Signature::None) {
-            return Ok(refused);
-        }
-        let response = self.send(client, question, url, second.header()).await?;
-        let by = By::Endpoint { signed_in: second.is_login() };
-        if response.status() == StatusCode::UNAUTHORIZED {
-            endpoint.forget_challenge();
-            self.was_refused(question, second);
-        } else {
-            endpoint.remember(challenge);
-            self.worked(question, &second);
-        }
-        Ok(Answered { response, by })
+        // Some registries answer an expired token without a challenge or with a wrong realm: the known one comes last.
+        let fresh = offered.filter(|offered| *offered != known);
+        let challenges = fresh.into_iter().chain(is_token.then_some(known)).collect();
+        self.by_first_accepted(challenges, refused).await
     }
 
-    async fn sign(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        question: &Question,
-        challenge: Option<&Challenge>,
-    ) -> Result<Signature, Failure> {
+    /// Asks without credentials. `before` is a challenge that could not be answered just now, and why.
+    async fn unsigned(&self, before: Option<(Challenge, Failure)>) -> Result<Answered, Failure> {
+        let response = self.ask(None).await?;
+        let status = response.status();
+        let offered = challenge_in(response.headers()).filter(|_| status == StatusCode::UNAUTHORIZED);
+        let answered = Answered { response, by: By::Endpoint { signed_in: false } };
+        let has_login = self.auth.credential_for(&self.question.repository).is_some();
+        let may_be_hidden = has_login && matches!(status.as_u16(), 401 | 403 | 404);
+        match (offered, before) {
+            (Some(offered), Some((known, failure))) if offered == known => Err(failure),
+            (Some(offered), _) => self.by_first_accepted(vec![offered], answered).await,
+            (None, Some((_, failure))) if may_be_hidden || status == StatusCode::UNAUTHORIZED => Err(failure),
+            // Some registries say how to sign in at `/v2/` only.
+            (None, None) if may_be_hidden => match self.challenge_of_ping().await {
+                Some(challenge) => self.by_first_accepted(vec![challenge], answered).await,
+                None => Ok(answered),
+            },
+            (None, _) => Ok(answered),
+        }
+    }
+
+    /// Signs in by one challenge after the other until one is accepted, and remembers that. Else the outcome of the last one
+    /// counts; `refused` if none could be tried.
+    async fn by_first_accepted(&self, challenges: Vec<Challenge>, refused: Answered) -> Result<Answered, Failure> {
+        let mut outcome = Ok(refused);
+        for challenge in challenges {
+            let sent = match self.sign(&challenge).await {
+                Ok(Signature::None) => continue,
+                Ok(signature) => self.send(signature).await,
+                Err(failure) => Err(failure),
+            };
+            outcome = match sent {
+                Ok(Sent::Accepted(answered)) => {
+                    self.endpoint.challenges.remember(&self.question.repository, challenge);
+                    return Ok(answered);
+                }
+                Ok(Sent::Refused(answered, _)) => Ok(answered),
+                Err(failure) => Err(failure),
+            };
+        }
+        self.forget();
+        outcome
+    }
+
+    fn forget(&self) {
+        self.endpoint.challenges.forget(&self.question.repository);
+    }
+
+    async fn sign(&self, challenge: &Challenge) -> Result<Signature, Failure> {
+        let repository = &self.question.repository;
         match challenge {
-            None => Ok(Signature::None),
-            Some(Challenge::Basic) => {
-                let basic = self.client.auth.basic(endpoint, &question.repository).await?;
+            Challenge::Basic => {
+                let basic = self.auth.basic(self.endpoint, repository).await?;
                 Ok(basic.map_or(Signature::None, Signature::Basic))
             }
-            Some(Challenge::Bearer { realm, service }) => {
-                let party = Party::Endpoint(Arc::clone(endpoint));
-                let (header, key) =
-                    self.client.auth.bearer(&party, realm, service.as_deref(), &question.repository).await?;
+            Challenge::Bearer { realm, service } => {
+                let party = Party::Endpoint(Arc::clone(self.endpoint));
+                let (header, key) = self.auth.bearer(&party, realm, service.as_deref(), repository).await?;
                 Ok(Signature::Bearer { header, key })
             }
         }
     }
 
-    fn worked(&self, question: &Question, signature: &Signature) {
-        if let Signature::Basic(basic) = signature {
-            self.client.auth.login_backoff.worked(basic.login, question.repository.as_str());
+    async fn ask(&self, authorization: Option<&Secret>) -> Result<reqwest::Response, Failure> {
+        let client = self.requests.client.clients.own(self.question.kind.lane());
+        let response = self.requests.send(client, self.question, self.url.clone(), authorization).await?;
+        self.requests.saw(self.endpoint, &response);
+        Ok(response)
+    }
+
+    async fn send(&self, signature: Signature) -> Result<Sent, Failure> {
+        match signature {
+            Signature::None => self.ask(None).await.map(|response| sent(response, false)),
+            Signature::Bearer { header, key } => {
+                let response = self.ask(Some(&header)).await?;
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    self.auth.drop_token(&key, &header);
+                }
+                Ok(sent(response, key.is_login()))
+            }
+            Signature::Basic(basic) => self.send_basic(basic).await,
         }
     }
 
-    fn was_refused(&self, question: &Question, signature: Signature) {
-        match signature {
-            Signature::None => {}
-            Signature::Basic(basic) => {
-                self.client.auth.login_backoff.refused_here(basic.login, question.repository.as_str());
+    /// A refused Basic login is judged: a wrong one proves nothing about the repository.
+    async fn send_basic(&self, basic: Basic) -> Result<Sent, Failure> {
+        let (endpoint, scope) = (self.endpoint, self.question.repository.as_str());
+        let response = self.ask(Some(&basic.header)).await?;
+        let mut status = response.status();
+        if !self.refuses_login(status) {
+            self.note_success(&basic.tried, status);
+            return Ok(sent(response, true));
+        }
+        if let Some(Challenge::Bearer { .. }) = challenge_in(response.headers())
+            && status == StatusCode::UNAUTHORIZED
+        {
+            // It wants Bearer now, which does not mean that the password is wrong.
+            return Ok(sent(response, true));
+        }
+        let (tried, is_new) = self.auth.renewed(endpoint, basic.tried, endpoint.origin(), scope).await?;
+        let Some(header) = tried.login.basic() else { return Ok(sent(response, true)) };
+        if is_new {
+            let response = self.ask(Some(&header)).await?;
+            status = response.status();
+            if !self.refuses_login(status) {
+                self.note_success(&tried, status);
+                return Ok(sent(response, true));
             }
-            Signature::Bearer { header, key } => self.client.auth.drop_token(&key, &header),
+        }
+        let is_401 = status == StatusCode::UNAUTHORIZED;
+        let refusal = Refusal { scope, blames_login: is_401, closes_scope: is_401 };
+        Err(self.auth.judge(tried, refusal, self.auth.accepts_basic(endpoint, &header)).await)
+    }
+
+    /// Some registries answer a login that has expired with 403. A 403 to HEAD says nothing: it is asked again by GET.
+    fn refuses_login(&self, status: StatusCode) -> bool {
+        status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && self.question.method != Method::HEAD)
+    }
+
+    fn note_success(&self, tried: &Tried, status: StatusCode) {
+        if status != StatusCode::FORBIDDEN {
+            self.auth.worked(tried, Some(self.question.repository.as_str()));
         }
     }
+
+    /// The challenge of `/v2/`, asked at most once in a while.
+    async fn challenge_of_ping(&self) -> Option<Challenge> {
+        if let Some(known) = self.endpoint.challenges.of_ping() {
+            return known.into();
+        }
+        let ping = tokio::time::timeout(PING_TIMEOUT, self.auth.ping(self.endpoint, None)).await;
+        let challenge = ping.ok().and_then(Result::ok).and_then(|response| challenge_in(response.headers()));
+        self.endpoint.challenges.remember_ping(challenge.clone().into());
+        challenge
+    }
+}
+
+fn sent(response: reqwest::Response, signed_in: bool) -> Sent {
+    let offered = challenge_in(response.headers());
+    let is_refused = response.status() == StatusCode::UNAUTHORIZED;
+    let answered = Answered { response, by: By::Endpoint { signed_in } };
+    if is_refused { Sent::Refused(answered, offered) } else { Sent::Accepted(answered) }
 }
 
 pub(in crate::upstream) fn challenge_in(headers: &HeaderMap) -> Option<Challenge> {

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use crate::oci::read_object;
 use crate::secret::Secret;
 
+/// Longest token. Real ones have a few KiB; larger ones fit into no request's header.
+const MAX_TOKEN_BYTES: usize = 64 * 1024;
 /// Life of a token whose server names none, or a shorter one.
 const MIN_LIFE: Duration = Duration::from_mins(1);
 
@@ -32,7 +34,7 @@ impl TokenAnswer {
     pub fn read(body: &[u8]) -> Option<Self> {
         let raw: Raw = read_object(body)?;
         let token = raw.token.filter(|token| !token.is_empty()).or(raw.access_token)?;
-        if token.is_empty() || http::HeaderValue::from_str(&token).is_err() {
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES || http::HeaderValue::from_str(&token).is_err() {
             return None;
         }
         let seconds = raw.expires_in.as_ref().and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -56,6 +58,9 @@ mod tests {
         assert_eq!(read(r#"{"token":"t","expires_in":"soon"}"#), token(60));
         assert_eq!(read(r#"{"token":"a\r\nb"}"#), None);
         assert_eq!(read("{}"), None);
+        for (length, is_usable) in [(MAX_TOKEN_BYTES, true), (MAX_TOKEN_BYTES + 1, false)] {
+            assert_eq!(read(&format!(r#"{{"token":"{}"}}"#, "t".repeat(length))).is_some(), is_usable, "{length}");
+        }
         assert_eq!(read(r#"["t",null,300]"#), None);
     }
 }

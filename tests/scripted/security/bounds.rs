@@ -42,10 +42,13 @@ async fn t12_a_held_tag_is_served_stale_while_no_login_is_tried() {
         mirror.pull_whole(repository, "1").await;
     }
     upstream.basic_auth(BasicAuth::new().user("robot", "new"));
-    assert_eq!(client.get("/v2/team/app/manifests/1").await.status, 403, "its check was refused");
-    upstream.forget_requests();
-    let held = client.get("/v2/team/two/manifests/1").await;
-    assert_eq!((held.status, held.header("warning").is_empty()), (200, false), "{}", held.text());
+    for repository in ["team/app", "team/two"] {
+        let held = client.get(&format!("/v2/{repository}/manifests/1")).await;
+        assert_eq!((held.status, held.header("warning").is_empty()), (200, false), "{}", held.text());
+        if repository == "team/app" {
+            upstream.forget_requests();
+        }
+    }
     assert!(upstream.requests().is_empty(), "nobody was asked with the refused password");
 }
 

@@ -1,6 +1,6 @@
 //! T44: nobody writes at length into our answers and our log.
 
-use super::{blob_path, hub};
+use super::{APP, blob_path, hub};
 use crate::support::client::raw;
 use crate::support::log::Log;
 use crate::support::mirror::Mirror;
@@ -22,7 +22,21 @@ async fn t44_what_an_upstream_writes_is_cut_where_it_is_quoted() {
     let registry = Upstream::start().await;
     let digest = sha256(b"missing");
     let mirror = Mirror::start(hub(registry.url(), "negative_ttl = \"0s\"\nbreaker_window = \"0s\"")).await;
+    let long = "x".repeat(3000);
     let longer = "x".repeat(60_000);
+    for realm in [
+        format!("https://{long}/token"),
+        format!("https://{longer}/token"),
+        format!("http://{}/token?{longer}", registry.host()),
+        longer.clone(),
+    ] {
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"{long}\"");
+        let step = registry.script(manifests().always().status(401).header("www-authenticate", &challenge));
+        let answer = mirror.client().get(APP).await;
+        assert_eq!(answer.status, 502);
+        assert_short(&realm[..30], &answer.text(), &written);
+        step.revoke();
+    }
     for location in [
         format!("{longer}://elsewhere.test/"),
         format!("http://{longer}/"),

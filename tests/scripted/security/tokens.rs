@@ -170,6 +170,21 @@ async fn an_oversized_token_is_refused() {
 }
 
 #[tokio::test]
+async fn t43_a_token_of_more_than_64_kib_is_refused() {
+    for (bytes, status) in [(64 * 1024, 200), (64 * 1024 + 1, 502)] {
+        let upstream = Upstream::start().await;
+        publish_app(&upstream);
+        let challenge = format!("Bearer realm=\"{}/token\"", upstream.url());
+        let anonymous = |request: &Recorded| request.bearer().is_none();
+        upstream.script(manifests().when(anonymous).always().status(401).header("www-authenticate", &challenge));
+        upstream.script(tokens().always().body(format!("{{\"token\":\"{}\"}}", "t".repeat(bytes)).into_bytes()));
+        let mirror = Mirror::of("docker.io", upstream.url()).await;
+        let answer = mirror.client().get(APP).await;
+        assert_eq!(answer.status, status, "{bytes}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_token_answer_that_makes_no_sense_is_refused_and_asked_for_again() {
     for body in ["", "[]", "{}", r#"{"token":""}"#, r#"{"token":"a\r\nx: y"}"#, r#"{"token":7}"#, "<html>"] {
         let upstream = Upstream::start().await;

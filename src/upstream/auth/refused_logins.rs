@@ -1,0 +1,82 @@
+//! The credentials that an upstream refuses now, for the operator: one warning when that begins, and a line in `/readyz` and
+//! `status` until they work again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Timestamp;
+use crate::health::Health;
+use crate::oci::Authority;
+
+use crate::upstream::settings::CredentialSource;
+
+/// Credentials that an upstream refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLogin {
+    /// When it refused them first.
+    pub since: Timestamp,
+    /// Where they come from: a file, or a helper's name.
+    pub source: String,
+}
+
+pub(super) struct RefusedLogins {
+    authority: Authority,
+    health: Health,
+    /// By the index of the credential rule, with a hash of the login.
+    refused: Mutex<HashMap<usize, (u64, RefusedLogin)>>,
+}
+
+impl RefusedLogins {
+    pub(super) fn new(authority: Authority, health: Health) -> Self {
+        Self { authority, health, refused: Mutex::default() }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashMap<usize, (u64, RefusedLogin)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The credentials that have been refused for longest.
+    pub(super) fn first(&self) -> Option<RefusedLogin> {
+        self.refused().values().map(|(_, refused)| refused.clone()).min_by_key(|refused| refused.since)
+    }
+
+    /// Records that a login of this rule was refused. Warns once, and again if the operator has changed it meanwhile. A
+    /// helper makes a new login each time.
+    pub(super) fn refuse(&self, rule: usize, source: &CredentialSource, login: u64, now: Timestamp) {
+        let mut refused = self.refused();
+        let before = refused.get(&rule).map(|(login, _)| *login);
+        let is_new = before.is_none_or(|before| before != login && !matches!(source, CredentialSource::Helper(_)));
+        if !is_new {
+            return;
+        }
+        let source = source.name();
+        let what = self.sentence(&source);
+        tracing::warn!(authority = %self.authority, "{what}");
+        self.health.begin_trouble(what);
+        refused.insert(rule, (login, RefusedLogin { since: now, source }));
+    }
+
+    /// Records that a login of this rule has worked.
+    pub(super) fn accept(&self, rule: usize) {
+        let Some((_, RefusedLogin { source, .. })) = self.refused().remove(&rule) else { return };
+        self.health.end_trouble(&self.sentence(&source));
+        tracing::info!(authority = %self.authority, "{} accepts the credentials in {source} again", self.authority);
+    }
+
+    fn sentence(&self, source: &str) -> String {
+        format!(
+            "{} refuses the credentials in {source}: put them right, they are read again at the next login; what is held is \
+             served stale until they work",
+            self.authority
+        )
+    }
+}
+
+impl Drop for RefusedLogins {
+    /// A registry that a wildcard admitted may be forgotten.
+    fn drop(&mut self) {
+        for (_, refused) in self.refused().values() {
+            self.health.end_trouble(&self.sentence(&refused.source));
+        }
+    }
+}
