@@ -3,6 +3,7 @@
 use crate::cache::retention::Pin;
 use crate::index::IndexError;
 use crate::mirror::{Mirror, PinError};
+use crate::quote::quoted;
 
 /// Patterns in one call.
 const MAX_PATTERNS: usize = 1000;
@@ -33,7 +34,7 @@ pub async fn list_pins(mirror: &Mirror) -> Result<Vec<Pin>, IndexError> {
 /// Adds pins durably; existing ones stay. Returns all pins.
 pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
     check_count(patterns)?;
-    let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: text.clone(), err });
+    let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: quoted(text), err });
     let pins = patterns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let mut all = list_pins(mirror).await?;
     let cache = mirror.cache();
@@ -55,11 +56,11 @@ pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin
     for text in patterns {
         // A pin of a registry that is not configured any more can be removed too.
         let pin = mirror.pin(text).or_else(|_unknown| text.parse());
-        let pin = pin.map_err(|_invalid| PinRefused::Unknown(text.clone()))?;
+        let pin = pin.map_err(|_invalid| PinRefused::Unknown(quoted(text)))?;
         match known.iter().find(|known| known.pattern == pin) {
-            Some(known) if known.configured => return Err(PinRefused::Configured(text.clone())),
+            Some(known) if known.configured => return Err(PinRefused::Configured(quoted(text))),
             Some(_) => pins.push(pin),
-            None => return Err(PinRefused::Unknown(text.clone())),
+            None => return Err(PinRefused::Unknown(quoted(text))),
         }
     }
     let cache = mirror.cache();
