@@ -70,6 +70,15 @@ impl KnownChallenges {
         self.by_repository.invalidate(repository);
     }
 
+    /// Forgets a challenge in all repositories: its token server refuses the login, and each would have to find that out.
+    pub(super) fn forget_everywhere(&self, challenge: &Challenge) {
+        for (repository, known) in &self.by_repository {
+            if known == *challenge {
+                self.by_repository.invalidate(&*repository);
+            }
+        }
+    }
+
     /// The answer of `/v2/`; `None` if it is not known now.
     pub(super) fn of_ping(&self) -> Option<PingAnswer> {
         let ping = self.ping.lock().unwrap_or_else(PoisonError::into_inner);

@@ -80,3 +80,26 @@ impl Drop for RefusedLogins {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t41_the_operator_sees_refused_credentials_until_they_work_or_the_registry_is_forgotten() {
+        let health = Health::default();
+        let refused = RefusedLogins::new("quay.io".parse().unwrap(), health.clone());
+        let file = |name: &str| CredentialSource::DockerConfig(name.into());
+        assert_eq!(refused.first(), None);
+        let (early, late) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
+        refused.refuse(0, &file("/a"), 7, early);
+        refused.refuse(0, &file("/a"), 7, late);
+        refused.refuse(1, &file("/b"), 8, late);
+        assert_eq!(refused.first(), Some(RefusedLogin { since: early, source: "/a".to_owned() }));
+        assert_eq!(health.degraded().len(), 2);
+        refused.accept(0);
+        assert_eq!(refused.first(), Some(RefusedLogin { since: late, source: "/b".to_owned() }));
+        drop(refused);
+        assert_eq!(health.degraded(), []);
+    }
+}

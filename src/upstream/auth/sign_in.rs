@@ -70,6 +70,9 @@ impl SignIn<'_> {
             }
             Err(failure) => {
                 self.forget();
+                if failure == Failure::LoginRefused && matches!(known, Challenge::Bearer { .. }) {
+                    self.endpoint.challenges.forget_everywhere(&known);
+                }
                 // No time is left to ask anybody else.
                 if matches!(failure, Failure::Timeout(_)) {
                     return Err(failure);

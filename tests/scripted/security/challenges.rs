@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::secrets::Secrets;
 use super::{blob_path, hub};
 use crate::support::image::{Image, image};
 use crate::support::mirror::Mirror;
@@ -91,6 +92,37 @@ async fn t40_a_token_server_that_has_moved_is_followed_at_once() {
             let new = mirror.client().get(&format!("/v2/{repository}/manifests/v")).await;
             assert_eq!(new.status, 200, "{after} {status} {repository}: {}", new.text());
         }
+    }
+}
+
+/// The old token server refuses the login, which the new one takes.
+#[tokio::test]
+async fn t40_a_token_server_that_has_moved_is_followed_at_once_with_credentials() {
+    for (scope, status) in [("scope", 403), ("", 401)] {
+        let secrets = Secrets::new();
+        let upstream = Upstream::start().await;
+        let repositories = ["org/one", "org/two", "org/three"];
+        for (repository, seed) in repositories.into_iter().zip(1..) {
+            publish(&upstream, repository, seed);
+        }
+        wants(&upstream, "org/", "/old/token", "old");
+        token_server(&upstream, "/old/token", "org", 200, "old");
+        let mirror = Mirror::start(hub(upstream.url(), &secrets.login("robot", "right"))).await;
+        for repository in repositories {
+            assert_eq!(mirror.client().get(&format!("/v2/{repository}/manifests/v")).await.status, 200);
+        }
+        upstream.clear_script();
+        wants(&upstream, "org/", "/new/token", "new");
+        token_server(&upstream, "/old/token", scope, status, "old");
+        token_server(&upstream, "/new/token", "org", 200, "new");
+        mirror.advance(Duration::from_mins(10));
+        for repository in repositories {
+            let held = mirror.client().get(&format!("/v2/{repository}/manifests/v")).await;
+            assert_eq!((held.status, held.header("warning")), (200, ""), "{status} {repository}: {}", held.text());
+        }
+        let is_old = |request: &&Recorded| request.path == "/old/token" && request.status() == Some(status);
+        let refused = upstream.requests().iter().filter(is_old).count();
+        assert!(refused <= 3, "{refused}: the old one is not asked for each repository");
     }
 }
 
