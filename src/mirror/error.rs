@@ -98,6 +98,7 @@ impl PullError {
                 | Failure::ServerError(_)
                 | Failure::Broken(_)
                 | Failure::BreakerOpen { .. }
+                | Failure::LoginRefused
                 | Failure::LockedOut
                 | Failure::NoDescriptors => true,
                 Failure::NotFound
