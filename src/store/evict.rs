@@ -63,6 +63,12 @@ impl Store {
         self.held.all()
     }
 
+    /// Waits until a committed file has lost its partial name, and a removal gives its space back. `false` at once if none
+    /// has one.
+    pub async fn partial_name_gone(&self) -> bool {
+        self.held.partial_name_gone().await
+    }
+
     /// Removes partial files that no fill has worked on since `idle_since`, by the clock that says it is `now`
     /// (milliseconds); gives their bytes.
     pub async fn drop_leftovers(&self, now: u64, idle_since: u64) -> u64 {

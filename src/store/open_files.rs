@@ -1,8 +1,10 @@
 //! Which blobs somebody has open: a removed file takes its space until the last one closes it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
 
 use crate::oci::Digest;
 
@@ -14,6 +16,9 @@ const SHARDS: usize = 16;
 pub(super) struct OpenFiles {
     space: Arc<Space>,
     shards: [Mutex<HashMap<Digest, Weak<OpenFile>>>; SHARDS],
+    /// Committed files that have their partial names still.
+    partial_names: AtomicUsize,
+    partial_name_gone: Notify,
 }
 
 /// One file that somebody has open, or will in a moment. Shared by all who opened it under one name.
@@ -29,7 +34,12 @@ pub(super) struct OpenFile {
 
 impl OpenFiles {
     pub(super) fn new(space: Arc<Space>) -> Arc<Self> {
-        Arc::new(Self { space, shards: Default::default() })
+        Arc::new(Self {
+            space,
+            shards: Default::default(),
+            partial_names: AtomicUsize::new(0),
+            partial_name_gone: Notify::new(),
+        })
     }
 
     fn shard(&self, digest: Digest) -> MutexGuard<'_, HashMap<Digest, Weak<OpenFile>>> {
@@ -86,6 +96,17 @@ impl OpenFiles {
         open.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Waits until a committed file has lost its partial name. `false` at once if none has one.
+    pub(super) async fn partial_name_gone(&self) -> bool {
+        let mut gone = std::pin::pin!(self.partial_name_gone.notified());
+        gone.as_mut().enable();
+        let has_some = self.partial_names.load(Ordering::Relaxed) > 0;
+        if has_some {
+            gone.await;
+        }
+        has_some
+    }
+
     pub(super) fn is_open(&self, digest: Digest) -> bool {
         self.shard(digest).get(&digest).is_some_and(|held| held.strong_count() > 0)
     }
@@ -93,18 +114,28 @@ impl OpenFiles {
 
 /// Keeps a committed file open for its partial name: until that goes, a removal gives no space back.
 #[derive(Debug)]
-pub(super) struct PartialName(Arc<OpenFile>);
+pub(super) struct PartialName {
+    file: Option<Arc<OpenFile>>,
+    files: Arc<OpenFiles>,
+}
 
 impl PartialName {
     pub(super) fn new(file: Arc<OpenFile>) -> Self {
         file.has_partial_name.store(true, Ordering::Relaxed);
-        Self(file)
+        file.files.partial_names.fetch_add(1, Ordering::Relaxed);
+        Self { files: Arc::clone(&file.files), file: Some(file) }
     }
 }
 
 impl Drop for PartialName {
     fn drop(&mut self) {
-        self.0.has_partial_name.store(false, Ordering::Relaxed);
+        let Self { file, files } = self;
+        if let Some(file) = file.take() {
+            file.has_partial_name.store(false, Ordering::Relaxed);
+        }
+        // Its space is back now, if nobody else has it open.
+        files.partial_names.fetch_sub(1, Ordering::Relaxed);
+        files.partial_name_gone.notify_waiters();
     }
 }
 

@@ -87,11 +87,17 @@ impl Evictor {
                 Err(CommitError::NoSpace(_)) => {}
                 reserved => return reserved,
             }
-            let Some(same) = self.make_room(permit, authority, registry.max_size, size_bytes).await else {
+            if let Some(same) = self.make_room(permit, authority, registry.max_size, size_bytes).await {
+                permit = same;
+                continue;
+            }
+            // What was committed a moment ago gives its space back once it has lost its partial name.
+            let is_late = !self.cache.store.partial_name_gone().await;
+            let Some(next) = self.permit().await.filter(|_| !is_late) else {
                 self.nothing_may_go(registry, size_bytes).await;
                 return refused();
             };
-            permit = same;
+            permit = next;
         }
     }
 
