@@ -34,6 +34,14 @@ impl Timestamp {
         Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// In UTC, to the second, as in `2026-11-27T03:20:16Z`.
+    pub fn rfc3339(self) -> String {
+        // The largest time that the format has: the year 9999.
+        const LAST_MILLIS: u64 = 253_402_300_799_000;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST_MILLIS));
+        humantime::format_rfc3339_seconds(time).to_string()
+    }
+
     /// Whole days since the epoch, the precision of a grant's last use.
     pub const fn day(self) -> u64 {
         self.0 / 86_400_000

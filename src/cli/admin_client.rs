@@ -1,12 +1,14 @@
 //! Sends requests to the running server over its admin socket.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use roadstead::config::Config;
+use roadstead::server::ServerSettings;
 use serde_json::Value;
 
 use super::output::failed;
@@ -21,23 +23,32 @@ const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 /// An answer with its unread body, which lasts to the end of the connection.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) body: BufReader<UnixStream>,
+    pub(super) body: Box<dyn Read>,
+}
+
+impl Answer {
+    /// The body, as far as it can be read.
+    pub(super) fn text(self) -> String {
+        let mut text = String::new();
+        let _as_far_as_it_goes = self.body.take(LONGEST_ANSWER).read_to_string(&mut text);
+        text
+    }
 }
 
 /// Sends a request to the running server; `None` if none runs. Prints a failure.
 pub(super) fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<Answer>, ExitCode> {
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
-    send(socket, method, path)
+    ask_socket(socket, method, path, TIMEOUT)
         .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", socket.display())))
 }
 
 /// The JSON answer of the running server; `None` if none runs. Prints a failure, or the server's error.
 pub(super) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
     let Some(answer) = ask_server(config, method, path)? else { return Ok(None) };
-    let mut text = String::new();
-    let read = answer.body.take(LONGEST_ANSWER).read_to_string(&mut text);
-    let value: Option<Value> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
-    match (answer.status, value) {
+    let status = answer.status;
+    let text = answer.text();
+    let value: Option<Value> = serde_json::from_str(&text).ok();
+    match (status, value) {
         (200..=299, Some(value)) => Ok(Some(value)),
         (status, value) => Err(match value.as_ref().and_then(|value| value.get("error")).and_then(Value::as_str) {
             Some(why) => failed(why),
@@ -46,16 +57,57 @@ pub(super) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Optio
     }
 }
 
-fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option<Answer>> {
-    let mut stream = match UnixStream::connect(socket) {
+/// A GET of the running server, over its socket, else at its admin address. Prints a failure.
+pub(super) fn ask_anywhere(server: &ServerSettings, path: &str, patience: Duration) -> Result<Answer, ExitCode> {
+    let mut failures = Vec::new();
+    if let Some(socket) = &server.admin_socket {
+        match ask_socket(socket, "GET", path, patience) {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => failures.push(format!("no server answers at {}", socket.display())),
+            Err(err) => failures.push(format!("{}: {err}", socket.display())),
+        }
+    }
+    if let Some(address) = server.admin_listen.map(dialled) {
+        let asked = TcpStream::connect_timeout(&address, patience).and_then(|stream| {
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            exchange(stream, "GET", path)
+        });
+        match asked {
+            Ok(answer) => return Ok(answer),
+            Err(err) => failures.push(format!("http://{address}: {err}")),
+        }
+    }
+    if failures.is_empty() {
+        failures.push("`server.admin_socket` and `server.admin_listen` are off: there is nobody to ask".to_owned());
+    }
+    Err(failed(&failures.join("; ")))
+}
+
+/// Where an address that is listened on is reached from here.
+fn dialled(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask_socket(socket: &Path, method: &str, path: &str, patience: Duration) -> io::Result<Option<Answer>> {
+    let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
         Err(err) => return Err(err),
     };
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    exchange(stream, method, path).map(Some)
+}
+
+fn exchange(mut stream: impl Read + Write + 'static, method: &str, path: &str) -> io::Result<Answer> {
     // In HTTP/1.0 a body ends with its connection, so there are no chunks to decode.
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: roadstead\r\n\r\n")?;
     let mut body = BufReader::new(stream);
@@ -70,5 +122,5 @@ fn send(socket: &Path, method: &str, path: &str) -> io::Result<Option<Answer>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(Some(Answer { status, body }))
+    Ok(Answer { status, body: Box::new(body) })
 }

@@ -1,5 +1,6 @@
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Seek as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,23 +9,28 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::index::{back_up, count_backup};
 
+use super::config_file::ConfigFile;
 use super::output::{failed, print};
-use super::{admin_client, offline_storage};
+use super::{admin_client, as_owner, offline_storage};
 
-/// Largest error answer that is read, in bytes.
-const LONGEST: u64 = 64 * 1024;
-
-/// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all.
-pub(super) fn run(file: Option<&Path>, to: &Path) -> Result<(), ExitCode> {
+/// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all. `-` is standard output, which
+/// may end early: a complete backup has a last line that says so.
+pub(super) fn run(file: &ConfigFile, to: &Path) -> Result<(), ExitCode> {
+    let no_backup = |err: io::Error| failed(&format!("no backup was made: {err}"));
+    if to == Path::new("-") {
+        let out = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(no_backup)?;
+        let config = file.read_without_secrets()?;
+        return write(file, &config, out)?.map(drop).map_err(no_backup);
+    }
     let to = if to.is_dir() {
         to.join(format!("roadstead-{}.facts", Clock::default().now().as_millis()))
     } else {
         to.into()
     };
     let (part, out) = create(&to).map_err(|err| failed(&format!("no backup was made: {}: {err}", to.display())))?;
-    let done = super::read(file).and_then(|config| {
-        let named = write(&config, out)?.and_then(|out| finish(out, &part, &to));
-        named.map_err(|err| failed(&format!("no backup was made: {err}")))
+    let done = file.read_without_secrets().and_then(|config| {
+        let named = write(file, &config, out)?.and_then(|out| finish(out, &part, &to));
+        named.map_err(no_backup)
     });
     match done {
         Ok(facts) => print(&format!("{facts} facts are in {}; blobs are not in it", to.display())),
@@ -48,14 +54,23 @@ fn create(to: &Path) -> io::Result<(PathBuf, File)> {
     Ok((name.into(), file))
 }
 
-fn write(config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
+fn write(file: &ConfigFile, config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
     if let Some(mut answer) = admin_client::ask_server(config, "GET", "/api/v1/backup")? {
         if answer.status != 200 {
-            let mut text = String::new();
-            let _as_far_as_it_goes = answer.body.take(LONGEST).read_to_string(&mut text);
-            return Ok(Err(io::Error::other(format!("the server answers {}: {}", answer.status, text.trim()))));
+            let status = answer.status;
+            return Ok(Err(io::Error::other(format!("the server answers {status}: {}", answer.text().trim()))));
         }
         return Ok(io::copy(&mut answer.body, &mut &out).map(|_| out));
+    }
+    if let Some(owner) = as_owner::other_owner(&config.storage.path)? {
+        // Into the file that is open here: the owner may not be allowed to make one there.
+        let mut command = owner.command_of("backup", file);
+        match out.try_clone() {
+            Ok(out) => command.arg("-").stdout(out),
+            Err(err) => return Ok(Err(err)),
+        };
+        let code = owner.run(command);
+        return if code == ExitCode::SUCCESS { Ok(Ok(out)) } else { Err(code) };
     }
     super::block_on(async {
         let storage = tokio::task::block_in_place(|| offline_storage::open(config))?;

@@ -1,10 +1,15 @@
-use std::path::Path;
 use std::process::ExitCode;
 
+use roadstead::config::Overrides;
+
+use super::config_file::ConfigFile;
 use super::output::report;
 
-pub(super) fn run(file: Option<&Path>) -> Result<(), ExitCode> {
-    let config = super::read(file)?;
-    report(&format!("the configuration is good; it serves {}", config.served.join(", ")));
+pub(super) fn run(file: &ConfigFile) -> Result<(), ExitCode> {
+    let config = file.read(&Overrides::default())?;
+    for doubt in &config.doubts {
+        report(&format!("  {}: {}", doubt.key, doubt.message));
+    }
+    report(&format!("the configuration in {} is good; it serves {}", file.name(), config.served.join(", ")));
     Ok(())
 }

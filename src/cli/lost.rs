@@ -1,15 +1,15 @@
-use std::path::Path;
 use std::process::ExitCode;
 
 use roadstead::cache::scrub;
 use roadstead::config::Config;
 use serde_json::{Value, json};
 
-use super::output::{failed, list, number, plain, print, print_json};
+use super::config_file::ConfigFile;
+use super::output::{failed, list, number, plain, print, print_json, size};
 use super::{admin_client, offline_storage};
 
-pub(super) fn run(file: Option<&Path>, as_json: bool) -> Result<(), ExitCode> {
-    let config = super::read(file)?;
+pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
+    let config = file.read_without_secrets()?;
     let lost = match admin_client::ask_api(&config, "GET", "/api/v1/lost")? {
         Some(lost) => lost,
         None => offline(config)?,
@@ -23,7 +23,7 @@ pub(super) fn run(file: Option<&Path>, as_json: bool) -> Result<(), ExitCode> {
         print("nothing is lost");
     }
     for row in rows {
-        print(&format!("{} {} bytes", plain(row, "digest"), number(row, "size_bytes")));
+        print(&format!("{} {}", plain(row, "digest"), size(number(row, "size_bytes"))));
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! The command line: arguments, and one file per command.
 
 mod admin_client;
+mod as_owner;
 mod backup;
 mod check_config;
+mod config_file;
+mod healthcheck;
 mod lost;
 mod offline_storage;
 mod output;
@@ -12,18 +15,15 @@ mod serve;
 mod status;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use roadstead::cache::scrub::Rate;
-use roadstead::config::{Config, Problem, Problems};
 
-use output::{failed, report};
-
-/// Exit status for an invalid configuration (`EX_USAGE` of sysexits.h).
-const EXIT_CONFIG: u8 = 64;
+use config_file::ConfigFile;
+use output::failed;
 
 /// A pull-through caching mirror for many container registries at once.
 #[derive(Parser)]
@@ -37,39 +37,41 @@ struct Arguments {
 enum Command {
     /// Run the mirror until SIGTERM or SIGINT.
     Serve {
-        /// TOML file; without it, the embedded defaults mirror the well-known public registries.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        set: serve::Options,
     },
     /// Check a configuration, list every problem, and exit with 64 if there is any.
     CheckConfig {
-        /// TOML file; without it, the embedded defaults and the environment are checked.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
     },
-    /// Show what is stored and what is not well, running or stopped.
+    /// Show what is stored, what is not well, and which upstreams are in trouble, running or stopped.
     Status {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// As JSON.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// As JSON, with sizes in bytes.
         #[arg(long)]
         json: bool,
     },
+    /// Ask the running server whether it is ready, for a container's health check. Exits with 1 if it is not.
+    Healthcheck {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Keep content for ever: list pins, add some, take some back, running or stopped.
     Pin {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE", global = true)]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
         #[command(subcommand)]
         action: pin::Action,
     },
-    /// Read all that is stored again, and put aside what is wrong. A running server does it, and goes on with it if this
-    /// command is interrupted. Exits with 1 if anything was wrong.
+    /// Read all that is stored again, look for all that is recorded, and put aside what is wrong. A running server does it,
+    /// and goes on with it if this command is interrupted. Exits with 1 if anything was wrong or missing.
     Verify {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
         /// How fast to read, as in "50MiB/s", or "unlimited"; without it, as `storage.verify_rate` says.
         #[arg(long, value_name = "RATE")]
         rate: Option<Rate>,
@@ -77,30 +79,27 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what was found wrong and cannot be fetched again, running or stopped.
+    /// Show what was found wrong or missing and cannot be fetched again, running or stopped.
     Lost {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFile,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
     /// Copy all facts (tags, grants, lists, pins) into a file, running or stopped. Blobs are not copied.
     Backup {
-        /// TOML file, as of `serve`: it says where the storage and its admin socket are.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// The file to write; in a directory, one named by the time.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The file to write; in a directory, one named by the time; "-" for standard output.
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
     /// Put the facts of a backup back into the storage of a stopped server. Newer facts that are there stay.
     Restore {
-        /// TOML file, as of `serve`: it says where the storage is.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// A file that `backup` has written.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// A file that `backup` has written; "-" for a file on standard input.
         #[arg(value_name = "BACKUP")]
         from: PathBuf,
     },
@@ -108,31 +107,17 @@ enum Command {
 
 pub(crate) fn run() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Serve { config } => serve::run(config.as_deref()),
-        Command::CheckConfig { config } => check_config::run(config.as_deref()),
-        Command::Status { config, json } => status::run(config.as_deref(), json),
-        Command::Pin { config, action } => pin::run(config.as_deref(), &action),
-        Command::Verify { config, rate, json } => verify::run(config.as_deref(), rate, json),
-        Command::Lost { config, json } => lost::run(config.as_deref(), json),
-        Command::Backup { config, to } => backup::run(config.as_deref(), &to),
-        Command::Restore { config, from } => restore::run(config.as_deref(), &from),
+        Command::Serve { config, set } => serve::run(&config, &set),
+        Command::CheckConfig { config } => check_config::run(&config),
+        Command::Status { config, json } => status::run(&config, json),
+        Command::Healthcheck { config } => healthcheck::run(&config),
+        Command::Pin { config, action } => pin::run(&config, &action),
+        Command::Verify { config, rate, json } => verify::run(&config, rate, json),
+        Command::Lost { config, json } => lost::run(&config, json),
+        Command::Backup { config, to } => backup::run(&config, &to),
+        Command::Restore { config, from } => restore::run(&config, &from),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
-}
-
-/// Reads and checks the configuration. Prints all problems if there are any.
-fn read(file: Option<&Path>) -> Result<Config, ExitCode> {
-    let name = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
-    let text = match file.map(std::fs::read_to_string).transpose() {
-        Ok(text) => Ok(text),
-        Err(err) => Err(Problems(vec![Problem { key: "--config".to_owned(), message: err.to_string() }])),
-    };
-    let environment =
-        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    text.and_then(|text| Config::read(text.as_deref(), environment)).map_err(|problems| {
-        report(&format!("roadstead: the configuration in {name} has {} problem(s):\n{problems}", problems.0.len()));
-        ExitCode::from(EXIT_CONFIG)
-    })
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, ExitCode>>) -> Result<T, ExitCode> {

@@ -1,6 +1,5 @@
 //! Opens the storage of a stopped server for a command. The storage stays locked while it is open.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use roadstead::oci::Digest;
 use roadstead::store::{self, OpenError, Store};
 use roadstead::telemetry;
 
+use super::as_owner;
 use super::output::failed;
 
 pub(super) struct OfflineStorage {
@@ -30,10 +30,10 @@ impl OfflineStorage {
     }
 }
 
-/// Runs work that needs the mirror, not only facts, on a runtime of its own.
+/// Runs work that needs the mirror, not only facts, on a runtime of its own. Root becomes the owner first.
 pub(super) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>) -> T) -> Result<T, ExitCode> {
     require_storage(&config.storage.path)?;
-    require_owner(&config.storage.path)?;
+    as_owner::hand_over(&config.storage.path)?;
     let socket = config.server.admin_socket.clone();
     super::block_on(async {
         telemetry::start(config.log.format, config.log.level);
@@ -47,16 +47,15 @@ pub(super) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>
     })
 }
 
-/// Opens the facts of an existing storage. Blocking, within a runtime.
+/// Opens the facts of an existing storage. The owner runs it: see [`as_owner`]. Blocking, within a runtime.
 pub(super) fn open(config: &Config) -> Result<OfflineStorage, ExitCode> {
     require_storage(&config.storage.path)?;
     open_or_create(config)
 }
 
-/// As [`open`], but creates an empty storage if there is none.
+/// As [`open`], but creates an empty storage if there is none. The owner runs it: see [`as_owner`].
 pub(super) fn open_or_create(config: &Config) -> Result<OfflineStorage, ExitCode> {
     let root = &config.storage.path;
-    require_owner(root)?;
     let store = Store::open(root, config.storage.limits).map_err(|err| {
         let is_in_use = matches!(err, OpenError::InUse { .. });
         cannot_open(&err.to_string(), is_in_use, config.server.admin_socket.as_deref())
@@ -75,21 +74,6 @@ fn require_storage(root: &Path) -> Result<(), ExitCode> {
         return Ok(());
     }
     Err(failed(&format!("there is no storage at {}", root.display())))
-}
-
-/// Refuses to run as another user than the storage's owner, whose server could not open the files that the command
-/// leaves. A missing or unreadable directory is left to the next step.
-fn require_owner(root: &Path) -> Result<(), ExitCode> {
-    let Ok(metadata) = std::fs::metadata(root) else { return Ok(()) };
-    let owner = metadata.uid();
-    if owner == rustix::process::geteuid().as_raw() {
-        return Ok(());
-    }
-    Err(failed(&format!(
-        "the storage {} belongs to the user with the id {owner}: run this as that user, as with `sudo -u '#{owner}'`; \
-        files of another one would keep its server from starting",
-        root.display()
-    )))
 }
 
 fn cannot_open(err: &str, is_in_use: bool, socket: Option<&Path>) -> ExitCode {

@@ -48,3 +48,8 @@ pub(super) fn flag(of: &Value, key: &str) -> bool {
 pub(super) fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
     of.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
+
+/// A size for people, as in `1.2 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}

@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -6,6 +5,7 @@ use roadstead::config::Config;
 use roadstead::jobs::{PinRefused, add_pins, list_pins, remove_pins};
 use serde_json::{Value, json};
 
+use super::config_file::ConfigFile;
 use super::output::{failed, flag, list, plain, print, print_json};
 use super::{admin_client, offline_storage};
 
@@ -31,13 +31,13 @@ pub(super) enum Action {
     },
 }
 
-pub(super) fn run(file: Option<&Path>, action: &Action) -> Result<(), ExitCode> {
+pub(super) fn run(file: &ConfigFile, action: &Action) -> Result<(), ExitCode> {
     let (method, patterns, as_json) = match action {
         Action::Ls { json } => ("GET", &[][..], *json),
         Action::Add { patterns } => ("POST", patterns.as_slice(), false),
         Action::Rm { patterns } => ("DELETE", patterns.as_slice(), false),
     };
-    let config = super::read(file)?;
+    let config = file.read_without_secrets()?;
     let pairs = patterns.iter().map(|pattern| ("pin", pattern));
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let pins = match admin_client::ask_api(&config, method, &format!("/api/v1/pins?{query}"))? {

@@ -1,17 +1,30 @@
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::config_file::ConfigFile;
 use super::output::{failed, print, report};
-use super::{admin_client, offline_storage};
+use super::{admin_client, as_owner, offline_storage};
 
 /// Restores a backup into the storage of a stopped server.
-pub(super) fn run(file: Option<&Path>, from: &Path) -> Result<(), ExitCode> {
-    let config = super::read(file)?;
+pub(super) fn run(file: &ConfigFile, from: &Path) -> Result<(), ExitCode> {
+    let config = file.read_without_secrets()?;
     if admin_client::ask_server(&config, "GET", "/livez").is_ok_and(|answer| answer.is_some()) {
         return Err(failed("the server runs: stop it, restore, and start it again"));
     }
-    let backup = File::open(from).map_err(|err| failed(&format!("{} cannot be read: {err}", from.display())))?;
+    // Opened by whoever runs this: the owner of the storage may not be allowed to.
+    let backup = if from == Path::new("-") {
+        std::io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        File::open(from)
+    };
+    let backup = backup.map_err(|err| failed(&format!("{} cannot be read: {err}", from.display())))?;
+    if let Some(owner) = as_owner::other_owner(&config.storage.path)? {
+        let mut command = owner.command_of("restore", file);
+        command.arg("-").stdin(backup);
+        return Err(owner.run(command));
+    }
     let restored = super::block_on(async {
         let storage = tokio::task::block_in_place(|| offline_storage::open_or_create(&config))?;
         let restored = roadstead::index::restore(&storage.index, backup).await;

@@ -1,18 +1,45 @@
-use std::path::Path;
 use std::process::ExitCode;
 
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use roadstead::app::App;
 use roadstead::clock::Clock;
-use roadstead::config::Config;
+use roadstead::config::{Config, Overrides};
 use roadstead::telemetry;
 
+use super::config_file::ConfigFile;
 use super::output::failed;
 
-pub(super) fn run(file: Option<&Path>) -> Result<(), ExitCode> {
-    let config = super::read(file)?;
+/// Settings for a trial without a file.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Where clients connect, in place of `server.listen`. May be given several times.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Where to store, in place of `storage.path`.
+    #[arg(long, value_name = "DIRECTORY")]
+    storage: Option<String>,
+    /// A registry to mirror, beside those of the file. A well-known one needs no URL. May be given several times.
+    #[arg(long, value_name = "NAME=URL", value_parser = upstream)]
+    upstream: Vec<(String, Option<String>)>,
+}
+
+fn upstream(text: &str) -> Result<(String, Option<String>), &'static str> {
+    let (name, url) = text.split_once('=').map_or((text, None), |(name, url)| (name, Some(url.to_owned())));
+    if name.is_empty() { Err("it begins with the registry's name") } else { Ok((name.to_owned(), url)) }
+}
+
+pub(super) fn run(file: &ConfigFile, set: &Options) -> Result<(), ExitCode> {
+    let Options { listen, storage, upstream } = set;
+    let overrides = Overrides { listen: listen.clone(), storage: storage.clone(), upstreams: upstream.clone() };
+    let config = file.read(&overrides)?;
     telemetry::start(config.log.format, config.log.level);
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, configuration = file.name(), "starting");
+    for doubt in &config.doubts {
+        tracing::warn!(key = doubt.key, "the configuration: this {}", doubt.message);
+    }
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|err| failed(&format!("cannot start: {err}")))?;

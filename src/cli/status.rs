@@ -1,15 +1,16 @@
-use std::path::Path;
 use std::process::ExitCode;
 
+use roadstead::clock::Timestamp;
 use roadstead::config::Config;
 use roadstead::jobs::Status;
 use serde_json::Value;
 
-use super::output::{flag, list, plain, print, print_json};
+use super::config_file::ConfigFile;
+use super::output::{flag, list, number, plain, print, print_json, size};
 use super::{admin_client, offline_storage};
 
-pub(super) fn run(file: Option<&Path>, as_json: bool) -> Result<(), ExitCode> {
-    let config = super::read(file)?;
+pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
+    let config = file.read_without_secrets()?;
     let answer = admin_client::ask_api(&config, "GET", "/api/v1/status")?;
     let running = answer.is_some();
     let mut status = answer.map_or_else(|| offline(config), Ok)?;
@@ -31,20 +32,28 @@ fn offline(config: Config) -> Result<Value, ExitCode> {
 
 fn lines(status: &Value) -> String {
     let mut lines = vec![format!("running: {}", if flag(status, "running") { "yes" } else { "no" })];
-    for key in ["version", "used_bytes", "quarantined_bytes", "max_size", "min_free", "pins", "pinned_bytes", "lost"] {
-        if status.get(key).is_some_and(|value| !value.is_null()) {
-            lines.push(format!("{key}: {}", plain(status, key)));
-        } else if key == "max_size" {
-            lines.push("max_size: none".to_owned());
-        }
-    }
+    let mut add = |name: &str, value: Option<String>| lines.extend(value.map(|value| format!("{name}: {value}")));
+    let text = |key: &str| status.get(key).filter(|value| !value.is_null()).map(|_| plain(status, key));
+    let bytes = |key: &str| status.get(key).and_then(Value::as_u64).map(size);
+    add("version", text("version"));
+    add("used", bytes("used_bytes"));
+    add("in quarantine", bytes("quarantined_bytes"));
+    add("max_size", bytes("max_size").or_else(|| Some("none".to_owned())));
+    add("min_free", bytes("min_free"));
+    add("pins", text("pins"));
+    add("pinned", bytes("pinned_bytes"));
+    add("lost", text("lost"));
     for quota in list(status, "quotas") {
-        let (upstream, used) = (plain(quota, "upstream"), plain(quota, "used_bytes"));
-        lines.push(format!("quota of {upstream}: {used} of {}", plain(quota, "max_size")));
+        let (upstream, used) = (plain(quota, "upstream"), size(number(quota, "used_bytes")));
+        add(&format!("quota of {upstream}"), Some(format!("{used} of {}", size(number(quota, "max_size")))));
     }
     if let Some(facts) = status.get("facts") {
         for key in facts.as_object().into_iter().flat_map(serde_json::Map::keys) {
-            lines.push(format!("{key}: {}", plain(facts, key)));
+            let (name, value) = match key.strip_suffix("_bytes") {
+                Some(name) => (name, size(number(facts, key))),
+                None => (key.as_str(), plain(facts, key)),
+            };
+            lines.push(format!("{name}: {value}"));
         }
     }
     if let Some(images) = status.get("images").filter(|images| images.is_object()) {
@@ -59,6 +68,12 @@ fn lines(status: &Value) -> String {
     }
     for part in list(status, "degraded") {
         lines.push(format!("degraded: {}: {}", plain(part, "part"), plain(part, "why")));
+    }
+    for trouble in list(status, "upstream_troubles") {
+        let [upstream, endpoint, kind, why, meanwhile, remedy] =
+            ["upstream", "endpoint", "trouble", "why", "meanwhile", "remedy"].map(|key| plain(trouble, key));
+        let since = Timestamp::from_millis(number(trouble, "since")).rfc3339();
+        lines.push(format!("upstream {upstream} ({endpoint}): {kind} since {since}: {why}; {meanwhile}; {remedy}"));
     }
     lines.join("\n")
 }

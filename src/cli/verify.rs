@@ -1,5 +1,4 @@
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,8 @@ use roadstead::config::Config;
 use roadstead::jobs::VerifyJobs;
 use serde_json::Value;
 
-use super::output::{failed, flag, list, number, plain, print, report};
+use super::config_file::ConfigFile;
+use super::output::{failed, flag, list, number, plain, print, report, size};
 use super::{admin_client, offline_storage};
 
 /// Time between two reads of the pass's state: at a terminal, and elsewhere.
@@ -19,7 +19,7 @@ const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Reads at the short interval at first, so that the command ends soon after a short pass.
 const FIRST_LOOKS: u32 = 20;
 
-pub(super) fn run(file: Option<&Path>, rate: Option<Rate>, as_json: bool) -> Result<(), ExitCode> {
+pub(super) fn run(file: &ConfigFile, rate: Option<Rate>, as_json: bool) -> Result<(), ExitCode> {
     let shown = if as_json {
         Shown::Json
     } else if std::io::stderr().is_terminal() {
@@ -27,7 +27,7 @@ pub(super) fn run(file: Option<&Path>, rate: Option<Rate>, as_json: bool) -> Res
     } else {
         Shown::Lines
     };
-    let config = super::read(file)?;
+    let config = file.read_without_secrets()?;
     let query = rate.map(|rate| format!("?rate={rate}")).unwrap_or_default();
     let job = match admin_client::ask_api(&config, "POST", &format!("/api/v1/verify{query}"))? {
         Some(started) => super::block_on(follow_server(&config, &started, shown))?,
@@ -100,8 +100,9 @@ fn progress(job: &Value, shown: Shown) {
     }
     let (bytes, total) = (number(job, "bytes"), number(job, "bytes_total"));
     let percent = (bytes.saturating_mul(100)).checked_div(total).unwrap_or(100).min(100);
-    let (blobs, wrong) = (number(job, "blobs"), number(job, "wrong"));
-    let text = format!("{percent:3} %  {} of {}, {blobs} blobs, {wrong} wrong", size(bytes), size(total));
+    let (blobs, wrong, missing) = (number(job, "blobs"), number(job, "wrong"), number(job, "missing"));
+    let text =
+        format!("{percent:3} %  {} of {}, {blobs} blobs, {wrong} wrong, {missing} missing", size(bytes), size(total));
     if shown == Shown::Lines {
         return report(&text);
     }
@@ -115,16 +116,17 @@ fn result(job: &Value) {
     let report = job.get("report").cloned().unwrap_or_default();
     let (blobs, bytes) = (number(&report, "blobs"), number(&report, "bytes"));
     print(&format!("{blobs} blobs with {} were read again", size(bytes)));
-    let wrong = list(&report, "wrong");
     let lost = list(&report, "lost");
-    for digest in wrong {
-        let text = digest.as_str().unwrap_or_default();
-        let what = if lost.contains(digest) {
-            "no upstream that is online has it: bring one back and pull it"
-        } else {
-            "it is fetched again when it is asked for"
-        };
-        print(&format!("wrong: {text}: {what}"));
+    for found in ["wrong", "missing"] {
+        for digest in list(&report, found) {
+            let text = digest.as_str().unwrap_or_default();
+            let what = if lost.contains(digest) {
+                "no upstream that is online has it: bring one back and pull it"
+            } else {
+                "it is fetched again when it is asked for"
+            };
+            print(&format!("{found}: {text}: {what}"));
+        }
     }
     for digest in list(&report, "unreadable") {
         let text = digest.as_str().unwrap_or_default();
@@ -132,6 +134,13 @@ fn result(job: &Value) {
     }
     if number(&report, "unlisted") > 0 {
         print(&format!("{} directories cannot be listed: see the log", number(&report, "unlisted")));
+    }
+    if number(&report, "uncompared") > 0 {
+        let count = number(&report, "uncompared");
+        print(&format!("the records of {count} directories cannot be read, and were not compared: see the log"));
+    }
+    if number(&report, "recorded") > 0 {
+        print(&format!("{} blobs had no record, and are recorded now", number(&report, "recorded")));
     }
     if plain(job, "state") != "done" {
         print("it was stopped before its end");
@@ -143,9 +152,8 @@ fn result(job: &Value) {
 fn is_good(job: &Value) -> bool {
     let Some(report) = job.get("report") else { return false };
     let is_empty = |key| list(report, key).is_empty();
-    plain(job, "state") == "done" && is_empty("wrong") && is_empty("unreadable") && number(report, "unlisted") == 0
-}
-
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).to_string()
+    let is_none = |key| number(report, key) == 0;
+    plain(job, "state") == "done"
+        && ["wrong", "missing", "unreadable"].into_iter().all(is_empty)
+        && ["unlisted", "uncompared"].into_iter().all(is_none)
 }

@@ -33,12 +33,14 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
             namespaces: upstreams.namespaces,
             upstreams: upstreams.registries,
             served: upstreams.served,
+            doubts: Vec::new(),
         };
         server.finish();
         root.finish();
         config
     };
-    problems.into_result(config)
+    let doubts = problems.take_doubts();
+    problems.into_result(Config { doubts, ..config })
 }
 
 fn log(server: &Section<'_>) -> LogSettings {

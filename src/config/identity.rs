@@ -10,7 +10,7 @@ use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
 use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings};
 
-use super::rules::{pattern, require_file, without_paths};
+use super::rules::{certificate_problem, its_file, pattern, require_file};
 use super::section::Section;
 
 pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
@@ -70,11 +70,14 @@ fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
 }
 
 pub(super) fn certificates(section: &Section<'_>, file: &Path) -> Vec<CertificateDer<'static>> {
+    if !section.reads_secrets() {
+        return Vec::new();
+    }
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
         Ok(certificates) if !certificates.is_empty() => return certificates,
-        Ok(_) => section.problem("ca", "its file holds no certificate"),
-        Err(err) => section.problem("ca", format!("its file cannot be read: {err}")),
+        Ok(_) => section.problem("ca", format!("{} holds no certificate", its_file(file))),
+        Err(err) => section.problem("ca", format!("{} cannot be read: {err}", its_file(file))),
     }
     Vec::new()
 }
@@ -84,11 +87,11 @@ pub(super) fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
     if certificate.is_some() != key.is_some() {
         section.problem("client_certificate", "goes with `client_key`");
     }
-    let (certificate, key) = certificate.zip(key)?;
+    let (certificate, key) = certificate.zip(key).filter(|_| section.reads_secrets())?;
     match load_identity(&TlsSettings::new(certificate, key)) {
         Ok((chain, key)) => Some(ClientIdentity { chain, key }),
         Err(err) => {
-            section.problem("client_certificate", without_paths(&err));
+            section.problem("client_certificate", certificate_problem(&err));
             None
         }
     }
@@ -109,10 +112,11 @@ pub(super) fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
         return None;
     }
     let login = match (username, file) {
+        (Some(_), Some(_)) if !section.reads_secrets() => None,
         (Some(username), Some(file)) => match std::fs::read_to_string(&file) {
             Ok(password) => Some((username, Secret::new(password.trim_end_matches(['\r', '\n'])))),
             Err(err) => {
-                section.problem("proxy_password_file", format!("its file cannot be read: {err}"));
+                section.problem("proxy_password_file", format!("{} cannot be read: {err}", its_file(&file)));
                 None
             }
         },

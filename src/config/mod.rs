@@ -45,6 +45,19 @@ pub struct Config {
     pub upstreams: Vec<RegistrySettings>,
     /// Names of all upstreams, sorted.
     pub served: Vec<String>,
+    /// What is allowed, and hardly meant.
+    pub doubts: Vec<Problem>,
+}
+
+/// What the command line sets. It stands above environment and file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `server.listen`; empty leaves it.
+    pub listen: Vec<String>,
+    /// `storage.path`.
+    pub storage: Option<String>,
+    /// Upstreams by name, each with its `url`; a well-known registry needs none.
+    pub upstreams: Vec<(String, Option<String>)>,
 }
 
 /// `[storage]`.
@@ -67,7 +80,25 @@ impl Config {
     /// Reads `text` as TOML (`None`: the embedded defaults), overridden by `ROADSTEAD__SECTION__KEY` of `environment`. The
     /// error lists all problems.
     pub fn read(text: Option<&str>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        let (values, found) = raw::read(text, environment)?;
+        Self::read_with(text, environment, &Overrides::default())
+    }
+
+    /// The same, with what the command line sets.
+    pub fn read_with(
+        text: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: &Overrides,
+    ) -> Result<Self, Problems> {
+        let (values, found) = raw::read(text, environment, overrides, true)?;
+        check::check(&values, found)
+    }
+
+    /// For commands, which ask no upstream and serve nobody: files of secrets, certificates and keys are left alone.
+    pub fn read_without_secrets(
+        text: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
+        let (values, found) = raw::read(text, environment, &Overrides::default(), false)?;
         check::check(&values, found)
     }
 }

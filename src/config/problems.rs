@@ -28,27 +28,48 @@ impl fmt::Display for Problems {
 #[derive(Default)]
 pub(super) struct Collected {
     problems: RefCell<Vec<Problem>>,
-    /// The variable that set each key.
-    variables: BTreeMap<String, String>,
+    /// What is allowed, and hardly meant.
+    doubts: RefCell<Vec<Problem>>,
+    /// The variable or option that set each key.
+    set_by: BTreeMap<String, String>,
+    /// Whether secrets, certificates and keys are read, as a server needs them.
+    pub(super) reads_secrets: bool,
 }
 
 impl Collected {
-    pub(super) fn new(problems: Vec<Problem>, variables: BTreeMap<String, String>) -> Self {
-        Self { problems: problems.into(), variables }
+    pub(super) fn new(
+        problems: Vec<Problem>,
+        doubts: Vec<Problem>,
+        set_by: BTreeMap<String, String>,
+        reads_secrets: bool,
+    ) -> Self {
+        Self { problems: problems.into(), doubts: doubts.into(), set_by, reads_secrets }
     }
 
     pub(super) fn add(&self, key: String, message: impl Into<String>) {
-        let mut problem = Problem { key, message: message.into() };
+        self.add_to(&self.problems, Problem { key, message: message.into() });
+    }
+
+    pub(super) fn doubt(&self, key: String, message: impl Into<String>) {
+        self.add_to(&self.doubts, Problem { key, message: message.into() });
+    }
+
+    fn add_to(&self, list: &RefCell<Vec<Problem>>, mut problem: Problem) {
         let set = problem.key.split_once('[').map_or(problem.key.as_str(), |(key, _)| key);
-        if let Some(variable) = self.variables.get(set) {
+        if let Some(by) = self.set_by.get(set) {
             problem.message.push_str("; it is set by ");
-            problem.message.push_str(variable);
+            problem.message.push_str(by);
         }
-        let mut problems = self.problems.borrow_mut();
+        let mut problems = list.borrow_mut();
         // `[defaults]` is read once per upstream, so its problems may repeat.
         if !problems.contains(&problem) {
             problems.push(problem);
         }
+    }
+
+    /// What is allowed, and hardly meant.
+    pub(super) fn take_doubts(&self) -> Vec<Problem> {
+        self.doubts.take()
     }
 
     /// The value, or the problems if there are any.

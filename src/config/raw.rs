@@ -6,6 +6,7 @@ use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::Dict;
 
+use super::Overrides;
 use super::problems::{Collected, Problem, Problems};
 
 const ENVIRONMENT_PREFIX: &str = "ROADSTEAD__";
@@ -16,21 +17,29 @@ const ENVIRONMENT_SECTIONS: [&str; 3] = ["server", "storage", "defaults"];
 pub(super) fn read(
     text: Option<&str>,
     environment: impl IntoIterator<Item = (String, String)>,
+    overrides: &Overrides,
+    reads_secrets: bool,
 ) -> Result<(Dict, Collected), Problems> {
-    let mut problems = Vec::new();
-    let mut variables = BTreeMap::new();
+    let (mut problems, mut doubts) = (Vec::new(), Vec::new());
+    let mut set_by = BTreeMap::new();
     let mut figment = Figment::new();
-    if let Some(text) = text {
-        figment = figment.merge(Toml::string(text));
+    match (text, overrides.upstreams.as_slice()) {
+        (Some(text), _) => figment = figment.merge(Toml::string(text)),
+        // A trial of one registry: names that do not say theirs are its own.
+        (None, [(name, _)]) => figment = figment.merge(Serialized::global("server.default_authority", name)),
+        (None, _) => {}
     }
     for (name, value) in environment {
-        let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+        let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
+            doubts.extend(misspelt(&name));
+            continue;
+        };
         let key = key.to_ascii_lowercase();
         match key.split_once("__") {
             Some((section, key)) if ENVIRONMENT_SECTIONS.contains(&section) && !key.contains("__") => {
                 let key = format!("{section}.{key}");
                 figment = figment.merge(Serialized::global(&key, value));
-                variables.insert(key, name);
+                set_by.insert(key, name);
             }
             _ => problems.push(Problem {
                 key: name,
@@ -40,8 +49,22 @@ pub(super) fn read(
             }),
         }
     }
+    if !overrides.listen.is_empty() {
+        figment = figment.merge(Serialized::global("server.listen", &overrides.listen));
+        set_by.insert("server.listen".to_owned(), "--listen".to_owned());
+    }
+    if let Some(path) = &overrides.storage {
+        figment = figment.merge(Serialized::global("storage.path", path));
+        set_by.insert("storage.path".to_owned(), "--storage".to_owned());
+    }
+    if !overrides.upstreams.is_empty() {
+        let url = |url: &Option<String>| url.iter().map(|url| ("url", url.clone())).collect::<BTreeMap<_, _>>();
+        let named: BTreeMap<_, _> =
+            overrides.upstreams.iter().map(|(name, given)| (name.as_str(), url(given))).collect();
+        figment = figment.merge(Serialized::globals(BTreeMap::from([("upstreams", named)])));
+    }
     match figment.extract::<Dict>() {
-        Ok(values) => Ok((values, Collected::new(problems, variables))),
+        Ok(values) => Ok((values, Collected::new(problems, doubts, set_by, reads_secrets))),
         Err(err) => {
             problems.extend(err.into_iter().map(|err| {
                 let text = err.to_string();
@@ -61,4 +84,20 @@ pub(super) fn read(
             Err(Problems(problems))
         }
     }
+}
+
+/// A variable with one underscore where two belong. Kubernetes sets some by itself, for a service of this name.
+fn misspelt(name: &str) -> Option<Problem> {
+    let rest = name.strip_prefix("ROADSTEAD_")?;
+    if rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_") {
+        return None;
+    }
+    let section = ENVIRONMENT_SECTIONS.iter().find_map(|section| {
+        let key = rest.strip_prefix(&section.to_ascii_uppercase())?.trim_start_matches('_');
+        Some(format!("; did you mean {ENVIRONMENT_PREFIX}{}__{key}?", section.to_ascii_uppercase()))
+    });
+    let hint = section.unwrap_or_default();
+    let message =
+        format!("is no variable of this program and changes nothing: two underscores are between all parts{hint}");
+    Some(Problem { key: name.to_owned(), message })
 }

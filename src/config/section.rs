@@ -10,6 +10,9 @@ use figment::value::{Dict, Value};
 
 use super::problems::Collected;
 
+/// A smaller number without a unit is hardly meant as bytes.
+const SMALLEST_MEANT: u64 = 1024 * 1024;
+
 /// A table that is being read. Each access marks its key as known; [`Section::finish`] reports all others as unknown.
 pub(super) struct Section<'a> {
     path: String,
@@ -39,6 +42,16 @@ impl<'a> Section<'a> {
 
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
         self.problems.add(self.key(key), message);
+    }
+
+    /// Tells of a value that is allowed, and hardly meant.
+    pub(super) fn doubt(&self, key: &str, message: impl Into<String>) {
+        self.problems.doubt(self.key(key), message);
+    }
+
+    /// Whether secrets, certificates and keys are to be read.
+    pub(super) const fn reads_secrets(&self) -> bool {
+        self.problems.reads_secrets
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -103,11 +116,15 @@ impl<'a> Section<'a> {
     /// A size in bytes.
     pub(super) fn size(&self, key: &'static str) -> Option<u64> {
         let text = self.text(key)?;
-        let size = text.parse::<bytesize::ByteSize>().ok();
+        let size = text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
         if size.is_none() {
             self.problem(key, "must be a size, as in \"500MiB\" or \"100GiB\"");
         }
-        size.map(|size| size.as_u64())
+        let has_unit = text.bytes().any(|byte| byte.is_ascii_alphabetic());
+        if !has_unit && size.is_some_and(|size| (1..SMALLEST_MEANT).contains(&size)) {
+            self.doubt(key, "is a number of bytes, because it has no unit: write it as in \"5GiB\"");
+        }
+        size
     }
 
     pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&self, key: &'static str) -> Option<T> {
@@ -190,6 +207,30 @@ impl<'a> Section<'a> {
         children
     }
 
+    /// Names that dots without quotes have made of one: `docker.io` is a table `io` in a table `docker`. Empty if this table
+    /// holds anything but tables.
+    pub(super) fn nested_names(&self) -> Vec<String> {
+        fn collect(values: &Dict, above: &str, names: &mut Vec<String>) {
+            for (name, value) in values {
+                let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+                match value.as_dict() {
+                    Some(inner) if is_of_tables(inner) => collect(inner, &path, names),
+                    _ => names.push(path),
+                }
+            }
+        }
+        let mut names = Vec::new();
+        if is_of_tables(self.values) {
+            collect(self.values, "", &mut names);
+        }
+        names
+    }
+
+    /// Its keys are not looked at.
+    pub(super) fn ignore(self) {
+        self.finished.set(true);
+    }
+
     /// Reports keys that were not accessed.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
@@ -203,6 +244,10 @@ impl<'a> Section<'a> {
         }
         self.finished.set(true);
     }
+}
+
+fn is_of_tables(values: &Dict) -> bool {
+    !values.is_empty() && values.values().all(|value| value.as_dict().is_some())
 }
 
 impl Drop for Section<'_> {

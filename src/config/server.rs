@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rules::{require_file, without_paths};
+use super::rules::{certificate_problem, require_file};
 use super::section::Section;
 use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
@@ -144,8 +144,8 @@ fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
         }
     }
     let settings = certificate.zip(key).map(|(certificate, key)| TlsSettings::new(certificate, key));
-    if let Some(Err(err)) = settings.as_ref().map(load_identity) {
-        tls.problem("certificate", without_paths(&err));
+    if let Some(Err(err)) = settings.as_ref().filter(|_| tls.reads_secrets()).map(load_identity) {
+        tls.problem("certificate", certificate_problem(&err));
     }
     tls.finish();
     settings

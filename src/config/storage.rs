@@ -1,12 +1,13 @@
 //! The section `[storage]`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cache::retention::{EvictionSettings, Marks};
 use crate::cache::scrub::{Rate, VerifySettings};
 use crate::mirror::Namespaces;
 use crate::oci::PinPattern;
-use crate::store::SpaceLimits;
+use crate::store::{self, SpaceLimits};
 
 use super::StorageSettings;
 use super::section::Section;
@@ -18,21 +19,36 @@ pub(super) fn check(storage: Section<'_>, namespaces: &Namespaces) -> StorageSet
     if path.as_ref().is_some_and(String::is_empty) {
         storage.problem("path", "must not be empty");
     }
+    let path = PathBuf::from(path.unwrap_or_else(|| DEFAULT_PATH.to_owned()));
     let marks = marks(&storage);
-    let max_size = storage.size("max_size");
+    let (max_size, min_free) = (storage.size("max_size"), storage.size("min_free").unwrap_or(0));
+    compare_with_disk(&storage, &path, max_size, min_free);
     let (high_mark, low_mark) = max_size.map(|max| marks.of(max)).unzip();
     let settings = StorageSettings {
-        path: path.unwrap_or_else(|| DEFAULT_PATH.to_owned()).into(),
-        limits: SpaceLimits { max_size, min_free: storage.size("min_free").unwrap_or(0), high_mark, low_mark },
+        limits: SpaceLimits { max_size, min_free, high_mark, low_mark },
         verify: VerifySettings { rate: verify_rate(&storage), every: verify_every(&storage) },
         eviction: EvictionSettings {
             unused_for: storage.duration("unused_for"),
             pins: pins(&storage, namespaces),
             marks,
         },
+        path,
     };
     storage.finish();
     settings
+}
+
+/// The disk may grow, so what it cannot hold now is no problem.
+fn compare_with_disk(storage: &Section<'_>, path: &Path, max_size: Option<u64>, min_free: u64) {
+    let Some(disk) = store::disk_bytes(path) else { return };
+    let all = bytesize::ByteSize(disk);
+    if max_size.is_some_and(|max| max > disk) {
+        storage
+            .doubt("max_size", format!("is more than the whole disk of `path` has ({all}): only `min_free` limits it"));
+    }
+    if min_free >= disk {
+        storage.doubt("min_free", format!("is not less than the whole disk of `path` has ({all}): nothing is stored"));
+    }
 }
 
 fn marks(storage: &Section<'_>) -> Marks {

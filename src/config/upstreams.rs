@@ -45,8 +45,18 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
     let with_presets = root.flag("presets").unwrap_or(false) || !root.has("upstreams");
     let table = root.section("upstreams");
     let mut upstreams = Upstreams { namespaces: Namespaces::default(), registries: Vec::new(), served: Vec::new() };
-    let mut named = Vec::new();
+    let (mut named, mut has_unquoted) = (Vec::new(), false);
     for (name, section) in table.children() {
+        let unquoted = section.nested_names();
+        if !name.contains('.') && !unquoted.is_empty() {
+            for rest in unquoted {
+                let message = "must be in quotes, as it is here: without them, each dot begins another table";
+                table.problem(&format!("{name}.{rest}"), message);
+            }
+            has_unquoted = true;
+            section.ignore();
+            continue;
+        }
         named.extend(upstreams.add(root, name, &section, &defaults));
         section.finish();
     }
@@ -68,7 +78,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
         settings("", false, None, &layers, policy(&layers).offline);
         nobody.finish();
     }
-    if named.is_empty() && root.has("upstreams") && !with_presets {
+    if named.is_empty() && !has_unquoted && root.has("upstreams") && !with_presets {
         root.problem("upstreams", "names no registry that can be served; leave it out to serve the presets");
     }
     defaults.finish();

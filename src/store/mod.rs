@@ -42,7 +42,7 @@ pub use partial::{
 pub use quarantine::{FileId, QuarantineOutcome};
 pub use recovery::{Leftover, StoredFile};
 pub use scrub::{Checked, Scrub, Shard};
-pub use space::{Reservation, SpaceLimits};
+pub use space::{Reservation, SpaceLimits, disk_bytes};
 
 use crate::oci::{Authority, Digest, Hasher};
 

@@ -41,6 +41,14 @@ pub(in crate::store) struct Space {
     pressure: Notify,
 }
 
+/// Bytes of the whole disk that a path is on, or would be; `None` if that cannot be found out.
+pub fn disk_bytes(path: &Path) -> Option<u64> {
+    let path = if path.is_absolute() { path.to_owned() } else { Path::new(".").join(path) };
+    let there = path.ancestors().find(|above| above.exists())?;
+    let disk = rustix::fs::statvfs(there).ok()?;
+    Some(disk.f_blocks.saturating_mul(disk.f_frsize))
+}
+
 impl Space {
     pub(in crate::store) fn new(root: PathBuf, limits: SpaceLimits) -> Self {
         Self { root, limits, counts: Mutex::default(), pressure: Notify::new() }

@@ -10,20 +10,20 @@ use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
 /// The program's configuration for a storage that a test's mirror may be using.
-pub(super) fn config(directory: &Path, storage: &Path) -> PathBuf {
+pub(crate) fn config(directory: &Path, storage: &Path) -> PathBuf {
     let file = directory.join("roadstead.toml");
     let path = storage.display();
     std::fs::write(&file, format!("[server]\nadmin_listen = \"off\"\n[storage]\npath = \"{path}\"\n")).unwrap();
     file
 }
 
-pub(super) async fn run(config: &Path, arguments: &[&str]) -> Output {
+pub(crate) async fn run(config: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roadstead"));
     command.env_clear().arg(arguments[0]).arg("--config").arg(config).args(&arguments[1..]);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-pub(super) fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -1,7 +1,7 @@
 //! Facts outlive the index: what is kept beside the blobs, and what is made of it.
 
 mod as_root;
-mod backup;
+pub(crate) mod backup;
 mod log;
 mod loss;
 mod outage;

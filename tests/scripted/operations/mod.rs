@@ -5,6 +5,7 @@ mod admin;
 mod admin_api;
 mod as_root;
 mod commands;
+mod configured;
 mod connections;
 mod defaults;
 mod descriptors;

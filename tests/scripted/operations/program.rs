@@ -56,13 +56,19 @@ impl Program {
     }
 
     pub(super) async fn start(directory: TempDir, toml: Option<&str>, environment: &[(&str, &str)]) -> Self {
-        let mut command = command(directory.path());
-        command.arg("serve").stderr(Stdio::piped());
+        let mut arguments = Vec::new();
+        let file = directory.path().join("the.toml");
         if let Some(toml) = toml {
-            let file = directory.path().join("roadstead.toml");
             std::fs::write(&file, toml).unwrap();
-            command.arg("--config").arg(file);
+            arguments.extend(["--config", file.to_str().unwrap()]);
         }
+        Self::start_with(directory, &arguments, environment).await
+    }
+
+    /// With these arguments of `serve`.
+    pub(super) async fn start_with(directory: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(directory.path());
+        command.arg("serve").args(arguments).stderr(Stdio::piped());
         command.env("ROADSTEAD__SERVER__LISTEN", "127.0.0.1:0").env("ROADSTEAD__SERVER__ADMIN_LISTEN", "127.0.0.1:0");
         let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
         let (sender, lines) = watch::channel(Vec::new());
