@@ -29,10 +29,10 @@ pub use usage::Quota;
 
 use crate::clock::{Clock, Timestamp};
 use crate::health::Health;
-use crate::index::{BlobRow, Change, Index, RemoveMissing, Scope};
+use crate::index::{BlobRow, Index, Scope};
 use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
-use crate::store::{self, BlobFile, Store};
+use crate::store::{self, BlobFile, Store, StoredBlob};
 
 use pending_records::PendingRecords;
 use retention::{AccessTimes, Leases, Pins};
@@ -129,7 +129,8 @@ impl Cache {
         }
     }
 
-    /// Opens the file of a recorded blob. A record without a file is a miss, and is removed. A file of another size than
+    /// Opens the file of a recorded blob. A record without a file is a miss, and is removed; a last copy is then
+    /// listed as lost. A file of another size than
     /// was proven is taken out, and is a miss as well.
     ///
     /// # Errors
@@ -137,17 +138,19 @@ impl Cache {
     /// The file is there and cannot be opened.
     pub async fn open(&self, digest: Digest, row: &BlobRow) -> std::io::Result<Option<BlobFile>> {
         match self.store.open_blob(digest).await? {
-            Some((file, size_bytes)) if size_bytes == row.size_bytes => Ok(Some(file)),
-            Some((file, _wrong_size)) => {
+            Some(StoredBlob::File(file, size_bytes)) if size_bytes == row.size_bytes => Ok(Some(file)),
+            Some(StoredBlob::File(file, _wrong_size)) => {
                 if let Ok(file_id) = file.file_id() {
                     scrub::take_out(self, digest, file_id).await;
                 }
                 Ok(None)
             }
+            Some(StoredBlob::NotAFile(file_id)) => {
+                scrub::take_out(self, digest, file_id).await;
+                Ok(None)
+            }
             None => {
-                self.forget(digest);
-                // The index has logged a failure; the record is a miss all the same.
-                let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row: row.clone() })]).await;
+                scrub::take_missing(self, digest, row.clone()).await;
                 Ok(None)
             }
         }
@@ -157,8 +160,7 @@ impl Cache {
     pub async fn remove_missing(&self, digest: Digest) {
         let Ok(Some(row)) = self.index.blob_row(digest).await else { return };
         if matches!(store::quarantine::look_at(&self.store, digest).await, Ok(None)) {
-            // The index has logged a failure; the record is a miss all the same.
-            let _logged = self.index.apply(vec![Change::from(RemoveMissing { digest, row })]).await;
+            scrub::take_missing(self, digest, row).await;
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Job {
     pub bytes_total: u64,
     /// Blobs with wrong bytes.
     pub wrong: u64,
+    /// Recorded blobs without a file.
+    pub missing: u64,
     /// The result, once the pass has ended.
     pub report: Option<VerifyReport>,
 }
@@ -127,6 +129,7 @@ impl Run {
             blobs = report.blobs,
             bytes = report.bytes,
             wrong = report.wrong.len(),
+            missing = report.missing.len(),
             lost = report.lost.len(),
             unreadable = report.unreadable.len(),
             complete = report.complete,
@@ -155,6 +158,7 @@ impl Run {
             bytes: self.progress.bytes.load(Ordering::Relaxed),
             bytes_total: self.bytes_total,
             wrong: self.progress.wrong.load(Ordering::Relaxed),
+            missing: self.progress.missing.load(Ordering::Relaxed),
             report,
         }
     }

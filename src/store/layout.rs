@@ -1,9 +1,11 @@
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::OFlags;
 
 use crate::oci::{Algorithm, Authority, Digest};
 
@@ -113,6 +115,23 @@ pub(super) fn make_dir(path: &Path) -> io::Result<()> {
 
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(path)
+}
+
+/// Opens what has a stored file's name for reading. Waits for nobody: a FIFO would have it wait for a writer.
+pub(super) fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Reads a small file of the storage whole.
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = open_at_once(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "something that is no file is in its place"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Makes names in a directory durable.

@@ -49,7 +49,7 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
 fn check_version(root: &Path) -> Result<(), OpenError> {
     let failed = |err| OpenError::Io { path: root.to_owned(), err };
     let path = root.join("VERSION");
-    match std::fs::read_to_string(&path) {
+    match layout::read_file(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
         Ok(found) if found.trim() == VERSION.to_string() => Ok(()),
         // A crash while the very first start wrote it.
         Ok(found) if found.trim_matches(['\0', '\n', ' ']).is_empty() => write_version(root).map_err(failed),

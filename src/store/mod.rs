@@ -20,6 +20,7 @@ mod faults;
 mod layout;
 mod lock;
 mod open_files;
+mod opened;
 mod partial;
 pub mod quarantine;
 pub mod recovery;
@@ -49,6 +50,7 @@ use crate::oci::{Authority, Digest, Hasher};
 use faults::ReadErrorReporter;
 use layout::{Layout, Shards};
 use open_files::OpenFiles;
+use opened::{Opened, open_stored};
 use partial::NameLocks;
 use space::Space;
 
@@ -113,18 +115,20 @@ impl Store {
         layout::sync_dir(root).map_err(|err| OpenError::Io { path: root.to_owned(), err })
     }
 
-    /// The stored file and its size in bytes; `None` if it is not there.
-    pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<(BlobFile, u64)>> {
+    /// What has the blob's name; `None` if nothing does.
+    pub async fn open_blob(&self, digest: Digest) -> io::Result<Option<StoredBlob>> {
         let path = self.layout.blob(digest);
         let reporter = Some(ReadErrorReporter { digest, faults: Arc::clone(&self.faults) });
         let files = Arc::clone(&self.held);
         off_runtime(move || {
             let held = files.opening(digest);
-            match File::open(path) {
-                Ok(file) => {
+            match open_stored(&path) {
+                Ok(Opened::File(file)) => {
                     let size_bytes = file.metadata()?.len();
-                    Ok(Some((BlobFile { file: Arc::new(file), reporter, _open_file: held }, size_bytes)))
+                    let file = BlobFile { file: Arc::new(file), reporter, _open_file: held };
+                    Ok(Some(StoredBlob::File(file, size_bytes)))
                 }
+                Ok(Opened::Other(file_id)) => Ok(Some(StoredBlob::NotAFile(file_id))),
                 Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(err) => Err(err),
             }
@@ -134,7 +138,11 @@ impl Store {
 
     /// Reads a stored blob of at most `limit_bytes` whole, and compares it with its digest.
     pub async fn read_verified(&self, digest: Digest, limit_bytes: u64) -> io::Result<Verified> {
-        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(Verified::Missing) };
+        let (file, size_bytes) = match self.open_blob(digest).await? {
+            None => return Ok(Verified::Missing),
+            Some(StoredBlob::NotAFile(file_id)) => return Ok(Verified::Wrong(file_id)),
+            Some(StoredBlob::File(file, size_bytes)) => (file, size_bytes),
+        };
         if size_bytes > limit_bytes {
             return Ok(Verified::TooLarge);
         }
@@ -146,7 +154,11 @@ impl Store {
 
     /// Whether the stored bytes still have their digest. Reads all of them.
     pub async fn check(&self, digest: Digest) -> io::Result<Checked> {
-        let Some((file, size_bytes)) = self.open_blob(digest).await? else { return Ok(Checked::Missing) };
+        let (file, size_bytes) = match self.open_blob(digest).await? {
+            None => return Ok(Checked::Missing),
+            Some(StoredBlob::NotAFile(file_id)) => return Ok(Checked::Wrong(0, file_id)),
+            Some(StoredBlob::File(file, size_bytes)) => (file, size_bytes),
+        };
         let mut hasher = Hasher::new(digest.algorithm());
         let mut at = 0;
         while at < size_bytes {
@@ -301,6 +313,15 @@ impl RecordCounter {
     pub fn record(&self, by_registry: &[(String, u64)], put: &[Digest], removed: &[Digest]) {
         self.0.record(by_registry.iter().map(|(registry, bytes)| (registry.as_str(), *bytes)), put, removed);
     }
+}
+
+/// What has a stored blob's name.
+#[derive(Debug)]
+pub enum StoredBlob {
+    /// Its file, and the size of that in bytes.
+    File(BlobFile, u64),
+    /// Something that is no file. It stays where it is: what becomes of it is the caller's.
+    NotAFile(FileId),
 }
 
 /// What a small stored blob was found to be.

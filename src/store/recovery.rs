@@ -71,7 +71,7 @@ fn decide(store: &Store, path: &Path) -> io::Result<Option<Leftover>> {
         let partial = path.to_owned();
         return Ok(Some(Leftover::Committed { digest, size_bytes: metadata.len(), partial }));
     }
-    let sidecar = std::fs::read(layout::sidecar(path)).ok();
+    let sidecar = layout::read_file(&layout::sidecar(path)).ok();
     let sidecar: Option<Sidecar> = sidecar.and_then(|text| serde_json::from_slice(&text).ok());
     let resumable = metadata.is_file()
         && sidecar.is_some_and(|sidecar| {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Digest, FileId, READ_CHUNK, Store, StoredFile, off_runtime};
+use super::opened::{Opened, open_stored};
+use super::{Digest, FileId, READ_CHUNK, Store, StoredFile, layout, off_runtime};
 use crate::clock::Timestamp;
 use crate::oci::{Algorithm, Hasher};
 
@@ -38,6 +39,12 @@ fn directory(store: &Store, shard: Shard) -> (Algorithm, PathBuf) {
     let algorithm = Algorithm::ALL.into_iter().nth(shard / 256).unwrap_or(Algorithm::Sha256);
     let path = store.layout.blobs().join(algorithm.name()).join(format!("{:02x}", shard % 256));
     (algorithm, path)
+}
+
+/// How the digests of a directory's blobs begin, as in `sha256:0a`.
+pub fn prefix(shard: Shard) -> String {
+    let algorithm = Algorithm::ALL.into_iter().nth(shard / 256).unwrap_or(Algorithm::Sha256);
+    format!("{}:{:02x}", algorithm.name(), shard % 256)
 }
 
 /// The blobs in one of the directories.
@@ -71,8 +78,9 @@ pub async fn stored_lately(store: &Store, before: Duration, now: Timestamp) -> i
 /// Begins to read a stored blob again; the result where it cannot be opened.
 pub async fn begin(store: &Store, digest: Digest) -> Result<Scrub, Checked> {
     let path = store.layout.blob(digest);
-    match off_runtime(move || File::open(path)).await {
-        Ok(file) => {
+    match off_runtime(move || open_stored(&path)).await {
+        Ok(Opened::Other(file_id)) => Err(Checked::Wrong(0, file_id)),
+        Ok(Opened::File(file)) => {
             let work = Work {
                 file: Arc::new(file),
                 hasher: Hasher::new(digest.algorithm()),
@@ -166,7 +174,7 @@ fn read_quietly(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 
 pub async fn read_cursor(store: &Store) -> Option<Vec<u8>> {
     let cursor = store.layout.scrub_cursor();
-    off_runtime(move || std::fs::read(cursor)).await.ok()
+    off_runtime(move || layout::read_file(&cursor)).await.ok()
 }
 
 pub async fn write_cursor(store: &Store, bytes: Vec<u8>) -> io::Result<()> {

@@ -7,7 +7,7 @@ use crate::store::{self, FileId, QuarantineOutcome};
 
 use crate::cache::Cache;
 
-/// What became of a blob whose bytes were wrong.
+/// What became of a blob whose bytes were wrong, or whose file is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
     /// It is fetched again at the next request.
@@ -68,7 +68,42 @@ fn withhold(cache: &Cache, digest: Digest, err: &IndexError) -> Judgement {
     Judgement::Withheld
 }
 
-/// The file is in quarantine: its record goes, unless the blob was stored again since. A blob that is lost is written down
+/// Looks for the file of a recorded blob that a listing did not show. `None` if it is there, or if the record has gone too.
+///
+/// # Errors
+///
+/// The disk does not say whether it is there.
+pub(super) async fn look_for(cache: &Cache, digest: Digest) -> std::io::Result<Option<Judgement>> {
+    // An eviction removes the file first. Between the two, the record says nothing.
+    let _permit = cache.evicting.acquire().await;
+    let Ok(Some(row)) = cache.index.blob_row(digest).await else { return Ok(None) };
+    if store::quarantine::look_at(&cache.store, digest).await?.is_some() {
+        return Ok(None);
+    }
+    let judgement = take_missing(cache, digest, row).await;
+    if judgement != Judgement::Lost {
+        tracing::warn!(%digest, "a stored blob is missing; it is fetched again when asked for");
+    }
+    let why = "stored blobs are missing: look after the disk, then run a verify that finds nothing";
+    cache.context.health.degrade(Part::Verify, why);
+    Ok(Some(judgement))
+}
+
+/// The file of a recorded blob is not there: the record goes. A last copy is written down as lost.
+pub(in crate::cache) async fn take_missing(cache: &Cache, digest: Digest, row: BlobRow) -> Judgement {
+    cache.forget(digest);
+    if !cache.is_last_copy(Some(&row)) {
+        // The index has logged a failure; the record is a miss all the same.
+        let _logged = cache.index.apply(vec![Change::from(RemoveMissing { digest, row })]).await;
+        return Judgement::Refetch;
+    }
+    let size_bytes = row.size_bytes;
+    remove_record(cache, digest, Some(row), Some(size_bytes)).await;
+    tracing::error!(%digest, "a stored blob is missing, and no upstream that is online can give it again: bring one back and pull it");
+    Judgement::Lost
+}
+
+/// The file is in quarantine, or missing: its record goes, unless the blob was stored again since. A blob that is lost is written down
 /// with its size.
 pub(in crate::cache) async fn remove_record(
     cache: &Cache,

@@ -19,8 +19,8 @@ use crate::clock::Timestamp;
 use crate::index::{IndexError, Unrecoverable};
 use crate::oci::Digest;
 
-pub(super) use judge::remove_record;
 pub use judge::{Judgement, take_out};
+pub(super) use judge::{remove_record, take_missing};
 pub use rate::{InvalidRate, Rate};
 pub(super) use retry::retry_unreadable;
 pub use schedule::run_scrub;
@@ -43,6 +43,7 @@ pub struct VerifyProgress {
     pub blobs: AtomicU64,
     pub bytes: AtomicU64,
     pub wrong: AtomicU64,
+    pub missing: AtomicU64,
     /// Of [`crate::store::scrub::SHARDS`] directories.
     pub shards: AtomicU64,
     stop: CancellationToken,
@@ -70,7 +71,9 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Their bytes were wrong; they are in quarantine.
     pub wrong: Vec<Digest>,
-    /// Of those, what no upstream can give again.
+    /// The index has a record of them, and there is no file. The records are removed.
+    pub missing: Vec<Digest>,
+    /// Of those that are wrong or missing, what no upstream can give again.
     pub lost: Vec<Digest>,
     /// The disk does not give them. They stay where they are, and are fetched again when they are asked for.
     pub unreadable: Vec<Digest>,
@@ -78,25 +81,38 @@ pub struct VerifyReport {
     pub recorded: u64,
     /// Directories that cannot be listed: what is in them was not read.
     pub unlisted: u64,
+    /// Directories whose records cannot be read: what is missing there is not known.
+    pub uncompared: u64,
     /// False where it was stopped early.
     pub complete: bool,
 }
 
-/// A blob that was found wrong and that nobody can give again, until it is stored anew.
+/// A blob that was found wrong or missing and that nobody can give again, until it is stored anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Lost {
     pub digest: Digest,
     pub size_bytes: u64,
-    /// When its bytes were found to be wrong. Milliseconds since the epoch.
+    /// When this was found. Milliseconds since the epoch.
     pub found: Timestamp,
 }
 
-/// Reads everything that is stored, once, at `rate` bytes a second.
+impl VerifyReport {
+    /// Whether everything that was looked at is as it should be.
+    pub const fn is_clean(&self) -> bool {
+        self.wrong.is_empty()
+            && self.missing.is_empty()
+            && self.unreadable.is_empty()
+            && self.unlisted == 0
+            && self.uncompared == 0
+    }
+}
+
+/// Reads everything that is stored, once, at `rate` bytes a second, and looks for everything that is recorded.
 pub async fn verify(cache: &Cache, rate: Option<u64>, progress: &VerifyProgress) -> VerifyReport {
     pass::Pass::new(cache, rate, progress).all().await
 }
 
-/// Blobs that were found wrong and that nobody can give again.
+/// Blobs that were found wrong or missing and that nobody can give again.
 pub async fn lost(cache: &Cache) -> Result<Vec<Lost>, IndexError> {
     let lost = cache.index.unrecoverable().await?.into_iter();
     Ok(lost.map(|(digest, Unrecoverable { size_bytes, found })| Lost { digest, size_bytes, found }).collect())

@@ -1,16 +1,18 @@
-//! A pass over what is stored: each file is read, hashed and judged.
+//! A pass over what is stored: each file is read, hashed and judged, and each record is looked for its file.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::judge::{Judgement, take_out};
+use super::judge::{Judgement, look_for, take_out};
 use super::{VerifyProgress, VerifyReport, name};
 use crate::cache::Cache;
 use crate::health::Part;
 use crate::index::{BlobRow, Change, PutBlob};
-use crate::store::{self, Checked, StoredFile};
+use crate::oci::Digest;
+use crate::store::{self, Checked, Shard, StoredFile};
 
 /// A pass under way.
 pub(in crate::cache) struct Pass<'a> {
@@ -42,11 +44,17 @@ impl<'a> Pass<'a> {
     pub(super) async fn shard(&mut self, shard: usize) -> bool {
         match store::scrub::in_shard(&self.cache.store, shard).await {
             Ok(files) => {
+                let mut there = HashSet::with_capacity(files.len());
                 for file in files {
-                    self.blob(file).await;
-                    if self.cache.context.stopping.is_cancelled() || self.progress.is_stopped() {
+                    if self.blob(file).await {
+                        there.insert(file.digest);
+                    }
+                    if self.is_stopped() {
                         return false;
                     }
+                }
+                if !self.compare(shard, &there).await {
+                    return false;
                 }
                 self.cache.show_stored();
             }
@@ -59,10 +67,47 @@ impl<'a> Pass<'a> {
         true
     }
 
-    /// Reads one blob. Ends early, without a judgement, when the pass is told to.
-    pub(in crate::cache) async fn blob(&mut self, file: StoredFile) {
+    fn is_stopped(&self) -> bool {
+        self.cache.context.stopping.is_cancelled() || self.progress.is_stopped()
+    }
+
+    /// Compares the records of one directory with the files that are there. `false` when the pass is told to end.
+    async fn compare(&mut self, shard: Shard, there: &HashSet<Digest>) -> bool {
+        let (cache, report) = (self.cache, &mut self.report);
+        let rows = match cache.index.blobs_with_prefix(store::scrub::prefix(shard)).await {
+            Ok(rows) => rows,
+            Err(err) => {
+                tracing::warn!(%err, "the index does not say which blobs should be in a directory; it was not compared");
+                report.uncompared += 1;
+                return true;
+            }
+        };
+        for (digest, _) in rows.into_iter().filter(|(digest, _)| !there.contains(digest)) {
+            match look_for(cache, digest).await {
+                Ok(None) => {}
+                Ok(Some(judgement)) => {
+                    self.progress.missing.fetch_add(1, Ordering::Relaxed);
+                    name(&mut report.missing, digest);
+                    if judgement == Judgement::Lost {
+                        name(&mut report.lost, digest);
+                    }
+                }
+                Err(err) => {
+                    tracing::warn!(%digest, %err, "the disk does not say whether a stored blob is there");
+                    name(&mut report.unreadable, digest);
+                }
+            }
+            if cache.context.stopping.is_cancelled() || self.progress.is_stopped() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads one blob. Ends early, without a judgement, when the pass is told to. `false` if its file has gone.
+    pub(in crate::cache) async fn blob(&mut self, file: StoredFile) -> bool {
         let digest = file.digest;
-        let Some(checked) = self.read(file).await else { return };
+        let Some(checked) = self.read(file).await else { return true };
         let (store, report, progress) = (&self.cache.store, &mut self.report, self.progress);
         progress.blobs.fetch_add(1, Ordering::Relaxed);
         report.blobs += 1;
@@ -83,8 +128,11 @@ impl<'a> Pass<'a> {
                     name(&mut report.lost, digest);
                 }
             }
-            // Evicted since it was listed.
-            Checked::Missing => store.is_readable_again(digest),
+            // Evicted since it was listed, or removed by somebody else.
+            Checked::Missing => {
+                store.is_readable_again(digest);
+                return false;
+            }
             // Nothing is known of it; the next pass comes by again.
             Checked::NotOpened => {
                 tracing::warn!(%digest, "too many files are open: a stored blob was not verified");
@@ -94,6 +142,7 @@ impl<'a> Pass<'a> {
                 name(&mut report.unreadable, digest);
             }
         }
+        true
     }
 
     /// Reads and hashes a file at the pace of the pass; `None` when the pass is told to end.
@@ -138,8 +187,7 @@ impl<'a> Pass<'a> {
 
     /// Stored bytes are well again when a whole pass has found nothing.
     pub(super) fn heal_if_clean(&self) {
-        let report = &self.report;
-        if report.wrong.is_empty() && report.unreadable.is_empty() && report.unlisted == 0 {
+        if self.report.is_clean() {
             self.cache.context.health.heal(Part::Verify);
         }
     }

@@ -25,7 +25,7 @@ pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
             before.insert(digest, file_id);
         }
         // The index knows it, or nobody would have read it.
-        pass.blob(StoredFile { digest, size_bytes: 0 }).await;
+        let _is_there = pass.blob(StoredFile { digest, size_bytes: 0 }).await;
     }
     for digest in pass.report.unreadable {
         let Ok(row) = cache.index.blob_row(digest).await else {

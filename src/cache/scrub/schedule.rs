@@ -74,8 +74,8 @@ async fn run_pass(cache: &Cache, rate: Option<u64>, resumed: Option<ScrubCursor>
         }
     }
     let report = &pass.report;
-    let (blobs, bytes, wrong) = (report.blobs, report.bytes, report.wrong.len());
-    tracing::info!(blobs, bytes, wrong, "verified what is stored");
+    let (blobs, bytes, wrong, missing) = (report.blobs, report.bytes, report.wrong.len(), report.missing.len());
+    tracing::info!(blobs, bytes, wrong, missing, "verified what is stored");
     pass.heal_if_clean();
     Some(cursor)
 }
@@ -94,7 +94,7 @@ async fn verify_lately(cache: &Cache) {
         if cache.context.stopping.is_cancelled() {
             return;
         }
-        pass.blob(file).await;
+        let _is_there = pass.blob(file).await;
     }
     let report = &pass.report;
     if report.blobs > 0 {

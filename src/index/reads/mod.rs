@@ -116,6 +116,21 @@ impl Index {
         if row.is_none() && (was_behind || self.is_behind()) { Err(IndexError::Unavailable) } else { Ok(row) }
     }
 
+    /// Recorded blobs whose digests begin with `prefix`, as in `sha256:0a`.
+    pub async fn blobs_with_prefix(&self, prefix: String) -> Result<Vec<(Digest, BlobRow)>, IndexError> {
+        self.read(move |from| {
+            let last = format!("{prefix}{LAST}");
+            let mut found = Vec::new();
+            for entry in from.open_table(BLOBS)?.range(prefix.as_str()..=last.as_str())? {
+                let (digest, row) = entry?;
+                let digest = digest.value().parse().map_err(|_not_one| IndexError::BadRow)?;
+                found.push((digest, parse(row.value())?));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     pub async fn list(&self, scope: &Scope, list: &str) -> Result<Option<ListRow>, IndexError> {
         if self.view.revocations.contains(scope) {
             return Ok(None);

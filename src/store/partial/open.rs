@@ -75,8 +75,11 @@ impl Store {
 
 /// The file that an interrupted fill left, how much of it can be trusted to be there, and the blob's size.
 fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
-    let sidecar = std::fs::read(layout::sidecar(partial)).ok()?;
+    let sidecar = layout::read_file(&layout::sidecar(partial)).ok()?;
     let sidecar: Sidecar = serde_json::from_slice(&sidecar).ok()?;
+    if !std::fs::symlink_metadata(partial).ok()?.is_file() {
+        return None;
+    }
     let file = File::options().read(true).write(true).open(partial).ok()?;
     let metadata = file.metadata().ok()?;
     // A second name means that it is a stored blob already: those bytes are never written again.

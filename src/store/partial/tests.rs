@@ -3,7 +3,7 @@ use tempfile::TempDir;
 use super::super::SpaceLimits;
 use super::*;
 use crate::oci::{Algorithm, Authority};
-use crate::store::Store;
+use crate::store::{Store, StoredBlob};
 
 const CONTENT: &[u8] = b"what a blob holds";
 
@@ -81,7 +81,9 @@ async fn a_stored_blob_is_never_opened_for_writing() {
 async fn t18_proven_bytes_take_the_place_of_what_has_rotted_and_are_counted_once() {
     let stored = Stored::open();
     stored.write().await.unlink_partial().await.unwrap();
-    let reader = stored.store.open_blob(stored.digest).await.unwrap().unwrap().0;
+    let Some(StoredBlob::File(reader, _)) = stored.store.open_blob(stored.digest).await.unwrap() else {
+        panic!("it is a file")
+    };
     let blob = stored.store.layout.blob(stored.digest);
     // As a disk would: the same file, other bytes.
     std::fs::write(&blob, vec![0; CONTENT.len()]).unwrap();

@@ -29,7 +29,7 @@ pub struct FileId {
 }
 
 impl FileId {
-    fn of(metadata: &Metadata, open: Option<Arc<File>>) -> Self {
+    pub(super) fn of(metadata: &Metadata, open: Option<Arc<File>>) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino(), size_bytes: metadata.len(), _open: open }
     }
 

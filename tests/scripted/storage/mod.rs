@@ -4,6 +4,8 @@ mod as_root;
 mod clock;
 mod hot;
 mod kills;
+mod missing;
+mod not_a_file;
 mod traffic;
 mod verify;
 
