@@ -18,7 +18,7 @@ use crate::mirror::{Mirror, MirrorSettings};
 use crate::oci::Digest;
 use crate::server::ServerSettings;
 use crate::store::{self, Store};
-use crate::upstream::Context;
+use crate::upstream::{Context, Troubles};
 
 pub(super) struct Opened {
     pub(super) mirror: Arc<Mirror>,
@@ -65,7 +65,14 @@ impl Opened {
         };
         let (index, _opened) = index.map_err(|err| StartError::Index { path: index_path, err })?;
         let via: Arc<str> = format!("1.1 roadstead-{}", random_name()).into();
-        let context = Context { clock, metrics: metrics.clone(), health, tasks: tasks.clone(), via: Arc::clone(&via) };
+        let context = Context {
+            troubles: Troubles::new(clock.clone(), metrics.clone()),
+            clock,
+            metrics: metrics.clone(),
+            health,
+            tasks: tasks.clone(),
+            via: Arc::clone(&via),
+        };
         let settings = MirrorSettings {
             namespaces: config.namespaces,
             registries: config.upstreams,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cache::{Quota, scrub};
 use crate::index::Counts;
 use crate::mirror::{ImagesReport, Mirror};
+use crate::upstream::Trouble;
 
 /// The answer of `roadstead status`. `null` stands for a value that cannot be read while the index is not well.
 #[derive(Debug, Serialize)]
@@ -24,10 +25,12 @@ pub struct Status {
     pub pins: Option<usize>,
     /// Bytes of blobs that pins keep.
     pub pinned_bytes: Option<u64>,
-    /// Blobs that were found wrong and cannot be fetched again.
+    /// Blobs that were found wrong or missing and cannot be fetched again.
     pub lost: Option<usize>,
     /// The parts that are not well, and the troubles with upstreams; empty without any.
     pub degraded: Vec<Degraded>,
+    /// Upstreams that are in trouble, as far as requests have shown since the start.
+    pub upstream_troubles: Vec<Trouble>,
     pub facts: Option<Counts>,
     /// Images that could be pulled without upstream, as last counted. `null` on a stopped storage and soon after the start.
     pub images: Option<ImagesReport>,
@@ -59,6 +62,7 @@ impl Status {
             pinned_bytes: cache.pinned_bytes().await.ok(),
             lost: scrub::lost(cache).await.ok().map(|lost| lost.len()),
             degraded: degraded.map(|(part, why)| Degraded { part, why }).collect(),
+            upstream_troubles: mirror.troubles(),
             facts: cache.counts().await.ok(),
             images: mirror.images(),
         }

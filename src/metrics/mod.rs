@@ -61,6 +61,13 @@ pub struct ByEndpoint {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByTrouble {
+    pub authority: String,
+    pub endpoint: String,
+    pub trouble: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByEviction {
     pub authority: String,
     pub reason: &'static str,
@@ -97,6 +104,8 @@ pub struct Metrics {
     pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
+    /// By kind, with the names of `upstream::TroubleKind`.
+    pub upstream_trouble: Family<ByTrouble, Gauge>,
     pub rate_limit_remaining: Family<ByAuthority, Gauge>,
     pub digest_mismatches: Family<ByAuthority, Counter>,
     pub uncached_streams: Family<ByAuthority, Counter>,
@@ -137,6 +146,7 @@ impl Default for Metrics {
             connections_refused: made.one("connections_refused", "Connections turned away because there were too many"),
             fills_running: made.one("fills_running", "Blobs being downloaded now"),
             breaker_open: made.one("breaker_open", "1 while an endpoint is not asked"),
+            upstream_trouble: made.one("upstream_trouble", "1 while an endpoint is in trouble, by kind of trouble"),
             rate_limit_remaining: made.one("rate_limit_remaining", "Pulls left, as upstream last reported"),
             digest_mismatches: made
                 .one("digest_mismatches", "Bodies from upstream that were not what they were asked for"),

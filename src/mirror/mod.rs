@@ -47,7 +47,7 @@ use crate::fill::{FillLimits, Fills};
 use crate::index::{Index, Scope};
 use crate::oci::{Authority, Digest, PinPattern, Reference};
 use crate::store::Store;
-use crate::upstream;
+use crate::upstream::{self, Trouble};
 
 use completion::CompletionQueue;
 use grants::Grants;
@@ -130,6 +130,11 @@ impl Mirror {
 
     pub const fn evictor(&self) -> &Arc<Evictor> {
         &self.evictor
+    }
+
+    /// Upstreams that are in trouble, as far as requests have shown.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.registries.troubles()
     }
 
     /// Where a request leads. `default` is the listener's own registry.

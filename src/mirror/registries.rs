@@ -11,7 +11,7 @@ use super::resolve::Namespaces;
 use crate::cache::{self, RegistryFacts};
 use crate::fill::Source;
 use crate::oci::Authority;
-use crate::upstream::{self, ClientError, RegistryClient, UpstreamClients, UpstreamSettings};
+use crate::upstream::{self, ClientError, RegistryClient, Trouble, UpstreamClients, UpstreamSettings};
 
 /// Registries that wildcards admitted, kept at one time.
 const MAX_ADMITTED: u64 = 1000;
@@ -141,6 +141,10 @@ impl Registries {
 
     pub(super) const fn namespaces(&self) -> &Namespaces {
         &self.namespaces
+    }
+
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        self.context.troubles.list()
     }
 
     pub(super) fn get(&self, authority: &Authority) -> Option<Arc<Registry>> {

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use url::{Host, Url};
@@ -29,7 +29,12 @@ pub(super) struct Endpoint {
     pub(super) narrow_until: Mutex<Timestamp>,
     /// Whether it was reached at a private address.
     private: AtomicBool,
+    /// Requests in a row that the server failed at.
+    failures_in_a_row: AtomicU32,
 }
+
+/// So many failures in a row are a trouble, and not a bad moment.
+const FAILING: u32 = 5;
 
 impl Endpoint {
     pub(super) fn new(settings: &EndpointSettings, clock: Clock) -> Self {
@@ -50,8 +55,23 @@ impl Endpoint {
             ignores_ranges: AtomicBool::new(false),
             narrow_until: Mutex::default(),
             private: AtomicBool::new(literal.is_some_and(|address| !egress::is_public(address))),
+            failures_in_a_row: AtomicU32::new(0),
             url,
         }
+    }
+
+    /// Counts the end of a request; `None` for one that was answered.
+    pub(super) fn count(&self, failure: Option<&Failure>) {
+        if failure.is_some_and(Failure::is_of_the_server) {
+            self.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+        } else if failure.is_none_or(|failure| failure.opens_breaker().is_none()) {
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the server failed at each of the last requests.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) >= FAILING
     }
 
     /// Builds `…/v2/<prefix><repository>/<tail>?<query>`. All parts but the query are checked values. The query holds no

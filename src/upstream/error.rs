@@ -132,6 +132,11 @@ impl Failure {
         Self::Refused("the credentials for it cannot be sent in a header".to_owned())
     }
 
+    /// Whether the server or the connection to it failed at a request that another server might have answered.
+    pub const fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::ServerError(_) | Self::Broken(_))
+    }
+
     /// Converts an error of `reqwest` and drops its URL, which may be signed.
     pub(super) fn of_reqwest(err: reqwest::Error) -> Self {
         let err = err.without_url();

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::coalesce;
 use crate::metrics::ByEndpoint;
 
 use crate::upstream::Deadline;
 use crate::upstream::breaker::Lane;
+use crate::upstream::breaker::trouble::{Finding, TroubleKind};
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::error::{Failure, UpstreamError};
+use crate::upstream::error::{BreakerCause, Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Requests};
 
 impl Requests<'_> {
@@ -55,7 +57,7 @@ impl Requests<'_> {
             let fault = match tokio::time::timeout(share, operation(*at, Arc::clone(endpoint))).await {
                 Ok(Ok(answer)) => {
                     permit.answered();
-                    self.show_breaker(endpoint);
+                    self.show(endpoint, None);
                     return Ok(answer);
                 }
                 Ok(Err(fault)) => fault,
@@ -73,7 +75,7 @@ impl Requests<'_> {
                 }
                 None => permit.answered(),
             }
-            self.show_breaker(endpoint);
+            self.show(endpoint, Some(&fault.failure));
             let error = endpoint.error(fault.failure);
             if !error.failure.tries_next_endpoint() {
                 return Err(error);
@@ -95,20 +97,42 @@ impl Requests<'_> {
         if refusals.len() == self.client.endpoints.len() { refusals.into_iter().next() } else { None }
     }
 
-    /// Updates the metrics of both lanes: an event in one may open or close the other.
-    fn show_breaker(&self, endpoint: &Endpoint) {
+    /// Shows operators how the endpoint is after a request.
+    fn show(&self, endpoint: &Endpoint, failure: Option<&Failure>) {
         if self.client.settings.endpoints.is_empty() {
-            // Clients choose the registries under a wildcard, so labels for them would be unbounded.
+            // Clients choose the registries under a wildcard, so names of them would be unbounded.
             return;
         }
+        let name = &self.client.settings.name;
+        // An event in one lane may open or close the other.
         for lane in [Lane::Manifests, Lane::Blobs] {
-            let labels = ByEndpoint {
-                authority: self.client.settings.name.clone(),
-                endpoint: endpoint.label.to_string(),
-                lane: lane.name(),
-            };
+            let labels =
+                ByEndpoint { authority: name.clone(), endpoint: endpoint.label.to_string(), lane: lane.name() };
             let open = i64::from(endpoint.breaker.is_open(lane));
             self.client.metrics.breaker_open.get_or_create(&labels).set(open);
         }
+        endpoint.count(failure);
+        self.client.troubles.observe(name, &endpoint.label, || troubles_of(endpoint, failure));
     }
+}
+
+/// What is wrong with the endpoint now.
+fn troubles_of(endpoint: &Endpoint, failure: Option<&Failure>) -> Vec<Finding> {
+    let causes = endpoint.breaker.causes();
+    let is_one = causes.iter().filter(|(_, open)| open.is_some()).count() == 1;
+    let of_lane = |(lane, open): (Lane, Option<(BreakerCause, Timestamp)>)| {
+        let (cause, retry_at) = open?;
+        let kind = match cause {
+            BreakerCause::Unreachable | BreakerCause::Timeout => TroubleKind::Unreachable,
+            BreakerCause::RateLimited => TroubleKind::Rationed,
+        };
+        let why = if is_one { format!("{cause}, for {}", lane.name()) } else { cause.to_string() };
+        Some(Finding { kind, why: Some(why), retry_at: Some(retry_at) })
+    };
+    let failing = endpoint.is_failing().then(|| Finding {
+        kind: TroubleKind::Failing,
+        why: failure.filter(|failure| failure.is_of_the_server()).map(|failure| format!("it {failure}")),
+        retry_at: None,
+    });
+    causes.into_iter().filter_map(of_lane).chain(failing).collect()
 }

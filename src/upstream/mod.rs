@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use auth::{Challenge, RefusedLogin, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
+pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
 pub use clients::{ClientError, is_public};
 pub use error::{BreakerCause, Failure, UpstreamError};
 pub use extra_connections::SpareConnection;
@@ -75,6 +76,7 @@ pub struct RegistryClient {
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
+    troubles: Troubles,
 }
 
 /// The parts that all registry clients of a process share.
@@ -83,6 +85,8 @@ pub struct Context {
     pub clock: Clock,
     pub metrics: Metrics,
     pub health: Health,
+    /// Of all upstreams.
+    pub troubles: Troubles,
     /// Work that outlives its request, such as the renewal of a token.
     pub tasks: TaskTracker,
     /// Our value of `Via`, by which loops are found.
@@ -130,6 +134,7 @@ impl RegistryClient {
             via: Arc::clone(&context.via),
             clock,
             metrics: context.metrics.clone(),
+            troubles: context.troubles.clone(),
             settings,
         })
     }

@@ -76,7 +76,10 @@ impl Admin {
         }
         match path {
             "/livez" => text(StatusCode::OK, "alive\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness()),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => {
+                let may_see_names = self.may_read(request, origin).await;
+                text(StatusCode::OK, self.readiness(may_see_names))
+            }
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
             "/metrics" if self.may_read(request, origin).await => {
                 let dropped = self.metrics.log_lines_dropped.inner();
@@ -118,11 +121,22 @@ impl Admin {
         call.answer(&mirror, &self.verify_jobs, &query).await
     }
 
-    /// Lists what is degraded. The status stays 200, because pulls are still answered.
-    fn readiness(&self) -> String {
+    /// Lists what is degraded, and upstreams that are in trouble. The status stays 200, because pulls are still answered.
+    fn readiness(&self, may_see_names: bool) -> String {
         let degraded = self.health.degraded();
-        let lines = degraded.iter().map(|(part, why)| format!("degraded: {part}: {why}\n"));
-        std::iter::once("ready\n".to_owned()).chain(lines).collect()
+        let (logins, parts): (Vec<_>, Vec<_>) = degraded.into_iter().partition(|(part, _)| *part == "upstream");
+        let line = |(part, why): (&str, String)| format!("degraded: {part}: {why}\n");
+        let troubles = self.mirror.upgrade().map(|mirror| mirror.troubles()).unwrap_or_default();
+        // Probes read this without a token, and upstreams are named to nobody else without one.
+        let upstreams: Vec<String> = match logins.len() + troubles.len() {
+            0 => Vec::new(),
+            _ if may_see_names => {
+                let troubles = troubles.iter().map(|trouble| format!("upstream: {trouble}\n"));
+                logins.into_iter().map(line).chain(troubles).collect()
+            }
+            count => vec![format!("upstream: {count} in trouble; `roadstead status` names them\n")],
+        };
+        std::iter::once("ready\n".to_owned()).chain(parts.into_iter().map(line)).chain(upstreams).collect()
     }
 
     async fn may_read(&self, request: &Request<Incoming>, origin: Origin) -> bool {

@@ -1,5 +1,7 @@
 //! A circuit breaker per endpoint: a dead or rate-limiting upstream costs one wait per window, not one per pull.
 
+pub(super) mod trouble;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -187,6 +189,14 @@ impl Breaker {
                 Ok(BreakerPermit { breaker: self, lane, probing: Some(cause) })
             }
         }
+    }
+
+    /// Why each lane is not closed, and until when it refuses; `None` for a closed one.
+    pub(super) fn causes(&self) -> [(Lane, Option<(BreakerCause, Timestamp)>); 2] {
+        [Lane::Manifests, Lane::Blobs].map(|lane| match *self.state(lane) {
+            State::Closed => (lane, None),
+            State::Open { until, cause } | State::Probing { until, cause } => (lane, Some((cause, until))),
+        })
     }
 
     pub(super) fn is_open(&self, lane: Lane) -> bool {

@@ -17,3 +17,4 @@ mod program;
 mod secrets;
 mod shutdown;
 mod tls;
+mod troubles;
