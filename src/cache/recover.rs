@@ -88,8 +88,12 @@ async fn end_evictions(cache: &Arc<Cache>) -> Result<(), RecoverError> {
 pub async fn begin_service(cache: &Arc<Cache>) -> bool {
     // A counter that appears with its first event hides that one from an alert on a rise.
     let metrics = &cache.context.metrics;
+    metrics.max_size.set(cache.limits().max_size.unwrap_or(0));
     for (_, facts) in cache.registries.configured() {
         let labels = ByAuthority::of(&facts.name);
+        if let Some(max_size) = facts.max_size {
+            metrics.quota.get_or_create(&labels).set(max_size);
+        }
         for watched in [&metrics.uncached_streams, &metrics.reservations_refused, &metrics.digest_mismatches] {
             drop(watched.get_or_create(&labels));
         }

@@ -1,5 +1,6 @@
 //! Metrics for operators. Labels are bounded: an authority is the name of a configured upstream.
 
+mod process;
 mod waits;
 
 use std::sync::Arc;
@@ -48,6 +49,12 @@ pub struct ByUpstreamRequest {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByUpstreamKind {
+    pub authority: String,
+    pub kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ByResult {
     pub authority: String,
     pub result: &'static str,
@@ -90,6 +97,7 @@ pub struct ByImages {
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    started: process::Started,
     pub requests: Family<ByRequest, Counter>,
     pub hits: Family<ByAuthority, Counter>,
     pub misses: Family<ByAuthority, Counter>,
@@ -97,6 +105,7 @@ pub struct Metrics {
     pub stale_serves: Family<ByAuthority, Counter>,
     pub revalidations: Family<ByResult, Counter>,
     pub upstream_requests: Family<ByUpstreamRequest, Counter>,
+    pub upstream_response: Family<ByUpstreamKind, Waits>,
     pub upstream_bytes: Family<ByAuthority, Counter>,
     pub served_bytes: Family<ByAuthority, Counter>,
     pub time_to_first_byte: Family<ByOutcome, Waits>,
@@ -122,12 +131,18 @@ pub struct Metrics {
     pub reservations_refused: Family<ByAuthority, Counter>,
     pub completed: Family<ByCompletion, Counter>,
     pub images: Family<ByImages, Gauge>,
+    /// `storage.max_size`; 0 without one.
+    pub max_size: Gauge<u64, AtomicU64>,
+    /// An upstream's own `max_size`.
+    pub quota: Family<ByAuthority, Gauge<u64, AtomicU64>>,
+    /// Always 1, with the version as its label.
+    pub build_info: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut made = Registering(Registry::with_prefix("roadstead"));
-        Self {
+        let metrics = Self {
             requests: made.one("requests", "Requests of clients under /v2"),
             hits: made.one("hits", "Answers from memory or disk without any bytes from upstream"),
             misses: made.one("misses", "Answers that had to be fetched"),
@@ -135,6 +150,11 @@ impl Default for Metrics {
             stale_serves: made.one("stale_serves", "Answers served stale because upstream could not be asked"),
             revalidations: made.one("revalidations", "Checks of a stale tag or list with upstream"),
             upstream_requests: made.one("upstream_requests", "Requests sent upstream"),
+            upstream_response: made.with_unit(
+                "upstream_response",
+                "From a request sent upstream to the head of its answer",
+                Unit::Seconds,
+            ),
             upstream_bytes: made.with_unit("upstream_received", "Body bytes received from upstream", Unit::Bytes),
             served_bytes: made.with_unit("served", "Body bytes sent to clients", Unit::Bytes),
             time_to_first_byte: made.with_unit(
@@ -164,8 +184,14 @@ impl Default for Metrics {
             reservations_refused: made.one("reservations_refused", "Downloads for which no room could be made"),
             completed: made.one("completed", "What the background proved or fetched before a client asked for it"),
             images: made.one("images", "Images that are held whole, and those that lack blobs"),
+            max_size: made.with_unit("max_size", "What `storage.max_size` says; 0 without a limit", Unit::Bytes),
+            quota: made.with_unit("quota", "What an upstream's own `max_size` says", Unit::Bytes),
+            build_info: made.one("build_info", "1, with the version of this program"),
+            started: process::Started::now(),
             registry: Arc::new(made.0),
-        }
+        };
+        metrics.build_info.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        metrics
     }
 }
 
@@ -187,11 +213,13 @@ impl Registering {
 }
 
 impl Metrics {
-    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
+    /// All metrics in the `OpenMetrics` text format, which Prometheus reads. Reads the figures of this process from `/proc`.
     pub fn encode(&self) -> String {
         let mut out = String::new();
         // Writing to a `String` cannot fail.
-        let _infallible = text::encode(&mut out, &self.registry);
+        let _infallible = text::encode_registry(&mut out, &self.registry)
+            .and_then(|()| process::encode(&mut out, self.started))
+            .and_then(|()| text::encode_eof(&mut out));
         out
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::metrics::{ByAuthority, ByUpstreamRequest};
+use crate::metrics::{ByAuthority, ByUpstreamKind, ByUpstreamRequest};
 use crate::oci::{ACCEPT_MANIFESTS, Repository};
 use crate::secret::Secret;
 
@@ -164,7 +164,10 @@ impl<'c> Requests<'c> {
         let asked = Instant::now();
         let mut result = request.send().await.map_err(Failure::of_reqwest);
         if let Ok(response) = &mut result {
-            response.extensions_mut().insert(AnsweredIn(asked.elapsed()));
+            let answered_in = asked.elapsed();
+            response.extensions_mut().insert(AnsweredIn(answered_in));
+            let labels = ByUpstreamKind { authority: self.client.settings.name.clone(), kind: question.kind.name() };
+            self.client.metrics.upstream_response.get_or_create(&labels).observe(answered_in);
         }
         let status = result.as_ref().map_or_else(|_| "error".to_owned(), |r| r.status().as_u16().to_string());
         let labels = ByUpstreamRequest {

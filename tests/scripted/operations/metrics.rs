@@ -116,3 +116,29 @@ async fn what_clients_ask_makes_no_new_labels() {
     }
     assert_eq!(lines().await, before, "t29 labels are bounded");
 }
+
+#[tokio::test]
+async fn build_process_limits_and_waits_for_upstream_are_shown() {
+    let registry = Upstream::start().await;
+    registry.publish("org/app", "1", &image(&[]));
+    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\nmax_size = \"1GiB\"\n", registry.url());
+    let mirror = Mirror::builder(toml).storage("max_size = \"2GiB\"").start().await;
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/1").await.status, 200);
+    for (line, least) in [
+        (concat!("roadstead_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+        ("process_cpu_seconds_total", 0.0),
+        ("process_resident_memory_bytes", 1e6),
+        ("process_virtual_memory_bytes", 1e6),
+        ("process_threads", 1.0),
+        ("process_open_fds", 3.0),
+        ("process_max_fds", 3.0),
+        ("process_start_time_seconds", 1.7e9),
+        ("roadstead_max_size_bytes", 2.0 * 1024.0 * 1024.0 * 1024.0),
+        ("roadstead_quota_bytes{authority=\"docker.io\"}", 1024.0 * 1024.0 * 1024.0),
+        ("roadstead_upstream_response_seconds_count{authority=\"docker.io\",kind=\"manifest\"}", 1.0),
+    ] {
+        let value = scraped(&mirror, line).await;
+        assert!(value >= least, "{line}: {value}");
+    }
+    assert!(Client::new(mirror.admin).get("/metrics").await.text().ends_with("# EOF\n"));
+}
