@@ -1,10 +1,12 @@
 //! Accepts operators' connections, on the admin address and on the admin socket.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,15 +15,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::Admin;
-use crate::server::admin::Origin;
 use crate::server::admin::socket;
+use crate::server::admin::{Authorized, Origin};
 use crate::server::listener::BindError;
+use crate::server::listener::write_timeout::WriteTimeout;
 
 /// Time to send a request's head; idle connections end after it too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing for so long is cut.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Connections at one time, on the address and on the socket each. They come out of the descriptors that clients leave.
+const MOST: usize = 64;
 /// Wait after a failed accept, as when file descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,6 +70,7 @@ async fn serve<S, A>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut open = OpenConnections::default();
     loop {
         let accepted = tokio::select! {
             accepted = poll_fn(&accept) => accepted,
@@ -71,16 +80,58 @@ async fn serve<S, A>(
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        tokio::spawn(answer_operator(stream, Arc::clone(&admin), origin));
+        if open.make_room() {
+            let is_kept = Arc::<AtomicBool>::default();
+            let task = tokio::spawn(answer_operator(stream, Arc::clone(&admin), origin, Arc::clone(&is_kept)));
+            open.0.push_back(OpenConnection { task: task.abort_handle(), is_kept });
+        }
     }
 }
 
-async fn answer_operator(stream: impl AsyncRead + AsyncWrite + Unpin + Send, admin: Arc<Admin>, origin: Origin) {
+/// Connections in the order in which they were opened.
+#[derive(Default)]
+struct OpenConnections(VecDeque<OpenConnection>);
+
+struct OpenConnection {
+    task: AbortHandle,
+    /// It has shown the token, or come over the socket: it is not cut for others.
+    is_kept: Arc<AtomicBool>,
+}
+
+impl OpenConnections {
+    /// Whether one more may be opened. If need be, the oldest of a stranger is cut: strangers that only hold connections open
+    /// must not keep probes out.
+    fn make_room(&mut self) -> bool {
+        if self.0.len() >= MOST {
+            self.0.retain(|connection| !connection.task.is_finished());
+        }
+        if self.0.len() < MOST {
+            return true;
+        }
+        let oldest = self.0.iter().position(|connection| !connection.is_kept.load(Ordering::Relaxed));
+        let cut = oldest.and_then(|oldest| self.0.remove(oldest));
+        cut.map(|cut| cut.task.abort()).is_some()
+    }
+}
+
+async fn answer_operator(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    admin: Arc<Admin>,
+    origin: Origin,
+    is_kept: Arc<AtomicBool>,
+) {
     let service = service_fn(move |request| {
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.answer(&request, origin).await) }
+        let (admin, is_kept) = (Arc::clone(&admin), Arc::clone(&is_kept));
+        async move {
+            let response = admin.answer(&request, origin).await;
+            if response.extensions().get::<Authorized>().is_some() {
+                is_kept.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+    let io = WriteTimeout::new(stream, WRITE_TIMEOUT);
+    let _ended = builder.serve_connection(TokioIo::new(io), service).await;
 }

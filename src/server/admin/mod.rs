@@ -32,6 +32,10 @@ pub(in crate::server) enum Origin {
     Network,
 }
 
+/// Extension of an answer that only somebody with the token, or with the socket, could get.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct Authorized;
+
 /// The admin side: health, metrics and the API.
 pub struct Admin {
     /// Weak: an open admin connection must not keep the storage open after shutdown.
@@ -118,7 +122,11 @@ impl Admin {
         };
         let query = request.uri().query().unwrap_or_default();
         let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        call.answer(&mirror, &self.verify_jobs, &query).await
+        let mut response = call.answer(&mirror, &self.verify_jobs, &query).await;
+        if call.is_guarded() {
+            response.extensions_mut().insert(Authorized);
+        }
+        response
     }
 
     /// Lists what is degraded, and upstreams that are in trouble. The status stays 200, because pulls are still answered.

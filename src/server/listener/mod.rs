@@ -5,7 +5,7 @@ mod connection_limit;
 mod error;
 pub(in crate::server) mod http2;
 mod tls;
-mod write_timeout;
+pub(in crate::server) mod write_timeout;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

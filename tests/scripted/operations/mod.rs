@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod admin_api;
+mod admin_connections;
 mod as_root;
 mod commands;
 mod configured;
