@@ -28,6 +28,9 @@ pub enum PullError {
     /// Too many downloads wait for their turn.
     #[error("too many downloads are waiting here")]
     Busy,
+    /// The failure is on this side, and the next server, or this one started again, will answer.
+    #[error("this mirror is shutting down")]
+    ShuttingDown,
     #[error("{0}")]
     Internal(String),
 }
@@ -38,9 +41,8 @@ impl From<FillError> for PullError {
         match error {
             FillError::Upstream(error) => Self::Upstream(error),
             FillError::Busy => Self::Busy,
-            FillError::Again | FillError::PassThrough(_) | FillError::ShuttingDown | FillError::Internal(_) => {
-                Self::Internal(error.to_string())
-            }
+            FillError::ShuttingDown => Self::ShuttingDown,
+            FillError::Again | FillError::PassThrough(_) | FillError::Internal(_) => Self::Internal(error.to_string()),
         }
     }
 }
@@ -59,6 +61,7 @@ impl PullError {
             | Self::RefusedByRule { .. }
             | Self::Incomplete { .. }
             | Self::Busy
+            | Self::ShuttingDown
             | Self::Internal(_) => None,
         }
     }
@@ -84,6 +87,7 @@ impl PullError {
             | Self::RefusedByRule { .. }
             | Self::Incomplete { .. }
             | Self::Busy
+            | Self::ShuttingDown
             | Self::Internal(_)) => error,
         }
     }
@@ -112,7 +116,7 @@ impl PullError {
                 | Failure::BadDigest
                 | Failure::Offline => false,
             },
-            Self::Busy | Self::Internal(_) => true,
+            Self::Busy | Self::ShuttingDown | Self::Internal(_) => true,
             Self::NotFound { .. } | Self::RefusedByRule { .. } => false,
         }
     }

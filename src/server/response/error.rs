@@ -119,6 +119,10 @@ impl WireError {
                 let message = format!("{asked}: {error}; `max_waiting_fills` raises the limit");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests, message).after(SOON)
             }
+            PullError::ShuttingDown => {
+                let message = format!("{asked}: this mirror is shutting down");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
+            }
             PullError::Internal(why) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, format!("{asked}: failed here ({why})"))
             }
