@@ -42,14 +42,16 @@ pub fn start(format: Format, level: LevelFilter) {
     // Libraries' lines below a warning are not for operators.
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("roadstead", level);
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-    let layer = fmt::layer().with_writer(|| EventWriter(writer)).with_ansi(is_terminal).with_target(false);
+    // As https://no-color.org says: by its presence, if it is not empty.
+    let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let layer = fmt::layer().with_writer(|| EventWriter(writer)).with_ansi(has_colours).with_target(false);
     let layer = match format {
         Format::Text => layer.boxed(),
         Format::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     let started = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
-    // A terminal gets colours, and needs no speed.
-    if started.is_ok() && !(is_terminal && format == Format::Text) {
+    // What has colours needs no speed.
+    if started.is_ok() && !(has_colours && format == Format::Text) {
         let _first = PLAIN.set(Plain { format, level });
     }
 }

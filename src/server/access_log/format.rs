@@ -1,8 +1,10 @@
 //! Formats access lines exactly as `tracing` would. Done by hand for speed: every hit has a line.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderValue;
 use tracing::Level;
 
 use crate::quote::MAX_QUOTED_BYTES;
@@ -17,7 +19,7 @@ pub(in crate::server) struct End<'a> {
     pub(in crate::server) bytes: u64,
     pub(in crate::server) lasted: Duration,
     pub(in crate::server) first_byte: Option<Duration>,
-    pub(in crate::server) problem: Option<&'a str>,
+    pub(in crate::server) error: Option<&'a str>,
 }
 
 pub(in crate::server) fn write(out: &mut Vec<u8>, format: Format, line: &AccessLine, end: &End<'_>) {
@@ -45,9 +47,20 @@ fn write_text(out: &mut Vec<u8>, now: &dyn std::fmt::Display, line: &AccessLine,
     out.extend_from_slice(b" request=\"");
     out.extend_from_slice(line.request.as_str().as_bytes());
     out.push(b'"');
-    if let Some(problem) = end.problem {
-        out.extend_from_slice(b" problem=");
-        quoted(out, problem)?;
+    if let Some(agent) = &line.agent {
+        let text = agent_text(agent);
+        out.extend_from_slice(b" agent=");
+        if is_plain(&text) {
+            out.push(b'"');
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'"');
+        } else {
+            quoted(out, &text)?;
+        }
+    }
+    if let Some(error) = end.error {
+        out.extend_from_slice(b" error=");
+        quoted(out, error)?;
     }
     out.push(b'\n');
     Ok(())
@@ -74,9 +87,13 @@ fn write_json(out: &mut Vec<u8>, now: &dyn std::fmt::Display, line: &AccessLine,
     out.extend_from_slice(b",\"request\":\"");
     out.extend_from_slice(line.request.as_str().as_bytes());
     out.push(b'"');
-    if let Some(problem) = end.problem {
-        out.extend_from_slice(b",\"problem\":");
-        serde_json::to_writer(&mut *out, problem)?;
+    if let Some(agent) = &line.agent {
+        out.extend_from_slice(b",\"agent\":");
+        serde_json::to_writer(&mut *out, &agent_text(agent))?;
+    }
+    if let Some(error) = end.error {
+        out.extend_from_slice(b",\"error\":");
+        serde_json::to_writer(&mut *out, error)?;
     }
     out.extend_from_slice(b"}\n");
     Ok(())
@@ -102,6 +119,16 @@ fn subject_json(labels: &Labels) -> Vec<u8> {
 fn method(line: &AccessLine) -> &str {
     let method = line.method.as_str();
     method.get(..MAX_QUOTED_BYTES).unwrap_or(method)
+}
+
+/// The beginning of `User-Agent` as text.
+fn agent_text(agent: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(agent.as_bytes().get(..MAX_QUOTED_BYTES).unwrap_or(agent.as_bytes()))
+}
+
+/// Whether text is the same with and without escapes, as that of nearly all clients is.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
 }
 
 fn quoted(out: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
@@ -167,7 +194,8 @@ pub(in crate::server) fn trace(line: &AccessLine, end: &End<'_>) {
                 ms = millis(end.lasted),
                 first_byte_ms = end.first_byte.map(millis),
                 request = line.request.as_str(),
-                problem = end.problem,
+                agent = line.agent.as_ref().map(agent_text).as_deref(),
+                error = end.error,
                 "request"
             )
         };

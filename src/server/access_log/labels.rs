@@ -61,6 +61,11 @@ impl Labels {
         }
     }
 
+    /// With the name that a request gave, for one that leads to no registry: nobody knows yet which part of it is one.
+    pub(in crate::server) fn with_name(self, name: &str) -> Self {
+        Self { repository: name.chars().take(256).collect(), ..self }
+    }
+
     fn new(kind: &'static str, reference: String) -> Self {
         let (authority, label, repository) = (String::new(), String::new(), String::new());
         Self { kind, authority, label, repository, reference, log_text: OnceLock::new(), hit: OnceLock::new() }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use tokio::time::Instant;
 use tracing::Level;
 
@@ -32,8 +32,10 @@ pub(in crate::server) struct AccessLine {
     pub(in crate::server) labels: Arc<Labels>,
     pub(in crate::server) outcome: &'static str,
     pub(in crate::server) status: u16,
+    /// `User-Agent`, as it was sent.
+    pub(in crate::server) agent: Option<HeaderValue>,
     /// The failure on our side or the upstream's.
-    pub(in crate::server) problem: Option<String>,
+    pub(in crate::server) error: Option<String>,
 }
 
 /// The counters of all requests.
@@ -108,7 +110,7 @@ impl Completion {
     }
 
     pub(in crate::server) fn failed(&mut self, error: &impl std::fmt::Display) {
-        self.line.problem.get_or_insert_with(|| error.to_string());
+        self.line.error.get_or_insert_with(|| error.to_string());
     }
 }
 
@@ -123,16 +125,16 @@ impl Drop for Completion {
         let waited = self.first_byte.unwrap_or(lasted);
         line.labels.count(&counts.metrics, line.outcome, line.status, self.sent_bytes, waited);
         let level =
-            if line.status >= 500 || (line.problem.is_some() && line.status < 300) { Level::WARN } else { Level::INFO };
+            if line.status >= 500 || (line.error.is_some() && line.status < 300) { Level::WARN } else { Level::INFO };
         // The client left before the end. A failure of ours is logged as such instead.
-        let left = line.problem.is_none()
+        let left = line.error.is_none()
             && (line.status == CLIENT_LEFT || (line.method == Method::GET && self.sent_bytes < self.expected_bytes));
         let end = format::End {
             level,
             bytes: self.sent_bytes,
             lasted,
             first_byte: self.first_byte,
-            problem: line.problem.as_deref().or(left.then_some("the client left")),
+            error: line.error.as_deref().or(left.then_some("the client left")),
         };
         match telemetry::plain() {
             Some(plain) if plain.takes(level) => plain.write(level, |out| format::write(out, plain.format, line, &end)),

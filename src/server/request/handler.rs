@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, RANGE, VIA};
+use http::header::{HOST, RANGE, USER_AGENT, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response};
@@ -76,7 +76,8 @@ impl ClientConnection {
             labels: Labels::unknown(),
             outcome: "error",
             status: CLIENT_LEFT,
-            problem: None,
+            agent: parts.headers.get(USER_AGENT).cloned(),
+            error: None,
         };
         let mut completion = Completion::new(line, Arc::clone(&self.public_side.counts));
         let key = self.key(&parts);
@@ -110,7 +111,7 @@ impl ClientConnection {
             Ok(answer) => answer.into_response(method),
             Err(error) => {
                 line.outcome = if error.remembered { "negative" } else { "error" };
-                line.problem = Some(error.message.clone());
+                line.error = Some(error.message.clone());
                 answer::error(&error, line.request.as_str(), method)
             }
         };
@@ -170,7 +171,7 @@ impl ClientConnection {
             }
             Err(error) => return failed(WireError::of_route(&error)),
         };
-        line.labels = Arc::new(Labels::of_route(&route));
+        line.labels = Arc::new(Labels::of_route(&route).with_name(&route.name));
         if !is_read(&parts.method) {
             return failed(WireError::method_not_allowed());
         }

@@ -71,7 +71,7 @@ async fn every_outcome_has_its_line_with_all_fields_in_json() {
         let (all, first) = (line["ms"].as_f64().unwrap(), line["first_byte_ms"].as_f64());
         assert_eq!(first.is_some(), bytes > 0, "without a body there is no first byte: {line}");
         assert!(all > 0.0 && first.is_none_or(|first| first > 0.0 && first <= all), "{line}");
-        assert_eq!(line.get("problem").is_none(), status == 200, "{line}");
+        assert_eq!(line.get("error").is_none(), status == 200, "{line}");
         assert_eq!(line["level"], if status == 502 { "WARN" } else { "INFO" }, "{line}");
         assert!(line["timestamp"].as_str().unwrap().contains('T'), "{line}");
     }
@@ -119,7 +119,7 @@ async fn joined_readers_and_clients_that_leave_have_their_lines_too() {
     let (left, stayed) = (id(&leaver), id(&joined));
     drop(leaver);
     let line: Value = serde_json::from_str(&program.line(&left).await).unwrap();
-    assert_eq!((&line["outcome"], &line["problem"]), (&"fill".into(), &"the client left".into()), "{line}");
+    assert_eq!((&line["outcome"], &line["error"]), (&"fill".into(), &"the client left".into()), "{line}");
     gate.open();
     assert_eq!(joined.bytes().await.unwrap().len(), 1_000_000);
     let line: Value = serde_json::from_str(&program.line(&stayed).await).unwrap();
@@ -136,7 +136,7 @@ async fn joined_readers_and_clients_that_leave_have_their_lines_too() {
     gate.arrived().await;
     early.abort();
     let line: Value = serde_json::from_str(&program.line("\"status\":499").await).unwrap();
-    assert_eq!((&line["reference"], &line["problem"]), (&"1".into(), &"the client left".into()), "{line}");
+    assert_eq!((&line["reference"], &line["error"]), (&"1".into(), &"the client left".into()), "{line}");
     gate.open();
 }
 
@@ -168,4 +168,29 @@ async fn a_standard_error_that_nobody_reads_stalls_no_answer() {
     let last = client.get("/v2/org/fresh/manifests/1").await;
     line_of(&program, &last).await;
     assert!(program.lines_with("reference=\"1\"", 600).await.len() >= 600);
+}
+
+#[tokio::test]
+async fn a_line_has_the_user_agent_escaped_and_capped() {
+    let (registry, program) = start("json").await;
+    registry.publish("org/fresh", "1", &index(&[]));
+    let long = "x".repeat(1000);
+    for (sent, logged) in
+        [("containerd/2.1", "containerd/2.1"), ("a \"b\" \\ c", "a \"b\" \\ c"), (&*long, &long[..256])]
+    {
+        let headers = [("user-agent", sent)];
+        let answer = program.client().send(http::Method::GET, "/v2/org/fresh/manifests/1", &headers).await;
+        let line: Value = serde_json::from_str(&line_of(&program, &answer).await).unwrap();
+        assert_eq!(line["agent"], logged, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_an_unknown_registry_keeps_its_repository_in_its_line() {
+    let (_registry, program) = start("json").await;
+    let answer = program.client().get("/v2/registry.unknown.test/org/app/manifests/1?ns=registry.unknown.test").await;
+    assert_eq!(answer.status, 404);
+    let line: Value = serde_json::from_str(&line_of(&program, &answer).await).unwrap();
+    assert_eq!(line["repository"], "registry.unknown.test/org/app", "{line}");
+    assert_eq!((&line["kind"], &line["reference"]), (&"manifest".into(), &"1".into()), "{line}");
 }

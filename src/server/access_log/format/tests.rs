@@ -66,6 +66,8 @@ fn a_line_reads_as_the_others_do() {
     let references = ["latest", "", "a \"b\" \\ c", "x\r\nforged\u{1b}[0m\t", "ü\u{200b}\u{7f}", "sha256:0"];
     let durations =
         [0, 1, 499, 500, 999, 1000, 99_500, 100_000, 250_000_000, 5_000_000, 1_234_567_890, 86_400_000_000_000];
+    let long = [b'x'; 1000];
+    let agents: [&[u8]; 5] = [b"containerd/2.1", b"a \"b\" \\ c", b"\t\xff\xfe", "docker/ü".as_bytes(), &long];
     for (nth, reference) in references.into_iter().cycle().take(24).enumerate() {
         let nanos = durations[nth % durations.len()];
         let labels = Labels { authority: "docker.io".to_owned(), ..Labels::of_path(reference) };
@@ -76,14 +78,15 @@ fn a_line_reads_as_the_others_do() {
             labels: Arc::new(labels),
             outcome: "hit",
             status: 200,
-            problem: None,
+            agent: (nth % 3 != 0).then(|| HeaderValue::from_bytes(agents[nth % agents.len()]).unwrap()),
+            error: None,
         };
         let end = End {
             level: if nth % 5 == 0 { Level::WARN } else { Level::INFO },
             bytes: u64::MAX >> nth,
             lasted: Duration::from_nanos(nanos),
             first_byte: (nth % 2 == 0).then(|| Duration::from_nanos(nanos / 7)),
-            problem: (nth % 4 == 0).then_some(reference),
+            error: (nth % 4 == 0).then_some(reference),
         };
         for format in [Format::Text, Format::Json] {
             // Labels cache their text in the one format of the process.
