@@ -118,7 +118,7 @@ impl FillTask {
         tokio::select! {
             permit = tokio::time::timeout_at(client.answer_deadline(), turn) => match permit {
                 Ok(Ok(permit)) => Ok(permit),
-                Ok(Err(_)) | Err(_) => Err(client.error_at(0, Failure::Timeout(late)).into()),
+                Ok(Err(_)) | Err(_) => Err(client.error_at(0, Failure::Crowded(late)).into()),
             },
             () = self.context().stopping.cancelled() => Err(FillError::ShuttingDown),
         }
@@ -174,7 +174,7 @@ impl FillTask {
             Ok(opened) => Ok((partial_file, opened)),
             Err(stop) => {
                 if let Err(err) = partial_file.discard().await {
-                    tracing::warn!(digest = %fill.digest, %err, "a partial file could not be put in order");
+                    tracing::warn!(digest = %fill.digest, error = %err, "a partial file could not be put in order");
                 }
                 Err(stop)
             }
@@ -199,7 +199,7 @@ impl FillTask {
             partial_file.discard().await
         };
         if let Err(err) = cleaned {
-            tracing::debug!(digest = %fill.digest, %err, "a partial file could not be put in order");
+            tracing::debug!(digest = %fill.digest, error = %err, "a partial file could not be put in order");
             self.cache().report_fault(&describe_fault(&err), 0);
         }
     }
@@ -236,7 +236,7 @@ impl FillTask {
             Ok(committed) => committed,
             Err(err) => {
                 // The readers have what they need; only the next request pays.
-                tracing::warn!(%digest, %err, "a verified blob could not be stored");
+                tracing::warn!(%digest, error = %err, "a verified blob could not be stored");
                 if let CommitError::Io(err) = err {
                     cache.report_fault(&describe_fault(&err), size_bytes);
                 }

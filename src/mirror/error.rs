@@ -99,6 +99,7 @@ impl PullError {
                 Failure::RateLimited { .. }
                 | Failure::Unreachable(_)
                 | Failure::Timeout(_)
+                | Failure::Crowded(_)
                 | Failure::ServerError(_)
                 | Failure::Broken(_)
                 | Failure::BreakerOpen { .. }

@@ -188,7 +188,7 @@ impl RegistryClient {
         let max_wait = deadline.saturating_duration_since(Deadline::now()) / 2;
         let wait = tokio::time::timeout(max_wait, Arc::clone(slots).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
-            return Err(self.error_at(0, Failure::Timeout("`max_connections` downloads are running")));
+            return Err(self.error_at(0, Failure::Crowded("`max_connections` downloads are running")));
         };
         let (at, response) = Requests::of(self)
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {

@@ -35,6 +35,9 @@ pub enum Failure {
     Unreachable(String),
     #[error("did not answer in time ({0})")]
     Timeout(&'static str),
+    /// A local limit, which proves nothing about the upstream.
+    #[error("was not asked in time, because of a limit of this mirror: {0}")]
+    Crowded(&'static str),
     #[error("failed with status {0}")]
     ServerError(u16),
     /// A 4xx without meaning for a pull, such as 400, 402 or 451. No other endpoint is tried.
@@ -83,6 +86,7 @@ impl Failure {
             Self::RateLimited { .. }
             | Self::Unreachable(_)
             | Self::Timeout(_)
+            | Self::Crowded(_)
             | Self::ServerError(_)
             | Self::Broken(_)
             | Self::BreakerOpen { .. }
@@ -113,6 +117,7 @@ impl Failure {
             | Self::DeniedCredentials
             | Self::LoginRefused
             | Self::LockedOut
+            | Self::Crowded(_)
             | Self::ServerError(_)
             | Self::UnexpectedStatus(_)
             | Self::Broken(_)

@@ -39,7 +39,7 @@ impl Requests<'_> {
             Lane::Blobs => None,
         };
         if let Some(Err(_elapsed)) = slot {
-            return Err(self.client.error_at(0, Failure::Timeout("too many other questions are waiting for it")));
+            return Err(self.client.error_at(0, Failure::Crowded("too many other requests wait for it")));
         }
         let mut worst: Option<UpstreamError> = None;
         let usable: Vec<_> = self.client.endpoints.iter().enumerate().filter(|(at, _)| !skip(*at)).collect();

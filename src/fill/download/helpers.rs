@@ -143,7 +143,7 @@ impl Download<'_> {
         let opened = match opened {
             Ok(opened) => opened,
             Err(failure) => {
-                tracing::debug!(%digest, %failure, "one more connection for a download was in vain");
+                tracing::debug!(%digest, error = %failure, "one more connection for a download was in vain");
                 return match failure {
                     Failure::RateLimited { .. } | Failure::BreakerOpen { .. } | Failure::ServerError(_) => {
                         Report::Rationed
@@ -156,6 +156,7 @@ impl Download<'_> {
                     | Failure::LockedOut
                     | Failure::Unreachable(_)
                     | Failure::Timeout(_)
+                    | Failure::Crowded(_)
                     | Failure::UnexpectedStatus(_)
                     | Failure::Broken(_)
                     | Failure::TooLarge { .. }
@@ -181,7 +182,7 @@ impl Download<'_> {
             Ok(Ended::Whole(end)) if end >= self.segments().end_of(assignment.id) => Report::Done,
             Ok(Ended::Whole(_)) => Report::Broken,
             Ok(Ended::Broken(failure)) => {
-                tracing::debug!(digest = %self.job.fill.digest, %failure, "one of a download's connections broke");
+                tracing::debug!(digest = %self.job.fill.digest, error = %failure, "one of a download's connections broke");
                 Report::Broken
             }
             Err(stop) => {

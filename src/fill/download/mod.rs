@@ -321,7 +321,7 @@ impl<'a> Download<'a> {
         let checkpoint = storing.partial_file.checkpoint(size_bytes, hashed);
         storing.partial_file.notes(self.job.evictor.cache().context.tasks.spawn(async move {
             if let Err(err) = checkpoint.await {
-                tracing::debug!(%err, "a checkpoint of a download failed");
+                tracing::debug!(error = %err, "a checkpoint of a download failed");
             }
         }));
         true

@@ -159,7 +159,7 @@ impl WireError {
                 error.after(*retry_after)
             }
             Failure::NoDescriptors => gateway(StatusCode::SERVICE_UNAVAILABLE, message).after(SOON),
-            Failure::Timeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, message),
+            Failure::Timeout(_) | Failure::Crowded(_) => gateway(StatusCode::GATEWAY_TIMEOUT, message),
             Failure::Unreachable(_)
             | Failure::ServerError(_)
             | Failure::UnexpectedStatus(_)

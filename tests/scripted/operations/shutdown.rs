@@ -121,3 +121,21 @@ async fn a_second_signal_ends_it_at_once() {
     assert!(log.contains("stopping at once"), "{log}");
     assert!(pull.await.unwrap().is_err());
 }
+
+/// Whose fault it is tells a client where to go.
+#[tokio::test]
+async fn a_request_that_waits_when_the_deadline_comes_is_told_that_this_mirror_stops() {
+    let registry = Upstream::start().await;
+    let digest = registry.blob("org/app", blob(1_000_000, 1));
+    let gate = Gate::closed();
+    registry.script(blobs().get().always().stall_before_headers(&gate));
+    let program = Program::of(&config(&registry, "1s")).await;
+    let client = program.client();
+    let pull = tokio::spawn(async move { client.get(&format!("/v2/org/app/blobs/{digest}")).await });
+    gate.arrived().await;
+    program.signal("TERM");
+    let answer = pull.await.unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{}", answer.text());
+    assert!(answer.text().contains("this mirror is shutting down"), "{}", answer.text());
+    assert_eq!(program.ended().await.0, Some(0));
+}

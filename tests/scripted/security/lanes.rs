@@ -79,7 +79,7 @@ async fn a_full_queue_of_downloads_is_a_504_and_does_not_open_the_breaker() {
     let next = upstream.blob("org/next", blob(1000, 1));
     let answer = mirror.client().get(&blob_path("org/next", &next)).await;
     assert_eq!(answer.status, 504);
-    assert!(answer.text().contains("max_connections"), "{}", answer.text());
+    assert!(answer.text().contains("a limit of this mirror: `max_connections`"), "{}", answer.text());
     assert_eq!(mirror.client().get(APP).await.status, 200);
     gate.open();
     for pull in pulls {
