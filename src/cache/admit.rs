@@ -35,7 +35,7 @@ impl Cache {
         if self.index.durable().await.is_err() {
             self.record_later(digest, facts, committed);
         } else if let Err(err) = committed.unlink_partial().await {
-            tracing::debug!(%err, "a partial file's name could not be removed yet");
+            tracing::debug!(error = %err, "a partial file's name could not be removed yet");
             self.report_fault(&describe_fault(&err), 0);
         }
     }

@@ -85,7 +85,7 @@ async fn retry(evictor: &Arc<Evictor>) -> bool {
         recorded.map_err(io::Error::other)
     };
     if let Err(err) = works.await {
-        tracing::debug!(%err, "the disk does not work yet");
+        tracing::debug!(error = %err, "the disk does not work yet");
         return false;
     }
     cache.clear_fault();

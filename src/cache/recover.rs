@@ -57,7 +57,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
 async fn remove_records_of_quarantined(cache: &Arc<Cache>) -> Result<(), RecoverError> {
     let look = |store: &Store| {
         let quarantined = store::quarantine::list(store).unwrap_or_else(|err| {
-            tracing::warn!(%err, "what is in quarantine cannot be listed");
+            tracing::warn!(error = %err, "what is in quarantine cannot be listed");
             Vec::new()
         });
         let digests = quarantined.into_iter().map(|(digest, _)| digest);
@@ -113,7 +113,7 @@ pub async fn leave(cache: &Cache) {
 pub async fn close(cache: &Arc<Cache>) {
     leave(cache).await;
     if let Ok(Err(err)) = blocking(cache, store::recovery::record_clean_stop).await {
-        tracing::debug!(%err, "the next start takes this stop for an unclean one");
+        tracing::debug!(error = %err, "the next start takes this stop for an unclean one");
     }
 }
 

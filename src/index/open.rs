@@ -71,7 +71,7 @@ fn existing(path: &Path) -> Result<Result<redb::Database, Opened>, IndexError> {
         Ok(_) => match database::open(path) {
             Ok(database) => Ok(Ok(database)),
             Err(err) if err.is_damage() => {
-                tracing::warn!(%err, "the index is damaged, or of a form that this release does not read");
+                tracing::warn!(error = %err, "the index is damaged, or of a form that this release does not read");
                 Ok(Err(Opened::Damaged))
             }
             Err(err) => Err(err),
@@ -115,7 +115,7 @@ fn log_from(database: &redb::Database, directory: &LogDirectory, number: u64) ->
     let taken = snapshot::take(directory, number, &database.begin_read()?, &|| true);
     let mut log = Log::open(directory.clone(), Position { number, offset: 0 }).map_err(IndexError::Log)?;
     if let Err(err) = taken {
-        tracing::warn!(%err, "no snapshot of the facts could be taken; it is tried again");
+        tracing::warn!(error = %err, "no snapshot of the facts could be taken; it is tried again");
         log.lack_snapshot();
     } else {
         Loader::new(database).end(log.position(), false)?;

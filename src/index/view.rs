@@ -225,7 +225,7 @@ impl View {
             }
             Err(IndexError::Closed) => {}
             Err(err) => {
-                tracing::warn!(%err, "no snapshot of the facts could be taken; the log grows until the next one");
+                tracing::warn!(error = %err, "no snapshot of the facts could be taken; the log grows until the next one");
             }
         }
     }

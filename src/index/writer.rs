@@ -295,7 +295,7 @@ impl Run {
     fn report(&self, err: &IndexError) {
         let why = format!("facts cannot be written ({err}); they are asked for again when the disk takes them");
         if self.view.health.degrade(Part::Index, why) {
-            tracing::warn!(%err, "facts cannot be written; pulls go on, and the index heals when the disk does");
+            tracing::warn!(error = %err, "facts cannot be written; pulls go on, and the index heals when the disk does");
         }
     }
 

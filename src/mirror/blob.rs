@@ -123,14 +123,14 @@ impl BlobRequest<'_> {
         let generation = cache.index.generation_of_digest(&self.scope, digest);
         let is_public = self.registry.policy.public;
         let (row, grant) = cache.index.blob(&self.scope, digest, is_public).await.unwrap_or_else(|err| {
-            tracing::warn!(%err, %digest, "upstream is asked instead");
+            tracing::warn!(error = %err, %digest, "upstream is asked instead");
             (None, None)
         });
         let grant = self.mirror.grants.unless_unused(&self.registry, digest, grant).await;
         let stored = match row {
             Some(row) if !self.is_stored_unusable() => {
                 let file = cache.open(digest, &row).await.unwrap_or_else(|err| {
-                    tracing::warn!(%digest, %err, "a stored blob cannot be opened; it is passed through from upstream");
+                    tracing::warn!(%digest, error = %err, "a stored blob cannot be opened; it is passed through from upstream");
                     cache.mark_uncacheable(digest);
                     None
                 });
@@ -294,7 +294,7 @@ impl BlobRequest<'_> {
             if self.intent == Intent::Head {
                 return Ok((BlobSource::Nothing, size_bytes));
             }
-            tracing::warn!(authority = name, %digest, why, "a blob is passed through without storing it");
+            tracing::warn!(authority = name, %digest, error = why, "a blob is passed through without storing it");
             let metrics = &self.mirror.cache.context.metrics;
             metrics.uncached_streams.get_or_create(&ByAuthority::of(name)).inc();
             let source = Box::new(PassThroughSource {

@@ -119,7 +119,7 @@ impl Mirror {
         let held = match self.cache.index.manifest(scope, digest, registry.policy.public).await {
             Ok(held) => held,
             Err(err) => {
-                tracing::warn!(%err, %digest, "upstream is asked instead");
+                tracing::warn!(error = %err, %digest, "upstream is asked instead");
                 return None;
             }
         };
@@ -158,7 +158,7 @@ impl Mirror {
                 None
             }
             Err(err) => {
-                tracing::warn!(%digest, %err, "a stored manifest cannot be read; it is fetched again");
+                tracing::warn!(%digest, error = %err, "a stored manifest cannot be read; it is fetched again");
                 None
             }
         }

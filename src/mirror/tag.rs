@@ -121,7 +121,7 @@ impl Mirror {
                 Some(row)
             }
             Err(err) => {
-                tracing::warn!(%err, %tag, "upstream is asked instead");
+                tracing::warn!(error = %err, %tag, "upstream is asked instead");
                 None
             }
         }

@@ -50,7 +50,7 @@ impl Store {
             }
             for shard in shards {
                 if let Err(err) = faults.sync_removal(&shard) {
-                    tracing::warn!(path = %shard.display(), %err, "what was evicted may be back after a power cut");
+                    tracing::warn!(path = %shard.display(), error = %err, "what was evicted may be back after a power cut");
                 }
             }
             Ok(evicted)
@@ -88,7 +88,9 @@ impl Store {
                     self.space.take_over(&partial);
                     freed_bytes += size_bytes;
                 }
-                Err(err) => tracing::warn!(path = %partial.display(), %err, "an old partial file cannot be removed"),
+                Err(err) => {
+                    tracing::warn!(path = %partial.display(), error = %err, "an old partial file cannot be removed");
+                }
             }
             drop(name_lock);
         }

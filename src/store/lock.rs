@@ -34,7 +34,7 @@ pub(super) fn acquire(root: &Path) -> Result<File, OpenError> {
     }
     if let Err(err) = write_pid(&mut lock) {
         // The lock is what counts; on a full disk it still holds.
-        tracing::warn!(path = %root.display(), %err, "the process id cannot be noted in LOCK");
+        tracing::warn!(path = %root.display(), error = %err, "the process id cannot be noted in LOCK");
     }
     check_version(root)?;
     Ok(lock)

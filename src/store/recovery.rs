@@ -37,14 +37,14 @@ pub fn recover(store: &Store) -> io::Result<Vec<Leftover>> {
         let entries = match std::fs::read_dir(&authority) {
             Ok(entries) => entries,
             Err(err) => {
-                tracing::warn!(path = %authority.display(), %err, "left alone");
+                tracing::warn!(path = %authority.display(), error = %err, "left alone");
                 continue;
             }
         };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             match decide(store, &path) {
                 Ok(leftover) => leftovers.extend(leftover),
-                Err(err) => tracing::warn!(path = %path.display(), %err, "left alone"),
+                Err(err) => tracing::warn!(path = %path.display(), error = %err, "left alone"),
             }
         }
     }

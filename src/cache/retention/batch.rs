@@ -100,7 +100,7 @@ impl Evictor {
                 if candidates.is_empty() || !is_sure { Batch::default() } else { self.evict(candidates, reason).await }
             }
             Err(err) => {
-                tracing::warn!(%err, "nothing can be evicted: the index does not say what is cold");
+                tracing::warn!(error = %err, "nothing can be evicted: the index does not say what is cold");
                 Batch::default()
             }
         }
@@ -139,7 +139,7 @@ impl Evictor {
             Ok(evicted) => evicted,
             Err(err) => {
                 // The marks stay: the next start looks at them.
-                tracing::warn!(%err, "evicting failed; the disk does not answer as it should");
+                tracing::warn!(error = %err, "evicting failed; the disk does not answer as it should");
                 return Batch::default();
             }
         };
@@ -195,7 +195,7 @@ impl Evictor {
             }
         }
         if let Some((digest, err)) = newly_undeletable.first() {
-            tracing::warn!(blobs = newly_undeletable.len(), %digest, %err,
+            tracing::warn!(blobs = newly_undeletable.len(), %digest, error = %err,
                 "blobs cannot be evicted, this one among them; others go instead, and these are tried again");
         }
         sorted

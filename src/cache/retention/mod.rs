@@ -164,7 +164,7 @@ impl Evictor {
         cache.access_times.write(&cache.index).await;
         self.drop_idle_leftovers().await;
         if let Err(err) = store::quarantine::recount(&cache.store, cache.context.clock.now()).await {
-            tracing::debug!(%err, "what is in quarantine cannot be counted now");
+            tracing::debug!(error = %err, "what is in quarantine cannot be counted now");
         }
         if !cache.pins.are_known(&cache.index) {
             return;

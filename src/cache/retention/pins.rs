@@ -127,7 +127,9 @@ impl Pins {
                 self.refreshed.store(now.as_millis(), Ordering::Relaxed);
                 self.known.send_replace(Some(reopened));
             }
-            Err(err) => tracing::warn!(%err, "what is pinned cannot be told; nothing that may be is taken back"),
+            Err(err) => {
+                tracing::warn!(error = %err, "what is pinned cannot be told; nothing that may be is taken back");
+            }
         }
     }
 

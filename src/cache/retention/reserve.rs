@@ -123,7 +123,7 @@ impl Evictor {
             Ok(Some(committed)) => cache.admit(digest, facts, committed).await,
             Ok(None) => cache.admit_again(facts).await,
             Err(err) => {
-                tracing::warn!(%digest, %err, "a manifest could not be stored; it is kept in memory for now");
+                tracing::warn!(%digest, error = %err, "a manifest could not be stored; it is kept in memory for now");
                 if let CommitError::Io(err) = err {
                     cache.pending.store_later(origin, digest, facts);
                     cache.report_fault(&describe_fault(&err), size_bytes);

@@ -41,7 +41,7 @@ pub async fn take_out(cache: &Cache, digest: Digest, file_id: FileId) -> Judgeme
         Ok(QuarantineOutcome::Missing) => "somebody has removed them",
         Ok(QuarantineOutcome::Away | QuarantineOutcome::Another) => "they are in quarantine",
         Err(err) => {
-            tracing::error!(%digest, %err, "stored bytes are wrong and cannot be moved away; they are not served");
+            tracing::error!(%digest, error = %err, "stored bytes are wrong and cannot be moved away; they are not served");
             cache.store.mark_known_bad(digest);
             health.degrade(Part::Verify, "stored bytes are wrong and cannot be moved away: see the log");
             return judgement;
@@ -59,7 +59,7 @@ pub async fn take_out(cache: &Cache, digest: Digest, file_id: FileId) -> Judgeme
 
 /// Should another file have its name by now, reading that again will tell.
 fn withhold(cache: &Cache, digest: Digest, err: &IndexError) -> Judgement {
-    tracing::error!(%digest, %err,
+    tracing::error!(%digest, error = %err,
         "stored bytes are wrong; they are not served, and are moved away when the index can be read again");
     cache.forget(digest);
     cache.store.mark_known_bad(digest);

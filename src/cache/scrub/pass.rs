@@ -59,7 +59,7 @@ impl<'a> Pass<'a> {
                 self.cache.show_stored();
             }
             Err(err) => {
-                tracing::warn!(%err, "a directory of blobs cannot be listed; it was not verified");
+                tracing::warn!(error = %err, "a directory of blobs cannot be listed; it was not verified");
                 self.report.unlisted += 1;
             }
         }
@@ -77,7 +77,7 @@ impl<'a> Pass<'a> {
         let rows = match cache.index.blobs_with_prefix(store::scrub::prefix(shard)).await {
             Ok(rows) => rows,
             Err(err) => {
-                tracing::warn!(%err, "the index does not say which blobs should be in a directory; it was not compared");
+                tracing::warn!(error = %err, "the index does not say which blobs should be in a directory; it was not compared");
                 report.uncompared += 1;
                 return true;
             }
@@ -93,7 +93,7 @@ impl<'a> Pass<'a> {
                     }
                 }
                 Err(err) => {
-                    tracing::warn!(%digest, %err, "the disk does not say whether a stored blob is there");
+                    tracing::warn!(%digest, error = %err, "the disk does not say whether a stored blob is there");
                     name(&mut report.unreadable, digest);
                 }
             }

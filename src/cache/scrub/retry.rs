@@ -50,7 +50,7 @@ pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
 
 async fn move_unreadable_away(cache: &Cache, digest: Digest, file_id: FileId, row: Option<BlobRow>, is_lost: bool) {
     match store::quarantine::move_away(&cache.store, digest, file_id, cache.context.clock.now()).await {
-        Err(err) => tracing::debug!(%digest, %err, "a blob that cannot be read cannot be moved away either"),
+        Err(err) => tracing::debug!(%digest, error = %err, "a blob that cannot be read cannot be moved away either"),
         Ok(QuarantineOutcome::Another) => cache.store.is_readable_again(digest),
         Ok(QuarantineOutcome::Away | QuarantineOutcome::Removed | QuarantineOutcome::Missing) => {
             cache.forget(digest);

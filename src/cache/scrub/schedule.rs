@@ -70,7 +70,7 @@ async fn run_pass(cache: &Cache, rate: Option<u64>, resumed: Option<ScrubCursor>
         if let Ok(bytes) = serde_json::to_vec(&cursor)
             && let Err(err) = store::scrub::write_cursor(&cache.store, bytes).await
         {
-            tracing::debug!(%err, "where verify is could not be noted: after a restart it begins anew");
+            tracing::debug!(error = %err, "where verify is could not be noted: after a restart it begins anew");
         }
     }
     let report = &pass.report;
@@ -84,7 +84,7 @@ async fn verify_lately(cache: &Cache) {
     let lately = match store::scrub::stored_lately(&cache.store, LATELY, cache.context.clock.now()).await {
         Ok(lately) => lately,
         Err(err) => {
-            tracing::warn!(%err, "what was stored before the unclean stop cannot be found");
+            tracing::warn!(error = %err, "what was stored before the unclean stop cannot be found");
             return;
         }
     };

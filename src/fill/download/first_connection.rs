@@ -130,7 +130,7 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
             self.fruitless += 1;
             self.progressed(before);
             self.away_since = Instant::now();
-            tracing::debug!(digest = %self.download.job.fill.digest, %failure, "a download broke");
+            tracing::debug!(digest = %self.download.job.fill.digest, error = %failure, "a download broke");
             if self.fruitless >= MAX_FRUITLESS || self.download.segments().size().is_none() {
                 return Err(self.download.job.source.client.error_at(endpoint, failure).into());
             }

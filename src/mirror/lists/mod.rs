@@ -74,7 +74,7 @@ impl ListRequest {
         let policy = &self.registry.policy;
         let now = self.now();
         let row = self.mirror.cache.index.list(&self.scope, &self.name).await.unwrap_or_else(|err| {
-            tracing::warn!(%err, list = quoted(&self.name), "upstream is asked instead");
+            tracing::warn!(error = %err, list = quoted(&self.name), "upstream is asked instead");
             None
         });
         let held =

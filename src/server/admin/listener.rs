@@ -47,7 +47,7 @@ pub(in crate::server) fn open_socket(path: &Path) -> Result<Option<UnixListener>
             Err(BindError::Socket { path: path.to_owned(), err })
         }
         Err(err) => {
-            tracing::warn!(path = %path.display(), %err,
+            tracing::warn!(path = %path.display(), error = %err,
                 "the admin socket cannot be opened; commands cannot reach this server until the next start");
             Ok(None)
         }

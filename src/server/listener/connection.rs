@@ -68,7 +68,7 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor, client: SocketAddr)
         // Health probes connect and leave at once: no log line.
         Ok(Err(err)) if err.kind() == io::ErrorKind::UnexpectedEof => None,
         Ok(Err(err)) => {
-            tracing::info!(client = %client.ip(), err = quoted(err), "a TLS handshake failed: the client trusts another CA, or speaks plain HTTP?");
+            tracing::info!(client = %client.ip(), error = quoted(err), "a TLS handshake failed: the client trusts another CA, or speaks plain HTTP?");
             None
         }
         Err(_elapsed) => None,

@@ -134,7 +134,7 @@ async fn serve_clients(
             Ok(accepted) => accepted,
             Err(err) => {
                 // Probably out of file descriptors: ending connections give some back.
-                tracing::warn!(%err, "cannot accept a connection");
+                tracing::warn!(error = %err, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -85,7 +85,7 @@ impl Current {
                 Err(err) => {
                     let text = err.to_string();
                     if failed.as_ref() != Some(&text) {
-                        tracing::warn!(%err, "the new certificate cannot be used; the old one is still served");
+                        tracing::warn!(error = %err, "the new certificate cannot be used; the old one is still served");
                         failed = Some(text);
                     }
                 }

@@ -108,7 +108,7 @@ pub async fn move_away(
         if let Some(shard) = blob.parent()
             && let Err(err) = faults.sync_removal(shard)
         {
-            tracing::warn!(%digest, %err, "wrong bytes that were moved away may be back after a power cut");
+            tracing::warn!(%digest, error = %err, "wrong bytes that were moved away may be back after a power cut");
         }
         // What cannot be thinned out now is thinned out at the next one.
         let _later = thin_out(&quarantine, now, &space);
@@ -138,12 +138,12 @@ pub async fn free(store: &Store, bytes: u64) -> u64 {
             }
         }
         if let Some((path, err)) = undeletable {
-            tracing::warn!(path = %path.display(), %err, "a file in quarantine cannot be removed; others go instead");
+            tracing::warn!(path = %path.display(), error = %err, "a file in quarantine cannot be removed; others go instead");
         }
         Ok(freed)
     });
     freed.await.unwrap_or_else(|err| {
-        tracing::warn!(%err, "files in quarantine cannot be listed");
+        tracing::warn!(error = %err, "files in quarantine cannot be listed");
         0
     })
 }

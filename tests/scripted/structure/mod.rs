@@ -6,6 +6,7 @@ mod examples;
 mod graph;
 mod imports;
 mod lanes;
+mod log_lines;
 mod metrics_page;
 mod ranks;
 mod shape;

@@ -26,7 +26,7 @@ pub(in crate::server) fn backup(mirror: &Arc<Mirror>) -> Response<ApiBody> {
     tokio::spawn(async move {
         let out = Pieces { pieces, runtime: tokio::runtime::Handle::current() };
         if let Err(err) = index::back_up(&cache.index, out).await {
-            tracing::warn!(%err, "a backup was cut short; it cannot be restored");
+            tracing::warn!(error = %err, "a backup was cut short; it cannot be restored");
         }
     });
     let pieces = stream::unfold(body, |mut body| async move { Some((Ok(Frame::data(body.recv().await?)), body)) });
