@@ -2,6 +2,7 @@
 
 mod writer;
 
+use std::ffi::OsString;
 use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -42,8 +43,7 @@ pub fn start(format: Format, level: LevelFilter) {
     // Libraries' lines below a warning are not for operators.
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("roadstead", level);
     let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-    // As https://no-color.org says: by its presence, if it is not empty.
-    let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let has_colours = has_colours(is_terminal, |name| std::env::var_os(name));
     let layer = fmt::layer().with_writer(|| EventWriter(writer)).with_ansi(has_colours).with_target(false);
     let layer = match format {
         Format::Text => layer.boxed(),
@@ -54,6 +54,13 @@ pub fn start(format: Format, level: LevelFilter) {
     if started.is_ok() && !(has_colours && format == Format::Text) {
         let _first = PLAIN.set(Plain { format, level });
     }
+}
+
+/// Terminals get colours, unless `NO_COLOR` is set to something (<https://no-color.org>), or the terminal has none.
+fn has_colours(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    is_terminal
+        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 fn begin() -> Option<&'static LogWriter> {
@@ -104,5 +111,19 @@ impl io::Write for EventWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_terminal_that_wants_colours_gets_them() {
+        let with = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.into());
+        assert!(has_colours(true, |_| None) && has_colours(true, with("NO_COLOR", "")));
+        assert!(has_colours(true, with("TERM", "xterm")));
+        assert!(!has_colours(false, |_| None));
+        assert!(!has_colours(true, with("NO_COLOR", "1")) && !has_colours(true, with("TERM", "dumb")));
     }
 }

@@ -111,7 +111,7 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn commands_of_root_work_as_the_unit_lays_things_out_and_leave_nothing_of_root() {
+async fn t63_commands_of_root_work_as_the_unit_lays_things_out_and_leave_nothing_of_root() {
     let machine = Machine::new();
     let backups = machine.at("root");
     std::fs::create_dir(&backups).unwrap();

@@ -68,6 +68,8 @@ async fn a_verify_of_a_stopped_storage_lists_what_is_missing_and_exits_with_1() 
     assert!(lost.contains(&format!("{layer} 293.0 KiB")), "{lost}");
     let status: Value = serde_json::from_slice(&run(&config, &["status", "--json"]).await.stdout).unwrap();
     assert_eq!((&status["facts"]["blobs"], &status["lost"]), (&3.into(), &1.into()), "{status}");
+    let for_people = said(&run(&config, &["status"]).await);
+    assert!(for_people.contains("\nmax_size: none\n") && for_people.contains(" KiB\n"), "{for_people}");
     let again = run(&config, &["verify", "--rate", "unlimited"]).await;
     assert!(again.status.success() && said(&again).contains("all is right"), "{}", said(&again));
 }

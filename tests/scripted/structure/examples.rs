@@ -114,3 +114,13 @@ async fn the_air_gapped_site_serves_what_was_pulled_outside_and_connects_to_nobo
     assert!(missing.text().contains("offline by configuration"), "{}", missing.text());
     canary.assert_untouched();
 }
+
+/// A probe reaches no loopback of a container.
+#[test]
+fn the_image_listens_for_probes_and_checks_its_own_health() {
+    let dockerfile = std::fs::read_to_string(root().join("../deploy/docker/Dockerfile")).unwrap();
+    let check = "CMD [\"/usr/local/bin/roadstead\", \"healthcheck\"]";
+    for part in ["ROADSTEAD__SERVER__ADMIN_LISTEN=0.0.0.0:5001", "EXPOSE 5000 5001", "HEALTHCHECK", check] {
+        assert!(dockerfile.contains(part), "{part} in\n{dockerfile}");
+    }
+}
