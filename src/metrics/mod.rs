@@ -113,7 +113,7 @@ pub struct Metrics {
     pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
-    /// By kind, with the names of `upstream::TroubleKind`.
+    /// By kind, with the names of `upstream::TroubleKind`, and `login_refused`.
     pub upstream_trouble: Family<ByTrouble, Gauge>,
     pub rate_limit_remaining: Family<ByAuthority, Gauge>,
     pub digest_mismatches: Family<ByAuthority, Counter>,

@@ -102,6 +102,7 @@ impl Auth {
     pub(super) fn worked(&self, tried: &Tried, scope: Option<&str>) {
         self.login_backoff.worked(tried.fingerprint, scope);
         self.refused_logins.accept(tried.rule);
+        self.show_refused_login();
     }
 
     /// Another login in place of a refused one, if the file or the helper has changed meanwhile; else the same.
@@ -160,6 +161,7 @@ impl Auth {
         if let Some(rule) = self.settings.credentials.get(tried.rule) {
             self.refused_logins.refuse(tried.rule, &rule.source, tried.fingerprint.login(), self.clock.now());
         }
+        self.show_refused_login();
         Failure::LoginRefused
     }
 

@@ -26,7 +26,7 @@ use url::Url;
 
 use crate::clock::{Clock, Timestamp};
 use crate::coalesce::Coalesce;
-use crate::metrics::Metrics;
+use crate::metrics::{ByTrouble, Metrics};
 use crate::oci::{Authority, Repository};
 use crate::secret::Secret;
 
@@ -129,6 +129,16 @@ impl Auth {
     /// The credentials that the registry refuses now.
     pub(in crate::upstream) fn refused_login(&self) -> Option<RefusedLogin> {
         self.refused_logins.first()
+    }
+
+    /// Shows in metrics whether a login is refused. Registries that a wildcard admits have none: clients choose their names.
+    fn show_refused_login(&self) {
+        if self.settings.endpoints.is_empty() {
+            return;
+        }
+        let (authority, endpoint) = (self.settings.name.clone(), self.authority.to_string());
+        let labels = ByTrouble { authority, endpoint, trouble: "login_refused" };
+        self.metrics.upstream_trouble.get_or_create(&labels).set(i64::from(self.refused_logins.first().is_some()));
     }
 
     /// The `Authorization` for a Bearer challenge, from the cache or from the realm.

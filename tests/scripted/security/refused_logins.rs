@@ -15,6 +15,9 @@ use crate::support::upstream::*;
 
 const REPOSITORIES: [&str; 3] = ["team/one", "team/two", "team/three"];
 
+const GAUGE: &str =
+    "roadstead_upstream_trouble{authority=\"docker.io\",endpoint=\"docker.io\",trouble=\"login_refused\"}";
+
 /// How an upstream is signed in to, and how it refuses a login.
 #[derive(Debug, Clone, Copy)]
 enum Door {
@@ -125,6 +128,7 @@ async fn t41_a_refused_login_is_told_once_until_it_works_again() {
         }
         assert_eq!(warnings(), 1, "{door:?}: {}", log.text());
         assert!(ready(&mirror).await.contains(&format!("\ndegraded: upstream: {what}")), "{}", ready(&mirror).await);
+        assert_eq!(mirror.metric(GAUGE), 1.0);
         let status = Client::new(mirror.admin).get("/api/v1/status").await.json();
         assert_eq!(status["degraded"][0]["part"], "upstream", "{status}");
         assert!(status["degraded"][0]["why"].as_str().unwrap().starts_with(&what), "{status}");
@@ -136,6 +140,7 @@ async fn t41_a_refused_login_is_told_once_until_it_works_again() {
         mirror.advance(Duration::from_mins(2));
         assert_eq!(mirror.client().get(&tag("team/one")).await.header("warning"), "");
         assert_eq!((ready(&mirror).await.as_str(), warnings()), ("ready\n", 2), "{door:?}");
+        assert_eq!(mirror.metric(GAUGE), 0.0, "{door:?}");
     }
 }
 
