@@ -69,6 +69,11 @@ impl Store {
         self.held.partial_name_gone().await
     }
 
+    /// Waits until a removed file that had its partial name still gives its space back. `false` at once if there is none.
+    pub async fn removed_space_back(&self) -> bool {
+        self.held.removed_space_back().await
+    }
+
     /// Removes partial files that no fill has worked on since `idle_since`, by the clock that says it is `now`
     /// (milliseconds); gives their bytes.
     pub async fn drop_leftovers(&self, now: u64, idle_since: u64) -> u64 {

@@ -18,6 +18,8 @@ pub(super) struct OpenFiles {
     shards: [Mutex<HashMap<Digest, Weak<OpenFile>>>; SHARDS],
     /// Committed files that have their partial names still.
     partial_names: AtomicUsize,
+    /// Those of them that are removed: their space comes back with the end of the partial name.
+    removed_early: AtomicUsize,
     partial_name_gone: Notify,
 }
 
@@ -30,6 +32,8 @@ pub(super) struct OpenFile {
     deleted_open_bytes: AtomicU64,
     /// It has its partial name still, and is open for that.
     has_partial_name: AtomicBool,
+    /// It is one of [`OpenFiles::removed_early`].
+    is_removed_early: AtomicBool,
 }
 
 impl OpenFiles {
@@ -38,6 +42,7 @@ impl OpenFiles {
             space,
             shards: Default::default(),
             partial_names: AtomicUsize::new(0),
+            removed_early: AtomicUsize::new(0),
             partial_name_gone: Notify::new(),
         })
     }
@@ -54,6 +59,7 @@ impl OpenFiles {
             digest,
             deleted_open_bytes: AtomicU64::new(0),
             has_partial_name: AtomicBool::new(false),
+            is_removed_early: AtomicBool::new(false),
         })
     }
 
@@ -79,6 +85,13 @@ impl OpenFiles {
         let Some(held) = held else { return false };
         self.space.add_deleted_open(size_bytes);
         held.deleted_open_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+        if held.has_partial_name.load(Ordering::SeqCst) && !held.is_removed_early.swap(true, Ordering::SeqCst) {
+            self.removed_early.fetch_add(1, Ordering::SeqCst);
+            // The name may have gone in between, and saw nothing.
+            if !held.has_partial_name.load(Ordering::SeqCst) && held.is_removed_early.swap(false, Ordering::SeqCst) {
+                self.removed_early.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
         true
     }
 
@@ -90,7 +103,7 @@ impl OpenFiles {
         };
         // Counted and dropped without the lock, which the drop of a last one takes.
         let open = self.shards.iter().flat_map(of).map(|(digest, file)| {
-            let own = 1 + usize::from(file.has_partial_name.load(Ordering::Relaxed));
+            let own = 1 + usize::from(file.has_partial_name.load(Ordering::SeqCst));
             (digest, Arc::strong_count(&file).saturating_sub(own))
         });
         open.filter(|(_, count)| *count > 0).collect()
@@ -98,9 +111,18 @@ impl OpenFiles {
 
     /// Waits until a committed file has lost its partial name. `false` at once if none has one.
     pub(super) async fn partial_name_gone(&self) -> bool {
+        self.gone_of(&self.partial_names).await
+    }
+
+    /// Waits until a removed file has lost its partial name. `false` at once if none has one.
+    pub(super) async fn removed_space_back(&self) -> bool {
+        self.gone_of(&self.removed_early).await
+    }
+
+    async fn gone_of(&self, count: &AtomicUsize) -> bool {
         let mut gone = std::pin::pin!(self.partial_name_gone.notified());
         gone.as_mut().enable();
-        let has_some = self.partial_names.load(Ordering::Relaxed) > 0;
+        let has_some = count.load(Ordering::SeqCst) > 0;
         if has_some {
             gone.await;
         }
@@ -121,8 +143,8 @@ pub(super) struct PartialName {
 
 impl PartialName {
     pub(super) fn new(file: Arc<OpenFile>) -> Self {
-        file.has_partial_name.store(true, Ordering::Relaxed);
-        file.files.partial_names.fetch_add(1, Ordering::Relaxed);
+        file.has_partial_name.store(true, Ordering::SeqCst);
+        file.files.partial_names.fetch_add(1, Ordering::SeqCst);
         Self { files: Arc::clone(&file.files), file: Some(file) }
     }
 }
@@ -131,10 +153,13 @@ impl Drop for PartialName {
     fn drop(&mut self) {
         let Self { file, files } = self;
         if let Some(file) = file.take() {
-            file.has_partial_name.store(false, Ordering::Relaxed);
+            file.has_partial_name.store(false, Ordering::SeqCst);
+            let was_removed = file.is_removed_early.swap(false, Ordering::SeqCst);
+            // Its space is back then, if nobody else has it open.
+            drop(file);
+            files.removed_early.fetch_sub(usize::from(was_removed), Ordering::SeqCst);
         }
-        // Its space is back now, if nobody else has it open.
-        files.partial_names.fetch_sub(1, Ordering::Relaxed);
+        files.partial_names.fetch_sub(1, Ordering::SeqCst);
         files.partial_name_gone.notify_waiters();
     }
 }

@@ -87,6 +87,10 @@ impl Evictor {
                 Err(CommitError::NoSpace(_)) => {}
                 reserved => return reserved,
             }
+            // Nothing more goes for space that comes back in a moment.
+            if self.cache.store.removed_space_back().await {
+                continue;
+            }
             if let Some(same) = self.make_room(permit, authority, registry.max_size, size_bytes).await {
                 permit = same;
                 continue;

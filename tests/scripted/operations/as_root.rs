@@ -36,7 +36,10 @@ impl Machine {
         // As `LoadCredential` does: for the service alone, and only while it runs.
         open(&machine.at("run"), 0o700);
         std::fs::write(machine.at("run/hub"), "secret").unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_roadstead"), machine.at("usr/roadstead")).unwrap();
+        // By another process: a file that this one has open for writing would go to each child that another test starts, and
+        // could not be run meanwhile.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_roadstead")).arg(machine.at("usr/roadstead")).status();
+        assert!(copied.unwrap().success());
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n[storage]\npath = \"{}\"\n\
              [upstreams.\"docker.io\"]\nurl = \"http://127.0.0.1:9\"\nusername = \"robot\"\npassword_file = \"{}\"\n",
