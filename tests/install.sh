@@ -2,7 +2,7 @@
 # Installs the Debian packages whose programs tests/real/ runs. Does nothing when all are there.
 set -eu
 
-packages="apache2-utils buildah containerd curl docker.io docker-registry podman runc skopeo"
+packages="apache2-utils buildah containerd curl docker.io docker-registry nginx podman runc skopeo"
 
 missing=""
 for package in $packages; do

@@ -115,6 +115,7 @@ pub struct Metrics {
     pub breaker_open: Family<ByEndpoint, Gauge>,
     /// By kind, with the names of `upstream::TroubleKind`, and `login_refused`.
     pub upstream_trouble: Family<ByTrouble, Gauge>,
+    pub upstream_second_tries: Family<ByAuthority, Counter>,
     pub rate_limit_remaining: Family<ByAuthority, Gauge>,
     pub digest_mismatches: Family<ByAuthority, Counter>,
     pub uncached_streams: Family<ByAuthority, Counter>,
@@ -167,6 +168,8 @@ impl Default for Metrics {
             fills_running: made.one("fills_running", "Blobs being downloaded now"),
             breaker_open: made.one("breaker_open", "1 while an endpoint is not asked"),
             upstream_trouble: made.one("upstream_trouble", "1 while an endpoint is in trouble, by kind of trouble"),
+            upstream_second_tries: made
+                .one("upstream_second_tries", "Questions asked once more, as the only endpoint failed for a moment"),
             rate_limit_remaining: made.one("rate_limit_remaining", "Pulls left, as upstream last reported"),
             digest_mismatches: made
                 .one("digest_mismatches", "Bodies from upstream that were not what they were asked for"),

@@ -175,11 +175,10 @@ impl Mirror {
         tag: &Tag,
         copy: Option<&Copy>,
     ) -> Result<(Manifest, Outcome), PullError> {
-        let upstream = registry.client();
-        // One for all that has to be asked, so that nobody waits two or three times as long.
-        let deadline = match copy {
-            Some(_) => Deadline::now() + registry.policy.check_timeout,
-            None => upstream.answer_deadline(),
+        // One deadline for all that has to be asked, so that nobody waits two or three times as long.
+        let (upstream, deadline) = match copy {
+            Some(_) => (&registry.client().asking_once(), Deadline::now() + registry.policy.check_timeout),
+            None => (registry.client(), registry.client().answer_deadline()),
         };
         let by_tag = Reference::Tag(tag.clone());
         let could_spare = match copy {

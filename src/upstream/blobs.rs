@@ -73,15 +73,18 @@ impl RegistryClient {
     ) -> Result<OpenedBlob, UpstreamError> {
         let last = end.and_then(|end| end.checked_sub(1));
         let range = (from > 0 || last.is_some()).then_some((from, last));
+        // A download whose body broke tries again by itself.
+        let once = avoid.map(|_| self.asking_once());
+        let this = once.as_ref().unwrap_or(self);
         if let Some(avoid) = avoid.filter(|_| self.endpoints.len() > 1) {
             let skip = |at| at == avoid || self.is_marked_bad(at, digest);
-            match self.open_range(&self.downloads, repository, digest, range, skip, deadline).await {
+            match this.open_range(&self.downloads, repository, digest, range, skip, deadline).await {
                 Err(error) if error.failure.tries_next_endpoint() => {}
                 answer => return answer,
             }
         }
         let skip = |at| self.is_marked_bad(at, digest);
-        self.open_range(&self.downloads, repository, digest, range, skip, deadline).await
+        this.open_range(&self.downloads, repository, digest, range, skip, deadline).await
     }
 
     /// Opens a blob for pass-through, read at one client's pace. It uses no connection of the downloads.

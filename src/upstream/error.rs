@@ -106,6 +106,37 @@ impl Failure {
         }
     }
 
+    /// Whether the same question may be answered a moment later. No failure that opens a breaker is one of these.
+    pub const fn may_be_over_soon(&self) -> bool {
+        match self {
+            Self::ServerError(status) => *status != 501,
+            Self::Broken(_) => true,
+            Self::NotFound
+            | Self::DeniedAnonymous
+            | Self::DeniedCredentials
+            | Self::LoginRefused
+            | Self::LockedOut
+            | Self::RateLimited { .. }
+            | Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::Crowded(_)
+            | Self::UnexpectedStatus(_)
+            | Self::Refused(_)
+            | Self::TooLarge { .. }
+            | Self::RangeNotThere
+            | Self::HeadRefused
+            | Self::BadDigest
+            | Self::BreakerOpen { .. }
+            | Self::Offline
+            | Self::NoDescriptors => false,
+        }
+    }
+
+    /// Whether a HEAD of a manifest that was answered so proves nothing: some proxies and front doors answer GET alone.
+    pub const fn leaves_it_to_get(&self) -> bool {
+        matches!(self, Self::HeadRefused | Self::NotFound | Self::ServerError(_) | Self::UnexpectedStatus(_))
+    }
+
     /// The cause for which this failure opens a breaker; `None` if it does not.
     pub const fn opens_breaker(&self) -> Option<BreakerCause> {
         match self {

@@ -1,20 +1,24 @@
 //! Tries endpoints in order, each behind its circuit breaker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::coalesce;
-use crate::metrics::ByEndpoint;
+use crate::metrics::{ByAuthority, ByEndpoint};
 
 use crate::upstream::Deadline;
 use crate::upstream::breaker::Lane;
 use crate::upstream::breaker::trouble::{Finding, TroubleKind};
+use crate::upstream::clients::Trial;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::{BreakerCause, Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Requests};
 
 impl Requests<'_> {
     /// Runs `operation` on one endpoint after the other until one gives a final answer.
+    ///
+    /// If only one could be asked, and failed in a way that may be over in a moment, it is asked once more.
     ///
     /// Each gets an even share of the remaining time, so that one that hangs leaves time for the next. Endpoints in
     /// `skip` are left out, because they sent wrong bytes; if all are, the failure is `BadDigest`.
@@ -42,19 +46,32 @@ impl Requests<'_> {
             return Err(self.client.error_at(0, Failure::Crowded("too many other requests wait for it")));
         }
         let mut worst: Option<UpstreamError> = None;
+        let mut another_failed = false;
         let usable: Vec<_> = self.client.endpoints.iter().enumerate().filter(|(at, _)| !skip(*at)).collect();
         for (nth, (at, endpoint)) in usable.iter().enumerate() {
             let longest_wait = deadline.saturating_duration_since(Deadline::now()) / 2;
             let permit = match endpoint.breaker.admitted(kind.lane(), longest_wait).await {
                 Ok(permit) => permit,
                 Err(open) => {
-                    worst.get_or_insert_with(|| endpoint.error(open));
+                    note(&mut worst, endpoint.error(open));
                     continue;
                 }
             };
             let shares = u32::try_from(usable.len() - nth).unwrap_or(u32::MAX);
             let share = deadline.saturating_duration_since(Deadline::now()) / shares;
-            let fault = match tokio::time::timeout(share, operation(*at, Arc::clone(endpoint))).await {
+            let trial = Trial::until(Deadline::now() + share);
+            let ask = || trial.watch(operation(*at, Arc::clone(endpoint)));
+            let mut answer = tokio::time::timeout(share, ask()).await;
+            let is_last = nth + 1 == usable.len();
+            let may_ask_again = self.client.asks_again && kind.is_pulled() && is_last && !another_failed;
+            if let Ok(Err(fault)) = &answer
+                && may_ask_again
+                && fault.failure.may_be_over_soon()
+                && let Some(again) = self.after_a_pause(deadline, &ask).await
+            {
+                answer = Ok(again);
+            }
+            let fault = match answer {
                 Ok(Ok(answer)) => {
                     permit.answered();
                     self.show(endpoint, None);
@@ -66,6 +83,8 @@ impl Requests<'_> {
                 }
             };
             match fault.failure.opens_breaker() {
+                // The silence of a connection that was kept for long: the next request has a new one.
+                Some(BreakerCause::Timeout) if trial.waits_on_kept() => drop(permit),
                 Some(cause) => {
                     let mut window = self.client.settings.breaker_window;
                     if let Failure::RateLimited { retry_after: Some(wait) } = &fault.failure {
@@ -80,14 +99,24 @@ impl Requests<'_> {
             if !error.failure.tries_next_endpoint() {
                 return Err(error);
             }
-            // A real answer explains more than an open breaker.
-            if worst.as_ref().is_none_or(|worst| matches!(worst.failure, Failure::BreakerOpen { .. })) {
-                worst = Some(error);
-            }
+            another_failed = true;
+            note(&mut worst, error);
         }
         let none_left =
             || UpstreamError { endpoint: self.client.authority.as_str().into(), failure: Failure::BadDigest };
         Err(worst.unwrap_or_else(none_left))
+    }
+
+    /// Asks once more after 0.1 s to 0.4 s; `None` if there is no answer by the deadline.
+    async fn after_a_pause<F: Future>(&self, deadline: Deadline, ask: impl Fn() -> F) -> Option<F::Output> {
+        let mut random = [0];
+        // Without randomness, all wait the shortest time.
+        let _no_randomness = getrandom::fill(&mut random);
+        let pause = Duration::from_millis(100 + u64::from(random[0]) * 300 / 255);
+        tokio::time::timeout_at(deadline, tokio::time::sleep(pause)).await.ok()?;
+        let labels = ByAuthority::of(&self.client.settings.name);
+        self.client.metrics.upstream_second_tries.get_or_create(&labels).inc();
+        tokio::time::timeout_at(deadline, ask()).await.ok()
     }
 
     /// The failure of the first endpoint, if all breakers refuse now.
@@ -135,4 +164,12 @@ fn troubles_of(endpoint: &Endpoint, failure: Option<&Failure>) -> Vec<Finding> {
         retry_at: None,
     });
     causes.into_iter().filter_map(of_lane).chain(failing).collect()
+}
+
+/// Keeps the failure that explains most: a real answer more than an open breaker.
+fn note(worst: &mut Option<UpstreamError>, error: UpstreamError) {
+    let is_answer = !matches!(error.failure, Failure::BreakerOpen { .. });
+    if worst.as_ref().is_none_or(|worst| is_answer && matches!(worst.failure, Failure::BreakerOpen { .. })) {
+        *worst = Some(error);
+    }
 }

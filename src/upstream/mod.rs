@@ -73,6 +73,8 @@ pub struct RegistryClient {
     marked_bad: Arc<Mutex<HashMap<(usize, Digest), Timestamp>>>,
     /// Whether the registry counts GETs of manifests as pulls.
     counts_pulls: Arc<AtomicBool>,
+    /// Whether the only endpoint is asked once more when it failed for a moment.
+    asks_again: bool,
     via: Arc<str>,
     clock: Clock,
     metrics: Metrics,
@@ -131,6 +133,7 @@ impl RegistryClient {
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             marked_bad: Arc::default(),
             counts_pulls: Arc::new(AtomicBool::new(settings.counts_pulls)),
+            asks_again: true,
             via: Arc::clone(&context.via),
             clock,
             metrics: context.metrics.clone(),
@@ -143,6 +146,12 @@ impl RegistryClient {
     #[must_use]
     pub fn on_behalf_of(&self, hops: &str) -> Self {
         Self { via: format!("{hops}, {}", self.via).into(), ..self.clone() }
+    }
+
+    /// The same client for a question that can do without an answer, as something is held: nothing is asked twice.
+    #[must_use]
+    pub fn asking_once(&self) -> Self {
+        Self { asks_again: false, ..self.clone() }
     }
 
     /// The registry that this client is for.

@@ -17,6 +17,7 @@ use crate::secret::Secret;
 use crate::upstream::RegistryClient;
 use crate::upstream::body;
 use crate::upstream::breaker::Lane;
+use crate::upstream::clients::Pool;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 
@@ -56,6 +57,11 @@ impl Kind {
             Self::Blob => Lane::Blobs,
             Self::Manifest | Self::Tags | Self::Referrers => Lane::Manifests,
         }
+    }
+
+    /// Whether a failure of a moment is worth a second try. A list is asked for again by who reads it.
+    pub(super) const fn is_pulled(self) -> bool {
+        matches!(self, Self::Manifest | Self::Blob)
     }
 
     const fn accept(self) -> &'static str {
@@ -140,7 +146,7 @@ impl<'c> Requests<'c> {
 
     pub(super) async fn send(
         &self,
-        client: &reqwest::Client,
+        client: &Pool,
         question: &Question,
         url: Url,
         authorization: Option<&Secret>,
@@ -162,7 +168,7 @@ impl<'c> Requests<'c> {
             request = request.header(AUTHORIZATION, value);
         }
         let asked = Instant::now();
-        let mut result = request.send().await.map_err(Failure::of_reqwest);
+        let mut result = client.send(request).await;
         if let Ok(response) = &mut result {
             let answered_in = asked.elapsed();
             response.extensions_mut().insert(AnsweredIn(answered_in));

@@ -8,6 +8,7 @@
 
 mod clients;
 mod crash;
+mod kept_connections;
 mod pulls;
 mod support;
 mod versions;

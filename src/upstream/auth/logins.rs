@@ -182,7 +182,8 @@ impl Auth {
         endpoint: &Endpoint,
         authorization: Option<&Secret>,
     ) -> Result<reqwest::Response, Failure> {
-        let mut request = self.clients.own(Lane::Manifests).get(endpoint.ping_url());
+        let client = self.clients.own(Lane::Manifests);
+        let mut request = client.request(http::Method::GET, endpoint.ping_url());
         request = request.header(http::header::USER_AGENT, concat!("roadstead/", env!("CARGO_PKG_VERSION")));
         if let Some(authorization) = authorization {
             let value = http::HeaderValue::from_str(authorization.expose());
@@ -190,7 +191,7 @@ impl Auth {
             value.set_sensitive(true);
             request = request.header(http::header::AUTHORIZATION, value);
         }
-        let response = request.send().await.map_err(Failure::of_reqwest);
+        let response = client.send(request).await;
         self.count("ping", "GET", &response);
         response
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use url::Url;
 
 use super::credentials::Login;
@@ -12,6 +13,7 @@ use crate::quote::quoted;
 use crate::secret::Secret;
 use crate::upstream::body;
 use crate::upstream::breaker::Lane;
+use crate::upstream::clients::Pool;
 use crate::upstream::endpoint::same_origin;
 use crate::upstream::error::Failure;
 use crate::upstream::redirect::{MAX_REDIRECTS, is_redirect, target};
@@ -94,8 +96,8 @@ impl Auth {
         let form = Form::of(key, scope, login);
         let mut url = form.url(&key.realm);
         for _hop in 0..=MAX_REDIRECTS {
-            let request = form.request(self.client_for(party, &url)?, &url);
-            let response = request.send().await.map_err(Failure::of_reqwest);
+            let client = self.client_for(party, &url)?;
+            let response = client.send(form.request(client, &url)).await;
             self.count("token", form.method(), &response);
             let response = response?;
             if !is_redirect(response.status()) {
@@ -146,7 +148,7 @@ impl Auth {
     }
 
     /// The endpoint's own client for its own origin; else one that may dial only where a redirect may lead.
-    fn client_for(&self, party: &Party, realm: &Url) -> Result<&reqwest::Client, Failure> {
+    fn client_for(&self, party: &Party, realm: &Url) -> Result<&Pool, Failure> {
         let endpoint = party.endpoint();
         let own = matches!(party, Party::Endpoint(_)) && same_origin(endpoint.origin(), realm);
         if own {
@@ -198,19 +200,19 @@ impl<'a> Form<'a> {
         url
     }
 
-    fn request(&self, client: &reqwest::Client, url: &Url) -> reqwest::RequestBuilder {
+    fn request(&self, client: &Pool, url: &Url) -> reqwest::RequestBuilder {
         match self.login {
             Some(Login::IdentityToken(_)) => {
                 let mut form = url::form_urlencoded::Serializer::new(String::new());
                 client
-                    .post(url.clone())
+                    .request(Method::POST, url.clone())
                     .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                     .body(form.extend_pairs(&self.parameters).finish())
             }
             Some(Login::Password { username, password }) => {
-                client.get(url.clone()).basic_auth(username, Some(password.expose()))
+                client.request(Method::GET, url.clone()).basic_auth(username, Some(password.expose()))
             }
-            None => client.get(url.clone()),
+            None => client.request(Method::GET, url.clone()),
         }
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod curl;
 pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod mirror;
+pub(crate) mod nginx;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod program;

@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dockerd", "docker.io"),
     ("gzip", "gzip"),
     ("htpasswd", "apache2-utils"),
+    ("nginx", "nginx"),
     ("podman", "podman"),
     ("setpriv", "util-linux"),
     ("sh", "dash"),

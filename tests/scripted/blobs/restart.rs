@@ -72,7 +72,7 @@ async fn what_is_left_outlives_an_upstream_that_is_down() {
     let digest = upstream.blob("library/app", &content);
     let mirror = stopped_in_mid_fill(&upstream, &digest).await.start().await;
     let client = mirror.client();
-    upstream.script(blobs().get().ranged().once().status(503));
+    upstream.script(blobs().get().ranged().times(2).status(503));
     assert_eq!(client.get(&path_of(&digest)).await.status, 502);
     quiet(&mirror).await;
     assert_eq!(client.get(&path_in("library/other", &digest)).await.status, 404, "nor does another's 404 cost it");

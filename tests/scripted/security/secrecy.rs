@@ -68,9 +68,9 @@ async fn t11_no_secret_is_told_when_signing_in_fails() {
     let echo = r#"{"errors":[{"message":"MARKER-password is wrong"}],"token":"MARKER"}"#;
     let garbage = r#"{"token":"MARKER-token" MARKER"#;
     for step in [
-        tokens().once().status(500).body(echo),
+        tokens().times(2).status(500).body(echo),
         tokens().once().body(garbage),
-        tokens().once().cut_after(3),
+        tokens().times(2).cut_after(3),
         tokens().once().too_many_requests("1"),
         tokens().once().status(302).header("location", "http://evil.test/?MARKER"),
         tokens().once().status(403).body(echo),

@@ -25,6 +25,8 @@ pub(crate) struct Chaos {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     stalled: bool,
+    /// Connections up to this number carry nothing any more.
+    dead: usize,
     /// Connections up to this number are to end.
     broken: usize,
     accepted: usize,
@@ -80,6 +82,11 @@ impl Chaos {
         self.state.send_modify(|state| state.stalled = false);
     }
 
+    /// The connections of now stay up and carry nothing any more; new ones work.
+    pub(crate) fn deaden(&self) {
+        self.state.send_modify(|state| state.dead = state.accepted);
+    }
+
     /// Connections since the start.
     pub(crate) fn connections(&self) -> usize {
         self.state.borrow().accepted
@@ -113,7 +120,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<watch::Sen
             let mut states = state.subscribe();
             tokio::select! {
                 _ = states.wait_for(|state| state.broken >= number) => {}
-                _ended = relay(client, target, &state) => {}
+                _ended = relay(client, target, number, &state) => {}
             }
             state.send_modify(|state| state.open -= 1);
         });
@@ -121,7 +128,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<watch::Sen
 }
 
 /// Ends when both directions have, or when either fails. Cut short, it resets both connections.
-async fn relay(client: TcpStream, target: SocketAddr, state: &watch::Sender<State>) -> io::Result<()> {
+async fn relay(client: TcpStream, target: SocketAddr, number: usize, state: &watch::Sender<State>) -> io::Result<()> {
     let server = TcpStream::connect(target).await?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
@@ -129,8 +136,8 @@ async fn relay(client: TcpStream, target: SocketAddr, state: &watch::Sender<Stat
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let up = pump(from_client, to_server, state.subscribe());
-    let down = pump(from_server, to_client, state.subscribe());
+    let up = pump(from_client, to_server, number, state.subscribe());
+    let down = pump(from_server, to_client, number, state.subscribe());
     let (to_server, to_client) = tokio::try_join!(up, down)?;
     drop((to_server, to_client));
     Ok(())
@@ -140,12 +147,13 @@ async fn relay(client: TcpStream, target: SocketAddr, state: &watch::Sender<Stat
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    number: usize,
     mut states: watch::Receiver<State>,
 ) -> io::Result<OwnedWriteHalf> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
-        drop(states.wait_for(|state| !state.stalled).await);
+        drop(states.wait_for(|state| !state.stalled && state.dead < number).await);
         if read == 0 {
             to.shutdown().await?;
             return Ok(to);
