@@ -50,10 +50,7 @@ pub struct BlobBody {
 impl BlobBody {
     /// The next chunk; `None` at the end. Each chunk has a deadline, the whole body has none.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let chunk = tokio::time::timeout(self.idle, self.response.chunk())
-            .await
-            .map_err(|_elapsed| Failure::Timeout("its body stopped coming"))?
-            .map_err(Failure::of_reqwest)?;
+        let chunk = body::next_chunk(&mut self.response, self.idle, "its body stopped coming").await?;
         if let Some(chunk) = &chunk {
             self.received.inc_by(chunk.len() as u64);
         }
@@ -136,7 +133,7 @@ impl RegistryClient {
     }
 
     /// Checks that this scope serves the blob; gives its size if known. Uses HEAD, or GET of the first byte if HEAD is
-    /// refused or answered with 404: some proxies answer 404 until they have fetched the blob.
+    /// refused, answered with 404, as by some proxies until they have fetched the blob, or gives the size of nothing.
     pub async fn probe_blob(
         &self,
         repository: &Repository,
@@ -145,6 +142,8 @@ impl RegistryClient {
     ) -> Result<Option<u64>, UpstreamError> {
         let head = &question(Method::HEAD, repository, digest, None);
         let first_byte = &question(Method::GET, repository, digest, Some((0, Some(0))));
+        let is_nothing = Digest::of(digest.algorithm(), b"") == digest;
+        let believable = |size: Option<u64>| size.filter(|size| *size > 0 || is_nothing);
         Requests::of(self)
             .over_endpoints(
                 Kind::Blob,
@@ -153,7 +152,7 @@ impl RegistryClient {
                 |_, endpoint| async move {
                     match Requests::of(self).exchange(&endpoint, head).await {
                         Ok(response) => {
-                            if let Some(length) = body::content_length(response.headers()) {
+                            if let Some(length) = believable(body::content_length(response.headers())) {
                                 return Ok(Some(length));
                             }
                         }
@@ -164,9 +163,9 @@ impl RegistryClient {
                         Ok(response) if response.status() == StatusCode::PARTIAL_CONTENT => {
                             Ok(body::content_range(response.headers()).and_then(|(_, total)| total))
                         }
-                        Ok(response) => Ok(body::content_length(response.headers())),
+                        Ok(response) => Ok(believable(body::content_length(response.headers()))),
                         // 416: an empty blob has no first byte.
-                        Err(Fault { failure: Failure::RangeNotThere, .. }) => Ok(Some(0)),
+                        Err(Fault { failure: Failure::RangeNotThere, .. }) => Ok(believable(Some(0))),
                         Err(fault) => Err(fault),
                     }
                 },

@@ -15,6 +15,9 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::{BreakerCause, Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Requests};
 
+/// Shortest `Retry-After` that is waited for: one of a moment would have a herd come back at once.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl Requests<'_> {
     /// Runs `operation` on one endpoint after the other until one gives a final answer.
     ///
@@ -86,10 +89,11 @@ impl Requests<'_> {
                 // The silence of a connection that was kept for long: the next request has a new one.
                 Some(BreakerCause::Timeout) if trial.waits_on_kept() => drop(permit),
                 Some(cause) => {
-                    let mut window = self.client.settings.breaker_window;
-                    if let Failure::RateLimited { retry_after: Some(wait) } = &fault.failure {
-                        window = window.max(*wait);
-                    }
+                    let window = if let Failure::RateLimited { retry_after: Some(wait) } = &fault.failure {
+                        (*wait).max(MIN_RETRY_AFTER)
+                    } else {
+                        self.client.settings.breaker_window
+                    };
                     permit.failed(cause, window, fault.redirected);
                 }
                 None => permit.answered(),

@@ -37,6 +37,8 @@ impl Lane {
 
 /// A probe without a verdict after this time counts as lost.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// A longer window is probed this often: what was said to be over in hours may be over sooner.
+const PROBE_EVERY: Duration = Duration::from_hours(1);
 /// Longest wait of a blob for a probe's verdict. Clients request all layers at once, and one failure fails the pull.
 const MAX_VERDICT_WAIT: Duration = Duration::from_secs(5);
 
@@ -56,10 +58,15 @@ enum State {
     Closed,
     Open {
         until: Timestamp,
+        /// When a request may probe; not later than `until`.
+        probe: Timestamp,
         cause: BreakerCause,
     },
     /// Half open: one request probes whether the endpoint is back.
     Probing {
+        /// When the probe counts as lost.
+        limit: Timestamp,
+        /// The end of the window that was open before.
         until: Timestamp,
         cause: BreakerCause,
     },
@@ -69,11 +76,13 @@ impl State {
     fn refusal(self, now: Timestamp) -> Option<Failure> {
         let soon = Duration::from_secs(1);
         match self {
-            Self::Open { until, cause } if now < until => {
+            Self::Open { until, probe, cause } if now < probe => {
                 Some(Failure::BreakerOpen { cause, retry_after: until.since(now).max(soon) })
             }
             // A probe usually ends long before its limit.
-            Self::Probing { until, cause } if now < until => Some(Failure::BreakerOpen { cause, retry_after: soon }),
+            Self::Probing { limit, cause, .. } if now < limit => {
+                Some(Failure::BreakerOpen { cause, retry_after: soon })
+            }
             Self::Closed | Self::Open { .. } | Self::Probing { .. } => None,
         }
     }
@@ -84,7 +93,8 @@ impl State {
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     lane: Lane,
-    probing: Option<BreakerCause>,
+    /// What opened the breaker, and the end of its window.
+    probing: Option<(BreakerCause, Timestamp)>,
 }
 
 impl Breaker {
@@ -129,7 +139,8 @@ impl Breaker {
         let now = self.clock.now();
         {
             let mut other = self.state(answered.other());
-            if matches!(*other, State::Open { until, cause } if until <= now && cause != BreakerCause::RateLimited) {
+            if matches!(*other, State::Open { until, cause, .. } if until <= now && cause != BreakerCause::RateLimited)
+            {
                 *other = State::Closed;
             }
         }
@@ -137,11 +148,16 @@ impl Breaker {
     }
 
     /// Opens for `window`. A longer window that is already open stays: a rate limit of an hour outlasts a timeout.
-    fn open(&self, lane: Lane, until: Timestamp, cause: BreakerCause) {
+    fn open(&self, lane: Lane, window: Duration, cause: BreakerCause) {
+        let now = self.clock.now();
+        let (until, probe) = (now.plus(window), now.plus(window.min(PROBE_EVERY)));
         let mut state = self.state(lane);
         match *state {
             State::Open { until: known, .. } if known > until => {}
-            State::Closed | State::Open { .. } | State::Probing { .. } => *state = State::Open { until, cause },
+            State::Probing { until: known, cause, .. } if known > until => {
+                *state = State::Open { until: known, probe: now.plus(known.since(now).min(PROBE_EVERY)), cause };
+            }
+            State::Closed | State::Open { .. } | State::Probing { .. } => *state = State::Open { until, probe, cause },
         }
         drop(state);
         self.changed();
@@ -184,9 +200,9 @@ impl Breaker {
         }
         match *state {
             State::Closed => Ok(BreakerPermit { breaker: self, lane, probing: None }),
-            State::Open { cause, .. } | State::Probing { cause, .. } => {
-                *state = State::Probing { until: now.plus(PROBE_LIMIT), cause };
-                Ok(BreakerPermit { breaker: self, lane, probing: Some(cause) })
+            State::Open { until, cause, .. } | State::Probing { until, cause, .. } => {
+                *state = State::Probing { limit: now.plus(PROBE_LIMIT), until, cause };
+                Ok(BreakerPermit { breaker: self, lane, probing: Some((cause, until)) })
             }
         }
     }
@@ -195,7 +211,7 @@ impl Breaker {
     pub(super) fn causes(&self) -> [(Lane, Option<(BreakerCause, Timestamp)>); 2] {
         [Lane::Manifests, Lane::Blobs].map(|lane| match *self.state(lane) {
             State::Closed => (lane, None),
-            State::Open { until, cause } | State::Probing { until, cause } => (lane, Some((cause, until))),
+            State::Open { until, cause, .. } | State::Probing { until, cause, .. } => (lane, Some((cause, until))),
         })
     }
 
@@ -216,18 +232,18 @@ impl BreakerPermit<'_> {
     /// elsewhere.
     pub(super) fn failed(mut self, cause: BreakerCause, window: Duration, lane_only: bool) {
         self.probing = None;
-        let until = self.breaker.clock.now().plus(window);
-        self.breaker.open(self.lane, until, cause);
+        self.breaker.open(self.lane, window, cause);
         if cause != BreakerCause::RateLimited && !lane_only {
-            self.breaker.open(self.lane.other(), until, cause);
+            self.breaker.open(self.lane.other(), window, cause);
         }
     }
 }
 
 impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
-        if let Some(cause) = self.probing {
-            self.breaker.set(self.lane, State::Open { until: self.breaker.clock.now(), cause });
+        if let Some((cause, until)) = self.probing {
+            let now = self.breaker.clock.now();
+            self.breaker.set(self.lane, State::Open { until: until.max(now), probe: now, cause });
         }
     }
 }
@@ -250,6 +266,27 @@ mod tests {
         drop(probe);
         breaker.admit(Lane::Manifests).unwrap().answered();
         assert!(!breaker.is_open(Lane::Manifests) && !breaker.is_open(Lane::Blobs), "it is back, for both");
+    }
+
+    #[test]
+    fn a_long_window_is_probed_and_stays_if_the_probe_fails() {
+        let clock = Clock::default();
+        let breaker = Breaker::new(clock.clone());
+        let retry_after = || match breaker.admit(Lane::Manifests) {
+            Err(Failure::BreakerOpen { retry_after, .. }) => Some(retry_after),
+            _ => None,
+        };
+        let hours = Duration::from_hours;
+        breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::RateLimited, hours(6), false);
+        clock.advance(Duration::from_mins(59));
+        assert_eq!(retry_after(), Some(hours(5) + Duration::from_mins(1)));
+        clock.advance(Duration::from_mins(1));
+        breaker.admit(Lane::Manifests).unwrap().failed(BreakerCause::RateLimited, WINDOW, false);
+        assert_eq!(retry_after(), Some(hours(5)));
+        clock.advance(hours(1));
+        drop(breaker.admit(Lane::Manifests).unwrap());
+        breaker.admit(Lane::Manifests).unwrap().answered();
+        assert!(!breaker.is_open(Lane::Manifests));
     }
 
     #[test]

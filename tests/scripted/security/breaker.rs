@@ -234,6 +234,65 @@ async fn retry_after_may_be_a_date() {
 }
 
 #[tokio::test]
+async fn a_retry_after_that_cannot_be_meant_shuts_nothing_off_for_hours() {
+    let now = Duration::from_millis(roadstead::clock::Clock::default().now().as_millis());
+    let date = |from_now: i64| {
+        let at = now.as_secs().saturating_add_signed(from_now);
+        httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(at))
+    };
+    let ahead = 2 * 60 * 60;
+    for (name, retry_after, its_date) in [
+        ("Unix seconds", (now.as_secs() + 30).to_string(), None),
+        ("Unix milliseconds", (now.as_millis() + 30_000).to_string(), None),
+        ("Unix seconds by a clock that is ahead", (now.as_secs() + 7200 + 30).to_string(), Some(date(ahead))),
+        ("a date by a clock that is ahead", date(ahead + 30), Some(date(ahead))),
+        ("a date that has passed by a clock that is ahead", date(ahead - 10), Some(date(ahead))),
+        ("days", "259200".to_owned(), None),
+    ] {
+        let upstream = Upstream::start().await;
+        publish_app(&upstream);
+        let mirror = Mirror::of("docker.io", upstream.url()).await;
+        let step = manifests().once().too_many_requests(&retry_after);
+        upstream.script(its_date.iter().fold(step, |step, date| step.header("date", date)));
+        assert_eq!(mirror.client().get(APP).await.status, 429, "{name}");
+        mirror.advance(Duration::from_secs(32));
+        assert_eq!(mirror.client().get(APP).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_after_shorter_than_the_window_is_asked_again_when_it_has_passed() {
+    let upstream = Upstream::start().await;
+    publish_app(&upstream);
+    let mirror = Mirror::start(hub(upstream.url(), "breaker_window = \"5m\"")).await;
+    upstream.script(manifests().once().too_many_requests("20"));
+    assert_eq!(mirror.client().get(APP).await.header("retry-after"), "20");
+    mirror.advance(Duration::from_secs(15));
+    assert_eq!(mirror.client().get(APP).await.status, 429);
+    mirror.advance(Duration::from_secs(5));
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_ration_of_hours_is_looked_at_once_an_hour() {
+    let upstream = Upstream::start().await;
+    publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    let ration = upstream.script(manifests().always().too_many_requests("18000"));
+    for hour in 1..=3 {
+        for _herd in 0..3 {
+            let answer = mirror.client().get(APP).await;
+            assert_eq!(answer.status, 429);
+            assert!(answer.header("retry-after").parse::<u64>().unwrap() > 60 * 60);
+        }
+        assert_eq!(upstream.requests().len(), hour);
+        mirror.advance(Duration::from_hours(1));
+    }
+    ration.revoke();
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+}
+
+#[tokio::test]
 async fn answers_of_whatever_kind_keep_the_breaker_closed() {
     for status in [401, 403, 404, 500, 502, 503] {
         let upstream = Upstream::start().await;

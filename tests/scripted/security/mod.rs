@@ -15,6 +15,7 @@ mod hidden;
 mod kept_connections;
 mod lanes;
 mod lockout;
+mod odd_answers;
 mod proxies;
 mod public;
 mod quotes;
