@@ -11,21 +11,23 @@ use super::section::Section;
 pub(super) fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildcard: bool) -> Vec<EndpointSettings> {
     let forward_ns = section.flag("forward_ns").unwrap_or(false);
     let mut endpoints = Vec::new();
-    let mut add = |url: Option<Url>, forward_ns| endpoints.extend(url.map(|url| EndpointSettings { url, forward_ns }));
-    add(section.text("url").and_then(|url| endpoint_url(section, "url", &url)), forward_ns);
+    let mut add = |url: Option<Url>, forward_ns, partial| {
+        endpoints.extend(url.map(|url| EndpointSettings { url, forward_ns, partial }));
+    };
+    add(section.text("url").and_then(|url| endpoint_url(section, "url", &url)), forward_ns, false);
     let listed = section.texts_or_sections("endpoints");
     if section.has("url") && section.has("endpoints") {
         section.problem("endpoints", "give either `url` or `endpoints`");
     }
     for endpoint in listed {
         match endpoint {
-            Ok(url) => add(endpoint_url(section, "endpoints", &url), forward_ns),
+            Ok(url) => add(endpoint_url(section, "endpoints", &url), forward_ns, false),
             Err(table) => {
                 let url = table.text("url").and_then(|url| endpoint_url(&table, "url", &url));
                 if !table.has("url") {
                     table.problem("url", "is missing");
                 }
-                add(url, table.flag("forward_ns").unwrap_or(forward_ns));
+                add(url, table.flag("forward_ns").unwrap_or(forward_ns), table.flag("partial").unwrap_or(false));
                 table.finish();
             }
         }
@@ -36,12 +38,15 @@ pub(super) fn endpoints(section: &Section<'_>, preset: Option<&Preset>, is_wildc
             section.problem("url", "a wildcard has no endpoint: each registry that it admits is its own");
         }
         (false, false, Some(preset)) => {
-            add(Some(Url::parse(preset.url).expect("a preset's URL is valid")), forward_ns);
+            add(Some(Url::parse(preset.url).expect("a preset's URL is valid")), forward_ns, false);
         }
         (false, false, None) => {
             section.problem("url", "is missing: where this registry is reached, as in \"https://registry.corp\"");
         }
         _ => {}
+    }
+    if endpoints.last().is_some_and(|endpoint| endpoint.partial) {
+        section.problem("endpoints", "the last one must not be `partial`: there is none to ask after it");
     }
     endpoints
 }

@@ -19,6 +19,8 @@ pub(super) struct Endpoint {
     pub(super) label: Arc<str>,
     url: Url,
     forward_ns: bool,
+    /// Its 404 is not final.
+    pub(super) partial: bool,
     pub(super) breaker: Breaker,
     pub(super) challenges: KnownChallenges,
     /// HEAD of a manifest is refused or names no digest, and is not tried again.
@@ -49,6 +51,7 @@ impl Endpoint {
         Self {
             label: label.into(),
             forward_ns: settings.forward_ns,
+            partial: settings.partial,
             breaker: Breaker::new(clock.clone()),
             challenges: KnownChallenges::new(clock),
             head_is_useless: AtomicBool::new(false),

@@ -100,10 +100,12 @@ impl Requests<'_> {
             }
             self.show(endpoint, Some(&fault.failure));
             let error = endpoint.error(fault.failure);
-            if !error.failure.tries_next_endpoint() {
+            let is_final = !error.failure.tries_next_endpoint();
+            let lacks_some = endpoint.partial && error.failure == Failure::NotFound;
+            if is_final && !lacks_some {
                 return Err(error);
             }
-            another_failed = true;
+            another_failed |= !lacks_some;
             note(&mut worst, error);
         }
         let none_left =
@@ -170,10 +172,15 @@ fn troubles_of(endpoint: &Endpoint, failure: Option<&Failure>) -> Vec<Finding> {
     causes.into_iter().filter_map(of_lane).chain(failing).collect()
 }
 
-/// Keeps the failure that explains most: a real answer more than an open breaker.
+/// Keeps the failure that explains most: a real answer more than an open breaker, and both more than the 404 of an endpoint
+/// that does not have everything.
 fn note(worst: &mut Option<UpstreamError>, error: UpstreamError) {
-    let is_answer = !matches!(error.failure, Failure::BreakerOpen { .. });
-    if worst.as_ref().is_none_or(|worst| is_answer && matches!(worst.failure, Failure::BreakerOpen { .. })) {
+    let rank = |error: &UpstreamError| {
+        let is_partial = error.failure == Failure::NotFound;
+        let is_answer = !matches!(error.failure, Failure::BreakerOpen { .. });
+        (!is_partial, is_answer)
+    };
+    if worst.as_ref().is_none_or(|worst| rank(worst) < rank(&error)) {
         *worst = Some(error);
     }
 }

@@ -119,7 +119,10 @@ impl RegistryClient {
             settings.endpoints.iter().map(|endpoint| Arc::new(Endpoint::new(endpoint, clock.clone()))).collect();
         if endpoints.is_empty() {
             let url = format!("https://{authority}").parse()?;
-            endpoints.push(Arc::new(Endpoint::new(&EndpointSettings { url, forward_ns: false }, clock.clone())));
+            endpoints.push(Arc::new(Endpoint::new(
+                &EndpointSettings { url, forward_ns: false, partial: false },
+                clock.clone(),
+            )));
         }
         let clients = Arc::clone(&clients.0);
         let auth = Auth::new(Arc::clone(&settings), authority.clone(), Arc::clone(&clients), context);

@@ -62,6 +62,8 @@ pub struct EndpointSettings {
     pub url: Url,
     /// Whether to send `ns`, because the endpoint is another mirror.
     pub forward_ns: bool,
+    /// Whether it does not have everything: its 404 leads to the next endpoint.
+    pub partial: bool,
 }
 
 /// The certificate chain and key for mTLS.

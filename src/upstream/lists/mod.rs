@@ -85,7 +85,7 @@ impl RegistryClient {
         deadline: Deadline,
     ) -> Result<Option<ReferrersPage>, UpstreamError> {
         let question = &question(Kind::Referrers, repository, format!("referrers/{subject}"), query);
-        Requests::of(self)
+        let listed = Requests::of(self)
             .over_endpoints(
                 Kind::Referrers,
                 deadline,
@@ -93,6 +93,7 @@ impl RegistryClient {
                 |_, endpoint| async move {
                     let response = match Requests::of(self).exchange(&endpoint, question).await {
                         Ok(response) => response,
+                        Err(fault) if endpoint.partial && fault.failure == Failure::NotFound => return Err(fault),
                         Err(Fault {
                             failure: Failure::NotFound | Failure::UnexpectedStatus(_) | Failure::Refused(_),
                             ..
@@ -114,7 +115,12 @@ impl RegistryClient {
                     Ok(Some(ReferrersPage { descriptors: index.manifests.unwrap_or_default(), next }))
                 },
             )
-            .await
+            .await;
+        match listed {
+            // Of every endpoint, as none has everything.
+            Err(UpstreamError { failure: Failure::NotFound, .. }) => Ok(None),
+            listed => listed,
+        }
     }
 }
 

@@ -73,6 +73,51 @@ async fn what_an_endpoint_denies_or_does_not_have_is_final() {
     }
 }
 
+/// Near, and without everything, in front of one that has it.
+async fn partial_and_whole(lines: &str) -> (Upstream, Upstream, Mirror) {
+    let (near, whole) = (Upstream::start().await, Upstream::start().await);
+    let endpoints = format!("[{{ url = \"{}\", partial = true }}, \"{}\"]", near.url(), whole.url());
+    let toml = format!("[upstreams.\"docker.io\"]\nendpoints = {endpoints}\n{lines}\n");
+    let mirror = Mirror::start(toml).await;
+    (near, whole, mirror)
+}
+
+#[tokio::test]
+async fn what_a_partial_endpoint_does_not_have_is_asked_of_the_next() {
+    let (near, whole, mirror) = partial_and_whole("").await;
+    let app = publish_app(&whole);
+    let layer = blob_path("library/app", &app.layers()[0].digest);
+    let client = mirror.client();
+    assert_eq!(client.get(APP).await.status, 200);
+    assert_eq!(client.head(&layer).await.status, 200);
+    assert_eq!(client.get(&layer).await.status, 200);
+    assert_eq!(client.get("/v2/library/app/tags/list").await.json()["tags"][0], "v1");
+    assert_eq!(client.get(&format!("/v2/library/app/referrers/{}", app.digest)).await.status, 200);
+    assert!(!near.requests().is_empty(), "in their order");
+    for path in ["/v2/library/app/manifests/none", "/v2/library/none/tags/list"] {
+        assert_eq!(client.get(path).await.status, 404, "{path}: neither has it");
+    }
+    mirror.advance(Duration::from_mins(1));
+    assert_eq!(client.get(APP).await.header("warning"), "", "a check asks the next too");
+}
+
+#[tokio::test]
+async fn what_a_partial_endpoint_does_not_have_is_not_missing_while_the_next_cannot_answer() {
+    let (_near, whole, mirror) = partial_and_whole("").await;
+    let app = publish_app(&whole);
+    mirror.pull_whole("library/app", "v1").await;
+    whole.script(every_request().always().status(503));
+    mirror.advance(Duration::from_mins(1));
+    let held = mirror.client().get(APP).await;
+    assert_eq!((held.status, &held.header("warning")[..3]), (200, "299"), "no 404, and no tombstone");
+    assert_eq!(mirror.client().get("/v2/library/app/manifests/other").await.status, 502);
+    whole.stop().await;
+    for _asked_and_shut in 0..2 {
+        assert_eq!(mirror.client().get("/v2/library/app/manifests/other").await.status, 502);
+    }
+    assert_eq!(mirror.client().get(&format!("/v2/library/app/manifests/{}", app.digest)).await.status, 200);
+}
+
 #[tokio::test]
 async fn when_no_endpoint_answers_the_error_names_the_one_that_was_asked() {
     let (first, second) = (Upstream::start().await, Upstream::start().await);
