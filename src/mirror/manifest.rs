@@ -183,7 +183,7 @@ impl Mirror {
                     return Ok((held, Outcome::Revalidated));
                 }
                 Ok(_) => {}
-                Err(error) if error.failure == Failure::HeadRefused => {}
+                Err(error) if error.failure.leaves_it_to_get() => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -165,9 +165,9 @@ impl Mirror {
         }
     }
 
-    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD tells nothing, and where
-    /// nothing is held that HEAD could spare: this tag's manifest, or, if the upstream counts what is fetched, any of the
-    /// repository.
+    /// HEAD, which Docker Hub does not count, then GET of what it named; GET by tag where HEAD says no or nothing, and
+    /// where nothing is held that HEAD could spare: this tag's manifest, or, if the upstream counts what is fetched, any of
+    /// the repository.
     async fn ask_for_tag(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
@@ -190,7 +190,7 @@ impl Mirror {
             return self.keep_or_grant(registry, scope, &fetched).await;
         }
         let head = upstream.head_manifest(&scope.repository, &by_tag, deadline).await;
-        let head_refused = match head {
+        let is_refused = match head {
             Ok(head) => {
                 if let Some(digest) = head.digest {
                     if let Some(copy) = copy.filter(|copy| copy.manifest.digest == digest) {
@@ -203,11 +203,11 @@ impl Mirror {
                 }
                 false
             }
-            Err(error) if error.failure == Failure::HeadRefused => true,
+            Err(error) if error.failure.leaves_it_to_get() => !matches!(error.failure, Failure::ServerError(_)),
             Err(error) => return Err(error.into()),
         };
         let fetched = upstream.get_manifest(&scope.repository, &by_tag, deadline).await?;
-        if head_refused {
+        if is_refused {
             upstream.remember_head_is_refused(fetched.endpoint);
         }
         match copy {

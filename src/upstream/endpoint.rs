@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use url::{Host, Url};
 
@@ -12,6 +13,9 @@ use crate::upstream::clients::egress::{self, Reach};
 use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::settings::EndpointSettings;
 
+/// How long HEAD of a manifest is not tried after it told nothing.
+const NO_HEADS_FOR: Duration = Duration::from_mins(10);
+
 /// One URL that serves an authority, and the state learnt about it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -21,10 +25,11 @@ pub(super) struct Endpoint {
     forward_ns: bool,
     /// Its 404 is not final.
     pub(super) partial: bool,
+    clock: Clock,
     pub(super) breaker: Breaker,
     pub(super) challenges: KnownChallenges,
-    /// HEAD of a manifest is refused or names no digest, and is not tried again.
-    pub(super) head_is_useless: AtomicBool,
+    /// HEAD of a manifest was refused or named no digest: until this time it is not tried.
+    no_heads_until: Mutex<Timestamp>,
     /// It ignores `Range`: a part of a blob was requested and the whole blob came.
     pub(super) ignores_ranges: AtomicBool,
     /// It rate-limited an extra connection: until this time, each download has one connection.
@@ -53,8 +58,9 @@ impl Endpoint {
             forward_ns: settings.forward_ns,
             partial: settings.partial,
             breaker: Breaker::new(clock.clone()),
-            challenges: KnownChallenges::new(clock),
-            head_is_useless: AtomicBool::new(false),
+            challenges: KnownChallenges::new(clock.clone()),
+            clock,
+            no_heads_until: Mutex::default(),
             ignores_ranges: AtomicBool::new(false),
             narrow_until: Mutex::default(),
             private: AtomicBool::new(literal.is_some_and(|address| !egress::is_public(address))),
@@ -116,6 +122,16 @@ impl Endpoint {
     pub(super) fn foreign_reach(&self, public_only: bool, listed: bool) -> Reach {
         let private = self.private.load(Ordering::Relaxed) && !public_only;
         if private || listed { Reach::NotLinkLocal } else { Reach::PublicOnly }
+    }
+
+    pub(super) fn head_is_useless(&self) -> bool {
+        self.clock.now() < *self.no_heads_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One odd answer must not make every later check a GET, which a registry may count.
+    pub(super) fn remember_head_is_useless(&self) {
+        let until = self.clock.now().plus(NO_HEADS_FOR);
+        *self.no_heads_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     pub(super) fn error(&self, failure: Failure) -> UpstreamError {

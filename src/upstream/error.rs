@@ -53,7 +53,7 @@ pub enum Failure {
     TooLarge { limit_bytes: u64, key: &'static str },
     #[error("the requested range is not there")]
     RangeNotThere,
-    /// HEAD is refused; GET may work.
+    /// HEAD is refused, or answered with what is no answer; GET may work.
     #[error("refuses HEAD requests")]
     HeadRefused,
     #[error("sent bytes that do not match the digest asked for")]

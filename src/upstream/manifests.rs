@@ -1,5 +1,3 @@
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
@@ -30,8 +28,8 @@ pub struct FetchedManifest {
 }
 
 impl RegistryClient {
-    /// HEAD of a tag, which Docker Hub does not count as a pull. Fails with `HeadRefused` too if the endpoint's HEAD is
-    /// known to name no digest: the caller then uses GET.
+    /// HEAD of a tag, which Docker Hub does not count as a pull. Where it says no, the caller uses GET
+    /// ([`Failure::leaves_it_to_get`]). Fails with `HeadRefused` too if HEAD told nothing a while ago.
     pub async fn head_manifest(
         &self,
         repository: &Repository,
@@ -39,24 +37,25 @@ impl RegistryClient {
         deadline: Deadline,
     ) -> Result<ManifestHead, UpstreamError> {
         // Not through `over_endpoints`: no request is sent, so a breaker must not see an answer.
-        if self.endpoints.iter().all(|endpoint| endpoint.head_is_useless.load(Ordering::Relaxed)) {
+        if self.endpoints.iter().all(|endpoint| endpoint.head_is_useless()) {
             return Err(self.error_at(0, Failure::HeadRefused));
         }
         let question = &question(Method::HEAD, repository, reference);
-        Requests::of(self)
+        // GET decides where HEAD failed, so HEAD is not repeated.
+        Requests::of(&self.asking_once())
             .over_endpoints(
                 Kind::Manifest,
                 deadline,
                 |_| false,
                 |_, endpoint| async move {
-                    if endpoint.head_is_useless.load(Ordering::Relaxed) {
+                    if endpoint.head_is_useless() {
                         return Err(Failure::HeadRefused.into());
                     }
                     // A refusal is not remembered here: 401 and 403 may concern the repository only.
                     let response = Requests::of(self).exchange(&endpoint, question).await?;
                     let head = head_of(response.headers());
                     if head.digest.is_none() {
-                        endpoint.head_is_useless.store(true, Ordering::Relaxed);
+                        endpoint.remember_head_is_useless();
                     }
                     Ok(head)
                 },
@@ -64,10 +63,10 @@ impl RegistryClient {
             .await
     }
 
-    /// Records that the endpoint answers GET where it refused HEAD, so that HEAD is not tried again.
+    /// Records that the endpoint answers GET where it refused HEAD, so that HEAD is not tried for a while.
     pub fn remember_head_is_refused(&self, endpoint: usize) {
         if let Some(endpoint) = self.endpoints.get(endpoint) {
-            endpoint.head_is_useless.store(true, Ordering::Relaxed);
+            endpoint.remember_head_is_useless();
         }
     }
 

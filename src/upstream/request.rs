@@ -227,6 +227,7 @@ impl<'c> Requests<'c> {
             }
             (408 | 500.., _) => Some(Failure::ServerError(status)),
             (400..=499, _) => Some(Failure::UnexpectedStatus(status)),
+            _ if question.method == Method::HEAD => Some(Failure::HeadRefused),
             _ => Some(Failure::Refused(format!("unexpected status {status}"))),
         }
     }

@@ -92,6 +92,51 @@ async fn where_head_names_no_digest_the_body_is_hashed_and_head_not_tried_again(
     assert_eq!(counts(&registry), (1, 2));
 }
 
+/// Nexus, some Harbors and front doors answer HEAD of a manifest with anything, and GET with the manifest.
+#[tokio::test]
+async fn a_head_that_says_no_leaves_it_to_get() {
+    for status in [204, 400, 404, 406, 410, 451, 500, 502, 503] {
+        let (registry, mirror, app, newer) = one().await;
+        let client = mirror.client();
+        assert_eq!(client.get(TAG).await.body, app.manifest);
+        registry.script(manifests().head().always().status(status));
+        for wanted in [&app, &newer, &app] {
+            registry.tag("org/app", "1", &wanted.digest);
+            mirror.advance(Duration::from_mins(1));
+            registry.forget_requests();
+            let answer = client.get(TAG).await;
+            assert_eq!((answer.status, &answer.body), (200, &wanted.manifest), "{status}");
+            assert_eq!(answer.header("warning"), "", "{status}");
+            let (heads, gets) = counts(&registry);
+            assert!(heads <= 1 && gets <= 2, "{status}: {heads} HEADs and {gets} GETs");
+        }
+        registry.remove_tag("org/app", "1");
+        mirror.advance(Duration::from_mins(1));
+        assert_eq!(client.get(TAG).await.status, 404, "{status}: which GET says too");
+    }
+}
+
+#[tokio::test]
+async fn head_is_tried_again_after_a_while_and_after_a_failure_of_a_moment_the_next_time() {
+    type Oddity = fn(Step) -> Step;
+    let oddities: [(Oddity, usize); 3] =
+        [(Step::without_digest_header, 0), (|step| step.status(404), 0), (|step| step.status(503), 1)];
+    for (oddity, heads_at_the_next_check) in oddities {
+        let (registry, mirror, app, _) = one().await;
+        let client = mirror.client();
+        assert_eq!(client.get(TAG).await.body, app.manifest);
+        registry.script(oddity(manifests().head().once()));
+        mirror.advance(Duration::from_mins(1));
+        assert_eq!(client.get(TAG).await.body, app.manifest);
+        for (minutes, heads) in [(1, heads_at_the_next_check), (10, 1), (1, 1)] {
+            registry.forget_requests();
+            mirror.advance(Duration::from_mins(minutes));
+            assert_eq!(client.get(TAG).await.header("warning"), "");
+            assert_eq!(counts(&registry), (heads, 1 - heads), "after {minutes} min");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_digest_header_that_is_not_that_of_the_body_is_never_trusted() {
     let (registry, mirror, app, newer) = one().await;

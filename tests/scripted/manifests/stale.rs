@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use super::upstream;
 use crate::support::image::{Builder, Image, image, index};
 use crate::support::mirror::Mirror;
@@ -118,11 +120,11 @@ async fn a_held_tag_is_not_checked_again_for_the_longer_of_its_ttl_and_ten_secon
         for seconds in [0, 0, hold - 2] {
             mirror.advance(Duration::from_secs(seconds));
             assert!(pull().await.header("warning").starts_with("299 "));
-            assert_eq!(registry.requests().len(), 1, "{ttl}, held for {hold} s");
+            assert_eq!(registry.count(Method::HEAD, Kind::Manifest), 1, "{ttl}, held for {hold} s");
         }
         mirror.advance(Duration::from_secs(3));
         assert!(pull().await.header("warning").starts_with("299 "));
-        assert_eq!(registry.requests().len(), 2, "{ttl}, held for {hold} s");
+        assert_eq!(registry.count(Method::HEAD, Kind::Manifest), 2, "{ttl}, held for {hold} s");
         registry.clear_script();
         mirror.advance(Duration::from_mins(2));
         let answer = pull().await;
