@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use crate::mirror::{FreshnessRule, Namespaces, OnDenied, Policy, RegistryKey, RegistrySettings, Ttl, Wildcard};
+use crate::mirror::{
+    FreshnessRule, Namespaces, OnDenied, Policy, RegistryKey, RegistrySettings, Ttl, WhenRationed, Wildcard,
+};
 use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
 use crate::upstream::UpstreamSettings;
 
@@ -170,6 +172,14 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
             None
         }
     });
+    let when_rationed = layers.first(|section| match section.text("when_rationed")?.as_str() {
+        "429" => Some(WhenRationed::Wait),
+        "503" => Some(WhenRationed::GoElsewhere),
+        _ => {
+            section.problem("when_rationed", "must be \"429\" or \"503\"");
+            None
+        }
+    });
     let Layered([own, defaults]) = layers;
     // Where nobody signs in, a refusal takes back nothing that was granted to us.
     let is_signed_in = SIGNS_IN.iter().any(|key| own.has(key));
@@ -181,6 +191,7 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         negative_ttl: layers.first(|s| s.duration("negative_ttl")).unwrap_or(Duration::from_secs(10)),
         keep_deleted: layers.first(|s| s.flag("keep_deleted")).unwrap_or(false),
         on_denied: on_denied.unwrap_or(if is_signed_in { OnDenied::Refuse } else { OnDenied::Stale }),
+        when_rationed: when_rationed.unwrap_or(WhenRationed::Wait),
         public: layers.first(|s| s.flag("public")).unwrap_or(false),
         offline: layers.first(|s| s.flag("offline")).unwrap_or(false),
         max_stale: layers.first(|s| s.duration("max_stale")),

@@ -37,7 +37,7 @@ pub use completion::{CompletionTimes, ImagesReport, IncompleteImage};
 pub use error::PullError;
 pub use grants::UNUSED_DAYS;
 pub use lists::{TagsQuery, has_artifact_type};
-pub use policy::{Complete, Completion, FreshnessRule, OnDenied, Platforms, Policy, Ttl};
+pub use policy::{Complete, Completion, FreshnessRule, OnDenied, Platforms, Policy, Ttl, WhenRationed};
 pub use registries::{RegistryError, RegistryKey, RegistrySettings};
 pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
 
@@ -155,6 +155,11 @@ impl Mirror {
     /// The name under which a registry is counted: that of the configured upstream.
     pub fn label(&self, authority: &Authority) -> String {
         self.registries.get(authority).map_or_else(|| "unknown".to_owned(), |registry| registry.name().to_owned())
+    }
+
+    /// What clients are told while this registry limits pulls.
+    pub fn when_rationed(&self, authority: &Authority) -> WhenRationed {
+        self.registries.get(authority).map_or(WhenRationed::Wait, |registry| registry.policy.when_rationed)
     }
 
     /// A manifest by tag or digest. HEAD asks the same.

@@ -14,6 +14,7 @@ pub struct Policy {
     pub negative_ttl: Duration,
     pub keep_deleted: bool,
     pub on_denied: OnDenied,
+    pub when_rationed: WhenRationed,
     /// One grant opens a digest to the whole authority.
     pub public: bool,
     pub offline: bool,
@@ -82,6 +83,15 @@ pub enum OnDenied {
     Refuse,
     /// Serve what is held, as if upstream could not be asked.
     Stale,
+}
+
+/// What a client is told to do while upstream limits pulls, and nothing held can be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenRationed {
+    /// Come back later. Some clients do so for minutes before they ask their next registry.
+    Wait,
+    /// Ask another registry.
+    GoElsewhere,
 }
 
 /// The first rule that matches a tag decides how long it is believed.

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::metrics::Metrics;
-use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, has_artifact_type};
+use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed, has_artifact_type};
 use crate::oci::{Authority, RangeHeader};
 use crate::quote::quoted;
 
@@ -217,7 +217,13 @@ impl ClientConnection {
                 reference => format!("{}/{repository}:{reference}", target.authority),
             }
         };
-        let failed = |error| WireError::of_pull(&error, &route.endpoint, &asked());
+        let failed = |error| {
+            let failed = WireError::of_pull(&error, &route.endpoint, &asked());
+            match mirror.when_rationed(&target.authority) {
+                WhenRationed::Wait => failed,
+                WhenRationed::GoElsewhere => failed.sent_elsewhere(),
+            }
+        };
         match &route.endpoint {
             Endpoint::Ping => Ok(Answer::ping()),
             Endpoint::Manifest(reference) => {

@@ -66,6 +66,14 @@ impl WireError {
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, "one range at a time is served; use fewer")
     }
 
+    /// A 429 as a 503 that sends the client elsewhere: without `Retry-After`, for which some clients wait.
+    pub(in crate::server) fn sent_elsewhere(self) -> Self {
+        if self.status != StatusCode::TOO_MANY_REQUESTS {
+            return self;
+        }
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: None, retry_after: None, ..self }
+    }
+
     fn rate_limited(message: String) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
     }

@@ -101,6 +101,18 @@ async fn a_ration_without_a_copy_is_429_with_retry_after() {
 }
 
 #[tokio::test]
+async fn a_ration_sends_clients_elsewhere_where_the_site_says_so() {
+    let registry = Upstream::start().await;
+    let mirror = Mirror::start(upstream("docker.io", &registry, "when_rationed = \"503\"")).await;
+    registry.script(every_request().always().too_many_requests("77"));
+    for _asked_and_shut in 0..2 {
+        let answer = mirror.client().get("/v2/org/app/manifests/1").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, ""), "for which a client would wait");
+        assert!(answer.text().contains("has rationed this mirror"), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_fails_is_502_or_504_with_a_request_id() {
     let registry = Upstream::start().await;
     let quick = "response_timeout = \"1s\"\nbreaker_window = \"0s\"";
