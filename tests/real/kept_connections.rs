@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use crate::support::distance::Distance;
 use crate::support::image::{Dialect, Image};
 use crate::support::mirror::{Mirror, Transport};
 use crate::support::nginx::Nginx;
@@ -13,6 +14,8 @@ use crate::support::work_folder;
 
 const ROUNDS: usize = 40;
 const AT_ONCE: usize = 50;
+/// The end of a connection and a request on it pass each other on the way.
+const ONE_WAY: Duration = Duration::from_millis(10);
 
 /// nginx closes a connection after a second of rest: just when the next round would use it.
 #[test]
@@ -27,13 +30,14 @@ fn no_cold_manifest_fails_behind_an_nginx_that_keeps_connections_for_a_second() 
         registry.tag(tag, image.digest());
     }
     let nginx = Nginx::in_front_of(&registry, folder);
-    let upstream = format!("[upstreams.\"quay.test\"]\nurl = \"http://127.0.0.1:{}\"\n", nginx.port);
+    let far = Distance::to(nginx.port, ONE_WAY);
+    let upstream = format!("[upstreams.\"quay.test\"]\nurl = \"http://127.0.0.1:{}\"\n", far.port);
     let mirror = Mirror::start(folder, Transport::Plain, &upstream);
 
     let mut failed = Vec::new();
     for (round, tags) in tags.chunks(AT_ONCE).enumerate() {
         // Around the second, as nobody knows when nginx counts it.
-        thread::park_timeout(Duration::from_millis(985 + (round as u64 * 7) % 30));
+        thread::park_timeout(Duration::from_millis(960 + (round as u64 * 7) % 40));
         let asked: Vec<_> = tags
             .iter()
             .map(|tag| {

@@ -3,6 +3,7 @@
 pub(crate) mod certificate;
 pub(crate) mod client_files;
 pub(crate) mod curl;
+pub(crate) mod distance;
 pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod mirror;
