@@ -8,9 +8,9 @@ use crate::clock::Timestamp;
 
 /// A failed check is not repeated sooner.
 pub(super) const MIN_DEFERRAL: Duration = Duration::from_secs(10);
-/// Longest time that a failed check puts off the next one, where the time to live is not longer: the longest
-/// `Retry-After` that is believed.
-const MAX_DEFERRAL: Duration = Duration::from_hours(6);
+/// Longest time that a failed check puts off the next one, where the time to live is not longer. A longer ration is looked
+/// at this often.
+const MAX_DEFERRAL: Duration = Duration::from_hours(1);
 
 /// When a tag or list was last checked, and until when a failed check puts off the next one.
 #[derive(Debug, Clone, Copy)]
@@ -62,5 +62,5 @@ pub(super) fn deferral(ttl: Ttl, error: &PullError) -> Duration {
         Ttl::For(ttl) => ttl,
         Ttl::Immutable => Duration::ZERO,
     };
-    ttl.max(MIN_DEFERRAL).max(error.retry_after().unwrap_or_default())
+    ttl.max(MIN_DEFERRAL).max(error.retry_after().unwrap_or_default().min(MAX_DEFERRAL))
 }

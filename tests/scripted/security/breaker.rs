@@ -274,6 +274,21 @@ async fn a_retry_after_shorter_than_the_window_is_asked_again_when_it_has_passed
 }
 
 #[tokio::test]
+async fn a_held_tag_is_checked_within_the_hour_although_the_ration_was_to_last_for_five() {
+    let upstream = Upstream::start().await;
+    publish_app(&upstream);
+    let mirror = Mirror::of("docker.io", upstream.url()).await;
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+    mirror.advance(Duration::from_mins(1));
+    upstream.script(manifests().head().once().too_many_requests("18000"));
+    for _check_and_put_off in 0..2 {
+        assert!(mirror.client().get(APP).await.header("warning").starts_with("299 - "));
+    }
+    mirror.advance(Duration::from_hours(1));
+    assert_eq!(mirror.client().get(APP).await.header("warning"), "");
+}
+
+#[tokio::test]
 async fn a_ration_of_hours_is_looked_at_once_an_hour() {
     let upstream = Upstream::start().await;
     publish_app(&upstream);
