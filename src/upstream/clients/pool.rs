@@ -19,7 +19,8 @@ use crate::upstream::breaker::Lane;
 use crate::upstream::error::Failure;
 use crate::upstream::settings::UpstreamSettings;
 
-/// A kept connection that is silent for so long is doubted; after half of the time that is left, if that is shorter.
+/// A kept connection that is silent for so long, or for half of the time that is left, is doubted. A blob gets the half: a
+/// registry may have to fetch it first.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
 /// How long no request is sent twice after a doubted connection answered first: the upstream is slow, and asking twice
 /// would make it slower.
@@ -33,8 +34,9 @@ pub(in crate::upstream) struct Pool {
     /// Has a new connection for each request.
     fresh: reqwest::Client,
     response_timeout: Duration,
-    /// From this time on, a request is sent beside one that is silent. `None`: never, as a blob's first byte may be slow.
-    doubts_from: Mutex<Option<Instant>>,
+    max_patience: Duration,
+    /// From this time on, a request is sent beside one that is silent.
+    doubts_from: Mutex<Instant>,
 }
 
 /// The client that keeps connections, and how many were there before it.
@@ -67,7 +69,11 @@ impl Pool {
             fresh: recipe.build(Keep::Nothing)?,
             recipe,
             response_timeout: settings.response_timeout,
-            doubts_from: Mutex::new((lane == Lane::Manifests).then(Instant::now)),
+            max_patience: match lane {
+                Lane::Manifests => MAX_PATIENCE,
+                Lane::Blobs => Duration::MAX,
+            },
+            doubts_from: Mutex::new(Instant::now()),
         })
     }
 
@@ -85,7 +91,7 @@ impl Pool {
         let again = request.try_clone().filter(|again| matches!(*again.method(), Method::GET | Method::HEAD));
         let (trial, kept) = (Trial::current(), self.kept());
         trial.asks();
-        let patience = MAX_PATIENCE.min(trial.time_left().unwrap_or(self.response_timeout) / 2);
+        let patience = self.max_patience.min(trial.time_left().unwrap_or(self.response_timeout) / 2);
         let doubted_from = Instant::now() + patience;
         let _out = Out { pool: self, trial: &trial, generation: kept.generation, doubted_from };
         let mut first = Box::pin(trial.watch(kept.client.execute(request)));
@@ -118,8 +124,7 @@ impl Pool {
     {
         match select(silent, Box::pin(self.fresh.execute(again))).await {
             Either::Left((Ok(answer), _)) => {
-                let mut doubts_from = self.doubts_from.lock().unwrap_or_else(PoisonError::into_inner);
-                *doubts_from = doubts_from.map(|_| Instant::now() + SLOW_FOR);
+                *self.doubts_from.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + SLOW_FOR;
                 Ok(answer)
             }
             Either::Left((Err(_ended), fresh)) => fresh.await,
@@ -129,7 +134,7 @@ impl Pool {
     }
 
     fn doubts(&self) -> bool {
-        self.doubts_from.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|from| from <= Instant::now())
+        *self.doubts_from.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
     }
 
     fn kept(&self) -> Kept {

@@ -83,17 +83,34 @@ async fn dead_connections_that_were_kept_fail_no_manifest_and_only_the_first_one
 }
 
 #[tokio::test]
-async fn a_dead_connection_that_was_kept_opens_no_breaker_and_the_next_blob_has_a_new_one() {
+async fn a_dead_connection_that_was_kept_fails_no_blob() {
     let upstream = Upstream::start().await;
     let digests: Vec<_> = (0..3).map(|seed| upstream.blob("org/app", blob(1000, seed))).collect();
     let chaos = Chaos::in_front_of(upstream.address());
-    let mirror = Mirror::start(hub(format!("http://{}", chaos.address()), "response_timeout = \"1s\"")).await;
-    let head = async |nth: usize| mirror.client().head(&blob_path("org/app", &digests[nth])).await.status;
-    assert_eq!(head(0).await, 200);
+    let mirror = Mirror::start(hub(format!("http://{}", chaos.address()), "response_timeout = \"2s\"")).await;
+    for (nth, digest) in digests.iter().enumerate() {
+        assert_eq!(mirror.client().get(&blob_path("org/app", digest)).await.status, 200, "{nth}");
+        chaos.deaden();
+    }
+}
+
+#[tokio::test]
+async fn the_silence_of_a_kept_connection_alone_opens_no_breaker() {
+    let upstream = Upstream::start().await;
+    for nth in 0..4 {
+        upstream.publish(&format!("org/app{nth}"), "1", &image(&[blob(10, nth)]));
+    }
+    let chaos = Chaos::in_front_of(upstream.address());
+    let mirror = Mirror::start(hub(format!("http://{}", chaos.address()), "response_timeout = \"2s\"")).await;
+    let get = async |nth| mirror.client().get(&manifest_path(nth)).await.status;
+    assert_eq!(get(0).await, 200);
+    let slow = upstream.script(manifests().always().delay(Duration::from_millis(1300)));
+    assert_eq!(get(1).await, 200);
+    slow.revoke();
+    assert_eq!(get(2).await, 200);
     chaos.deaden();
-    assert_eq!(head(1).await, 504, "a blob's first byte may be slow: it is not asked for twice");
-    assert_eq!(head(1).await, 200);
-    assert_eq!(head(2).await, 200);
+    assert_eq!(get(3).await, 504, "the upstream was slow: nothing is asked twice");
+    assert_eq!(get(3).await, 200, "on a new connection, at once");
 }
 
 #[tokio::test]
