@@ -31,6 +31,7 @@ use crate::upstream::RegistryClient;
 
 use admission::Queue;
 use in_flight::InFlight;
+use pass_through::ProvenTails;
 
 /// All fills of this mirror.
 pub struct Fills {
@@ -38,6 +39,7 @@ pub struct Fills {
     evictor: Arc<Evictor>,
     in_flight: InFlight,
     admission: Queue,
+    tails: Arc<ProvenTails>,
 }
 
 /// Where a fill's bytes come from: a registry.
@@ -49,7 +51,21 @@ pub struct Source {
 impl Fills {
     pub fn new(cache: Arc<Cache>, evictor: Arc<Evictor>, limits: FillLimits) -> Arc<Self> {
         let in_flight = InFlight::new(cache.leases.clone());
-        Arc::new(Self { cache, evictor, in_flight, admission: Queue::new(limits) })
+        let tails = ProvenTails::new(cache.context.tasks.clone());
+        Arc::new(Self { cache, evictor, in_flight, admission: Queue::new(limits), tails })
+    }
+
+    /// What gives a blob of `size_bytes` to one client without storing it. The caller has asked whether `scope` may read it.
+    pub fn pass_through(
+        &self,
+        source: &Arc<Source>,
+        scope: &Scope,
+        digest: Digest,
+        size_bytes: u64,
+    ) -> Box<PassThroughSource> {
+        let (origin, scope) = (Arc::clone(source), scope.clone());
+        let (metrics, tails) = (self.cache.context.metrics.clone(), Arc::clone(&self.tails));
+        Box::new(PassThroughSource { origin, scope, digest, size_bytes, metrics, tails })
     }
 
     /// The running fill of this digest from this registry, for a client that asks for the blob.

@@ -36,7 +36,7 @@ pub enum BodyPart {
     },
 }
 
-/// Gives the bytes of one range. Dropping it changes nothing for others.
+/// Gives the bytes of one range, and then perhaps of another. Dropping it changes nothing for others.
 pub struct BlobReader {
     kind: Kind,
     at: u64,
@@ -71,6 +71,12 @@ impl BlobSource {
 }
 
 impl BlobReader {
+    /// Reads `range` next, which lies within the blob, in place of what is left of the range before.
+    pub const fn go_to(&mut self, range: Range<u64>) {
+        self.at = range.start;
+        self.end = range.end;
+    }
+
     /// The next bytes; `None` at the end of the range. After an error the response must be cut.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FillError> {
         if self.at >= self.end {

@@ -10,7 +10,7 @@ use super::negative_cache::Asked;
 use super::registries::Registry;
 use super::{Mirror, Target};
 use crate::cache::{Cache, MemoryBlob, SMALL_BYTES, scrub};
-use crate::fill::{BlobSource, Fill, FillError, FillSource, PassThroughSource, Priority, WITHHELD_BYTES, read_whole};
+use crate::fill::{BlobSource, Fill, FillError, FillSource, Priority, WITHHELD_BYTES, read_whole};
 use crate::index::{BlobRow, Generation, GrantRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
@@ -297,13 +297,7 @@ impl BlobRequest<'_> {
             tracing::warn!(authority = name, %digest, error = why, "a blob is passed through without storing it");
             let metrics = &self.mirror.cache.context.metrics;
             metrics.uncached_streams.get_or_create(&ByAuthority::of(name)).inc();
-            let source = Box::new(PassThroughSource {
-                origin: Arc::clone(&self.registry.source),
-                scope: self.scope.clone(),
-                digest,
-                size_bytes,
-                metrics: metrics.clone(),
-            });
+            let source = self.mirror.fills.pass_through(&self.registry.source, &self.scope, digest, size_bytes);
             if size_bytes <= WITHHELD_BYTES {
                 return Ok((BlobSource::Memory(read_whole(source).await?), size_bytes));
             }

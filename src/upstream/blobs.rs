@@ -84,15 +84,17 @@ impl RegistryClient {
         this.open_range(&self.downloads, repository, digest, range, skip, deadline).await
     }
 
-    /// Opens a blob for pass-through, read at one client's pace. It uses no connection of the downloads.
+    /// Opens a blob at `from`, up to its end or to `end`, for pass-through, read at one client's pace. It uses no connection
+    /// of the downloads.
     pub async fn pass_blob(
         &self,
         repository: &Repository,
         digest: Digest,
-        from: u64,
+        (from, end): (u64, Option<u64>),
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
-        let range = (from > 0).then_some((from, None));
+        let last = end.and_then(|end| end.checked_sub(1));
+        let range = (from > 0 || last.is_some()).then_some((from, last));
         let skip = |at| self.is_marked_bad(at, digest);
         self.open_range(&self.passing, repository, digest, range, skip, deadline).await
     }
