@@ -25,6 +25,6 @@ pub use object::read_object;
 pub use pattern::{InvalidPattern, RepositoryPattern};
 pub use pin::{InvalidPin, PinPattern};
 pub use platform::{InvalidPlatform, Platform};
-pub use range::{ByteRange, RangeHeader, Unsatisfiable};
+pub use range::{ByteRange, MAX_RANGES, RangeHeader, Unsatisfiable};
 pub use reference::{InvalidReference, Reference, Tag};
 pub use repository::{InvalidRepository, Repository};

@@ -1,13 +1,16 @@
 use std::ops::Range;
 
+/// Most ranges in one request. podman asks for at most as many. A longer set is ignored: its answer is the whole content.
+pub const MAX_RANGES: usize = 1024;
+
 /// The value of a `Range` header (RFC 9110 section 14), by the way this server answers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeHeader {
-    /// Absent, of another unit, or invalid: ignored.
+    /// Absent, of another unit, invalid, or of more than [`MAX_RANGES`] ranges: ignored.
     Ignored,
     One(ByteRange),
-    /// More than one range: refused, so that clients ask for one.
-    Several,
+    /// At least two ranges, as they were written.
+    Several(Vec<ByteRange>),
 }
 
 /// One range of bytes, before the size is known.
@@ -32,14 +35,18 @@ impl RangeHeader {
         if !unit.trim().eq_ignore_ascii_case("bytes") {
             return Self::Ignored;
         }
-        let mut parsed = None;
-        for range in ranges.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-            let Some(range) = ByteRange::parse(range) else { return Self::Ignored };
-            if parsed.replace(range).is_some() {
-                return Self::Several;
+        let mut ranges = ranges.split(',').map(str::trim).filter(|range| !range.is_empty());
+        let Some(first) = ranges.next() else { return Self::Ignored };
+        let Some(first) = ByteRange::parse(first) else { return Self::Ignored };
+        let Some(second) = ranges.next() else { return Self::One(first) };
+        let mut all = vec![first];
+        for range in std::iter::once(second).chain(ranges) {
+            match ByteRange::parse(range) {
+                Some(range) if all.len() < MAX_RANGES => all.push(range),
+                Some(_) | None => return Self::Ignored,
             }
         }
-        parsed.map_or(Self::Ignored, Self::One)
+        Self::Several(all)
     }
 }
 
@@ -68,6 +75,21 @@ impl ByteRange {
         };
         if range.is_empty() { Err(Unsatisfiable) } else { Ok(range) }
     }
+
+    /// The positions of several ranges within `size_bytes`, ascending and disjoint: what overlaps is merged, and what lies
+    /// outside is left out. Neighbours that only touch stay apart, because podman counts the parts of the answer.
+    pub fn all_within(ranges: &[Self], size_bytes: u64) -> Result<Vec<Range<u64>>, Unsatisfiable> {
+        let mut sorted: Vec<Range<u64>> = ranges.iter().filter_map(|range| range.within(size_bytes).ok()).collect();
+        sorted.sort_unstable_by_key(|range| (range.start, range.end));
+        let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
+        for range in sorted {
+            match merged.last_mut() {
+                Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        if merged.is_empty() { Err(Unsatisfiable) } else { Ok(merged) }
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +99,7 @@ mod tests {
     fn one(value: &str) -> Result<Range<u64>, Unsatisfiable> {
         match RangeHeader::parse(value) {
             RangeHeader::One(range) => range.within(2048),
-            RangeHeader::Ignored | RangeHeader::Several => panic!("{value} is one range"),
+            RangeHeader::Ignored | RangeHeader::Several(_) => panic!("{value} is one range"),
         }
     }
 
@@ -97,11 +119,42 @@ mod tests {
 
     #[test]
     fn several_ranges_are_told_from_unparsable_ones() {
-        assert_eq!(RangeHeader::parse("bytes=0-1,5-6"), RangeHeader::Several);
-        for ignored in
-            ["", "bytes", "bytes=", "bytes=,", "bytes=a-b", "bytes=1", "items=0-1", "bytes=--1", "bytes=1-2-3"]
-        {
+        let several = vec![ByteRange::FromTo(0, 1), ByteRange::From(5)];
+        assert_eq!(RangeHeader::parse("bytes=0-1, ,5-"), RangeHeader::Several(several));
+        let many = |count| format!("bytes={}", vec!["1-2"; count].join(","));
+        assert!(matches!(RangeHeader::parse(&many(MAX_RANGES)), RangeHeader::Several(all) if all.len() == MAX_RANGES));
+        assert_eq!(RangeHeader::parse(&many(MAX_RANGES + 1)), RangeHeader::Ignored);
+        for ignored in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "bytes=a-b",
+            "bytes=1",
+            "items=0-1",
+            "bytes=--1",
+            "bytes=1-2-3",
+            "bytes=0-1,x",
+        ] {
             assert_eq!(RangeHeader::parse(ignored), RangeHeader::Ignored, "{ignored}");
         }
+    }
+
+    #[test]
+    fn several_ranges_are_sorted_and_what_overlaps_is_merged() {
+        let within = |value: &str| -> Result<Vec<(u64, u64)>, Unsatisfiable> {
+            match RangeHeader::parse(value) {
+                RangeHeader::Several(ranges) => ByteRange::all_within(&ranges, 100)
+                    .map(|all| all.iter().map(|range| (range.start, range.end)).collect()),
+                RangeHeader::Ignored | RangeHeader::One(_) => panic!("{value} is several ranges"),
+            }
+        };
+        assert_eq!(within("bytes=0-9,20-29"), Ok(vec![(0, 10), (20, 30)]));
+        assert_eq!(within("bytes=20-29,0-9"), Ok(vec![(0, 10), (20, 30)]));
+        assert_eq!(within("bytes=0-9,10-19"), Ok(vec![(0, 10), (10, 20)]), "neighbours stay apart");
+        assert_eq!(within("bytes=0-9,5-19,7-8"), Ok(vec![(0, 20)]));
+        assert_eq!(within("bytes=50-,-10,0-0"), Ok(vec![(0, 1), (50, 100)]));
+        assert_eq!(within("bytes=0-9,200-300"), Ok(vec![(0, 10)]));
+        assert_eq!(within("bytes=100-,200-300"), Err(Unsatisfiable));
     }
 }

@@ -1,5 +1,7 @@
 //! `Range`, against the arithmetic of RFC 9110 in numbers that cannot overflow.
 
+use std::collections::BTreeSet;
+
 use roadstead::oci::{ByteRange, RangeHeader};
 
 use crate::fuzz;
@@ -42,7 +44,19 @@ fn whatever_stands_in_a_range_header_stays_within_the_size() {
                 }
                 assert!(matches!(range, ByteRange::From(_) | ByteRange::FromTo(..) | ByteRange::Last(_)));
             }
-            RangeHeader::Several => assert!(header.contains(','), "{header:?}"),
+            RangeHeader::Several(ranges) => {
+                assert!(header.contains(','), "{header:?}");
+                let all = ByteRange::all_within(&ranges, size).unwrap_or_default();
+                for range in &all {
+                    assert!(range.start < range.end && range.end <= size, "{header:?} of {size}");
+                }
+                for pair in all.windows(2) {
+                    assert!(pair[0].end <= pair[1].start, "{header:?}: {all:?}");
+                }
+                let each = ranges.iter().filter_map(|range| range.within(size).ok()).flatten();
+                let (each, all): (BTreeSet<u64>, BTreeSet<u64>) = (each.collect(), all.into_iter().flatten().collect());
+                assert_eq!(each, all, "{header:?}: the same bytes");
+            }
             RangeHeader::Ignored => {}
         }
         Ok(())

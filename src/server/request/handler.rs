@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, RANGE, USER_AGENT, VIA};
+use http::header::{HOST, USER_AGENT, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response};
@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed, has_artifact_type};
-use crate::oci::{Authority, RangeHeader};
+use crate::oci::Authority;
 use crate::quote::quoted;
 
-use super::{conditional, self_hosts};
+use super::self_hosts;
 use crate::server::access_log::labels::Labels;
 use crate::server::access_log::request_id::RequestId;
 use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
@@ -233,11 +233,6 @@ impl ClientConnection {
             }
             Endpoint::Blob(digest) => {
                 let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
-                let asks_for_several = parts.headers.contains_key(RANGE)
-                    && conditional::range(&parts.headers, &headers::etag(digest)) == RangeHeader::Several;
-                if asks_for_several && intent == Intent::Get {
-                    return Err(WireError::several_ranges());
-                }
                 let blob = mirror.blob(target, *digest, intent).await.map_err(failed)?;
                 answer::blob(blob, ready, &parts.headers, &parts.method)
             }

@@ -1,5 +1,7 @@
 //! Answers: status, headers and body of what the mirror found.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, IF_RANGE, LINK, RANGE,
@@ -9,14 +11,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::fill::BlobSource;
 use crate::mirror::{BlobAnswer, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
-use crate::oci::{Digest, MediaType, RangeHeader, Repository};
+use crate::oci::{ByteRange, Digest, MediaType, RangeHeader, Repository};
 
 use crate::server::request::conditional;
 use crate::server::response::body::Body;
 use crate::server::response::cached_headers::CachedHeaders;
 use crate::server::response::error::WireError;
 use crate::server::response::headers::{IMMUTABLE, REVALIDATE, base_headers, etag, header_value, list_headers};
+use crate::server::response::multipart::Multipart;
 
+/// Most ranges of one request for a blob that is not stored.
+const MAX_PASSED_RANGES: usize = 16;
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// A successful response before it is sent.
@@ -31,7 +36,21 @@ pub(in crate::server) struct Answer {
 enum Payload {
     None,
     Bytes(Bytes),
-    Blob { source: BlobSource, range: std::ops::Range<u64> },
+    Blob { source: BlobSource, range: Range<u64> },
+    Several { source: BlobSource, multipart: Multipart },
+}
+
+impl Payload {
+    fn of(source: BlobSource, range: Range<u64>) -> Self {
+        match source {
+            // A body in one piece goes out in one write with the headers.
+            BlobSource::Memory(bytes) => Self::Bytes(slice(&bytes, &range)),
+            source @ (BlobSource::Nothing
+            | BlobSource::Stored(_)
+            | BlobSource::Filling(_)
+            | BlobSource::PassThrough(_)) => Self::Blob { source, range },
+        }
+    }
 }
 
 /// The link to the next page of a list.
@@ -60,6 +79,7 @@ impl Answer {
             Payload::None => None,
             Payload::Bytes(bytes) => Some(bytes.len() as u64),
             Payload::Blob { range, .. } => Some(range.end - range.start),
+            Payload::Several { multipart, .. } => Some(multipart.length()),
         };
         let body = match self.body {
             _ if method == Method::HEAD => Body::empty(),
@@ -68,6 +88,10 @@ impl Answer {
             Payload::Blob { source, range } => {
                 let length = range.end - range.start;
                 Body::reader(source.reader(range), length)
+            }
+            Payload::Several { source, multipart } => {
+                let length = multipart.length();
+                Body::multipart(source.reader(0..0), multipart, length)
             }
         };
         let mut response = Response::new(body);
@@ -91,12 +115,11 @@ pub(in crate::server) fn manifest(
     let ManifestAnswer { digest, media_type, bytes, provenance } = manifest;
     let caching = if by_tag { REVALIDATE } else { IMMUTABLE };
     let headers = ready.headers(&digest, media_type.as_str(), caching, &provenance)?;
-    let whole = 0..bytes.len() as u64;
-    let size = whole.end;
-    ranged(headers, provenance, &digest, size, request, method, |range| Payload::Bytes(slice(&bytes, &range)))
+    let size_bytes = bytes.len() as u64;
+    ranged(headers, provenance, (&digest, size_bytes, BlobSource::Memory(bytes)), request, method)
 }
 
-fn slice(bytes: &Bytes, range: &std::ops::Range<u64>) -> Bytes {
+fn slice(bytes: &Bytes, range: &Range<u64>) -> Bytes {
     let within = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
     bytes.slice(within(range.start)..within(range.end))
 }
@@ -109,60 +132,80 @@ pub(in crate::server) fn blob(
 ) -> Result<Answer, WireError> {
     let BlobAnswer { digest, size_bytes, source, provenance } = blob;
     let headers = ready.headers(&digest, MediaType::OCTET_STREAM, IMMUTABLE, &provenance)?;
-    ranged(headers, provenance, &digest, size_bytes, request, method, |range| match source {
-        // A body in one piece goes out in one write with the headers.
-        BlobSource::Memory(bytes) => Payload::Bytes(slice(&bytes, &range)),
-        source
-        @ (BlobSource::Nothing | BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::PassThrough(_)) => {
-            Payload::Blob { source, range }
+    ranged(headers, provenance, (&digest, size_bytes, source), request, method)
+}
+
+/// The part of the content that a request asks for.
+enum Selection {
+    Whole,
+    One(Range<u64>),
+    Several(Multipart),
+    /// Nothing of it: 416.
+    Outside,
+}
+
+impl Selection {
+    /// Several ranges whose answer would be longer than the content get the content.
+    fn of(asked: RangeHeader, (digest, size_bytes, source): (&Digest, u64, &BlobSource), kind: &str) -> Self {
+        let passes_through = matches!(source, BlobSource::PassThrough(_));
+        let ranges = match asked {
+            RangeHeader::Ignored => return Self::Whole,
+            RangeHeader::One(range) => return range.within(size_bytes).map_or(Self::Outside, Self::One),
+            // Each range of a blob that is not stored is a question to upstream.
+            RangeHeader::Several(ranges) if passes_through && ranges.len() > MAX_PASSED_RANGES => return Self::Whole,
+            RangeHeader::Several(ranges) => ByteRange::all_within(&ranges, size_bytes),
+        };
+        let Ok(ranges) = ranges else { return Self::Outside };
+        if let [range] = ranges.as_slice() {
+            return Self::One(range.clone());
         }
-    })
+        let multipart = Multipart::new(ranges, digest, kind, size_bytes);
+        if multipart.length() < size_bytes { Self::Several(multipart) } else { Self::Whole }
+    }
 }
 
 /// Answers 304, 206, 416 or 200 by `If-None-Match`, `If-Range` and `Range`. HEAD ignores `Range`.
 fn ranged(
     mut headers: HeaderMap,
     provenance: Provenance,
-    digest: &Digest,
-    size_bytes: u64,
+    (digest, size_bytes, source): (&Digest, u64, BlobSource),
     request: &HeaderMap,
     method: &Method,
-    payload: impl FnOnce(std::ops::Range<u64>) -> Payload,
 ) -> Result<Answer, WireError> {
     let has = |name| request.contains_key(name);
-    if !(has(IF_NONE_MATCH) || has(IF_RANGE) || has(RANGE)) {
-        return Ok(Answer { status: StatusCode::OK, headers, body: payload(0..size_bytes), provenance });
-    }
-    let etag = etag(digest);
-    if conditional::is_not_modified(request, &etag) {
-        headers.remove(CONTENT_TYPE);
-        return Ok(Answer { status: StatusCode::NOT_MODIFIED, headers, body: Payload::None, provenance });
-    }
-    let asked = if method == Method::HEAD { RangeHeader::Ignored } else { conditional::range(request, &etag) };
-    match asked {
-        RangeHeader::Ignored => {
-            Ok(Answer { status: StatusCode::OK, headers, body: payload(0..size_bytes), provenance })
+    let selected = if has(IF_NONE_MATCH) || has(IF_RANGE) || has(RANGE) {
+        let etag = etag(digest);
+        if conditional::is_not_modified(request, &etag) {
+            headers.remove(CONTENT_TYPE);
+            return Ok(Answer { status: StatusCode::NOT_MODIFIED, headers, body: Payload::None, provenance });
         }
-        RangeHeader::Several => Err(WireError::several_ranges()),
-        RangeHeader::One(range) => {
-            let (status, body, content_range) = match range.within(size_bytes) {
-                Ok(range) => {
-                    let last = range.end.saturating_sub(1);
-                    let content_range = format!("bytes {}-{last}/{size_bytes}", range.start);
-                    (StatusCode::PARTIAL_CONTENT, payload(range), content_range)
-                }
-                Err(_unsatisfiable) => {
-                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                    // The content is immutable, but this refusal is not: caches in between must not keep it.
-                    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                    let body = error_body(&WireError::range_not_satisfiable(), "");
-                    (StatusCode::RANGE_NOT_SATISFIABLE, Payload::Bytes(body), format!("bytes */{size_bytes}"))
-                }
-            };
-            headers.insert(CONTENT_RANGE, header_value(&content_range)?);
-            Ok(Answer { status, headers, body, provenance })
+        let asked = if method == Method::HEAD { RangeHeader::Ignored } else { conditional::range(request, &etag) };
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Selection::of(asked, (digest, size_bytes, &source), kind)
+    } else {
+        Selection::Whole
+    };
+    let (status, body) = match selected {
+        Selection::Whole => (StatusCode::OK, Payload::of(source, 0..size_bytes)),
+        Selection::One(range) => {
+            let last = range.end.saturating_sub(1);
+            headers.insert(CONTENT_RANGE, header_value(&format!("bytes {}-{last}/{size_bytes}", range.start))?);
+            (StatusCode::PARTIAL_CONTENT, Payload::of(source, range))
         }
-    }
+        Selection::Several(multipart) => {
+            headers.insert(CONTENT_TYPE, header_value(&multipart.content_type())?);
+            (StatusCode::PARTIAL_CONTENT, Payload::Several { source, multipart })
+        }
+        Selection::Outside => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            // The content is immutable, but this refusal is not: caches in between must not keep it.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(CONTENT_RANGE, header_value(&format!("bytes */{size_bytes}"))?);
+            let body = error_body(&WireError::range_not_satisfiable(), "");
+            (StatusCode::RANGE_NOT_SATISFIABLE, Payload::Bytes(body))
+        }
+    };
+    Ok(Answer { status, headers, body, provenance })
 }
 
 pub(in crate::server) fn tags(tags: TagsAnswer, repository: &Repository, link: &Link) -> Result<Answer, WireError> {

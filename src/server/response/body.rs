@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use crate::fill::{BlobReader, BodyPart, FillError};
 
 use crate::server::access_log::Completion;
+use crate::server::response::multipart::Multipart;
 use crate::server::response::sendfile::queue::{Chunk, SendfileQueue, Shared};
 use crate::server::response::stream_progress::StreamProgress;
 
@@ -28,7 +29,8 @@ pub(in crate::server) struct Body {
 enum Content {
     /// All bytes in one piece, or none.
     Bytes(Option<Bytes>),
-    Reader(BlobReader),
+    /// One range; or several, with the text between them.
+    Reader(BlobReader, Option<Box<Multipart>>),
     Parts(BoxStream<'static, Result<BodyPart, FillError>>),
 }
 
@@ -44,7 +46,12 @@ impl Body {
 
     /// A blob's range. An error ends the connection before `Content-Length` is reached.
     pub(in crate::server) const fn reader(reader: BlobReader, length: u64) -> Self {
-        Self::of(Content::Reader(reader), length)
+        Self::of(Content::Reader(reader, None), length)
+    }
+
+    /// Several ranges of a blob, with the text between them.
+    pub(in crate::server) fn multipart(reader: BlobReader, multipart: Multipart, length: u64) -> Self {
+        Self::of(Content::Reader(reader, Some(Box::new(multipart))), length)
     }
 
     const fn of(content: Content, length: u64) -> Self {
@@ -73,10 +80,10 @@ impl Body {
         match &mut self.content {
             Content::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(BodyPart::Bytes(bytes)))),
             Content::Parts(parts) => parts.poll_next_unpin(cx),
-            Content::Reader(_) => {
-                if let Content::Reader(reader) = std::mem::replace(&mut self.content, Content::Bytes(None)) {
+            Content::Reader(..) => {
+                if let Content::Reader(reader, between) = std::mem::replace(&mut self.content, Content::Bytes(None)) {
                     let sends_files = self.sendfile_queue.is_some();
-                    self.content = Content::Parts(parts(reader, sends_files).boxed());
+                    self.content = Content::Parts(parts(reader, between, sends_files).boxed());
                 }
                 self.poll_part(cx)
             }
@@ -84,10 +91,20 @@ impl Body {
     }
 }
 
-fn parts(reader: BlobReader, sends_files: bool) -> impl Stream<Item = Result<BodyPart, FillError>> + Send {
-    stream::try_unfold(reader, move |mut reader| async move {
-        let part = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
-        Ok(part.map(|part| (part, reader)))
+fn parts(
+    reader: BlobReader,
+    between: Option<Box<Multipart>>,
+    sends_files: bool,
+) -> impl Stream<Item = Result<BodyPart, FillError>> + Send {
+    stream::try_unfold((reader, between), move |(mut reader, mut between)| async move {
+        let mut part = if sends_files { reader.next_part().await? } else { reader.next().await?.map(BodyPart::Bytes) };
+        if part.is_none()
+            && let Some((text, range)) = between.as_mut().and_then(Iterator::next)
+        {
+            reader.go_to(range);
+            part = Some(BodyPart::Bytes(text));
+        }
+        Ok(part.map(|part| (part, (reader, between))))
     })
 }
 

@@ -62,10 +62,6 @@ impl WireError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid, message)
     }
 
-    pub(in crate::server) fn several_ranges() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, "one range at a time is served; use fewer")
-    }
-
     /// A 429 as a 503 that sends the client elsewhere: without `Retry-After`, for which some clients wait.
     pub(in crate::server) fn sent_elsewhere(self) -> Self {
         if self.status != StatusCode::TOO_MANY_REQUESTS {

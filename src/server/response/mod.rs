@@ -5,5 +5,6 @@ pub(in crate::server) mod body;
 pub(in crate::server) mod cached_headers;
 pub(in crate::server) mod error;
 pub(in crate::server) mod headers;
+mod multipart;
 pub(in crate::server) mod sendfile;
 pub(in crate::server) mod stream_progress;

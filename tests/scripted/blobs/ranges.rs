@@ -7,10 +7,10 @@ use crate::support::client::Answer;
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
-const SIZE: u64 = 200_000;
+pub(super) const SIZE: u64 = 200_000;
 
 /// The same request cold and warm, each to a mirror of its own, so that cold is cold.
-async fn cold_and_warm(headers: &[(&str, &str)], seed: u64) -> (Content, String, [Answer; 2]) {
+pub(super) async fn cold_and_warm(headers: &[(&str, &str)], seed: u64) -> (Content, String, [Answer; 2]) {
     let upstream = Upstream::start().await;
     let content = blob(SIZE, seed);
     let digest = upstream.blob("library/app", &content);
@@ -44,19 +44,6 @@ async fn a_range_outside_the_blob_is_a_416_with_its_size() {
             assert_eq!((answer.status, answer.header("content-range")), (416, "bytes */200000"), "{range}");
         }
     }
-}
-
-#[tokio::test]
-async fn t29_several_ranges_are_refused_before_anything_is_asked() {
-    let upstream = Upstream::start().await;
-    let digest = upstream.blob("library/app", blob(SIZE, 3));
-    let mirror = Mirror::of("docker.io", upstream.url()).await;
-    let many = (0..500).map(|n| format!("{n}-{n}")).collect::<Vec<_>>().join(",");
-    for ranges in ["0-1,5-6", &*many] {
-        let answer = mirror.client().range(&path_of(&digest), ranges).await;
-        assert_eq!((answer.status, answer.code()), (400, "UNSUPPORTED".to_owned()));
-    }
-    assert!(upstream.requests().is_empty());
 }
 
 #[tokio::test]

@@ -17,5 +17,5 @@ mod problems;
 mod program;
 mod secrets;
 mod shutdown;
-mod tls;
+pub(crate) mod tls;
 mod troubles;

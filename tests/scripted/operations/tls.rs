@@ -19,7 +19,7 @@ use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
 /// A certificate for loopback and its key, and the lines that name them.
-pub(super) fn write_identity(ca: &TestCa, directory: &Path, name: &str) -> String {
+pub(crate) fn write_identity(ca: &TestCa, directory: &Path, name: &str) -> String {
     let identity = ca.server(&["127.0.0.1", "localhost"]);
     let (certificate, key) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
     std::fs::write(&certificate, &identity.certificate).unwrap();
@@ -27,7 +27,7 @@ pub(super) fn write_identity(ca: &TestCa, directory: &Path, name: &str) -> Strin
     format!("tls = {{ certificate = \"{}\", key = \"{}\" }}", certificate.display(), key.display())
 }
 
-pub(super) fn client_of(ca: &TestCa, address: SocketAddr) -> Client {
+pub(crate) fn client_of(ca: &TestCa, address: SocketAddr) -> Client {
     Client::tls(address, ca)
 }
 

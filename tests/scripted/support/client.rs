@@ -38,6 +38,28 @@ impl Answer {
         self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The ranges of a `multipart/byteranges` body: where each begins, and its bytes. It is exactly as long as announced.
+    pub(crate) fn parts(&self) -> Vec<(u64, Bytes)> {
+        let boundary = self.header("content-type").strip_prefix("multipart/byteranges; boundary=");
+        let boundary = boundary.unwrap_or_else(|| panic!("{} {:?}", self.status, self.headers));
+        assert_eq!(self.header("content-length"), self.body.len().to_string());
+        let delimiter = format!("--{boundary}");
+        let mut rest = self.body.strip_prefix(delimiter.as_bytes()).expect("it begins with a boundary");
+        let mut parts = Vec::new();
+        while rest != b"--\r\n" {
+            let head_end = rest.windows(4).position(|four| four == b"\r\n\r\n").expect("the head of a part");
+            let head = std::str::from_utf8(&rest[..head_end]).unwrap();
+            let (_, range) = head.split_once("Content-Range: bytes ").expect("each part says where it lies");
+            let (first, last) = range.split_once('/').unwrap().0.split_once('-').unwrap();
+            let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+            let (begin, length) = (head_end + 4, usize::try_from(last + 1 - first).unwrap());
+            parts.push((first, Bytes::copy_from_slice(&rest[begin..begin + length])));
+            let after = rest[begin + length..].strip_prefix(b"\r\n").expect("a line ends the part");
+            rest = after.strip_prefix(delimiter.as_bytes()).expect("a boundary follows");
+        }
+        parts
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
