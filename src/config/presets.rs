@@ -1,6 +1,6 @@
 //! Presets for well-known public registries.
 
-/// Values of an upstream for keys that its table leaves out.
+/// Values of an upstream for keys that its table leaves out. Its lists are added to those of the table.
 pub(super) struct Preset {
     pub(super) name: &'static str,
     pub(super) url: &'static str,
@@ -21,15 +21,16 @@ const fn preset(name: &'static str, url: &'static str) -> Preset {
 
 pub(super) const PRESETS: [Preset; 10] = [
     Preset {
-        aliases: &["index.docker.io", "registry-1.docker.io"],
+        aliases: &["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"],
         token_hosts: &["auth.docker.io"],
         counts_pulls: true,
         ..preset("docker.io", "https://registry-1.docker.io")
     },
     Preset { max_page: 100, ..preset("quay.io", "https://quay.io") },
-    preset("ghcr.io", "https://ghcr.io"),
+    // lscr.io sends its clients on to the same names of ghcr.io.
+    Preset { aliases: &["lscr.io"], ..preset("ghcr.io", "https://ghcr.io") },
     preset("gcr.io", "https://gcr.io"),
-    preset("registry.k8s.io", "https://registry.k8s.io"),
+    Preset { aliases: &["k8s.gcr.io"], ..preset("registry.k8s.io", "https://registry.k8s.io") },
     Preset { token_hosts: &["mcrprod.azurecr.io"], ..preset("mcr.microsoft.com", "https://mcr.microsoft.com") },
     preset("public.ecr.aws", "https://public.ecr.aws"),
     Preset { token_hosts: &["authn.nvidia.com"], ..preset("nvcr.io", "https://nvcr.io") },

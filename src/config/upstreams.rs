@@ -28,6 +28,8 @@ pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
     pub(super) registries: Vec<RegistrySettings>,
     pub(super) served: Vec<String>,
+    /// Upstreams whose preset may have more names for them.
+    with_preset: Vec<(Authority, &'static Preset)>,
 }
 
 /// Sections in order: a key that is missing in one comes from the next.
@@ -46,7 +48,12 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
     let defaults = root.section("defaults");
     let with_presets = root.flag("presets").unwrap_or(false) || !root.has("upstreams");
     let table = root.section("upstreams");
-    let mut upstreams = Upstreams { namespaces: Namespaces::default(), registries: Vec::new(), served: Vec::new() };
+    let mut upstreams = Upstreams {
+        namespaces: Namespaces::default(),
+        registries: Vec::new(),
+        served: Vec::new(),
+        with_preset: Vec::new(),
+    };
     let (mut named, mut has_unquoted) = (Vec::new(), false);
     for (name, section) in table.children() {
         let unquoted = section.nested_names();
@@ -62,6 +69,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
         named.extend(upstreams.add(root, name, &section, &defaults));
         section.finish();
     }
+    upstreams.add_preset_aliases();
     let problems = Collected::default();
     let empty = figment::value::Dict::new();
     for preset in PRESETS.iter().filter(|preset| with_presets && !named.contains(&preset.name.to_owned())) {
@@ -73,6 +81,7 @@ pub(super) fn check(root: &Section<'_>) -> Upstreams {
         upstreams.add(root, preset.name, &section, &defaults);
         section.finish();
     }
+    upstreams.add_preset_aliases();
     if upstreams.registries.is_empty() {
         // No upstream uses the defaults. Their keys are checked all the same.
         let nobody = Section::root(&empty, &problems);
@@ -93,28 +102,35 @@ impl Upstreams {
     fn add(&mut self, root: &Section<'_>, name: &str, section: &Section<'_>, defaults: &Section<'_>) -> Option<String> {
         let layers = Layered([section, defaults]);
         let policy = policy(&layers);
+        let uses_preset = section.flag("use_preset").unwrap_or(true);
         let key = match read_name(name) {
             Ok(key) => key,
             Err(message) => {
                 root.problem("upstreams", format!("\"{name}\": {message}"));
                 // Read all the same, so that its other problems are reported and its keys do not count as unknown.
-                self.name(section, None, None);
+                self.name(section, None);
                 settings(name, name.starts_with('*'), None, &layers, policy.offline);
                 return None;
             }
         };
         let (canonical, preset) = match &key {
             RegistryKey::Authority(authority) => {
-                if let Some(preset) = PRESETS.iter().find(|preset| preset.aliases.contains(&authority.as_str())) {
-                    let known = preset.name;
+                let owner = PRESETS.iter().find(|preset| preset.aliases.contains(&authority.as_str()));
+                if let Some(Preset { name: known, .. }) = owner
+                    && !section.has("url")
+                    && !section.has("endpoints")
+                {
                     root.problem("upstreams", format!("\"{name}\": is another name of {known}; configure that"));
                 }
-                (authority.to_string(), PRESETS.iter().find(|preset| preset.name == authority.as_str()))
+                (authority.to_string(), PRESETS.iter().find(|preset| uses_preset && preset.name == authority.as_str()))
             }
             RegistryKey::Wildcard(name) => (name.clone(), None),
         };
         match &key {
-            RegistryKey::Authority(authority) => self.name(section, Some(authority), preset),
+            RegistryKey::Authority(authority) => {
+                self.name(section, Some(authority));
+                self.with_preset.extend(preset.map(|preset| (authority.clone(), preset)));
+            }
             RegistryKey::Wildcard(_) => self.namespaces.add_wildcard(Wildcard::parse(name)?),
         }
         let is_wildcard = matches!(key, RegistryKey::Wildcard(_));
@@ -128,16 +144,23 @@ impl Upstreams {
         Some(canonical)
     }
 
+    /// Adds the names that presets have for their upstreams, unless the configuration gives them to another.
+    fn add_preset_aliases(&mut self) {
+        for (authority, preset) in self.with_preset.drain(..) {
+            for alias in preset.aliases.iter().filter_map(|alias| alias.parse().ok()) {
+                let _taken_by_another = self.namespaces.add_alias(alias, &authority);
+            }
+        }
+    }
+
     /// The names of an upstream. If its own name is invalid, they are only checked.
-    fn name(&mut self, section: &Section<'_>, authority: Option<&Authority>, preset: Option<&Preset>) {
+    fn name(&mut self, section: &Section<'_>, authority: Option<&Authority>) {
         if let Some(authority) = authority
             && !self.namespaces.add(authority)
         {
             section.problem("aliases", format!("{authority} is an alias of another upstream"));
         }
-        let preset_aliases =
-            || preset.map(|preset| preset.aliases.iter().filter_map(|alias| alias.parse().ok()).collect());
-        for alias in section.parsed_list::<Authority>("aliases").or_else(preset_aliases).unwrap_or_default() {
+        for alias in section.parsed_list::<Authority>("aliases").unwrap_or_default() {
             if authority.is_some_and(|authority| !self.namespaces.add_alias(alias.clone(), authority)) {
                 section.problem("aliases", format!("{alias} belongs to another upstream"));
             }
@@ -250,9 +273,7 @@ fn settings(
         name: name.to_owned(),
         endpoints,
         credentials: credentials(section, name == "*"),
-        token_hosts: texts("token_hosts")
-            .or_else(|| preset.map(|preset| preset.token_hosts.iter().map(|host| (*host).to_owned()).collect()))
-            .unwrap_or_default(),
+        token_hosts: token_hosts(section, preset),
         private_hosts: texts("private_hosts").unwrap_or_default(),
         ca: ca.map(|file| certificates(section, &file)).unwrap_or_default(),
         client_identity: client_identity(section),
@@ -271,4 +292,15 @@ fn settings(
         max_manifest_size: layers.first(|s| s.size("max_manifest_size")).unwrap_or(4 * 1024 * 1024),
         max_list_size: layers.first(|s| s.size("max_list_size")).unwrap_or(4 * 1024 * 1024),
     }
+}
+
+/// Those of the table, and those of the preset.
+fn token_hosts(section: &Section<'_>, preset: Option<&Preset>) -> Vec<String> {
+    let mut hosts = section.texts("token_hosts").unwrap_or_default();
+    for host in preset.map(|preset| preset.token_hosts).unwrap_or_default() {
+        if !hosts.iter().any(|listed| listed == host) {
+            hosts.push((*host).to_owned());
+        }
+    }
+    hosts
 }

@@ -57,6 +57,46 @@ fn the_defaults_are_those_that_are_documented() {
 }
 
 #[test]
+fn lists_are_added_to_those_of_the_preset() {
+    let config = |toml: &str| Config::read(Some(toml), Vec::new()).unwrap_or_else(|problems| panic!("{problems}"));
+    let names = |config: &Config, names: &[&str]| {
+        let owner = |name: &&str| config.namespaces.configured(&name.parse().unwrap()).map(ToString::to_string);
+        names.iter().map(owner).map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    let of_the_preset = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+    let written = config("[upstreams.\"docker.io\"]\naliases = [\"hub.corp\"]\ntoken_hosts = [\"sso.corp\"]\n");
+    assert_eq!(names(&written, &of_the_preset), ["docker.io"; 3]);
+    assert_eq!(names(&written, &["hub.corp"]), ["docker.io"]);
+    assert_eq!(written.upstreams[0].upstream.token_hosts, ["sso.corp", "auth.docker.io"]);
+
+    let without = "use_preset = false\nurl = \"https://hub.corp\"\ntoken_hosts = []\n";
+    let without = config(&format!("[upstreams.\"docker.io\"]\naliases = [\"hub.corp\"]\n{without}"));
+    assert_eq!(names(&without, &of_the_preset), [""; 3]);
+    assert_eq!(names(&without, &["hub.corp"]), ["docker.io"]);
+    assert!(without.upstreams[0].upstream.token_hosts.is_empty());
+    assert!(!without.upstreams[0].upstream.counts_pulls);
+
+    let none = Config::read(Some("[upstreams.\"docker.io\"]\nuse_preset = false\n"), Vec::new());
+    assert!(none.err().unwrap().to_string().contains("url"), "its URL is the preset's too");
+    let all = config("");
+    assert_eq!(names(&all, &["lscr.io", "k8s.gcr.io"]), ["ghcr.io", "registry.k8s.io"]);
+}
+
+#[test]
+fn what_is_written_wins_over_the_names_of_a_preset() {
+    let config = |toml: &str| Config::read(Some(toml), Vec::new()).unwrap_or_else(|problems| panic!("{problems}"));
+    let owner = |config: &Config, name: &str| config.namespaces.configured(&name.parse().unwrap()).unwrap().to_string();
+    let toml = "presets = true\n[upstreams.\"lscr.io\"]\nurl = \"https://lscr.io\"\n\
+                [upstreams.\"z.test\"]\nurl = \"https://z.test\"\naliases = [\"index.docker.io\"]\n";
+    let config = config(toml);
+    assert_eq!(owner(&config, "lscr.io"), "lscr.io");
+    assert_eq!(owner(&config, "index.docker.io"), "z.test");
+    assert_eq!(owner(&config, "registry-1.docker.io"), "docker.io");
+    let problems = Config::read(Some("[upstreams.\"index.docker.io\"]\n"), Vec::new()).err().unwrap();
+    assert!(problems.to_string().contains("another name of docker.io"), "{problems}");
+}
+
+#[test]
 fn with_upstreams_exactly_those_are_served_and_presets_fill_them_or_join_them() {
     let served = |toml: &str| Config::read(Some(toml), Vec::new()).unwrap_or_else(|p| panic!("{p}")).served;
     assert_eq!(served("[upstreams.\"quay.io\"]\n"), ["quay.io"]);
