@@ -50,12 +50,12 @@ fn check_listeners(server: &Section<'_>, namespaces: &Namespaces) -> Vec<Listene
     let default_authority = read_default_authority(server, namespaces)
         .or_else(|| DOCKER_HUB.parse().ok())
         .expect("the name of Docker Hub is an authority");
-    let (tls, mount) = (check_tls(server), read_mount(server).unwrap_or_default());
+    let (tls, mounts) = (check_tls(server), read_mounts(server).unwrap_or_else(|| vec![String::new()]));
     let shared = |address| ListenerSettings {
         address,
         tls: tls.clone(),
         default_authority: default_authority.clone(),
-        mount: mount.clone(),
+        mounts: mounts.clone(),
     };
     let listed = server.sections("listeners");
     let addresses = match server.texts("listen") {
@@ -72,12 +72,12 @@ fn check_listeners(server: &Section<'_>, namespaces: &Namespaces) -> Vec<Listene
         }
         let address = address.and_then(|address| address_of(&listener, "listen", &address));
         let own_authority = read_default_authority(&listener, namespaces);
-        let (own_tls, own_mount) = (check_tls(&listener), read_mount(&listener));
+        let (own_tls, own_mounts) = (check_tls(&listener), read_mounts(&listener));
         listeners.extend(address.map(shared).map(|shared| ListenerSettings {
             address: shared.address,
             tls: own_tls.or(shared.tls),
             default_authority: own_authority.unwrap_or(shared.default_authority),
-            mount: own_mount.unwrap_or(shared.mount),
+            mounts: own_mounts.unwrap_or(shared.mounts),
         }));
         listener.finish();
     }
@@ -117,17 +117,23 @@ fn read_default_authority(section: &Section<'_>, namespaces: &Namespaces) -> Opt
     configured
 }
 
-fn read_mount(section: &Section<'_>) -> Option<String> {
-    let mount = section.text("mount")?;
-    let trimmed = mount.trim_end_matches('/');
-    let valid = trimmed.is_empty()
-        || trimmed.starts_with('/')
-            && trimmed.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
-            && !trimmed.contains("//");
-    if !valid {
-        section.problem("mount", "must be a path, as in \"/mirror\"");
+fn read_mounts(section: &Section<'_>) -> Option<Vec<String>> {
+    let mounts = section.texts("mount")?;
+    let read = |mount: &String| {
+        let trimmed = mount.trim_end_matches('/');
+        let valid = trimmed.is_empty()
+            || trimmed.starts_with('/')
+                && trimmed.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+                && !trimmed.contains("//");
+        if !valid {
+            section.problem("mount", "must be a path, as in \"/mirror\", or a list of paths");
+        }
+        trimmed.to_owned()
+    };
+    if mounts.is_empty() {
+        section.problem("mount", "names no path; \"\" is the path of the server itself");
     }
-    Some(trimmed.to_owned())
+    Some(mounts.iter().map(read).collect())
 }
 
 fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {

@@ -147,6 +147,16 @@ impl Mirror {
         self.registries.namespaces().admitted_ns(claims)
     }
 
+    /// Whether a registry's `/v2/` itself is here.
+    pub fn ping(&self, claims: &Claims<'_>) -> Result<(), NamespaceError> {
+        self.registries.namespaces().ping(claims)
+    }
+
+    /// Whether this is a name of a registry in the configuration; a wildcard names none.
+    pub fn is_configured(&self, name: &Authority) -> bool {
+        self.registries.namespaces().configured(name).is_some()
+    }
+
     /// Reads a pin; its registry's own name stands in place of an alias.
     pub fn pin(&self, text: &str) -> Result<PinPattern, PinError> {
         self.registries.namespaces().pin(text)

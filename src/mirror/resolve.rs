@@ -36,6 +36,8 @@ pub struct Claims<'a> {
     pub oci_ref_name: Vec<&'a str>,
     /// The `Host` header, unless it is one of the listener's own names.
     pub host: Option<&'a str>,
+    /// The segment in front of `/v2/`, as in `/docker.io/v2/…`.
+    pub segment: Option<&'a str>,
     /// The part between `/v2/` and the endpoint's part of the path.
     pub name: &'a str,
 }
@@ -147,7 +149,7 @@ impl Namespaces {
         self.names.get(name).cloned().or_else(|| self.admitted_by(name).map(|_| name.clone()))
     }
 
-    /// Decides; the first that speaks of `ns`, `oci-ref-name`, Host, path prefix and `default`.
+    /// Decides; the first that speaks of `ns`, `oci-ref-name`, Host, the path and `default`.
     pub fn resolve(&self, claims: &Claims<'_>, default: &Authority) -> Result<Target, NamespaceError> {
         let ns = self.read_ns(&claims.ns)?.map(|(_, authority)| authority);
         let (authority, repository) = self.decide(claims, ns, default)?;
@@ -157,6 +159,12 @@ impl Namespaces {
     /// `ns` alone, as received and normalised: the value of `OCI-Namespace`. `None` if there is none.
     pub fn admitted_ns(&self, claims: &Claims<'_>) -> Result<Option<Authority>, NamespaceError> {
         Ok(self.read_ns(&claims.ns)?.map(|(received, _)| received))
+    }
+
+    /// Whether a registry's `/v2/` itself is here: `ns` and the segment in front of it are checked.
+    pub fn ping(&self, claims: &Claims<'_>) -> Result<(), NamespaceError> {
+        let ns = self.read_ns(&claims.ns)?.map(|(_, authority)| authority);
+        self.with_segment(ns, claims.segment).map(|_| ())
     }
 
     fn decide(
@@ -173,6 +181,7 @@ impl Namespaces {
             return invalid(format!("`ns` says {ns}, `oci-ref-name` says {by_reference}"));
         }
         let decided = ns.or(by_reference).or_else(|| self.read_host(claims.host));
+        let decided = self.with_segment(decided, claims.segment)?;
         let (authority, name) = match decided {
             Some(authority) => {
                 let name = self.without_own_prefix(&authority, claims.name)?;
@@ -181,16 +190,17 @@ impl Namespaces {
             None => self.read_path(claims.name, default)?,
         };
         let repository = repository_in(&authority, name)?;
-        if let Some(expected) = expected
-            && repository_in(&authority, &expected)? != repository
-        {
+        let Some(expected) = expected else { return Ok((authority, repository)) };
+        let named = repository_in(&authority, &expected)?;
+        // A repository may begin with what is also a short name of its registry.
+        if named != repository && repository_in(&authority, claims.name) != Ok(named.clone()) {
             return invalid(format!(
                 "`oci-ref-name` names {}, the path names {}",
                 quoted(expected),
                 quoted(repository)
             ));
         }
-        Ok((authority, repository))
+        Ok((authority, named))
     }
 
     fn read_ns(&self, values: &[&str]) -> Result<Option<(Authority, Authority)>, NamespaceError> {
@@ -237,11 +247,35 @@ impl Namespaces {
         self.names.get(&host?.parse().ok()?).cloned()
     }
 
-    /// Drops a first segment that repeats the authority which was decided already.
+    /// The authority that was decided already, or that the segment in front of `/v2/` names. They must agree.
+    fn with_segment(
+        &self,
+        decided: Option<Authority>,
+        segment: Option<&str>,
+    ) -> Result<Option<Authority>, NamespaceError> {
+        let Some(segment) = segment else { return Ok(decided) };
+        let name = segment.parse::<Authority>().ok();
+        let configured = name.as_ref().and_then(|name| self.names.get(name)).or_else(|| self.prefixes.get(segment));
+        let admitted = || name.clone().filter(|name| segment.contains('.') && self.admitted_by(name).is_some());
+        let Some(named) = configured.cloned().or_else(admitted) else {
+            return Err(NamespaceError::Unknown(name.map_or_else(|| "this path".to_owned(), |name| name.to_string())));
+        };
+        match decided {
+            Some(decided) if decided != named => {
+                invalid(format!("the request is for {decided}, but its path begins with {}", quoted(segment)))
+            }
+            _ => Ok(Some(named)),
+        }
+    }
+
+    /// Drops a first segment that repeats the authority which was decided already: a name, or its own short name. Another's
+    /// short name belongs to the repository, and another's name is a contradiction.
     fn without_own_prefix<'a>(&self, decided: &Authority, name: &'a str) -> Result<&'a str, NamespaceError> {
         let (first, rest) = name.split_once('/').unwrap_or((name, ""));
-        let Ok(named) = first.parse::<Authority>() else { return Ok(name) };
+        let is_short_name = || !rest.is_empty() && self.prefixes.get(first) == Some(decided);
+        let Ok(named) = first.parse::<Authority>() else { return Ok(if is_short_name() { rest } else { name }) };
         match self.names.get(&named) {
+            None if is_short_name() => Ok(rest),
             Some(other) if other != decided => {
                 invalid(format!("the request is for {decided}, but its path begins with {named}"))
             }

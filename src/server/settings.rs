@@ -32,8 +32,8 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
     /// The registry of names without one.
     pub default_authority: Authority,
-    /// The path in front of `/v2/`: empty, or as in `/p`.
-    pub mount: String,
+    /// The paths in front of `/v2/`, at least one: empty, or as in `/p`.
+    pub mounts: Vec<String>,
 }
 
 /// The PEM files of a certificate chain and its key.

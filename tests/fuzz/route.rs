@@ -92,6 +92,7 @@ fn resolve(world: &Namespaces, route: &Route, host: Option<&str>) -> Option<Targ
         ns: route.all("ns").collect(),
         oci_ref_name: route.all("oci-ref-name").collect(),
         host,
+        segment: route.segment.as_deref(),
         name: &route.name,
     };
     world.resolve(&claims, &authority("docker.io")).ok()
@@ -106,10 +107,14 @@ fn t1_t6_a_request_leads_to_a_listed_authority_and_a_proper_repository_or_nowher
             path.push_str(one(u, SEGMENTS)?);
         }
         if u.arbitrary()? {
-            path = format!("/v2{path}/manifests/{}", if u.arbitrary()? { digest(u)? } else { "latest".to_owned() });
+            let segment = if u.arbitrary()? { format!("/{}", one(u, SEGMENTS)?) } else { String::new() };
+            path = format!(
+                "{segment}/v2{path}/manifests/{}",
+                if u.arbitrary()? { digest(u)? } else { "latest".to_owned() }
+            );
         }
         let query = text(u, QUERIES, 8)?;
-        let Ok(route) = Route::parse("", &path, Some(&query)) else { return Ok(()) };
+        let Ok(route) = Route::parse(&[""], &path, Some(&query)) else { return Ok(()) };
         assert!(!path.to_ascii_lowercase().contains("%2f"), "{path:?}: an encoded slash");
         let wildcard = u.arbitrary()?;
         let world = world(wildcard);
@@ -139,7 +144,7 @@ fn t1_t6_a_request_leads_to_a_listed_authority_and_a_proper_repository_or_nowher
         };
         // The name of the authority in front, because a repository may begin with one.
         let plain = format!("/v2/{authority}/{repository}/{kind}");
-        let again = Route::parse("", &plain, Some(&format!("ns={authority}"))).unwrap();
+        let again = Route::parse(&[""], &plain, Some(&format!("ns={authority}"))).unwrap();
         assert_eq!(again.endpoint, route.endpoint, "{plain}");
         let found = resolve(&world, &again, None).unwrap_or_else(|| panic!("{plain} leads nowhere"));
         assert_eq!((&found.authority, &found.repository), (authority, repository), "{path:?}?{query:?} {plain}");
@@ -162,14 +167,15 @@ fn t6_two_requests_that_name_different_registries_never_lead_to_one() {
                 (path.clone(), format!("oci-ref-name={encoded}%2F{repository}"), None),
                 (path, String::new(), Some(name.to_owned())),
                 (format!("/v2/{name}/{repository}/tags/list"), String::new(), None),
+                (format!("/{name}/v2/{repository}/tags/list"), String::new(), None),
                 (format!("/v2/{name}/{repository}/tags/list"), format!("ns={encoded}"), None),
             ]
         };
         let place = |(path, query, host): &(String, String, Option<String>)| {
-            let route = Route::parse("", path, Some(query)).unwrap();
+            let route = Route::parse(&[""], path, Some(query)).unwrap();
             resolve(&world, &route, host.as_deref()).unwrap_or_else(|| panic!("{path}?{query} leads nowhere"))
         };
-        let (first, second) = (u.choose_index(5)?, u.choose_index(5)?);
+        let (first, second) = (u.choose_index(6)?, u.choose_index(6)?);
         let (first, second) = (place(&forms(one_name)[first]), place(&forms(other)[second]));
         let same = (&first.authority, &first.repository) == (&second.authority, &second.repository);
         assert_eq!(same, one_name == other, "{first:?} {second:?}");

@@ -20,13 +20,16 @@ fn world(wildcards: &[&str]) -> Namespaces {
     world
 }
 
-/// `ns|oci-ref-name|host|name`, empty where absent; values of one kind are separated by spaces.
+/// `ns|oci-ref-name|host|name`, empty where absent; values of one kind are separated by spaces. A segment in front of
+/// `/v2/` stands before the name.
 fn resolve(world: &Namespaces, request: &str) -> String {
     let [ns, reference, host, name]: [&str; 4] = request.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let (segment, name) = name.split_once("/v2/").map_or((None, name), |(segment, name)| (Some(segment), name));
     let claims = Claims {
         ns: ns.split(' ').filter(|v| !v.is_empty()).map(|v| if v == "-" { "" } else { v }).collect(),
         oci_ref_name: reference.split(' ').filter(|v| !v.is_empty()).collect(),
         host: Some(host).filter(|host| !host.is_empty()),
+        segment,
         name,
     };
     match world.resolve(&claims, &authority("docker.io")) {
@@ -50,6 +53,17 @@ fn each_form_of_a_request_leads_to_one_authority_and_repository() {
         ("docker.io|||index.docker.io/nginx", "docker.io library/nginx"),
         ("quay.io|||other.test/org/app", "quay.io other.test/org/app"),
         ("quay.io|||hub/app", "quay.io hub/app"),
+        ("docker.io|||hub/library/nginx", "docker.io library/nginx"),
+        ("docker.io|||hub/nginx", "docker.io library/nginx"),
+        ("index.docker.io|||hub/hub/x", "docker.io hub/x"),
+        ("docker.io|||hub", "docker.io library/hub"),
+        ("docker.io|||corp/app", "docker.io corp/app"),
+        ("registry.corp:5000|||corp/a/b", "registry.corp:5000 a/b"),
+        ("|docker.io/org/app:1||hub/org/app", "docker.io org/app"),
+        ("|docker.io/hub/app:1||hub/app", "docker.io hub/app"),
+        ("|docker.io/hub/app:1||hub/hub/app", "docker.io hub/app"),
+        ("||docker.io|hub/org/app", "docker.io org/app"),
+        ("||quay.io|hub/org/app", "quay.io hub/org/app"),
         ("quay.io|||docker.io/org/app", "400"),
         ("quay.io|||plain/app", "400"),
         ("quay.io|||quay.io", "400"),
@@ -90,6 +104,26 @@ fn each_form_of_a_request_leads_to_one_authority_and_repository() {
         ("|||quay.io", "400"),
         ("|||hub", "400"),
         ("|||quay.io/", "400"),
+        // A registry in front of /v2/
+        ("|||quay.io/v2/org/app", "quay.io org/app"),
+        ("|||INDEX.docker.io:443/v2/nginx", "docker.io library/nginx"),
+        ("|||hub/v2/nginx", "docker.io library/nginx"),
+        ("|||registry.corp:5000/v2/a/b", "registry.corp:5000 a/b"),
+        ("|||plain/v2/app", "plain app"),
+        ("|||hub/v2/hub/nginx", "docker.io library/nginx"),
+        ("|||quay.io/v2/quay.io/org/app", "quay.io org/app"),
+        ("|||quay.io/v2/hub/app", "quay.io hub/app"),
+        ("docker.io|||hub/v2/nginx", "docker.io library/nginx"),
+        ("quay.io|||quay.io/v2/org/app", "quay.io org/app"),
+        ("quay.io|||hub/v2/nginx", "400"),
+        ("quay.io|||docker.io/v2/org/app", "400"),
+        ("|quay.io/org/app||docker.io/v2/org/app", "400"),
+        ("||quay.io|docker.io/v2/org/app", "400"),
+        ("||mirror.corp|quay.io/v2/org/app", "quay.io org/app"),
+        ("|||quay.io/v2/docker.io/org/app", "400"),
+        ("|||evil.test/v2/org/app", "404"),
+        ("|||other/v2/org/app", "404"),
+        ("evil.test|||quay.io/v2/org/app", "404"),
         // default
         ("|||nginx", "docker.io library/nginx"),
         ("|||org/app", "docker.io org/app"),
@@ -113,6 +147,10 @@ fn t1_a_wildcard_admits_public_names_where_they_are_unmistakable() {
         (&any, "new.test|||new.test/org/app", "new.test org/app"),
         (&any, "|||new.test/org/app", "new.test org/app"),
         (&any, "|new.test/org/app||org/app", "new.test org/app"),
+        (&any, "|||new.test/v2/org/app", "new.test org/app"),
+        (&any, "|||127.0.0.1/v2/org/app", "404"),
+        (&any, "|||intranet/v2/org/app", "404"),
+        (&some, "|||other.test/v2/org/app", "404"),
         (&any, "||new.test|org/app", "docker.io org/app"),
         (&any, "8.8.8.8|||org/app", "8.8.8.8 org/app"),
         (&any, "127.0.0.1|||org/app", "404"),
@@ -162,6 +200,7 @@ fn t6_every_form_of_one_name_is_one_key_and_no_two_names_share_one() {
                 format!("|{authority}||{repository}"),
                 format!("||{authority}|{repository}"),
                 format!("|||{authority}/{repository}"),
+                format!("|||{authority}/v2/{repository}"),
                 format!("{authority}|{authority}/{repository}|quay.io|{repository}"),
             ];
             let found: std::collections::HashSet<_> = forms.iter().map(|form| resolve(&world, form)).collect();

@@ -70,11 +70,15 @@ impl Listeners {
         Ok(Self { bound, admin, admin_socket })
     }
 
-    /// The URLs that clients can use: scheme, address, mount path.
+    /// The URLs that clients can use: scheme, address, first mount path.
     pub fn addresses(&self) -> Vec<(&'static str, SocketAddr, String)> {
         let address = |bound: &Bound| {
             let scheme = if bound.tls.is_some() { "https" } else { "http" };
-            Some((scheme, bound.listener.local_addr().ok()?, bound.settings.mount.clone()))
+            Some((
+                scheme,
+                bound.listener.local_addr().ok()?,
+                bound.settings.mounts.first().cloned().unwrap_or_default(),
+            ))
         };
         self.bound.iter().filter_map(address).collect()
     }

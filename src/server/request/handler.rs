@@ -97,7 +97,7 @@ impl ClientConnection {
     /// The part of a request that decides its route. In a request for a whole URL, the URL's host replaces `Host`.
     fn key<'a>(&self, parts: &'a Parts) -> RequestKey<'a> {
         let host = parts.uri.authority().map(http::uri::Authority::as_str);
-        let host = host.or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()));
+        let host = host.or_else(|| parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default()));
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         RequestKey { local: self.local, host, path }
     }
@@ -161,12 +161,12 @@ impl ClientConnection {
         line: &mut AccessLine,
     ) -> Result<Arc<ResolvedRequest>, Box<Decided>> {
         let failed = |error| Err(Box::new(Decided::failed(error)));
-        let (mount, path) = (self.listener.mount.as_str(), parts.uri.path());
+        let (mounts, path) = (self.listener.mounts.as_slice(), parts.uri.path());
         line.labels = Arc::new(Labels::of_path(path));
-        let route = match Route::parse(mount, path, parts.uri.query()) {
+        let route = match Route::parse(mounts, path, parts.uri.query()) {
             Ok(route) => route,
             // A write is refused by its method on every path under /v2/.
-            Err(_) if !is_read(&parts.method) && Route::is_under(mount, path) => {
+            Err(_) if !is_read(&parts.method) && Route::is_under(mounts, path) => {
                 return failed(WireError::method_not_allowed());
             }
             Err(error) => return failed(WireError::of_route(&error)),
@@ -179,11 +179,12 @@ impl ClientConnection {
             ns: route.all("ns").collect(),
             oci_ref_name: route.all("oci-ref-name").collect(),
             host: self_hosts::foreign_host(key.host, self.local, &self.public_side.settings.hostnames),
+            segment: route.segment.as_deref(),
             name: &route.name,
         };
         if route.endpoint == Endpoint::Ping {
-            return match self.public_side.mirror.admitted_ns(&claims) {
-                Ok(_) => Err(Box::new(Decided { answer: Ok(Answer::ping()), outcome: Some("hit") })),
+            return match self.public_side.mirror.ping(&claims) {
+                Ok(()) => Err(Box::new(Decided { answer: Ok(Answer::ping()), outcome: Some("hit") })),
                 Err(error) => failed(WireError::of_namespace(&error, &route.endpoint)),
             };
         }
@@ -239,7 +240,7 @@ impl ClientConnection {
             Endpoint::Tags => {
                 let query = tags_query(route)?;
                 let tags = mirror.tags(target, &query).await.map_err(failed)?;
-                let path = format!("{}/v2/{}/tags/list", self.listener.mount, route.name);
+                let path = format!("{}/v2/{}/tags/list", route.base, route.name);
                 let link = Link { path, query: tags.next.clone(), kept: claims_in(route) };
                 answer::tags(tags, &target.repository, &link)
             }

@@ -9,6 +9,10 @@ use crate::oci::{Digest, ErrorCode, Reference};
 pub struct Route {
     /// The endpoint, with its digest, tag or reference.
     pub endpoint: Endpoint,
+    /// The path in front of `/v2/`, as received: links lead there again.
+    pub base: String,
+    /// The segment in front of `/v2/`, decoded, where a mount does not end there: it names a registry.
+    pub segment: Option<String>,
     /// The text between `/v2/` and the endpoint: a repository, perhaps with an authority in front.
     pub name: String,
     /// Decoded pairs of the query.
@@ -66,10 +70,9 @@ fn malformed<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, RouteE
 }
 
 impl Route {
-    /// Whether `path` is under this registry's `/v2/`, valid or not.
-    pub fn is_under(mount: &str, path: &str) -> bool {
-        let rest = path.strip_prefix(mount).and_then(|path| path.strip_prefix("/v2"));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// Whether `path` is under a `/v2/` of this server, valid or not.
+    pub fn is_under(mounts: &[impl AsRef<str>], path: &str) -> bool {
+        split(mounts, path).is_some()
     }
 
     /// Decoded pairs of a query.
@@ -79,15 +82,21 @@ impl Route {
 
     /// Parses `path` from the right, since a repository may be named like an endpoint. Decodes it once. An encoded slash
     /// could mean two repositories and is refused.
-    pub fn parse(mount: &str, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
+    pub fn parse(mounts: &[impl AsRef<str>], path: &str, query: Option<&str>) -> Result<Self, RouteError> {
         let query = Self::pairs(query);
-        let rest = path.strip_prefix(mount).and_then(|path| path.strip_prefix("/v2")).ok_or(RouteError::NotHere)?;
-        if matches!(rest, "" | "/") {
-            return Ok(Self { endpoint: Endpoint::Ping, name: String::new(), query });
-        }
-        let rest = rest.strip_prefix('/').ok_or(RouteError::NotHere)?;
-        if rest.to_ascii_lowercase().contains("%2f") {
+        let (base, segment, rest) = split(mounts, path).ok_or(RouteError::NotHere)?;
+        if path.to_ascii_lowercase().contains("%2f") {
             return malformed(ErrorCode::NameInvalid, "an encoded slash in the path");
+        }
+        let base = base.to_owned();
+        let segment = match segment.map(|segment| percent_decode_str(segment).decode_utf8()) {
+            None => None,
+            Some(Ok(segment)) => Some(segment.into_owned()),
+            Some(Err(_)) => return malformed(ErrorCode::NameInvalid, "the path is not UTF-8"),
+        };
+        let rest = rest.strip_prefix('/').unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(Self { endpoint: Endpoint::Ping, base, segment, name: String::new(), query });
         }
         let Ok(decoded) = percent_decode_str(rest).decode_utf8() else {
             return malformed(ErrorCode::NameInvalid, "the path is not UTF-8");
@@ -114,13 +123,32 @@ impl Route {
             ("tags", "list") => Endpoint::Tags,
             _ => return Err(RouteError::NotHere),
         };
-        Ok(Self { endpoint, name: name.to_owned(), query })
+        Ok(Self { endpoint, base, segment, name: name.to_owned(), query })
     }
 
     /// Every value of a query parameter.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// The path in front of `/v2`, its last segment unless that belongs to the mount, and the rest behind `/v2`.
+fn split<'a>(mounts: &[impl AsRef<str>], path: &'a str) -> Option<(&'a str, Option<&'a str>, &'a str)> {
+    let behind_v2 =
+        |path: &'a str| path.strip_prefix("/v2").filter(|rest: &&str| rest.is_empty() || rest.starts_with('/'));
+    let base = |rest: &str| path.get(..path.len() - rest.len() - "/v2".len());
+    let mounted = |mount: &str| {
+        let rest = behind_v2(path.strip_prefix(mount)?)?;
+        Some((base(rest)?, None, rest))
+    };
+    let named = |mount: &str| {
+        let behind = path.strip_prefix(mount)?.strip_prefix('/')?;
+        let (segment, after) = behind.split_at(behind.find('/')?);
+        let rest = behind_v2(after).filter(|_| !segment.is_empty())?;
+        Some((base(rest)?, Some(segment), rest))
+    };
+    let mounts = || mounts.iter().map(AsRef::as_ref);
+    mounts().find_map(mounted).or_else(|| mounts().find_map(named))
 }
 
 fn parse_digest(text: &str) -> Result<Digest, RouteError> {
@@ -132,7 +160,7 @@ mod tests {
     use super::*;
 
     fn parse(path: &str) -> Result<Route, RouteError> {
-        Route::parse("", path, None)
+        Route::parse(&[""], path, None)
     }
 
     #[test]
@@ -180,13 +208,32 @@ mod tests {
         for nothing in ["/", "/v1/", "/v2x", "/metrics", "/v2/a", "/v2/a/b", "/v2/manifests/x"] {
             assert_eq!(parse(nothing), Err(RouteError::NotHere), "{nothing}");
         }
-        assert_eq!(Route::parse("/p", "/v2/", None), Err(RouteError::NotHere));
-        assert!(Route::parse("/p", "/p/v2/", None).is_ok());
+        assert_eq!(Route::parse(&["/p"], "/v2/", None), Err(RouteError::NotHere));
+        assert!(Route::parse(&["/p"], "/p/v2/", None).is_ok());
+    }
+
+    #[test]
+    fn a_mount_or_a_registry_stands_in_front_of_v2() {
+        let base = |path: &str| {
+            let route = Route::parse(&["", "/p/q", "/v2"], path, None).ok()?;
+            Some((route.base, route.segment.unwrap_or_default(), route.name))
+        };
+        let found =
+            |base: &str, segment: &str, name: &str| Some((base.to_owned(), segment.to_owned(), name.to_owned()));
+        assert_eq!(base("/v2/a/tags/list"), found("", "", "a"));
+        assert_eq!(base("/p/q/v2/a/tags/list"), found("/p/q", "", "a"));
+        assert_eq!(base("/v2/v2/a/tags/list"), found("", "", "v2/a"));
+        assert_eq!(base("/quay.io/v2/a/tags/list"), found("/quay.io", "quay.io", "a"));
+        assert_eq!(base("/p/q/quay.io/v2/a/tags/list"), found("/p/q/quay.io", "quay.io", "a"));
+        assert_eq!(base("/corp%3A5000/v2/"), found("/corp%3A5000", "corp:5000", ""));
+        for nothing in ["/p/r/v2/", "//v2/", "/a/b/v2/", "/quay.io/v2x/", "/quay.io", "/a%2fb/v2/"] {
+            assert_eq!(base(nothing), None, "{nothing}");
+        }
     }
 
     #[test]
     fn the_query_is_decoded_and_repeated_keys_are_kept() {
-        let route = Route::parse("", "/v2/a/tags/list", Some("ns=myregistry.io%3A5000&ns=b")).unwrap();
+        let route = Route::parse(&[""], "/v2/a/tags/list", Some("ns=myregistry.io%3A5000&ns=b")).unwrap();
         assert_eq!(route.all("ns").collect::<Vec<_>>(), ["myregistry.io:5000", "b"]);
     }
 }

@@ -14,8 +14,8 @@ async fn two() -> (Upstream, Upstream, Mirror) {
     hub.publish("library/app", "1", &image(&[blob(10, 1)]));
     hub.publish("org/app", "1", &image(&[blob(10, 2)]));
     quay.publish("org/app", "1", &image(&[blob(10, 3)]));
-    let hub_lines = "aliases = [\"index.docker.io\", \"registry-1.docker.io\"]\nprefix = \"hub\"";
-    let toml = upstream("docker.io", &hub, hub_lines) + &upstream("quay.io", &quay, "");
+    let hub_lines = "aliases = [\"hub.corp\"]\nprefix = \"hub\"";
+    let toml = upstream("docker.io", &hub, hub_lines) + &upstream("quay.io", &quay, "prefix = \"quay\"");
     let mirror = Mirror::start(toml).await;
     (hub, quay, mirror)
 }
@@ -47,6 +47,20 @@ async fn each_form_of_a_request_reaches_its_upstream_and_no_other() {
         ("/v2/docker.io/app/manifests/1", "", "library/app", ""),
         ("/v2/index.docker.io/library/app/manifests/1", "", "library/app", ""),
         ("/v2/hub/app/manifests/1", "", "library/app", ""),
+        ("/v2/hub.corp/app/manifests/1", "", "library/app", ""),
+        ("/v2/registry.hub.docker.com/library/app/manifests/1", "", "library/app", ""),
+        // A rewritten path beside `ns`: Harbor, Artifactory, Talos, k3s, regctl.
+        ("/v2/hub/library/app/manifests/1?ns=docker.io", "", "library/app", ""),
+        ("/v2/hub/app/manifests/1?ns=registry-1.docker.io", "", "library/app", ""),
+        ("/v2/quay/org/app/manifests/1?ns=quay.io", "", "", "org/app"),
+        ("/v2/quay/org/app/manifests/1?oci-ref-name=quay.io/org/app:1", "", "", "org/app"),
+        ("/v2/quay/org/app/manifests/1", "quay.io", "", "org/app"),
+        // A registry in front of /v2/: hosts.toml without `override_path`, Artifactory, Bazel.
+        ("/quay.io/v2/org/app/manifests/1", "", "", "org/app"),
+        ("/quay.io/v2/org/app/manifests/1?ns=quay.io", "", "", "org/app"),
+        ("/quay/v2/org/app/manifests/1", "mirror.elsewhere", "", "org/app"),
+        ("/hub/v2/app/manifests/1?ns=docker.io", "", "library/app", ""),
+        ("/index.docker.io/v2/library/app/manifests/1", "", "library/app", ""),
         ("/v2/library/app/manifests/1?oci-ref-name=app:7", "", "library/app", ""),
         ("/v2/app/manifests/1", "registry-1.docker.io", "library/app", ""),
     ] {
@@ -82,6 +96,11 @@ async fn t6_what_could_mean_two_things_is_refused_with_name_invalid() {
         "/v2/org/%2e%2e/app/manifests/1",
         "/v2/org/app%00/manifests/1",
         "/v2/Org/app/manifests/1",
+        "/docker.io/v2/org/app/manifests/1?ns=quay.io",
+        "/hub/v2/org/app/manifests/1?ns=quay.io",
+        "/hub/v2/?ns=quay.io",
+        "/quay.io/v2/docker.io/org/app/manifests/1",
+        "/quay.io%2Fv2/v2/org/app/manifests/1",
         "/v2/org/app/manifests/1?ns=",
         "/v2/org/app/manifests/1?ns=https://quay.io",
         "/v2/org/app/manifests/1?ns=user@quay.io",
@@ -90,7 +109,8 @@ async fn t6_what_could_mean_two_things_is_refused_with_name_invalid() {
         "/v2/org/app/manifests/1?ns=quay.io:0",
         "/v2/org/app/manifests/1?ns=quay.io%0d%0ax:y",
     ] {
-        let answer = raw(mirror.address, &format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
+        let answer =
+            raw(mirror.address, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("NAME_INVALID"), "{path}: {answer}");
     }
     assert!(hub.requests().is_empty() && quay.requests().is_empty());
@@ -112,6 +132,9 @@ async fn t1_an_authority_that_is_not_configured_is_never_contacted() {
         "/v2/localhost/org/app/manifests/1".to_owned(),
         "/v2/unknown.test/org/app/manifests/1".to_owned(),
         format!("/v2/?ns={evil}"),
+        format!("/{evil}/v2/"),
+        format!("/{evil}/v2/org/app/manifests/1"),
+        "/unknown.test/v2/org/app/tags/list".to_owned(),
     ] {
         let answer = client.get(&path).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "NAME_UNKNOWN"), "{path}");
@@ -155,6 +178,41 @@ async fn what_is_scoped_by_ns_says_so_whatever_the_answer() {
     assert_eq!(answer.header("oci-namespace"), "registry-1.docker.io", "the value received, normalised");
     let answer = client.get("/v2/quay.io/org/app/manifests/1").await;
     assert!(!answer.headers.contains_key("oci-namespace"), "nothing was scoped by ns");
+}
+
+/// The prefix of one registry is no contradiction to another's `ns`: repositories may be named like that.
+#[tokio::test]
+async fn the_prefix_of_another_registry_is_a_part_of_the_name() {
+    let (hub, quay, mirror) = two().await;
+    quay.publish("hub/app", "1", &image(&[blob(10, 4)]));
+    hub.publish("hub/app", "1", &image(&[blob(10, 5)]));
+    let client = mirror.client();
+    for (path, at_hub, at_quay) in [
+        ("/v2/hub/app/manifests/1?ns=quay.io", "", "hub/app"),
+        ("/quay.io/v2/hub/app/manifests/1", "", "hub/app"),
+        ("/v2/hub/hub/app/manifests/1?ns=docker.io", "hub/app", ""),
+        ("/v2/hub/app/manifests/1?oci-ref-name=docker.io/hub/app:1", "hub/app", ""),
+    ] {
+        mirror.advance(std::time::Duration::from_mins(2));
+        assert_eq!(client.get(path).await.status, 200, "{path}");
+        assert_eq!((asked(&hub).as_str(), asked(&quay).as_str()), (at_hub, at_quay), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_in_front_of_v2_is_answered_there() {
+    let (_hub, quay, mirror) = two().await;
+    quay.tag("org/app", "2", &image(&[blob(10, 3)]).digest);
+    let client = mirror.client();
+    for path in ["/quay.io/v2/", "/hub/v2/", "/hub/v2", "/QUAY.io/v2/?ns=quay.io"] {
+        assert_eq!(client.get(path).await.status, 200, "{path}");
+    }
+    let page = client.get("/quay.io/v2/org/app/tags/list?n=1").await;
+    assert!(page.header("link").starts_with("</quay.io/v2/org/app/tags/list?"), "{:?}", page.headers);
+    let link = page.header("link").split(['<', '>']).nth(1).unwrap().to_owned();
+    assert_eq!(client.get(&link).await.json()["tags"], serde_json::json!(["2"]));
+    let write = client.send(Method::POST, "/quay.io/v2/org/app/blobs/uploads/", &[]).await;
+    assert_eq!((write.status, write.code().as_str()), (405, "UNSUPPORTED"));
 }
 
 #[tokio::test]

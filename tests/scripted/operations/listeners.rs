@@ -47,6 +47,26 @@ async fn each_listener_has_its_own_tls_default_authority_and_mount() {
 }
 
 #[tokio::test]
+async fn a_listener_may_have_several_mounts() {
+    let hub = Upstream::start().await;
+    let app = image(&[blob(10, 1)]);
+    hub.publish("org/app", "1", &app);
+    hub.tag("org/app", "2", &app.digest);
+    let toml = format!("[upstreams.\"docker.io\"]\nurl = \"{}\"\n", hub.url());
+    let mirror = Mirror::builder(toml).server("mount = [\"\", \"/artifactory/api/docker/\"]").start().await;
+    let client = mirror.client();
+    for base in ["", "/artifactory/api/docker", "/docker.io", "/artifactory/api/docker/docker.io"] {
+        assert_eq!(client.get(&format!("{base}/v2/")).await.status, 200, "{base}");
+        assert_eq!(client.get(&format!("{base}/v2/org/app/manifests/1")).await.body, app.manifest, "{base}");
+        let page = client.get(&format!("{base}/v2/org/app/tags/list?n=1")).await;
+        assert!(page.header("link").starts_with(&format!("<{base}/v2/org/app/tags/list?")), "{:?}", page.headers);
+    }
+    for elsewhere in ["/artifactory/v2/", "/artifactory/api/v2/", "/artifactory/api/docker/x/y/v2/"] {
+        assert_eq!(client.get(elsewhere).await.status, 404, "{elsewhere}");
+    }
+}
+
+#[tokio::test]
 async fn without_docker_hub_a_name_that_says_nothing_is_unknown() {
     let quay = Upstream::start().await;
     quay.publish("org/app", "1", &image(&[blob(10, 1)]));
