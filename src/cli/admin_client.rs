@@ -109,7 +109,7 @@ fn ask_socket(socket: &Path, method: &str, path: &str, patience: Duration) -> io
 
 fn exchange(mut stream: impl Read + Write + 'static, method: &str, path: &str) -> io::Result<Answer> {
     // In HTTP/1.0 a body ends with its connection, so there are no chunks to decode.
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: roadstead\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut body = BufReader::new(stream);
     let mut head = body.by_ref().take(LONGEST_HEAD);
     let mut line = String::new();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -19,7 +19,9 @@ use crate::health::Health;
 use crate::jobs::VerifyJobs;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::oci::Authority;
 use crate::server::ServerSettings;
+use crate::server::request::self_hosts::may_name_admin_side;
 use crate::telemetry;
 
 use api::{ApiBody, Call};
@@ -47,6 +49,7 @@ pub struct Admin {
     /// Off loopback, metrics need the token: they name registries and traffic.
     loopback: bool,
     token_file: Option<PathBuf>,
+    hostnames: Vec<Authority>,
 }
 
 impl Admin {
@@ -58,9 +61,9 @@ impl Admin {
         settings: &ServerSettings,
     ) -> Self {
         let loopback = settings.admin_listen.is_none_or(|address| address.ip().is_loopback());
-        let token_file = settings.admin_token_file.clone();
+        let (token_file, hostnames) = (settings.admin_token_file.clone(), settings.hostnames.clone());
         let (mirror, health) = (Arc::downgrade(mirror), mirror.cache().context.health.clone());
-        Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file }
+        Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file, hostnames }
     }
 
     /// Sets the answer of `/readyz`. It is off while draining, so that a load balancer goes elsewhere.
@@ -70,6 +73,10 @@ impl Admin {
 
     pub(in crate::server) async fn answer(&self, request: &Request<Incoming>, origin: Origin) -> Response<ApiBody> {
         let path = request.uri().path();
+        if origin == Origin::Network && !self.is_named_by(request) {
+            let message = "the Host header names another server; `server.hostnames` lists the names of this one\n";
+            return text(StatusCode::MISDIRECTED_REQUEST, message);
+        }
         if let Some(call) = path.strip_prefix("/api/v1/") {
             return self.answer_api(request, call, origin).await;
         }
@@ -127,6 +134,13 @@ impl Admin {
             response.extensions_mut().insert(Authorized);
         }
         response
+    }
+
+    /// A page in a browser can lead a name of its own here, and would read what is answered under that name.
+    fn is_named_by(&self, request: &Request<Incoming>) -> bool {
+        let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+        let host = request.uri().authority().map(http::uri::Authority::as_str).or(host);
+        may_name_admin_side(host, &self.hostnames)
     }
 
     /// Lists what is degraded, and upstreams that are in trouble. The status stays 200, because pulls are still answered.

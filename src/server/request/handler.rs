@@ -82,16 +82,28 @@ impl ClientConnection {
         let mut completion = Completion::new(line, Arc::clone(&self.public_side.counts));
         let key = self.key(&parts);
         let known = self.public_side.route_cache.find(&key);
+        // What is in the route cache was asked for by this name before.
+        let is_misdirected = known.is_none() && self.is_misdirected(key.host);
         let ns = match &known {
             Some(resolved) => resolved.ns.clone(),
+            None if is_misdirected => None,
             None => self.admitted_ns(&parts),
         };
-        let decided = if completion.admit() {
-            self.decide(&parts, &key, known, ns.as_ref(), &mut completion.line).await
-        } else {
+        let decided = if !completion.admit() {
             Decided::failed(WireError::busy())
+        } else if is_misdirected {
+            Decided::failed(WireError::misdirected())
+        } else {
+            self.decide(&parts, &key, known, ns.as_ref(), &mut completion.line).await
         };
         Self::finish(decided, ns.as_ref(), &parts.method, completion)
+    }
+
+    /// Whether a page in a browser on this machine may have sent the request: to a listener on loopback, by a foreign name.
+    fn is_misdirected(&self, host: Option<&str>) -> bool {
+        let PublicSide { mirror, settings, .. } = &*self.public_side;
+        self.listener.address.ip().is_loopback()
+            && !self_hosts::may_name_loopback(host, &settings.hostnames, |named| mirror.is_configured(named))
     }
 
     /// The part of a request that decides its route. In a request for a whole URL, the URL's host replaces `Host`.

@@ -4,7 +4,7 @@ pub(in crate::server) mod conditional;
 pub(in crate::server) mod handler;
 pub(in crate::server) mod route;
 mod route_cache;
-mod self_hosts;
+pub(in crate::server) mod self_hosts;
 
 pub use handler::PublicSide;
 pub use route::{Endpoint, Route, RouteError};

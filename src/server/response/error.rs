@@ -52,6 +52,12 @@ impl WireError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
     }
 
+    pub(in crate::server) fn misdirected() -> Self {
+        let message =
+            "the Host header names neither this server nor a registry; `server.hostnames` lists this server's names";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, ErrorCode::Denied, message)
+    }
+
     pub(in crate::server) fn looped() -> Self {
         let message = "this request has been here before: an upstream's endpoint leads back to this mirror";
         Self::new(StatusCode::BAD_GATEWAY, None, message)

@@ -75,7 +75,7 @@ impl Mirror {
         let folder = folder.display();
         let tls = self.certificate.as_ref().map_or_else(String::new, |certificate| {
             let (chain, key) = (certificate.chain.display(), certificate.key.display());
-            format!("tls = {{ certificate = \"{chain}\", key = \"{key}\" }}\n")
+            format!("tls = {{ certificate = \"{chain}\", key = \"{key}\" }}\nhostnames = [\"{MIRROR_NAME}\"]\n")
         });
         format!(
             "[server]\n\

@@ -16,7 +16,7 @@ async fn two() -> (Upstream, Upstream, Mirror) {
     quay.publish("org/app", "1", &image(&[blob(10, 3)]));
     let hub_lines = "aliases = [\"hub.corp\"]\nprefix = \"hub\"";
     let toml = upstream("docker.io", &hub, hub_lines) + &upstream("quay.io", &quay, "prefix = \"quay\"");
-    let mirror = Mirror::start(toml).await;
+    let mirror = Mirror::builder(toml).server("hostnames = [\"mirror.elsewhere\"]").start().await;
     (hub, quay, mirror)
 }
 

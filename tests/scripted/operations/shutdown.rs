@@ -97,7 +97,7 @@ async fn a_connection_without_a_request_does_not_hold_it_up() {
     let registry = Upstream::start().await;
     let program = Program::of(&config(&registry, "1h")).await;
     let mut used = TcpStream::connect(program.address).await.unwrap();
-    used.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    used.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut first = [0; 12];
     used.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");

@@ -20,6 +20,7 @@ mod proxies;
 mod public;
 mod quotes;
 mod realms;
+mod rebinding;
 mod redirects;
 mod refused_logins;
 mod second_tries;
