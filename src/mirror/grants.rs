@@ -77,10 +77,19 @@ impl Grants {
         let client = registry.client();
         let deadline = client.answer_deadline();
         let is_origin = row.origin.as_ref() == Some(&scope.authority) || row.size_bytes == 0;
-        let told = if is_origin { client.probe_blob(&scope.repository, digest, deadline).await? } else { None };
+        // A registry that does not have it, or something else, must not learn from a range how large the stored one is.
+        let told = client.probe_blob(&scope.repository, digest, deadline).await?;
+        if !is_origin {
+            match told {
+                Some(told) if told == row.size_bytes => {}
+                Some(_) => return Err(self.claimed_wrongly(registry, scope, digest, 0)),
+                None => return Err(client.error_at(0, Failure::RangeNotThere).into()),
+            }
+        }
         // A registry that the bytes did not come from may say yes to anything: it has to show some of them. So has one that
         // says yes to something of another size, as a front door does that answers everything with its own page.
-        if row.size_bytes > 0 && told != Some(row.size_bytes) {
+        let is_proven = is_origin && told == Some(row.size_bytes);
+        if row.size_bytes > 0 && !is_proven {
             let range = random_range(row.size_bytes);
             let shown = client.read_blob_range(&scope.repository, digest, range.clone(), deadline).await?;
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
@@ -119,11 +128,15 @@ impl Grants {
             // The bytes stay, and are looked at again in the background.
             Err(err) => return Ok(Proof::PassThrough(format!("the disk does not give the stored bytes: {err}"))),
         }
+        Err(self.claimed_wrongly(registry, scope, digest, endpoint))
+    }
+
+    fn claimed_wrongly(&self, registry: &Registry, scope: &Scope, digest: Digest, endpoint: usize) -> PullError {
         self.cache.context.metrics.digest_mismatches.get_or_create(&ByAuthority::of(registry.name())).inc();
         let error = registry.client().error_at(endpoint, Failure::BadDigest);
         tracing::warn!(authority = registry.name(), repository = %scope.repository, %digest, endpoint = %error.endpoint,
             "upstream claims to have a blob and showed other bytes");
-        Err(error.into())
+        error.into()
     }
 
     pub(super) async fn grant_blob(&self, registry: &Registry, scope: &Scope, digest: Digest) {

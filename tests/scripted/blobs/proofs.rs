@@ -101,6 +101,17 @@ async fn t9_an_authority_whose_blob_is_longer_gets_nothing() {
     let two = Two::start(SIZE, 6).await;
     two.second.blob_as("corp/secret", &two.digest, two.content.with_size(SIZE + 1));
     assert_eq!(two.client().get(&two.path()).await.status, 502);
+    assert_eq!(two.second.requests_of(&blobs().get()).len(), 0, "it does not learn how large the blob is");
+}
+
+/// A range of it would tell that another authority's copy is held, and about how large that is.
+#[tokio::test]
+async fn t59_an_authority_that_does_not_have_a_blob_is_shown_no_range_of_it() {
+    let two = Two::start(SIZE, 10).await;
+    assert_eq!(two.client().get(&two.path()).await.status, 404);
+    for request in two.second.requests_of(&blobs()) {
+        assert!(request.header("range").is_none_or(|range| range == "bytes=0-0"), "{}", request.line());
+    }
 }
 
 #[tokio::test]
