@@ -225,6 +225,18 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         freshness,
         completion,
         completion_rules,
+        lazy: layers.first(lazy).unwrap_or_default(),
+        honour_no_cache: layers.first(|s| s.flag("honour_no_cache")).unwrap_or(false),
+    }
+}
+
+/// `true`, `false`, or globs over repositories.
+fn lazy(section: &Section<'_>) -> Option<Vec<RepositoryPattern>> {
+    let globs = section.texts("lazy")?;
+    match globs.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["false"] => Some(Vec::new()),
+        ["true"] => RepositoryPattern::parse("**").ok().map(|all| vec![all]),
+        _ => patterns(section, "lazy"),
     }
 }
 

@@ -220,6 +220,11 @@ impl Fill {
 }
 
 impl FillWatcher {
+    /// Whether all bytes may be read.
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self.state.borrow().end, End::Proven)
+    }
+
     /// Waits until the fill has left the map, whose entry is the last to hold the sender.
     pub async fn ended(&mut self, deadline: Deadline) {
         while let Ok(Ok(())) = tokio::time::timeout_at(deadline, self.state.changed()).await {}

@@ -9,6 +9,9 @@ use super::pass_through::{PassThrough, PassThroughSource};
 use super::progress::FillWatcher;
 use crate::store::{BlobFile, SEND_WINDOW};
 
+/// Longest range that is given unproven, in bytes: the table of contents of a large layer, and no layer.
+const LONGEST_LAZY: u64 = 4 * 1024 * 1024;
+
 /// Where a blob's bytes come from.
 pub enum BlobSource {
     /// HEAD was asked: there is nothing to read.
@@ -17,12 +20,16 @@ pub enum BlobSource {
     Stored(BlobFile),
     Filling(FillSource),
     PassThrough(Box<PassThroughSource>),
+    /// As upstream sends it, without proof.
+    Unproven(Box<PassThroughSource>),
 }
 
 /// A running fill and its file.
 pub struct FillSource {
     watcher: FillWatcher,
     file: BlobFile,
+    /// Where a short range in the withheld tail comes from instead, if that is wanted.
+    lazy: Option<Box<PassThroughSource>>,
 }
 
 /// The next part of a range: bytes, or where they lie.
@@ -51,12 +58,27 @@ enum Kind {
 }
 
 impl FillSource {
-    pub const fn new(watcher: FillWatcher, file: BlobFile) -> Self {
-        Self { watcher, file }
+    pub const fn new(watcher: FillWatcher, file: BlobFile, lazy: Option<Box<PassThroughSource>>) -> Self {
+        Self { watcher, file, lazy }
     }
 }
 
 impl BlobSource {
+    /// The source of `range`: upstream itself where a short range reaches into the tail of a fill that withholds it, and the
+    /// configuration wants that.
+    #[must_use]
+    pub fn lazily(self, range: &Range<u64>) -> Self {
+        let is_short = range.end - range.start <= LONGEST_LAZY;
+        if let Self::Filling(FillSource { watcher, lazy: Some(lazy), .. }) = &self
+            && range.end > lazy.withheld_from()
+            && is_short
+            && !watcher.is_proven()
+        {
+            return Self::Unproven(lazy.clone());
+        }
+        self
+    }
+
     /// Reads `range`, which lies within the blob.
     pub fn reader(self, range: Range<u64>) -> BlobReader {
         let kind = match self {
@@ -65,6 +87,7 @@ impl BlobSource {
             Self::Stored(file) => Kind::File(file),
             Self::Filling(source) => Kind::Filling(source),
             Self::PassThrough(source) => Kind::PassThrough(Box::new(PassThrough::new(source))),
+            Self::Unproven(source) => Kind::PassThrough(Box::new(PassThrough::unproven(source))),
         };
         BlobReader { kind, at: range.start, end: range.end }
     }

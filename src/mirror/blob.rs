@@ -279,7 +279,10 @@ impl BlobRequest<'_> {
             Err(FillError::PassThrough(why)) => return Ok(Attempt::PassThrough(why)),
             Err(error) => return Err(error.into()),
         };
-        let source = BlobSource::Filling(FillSource::new(watcher, partial));
+        let is_lazy = self.registry.policy.is_lazy(&self.scope.repository);
+        let source = &self.registry.source;
+        let lazy = is_lazy.then(|| self.mirror.fills.pass_through(source, &self.scope, self.digest, size_bytes));
+        let source = BlobSource::Filling(FillSource::new(watcher, partial, lazy));
         Ok(Attempt::Answer(self.answer(source, size_bytes, outcome)))
     }
 

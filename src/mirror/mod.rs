@@ -55,7 +55,7 @@ use lists::Lists;
 use manifest::ManifestFetches;
 use negative_cache::NegativeCache;
 use registries::{Registries, Registry};
-use tag::TagChecks;
+use tag::{Belief, TagChecks};
 
 /// The whole mirror, shared by all requests.
 pub struct Mirror {
@@ -172,15 +172,20 @@ impl Mirror {
         self.registries.get(authority).map_or(WhenRationed::Wait, |registry| registry.policy.when_rationed)
     }
 
-    /// A manifest by tag or digest. HEAD asks the same.
+    /// A manifest by tag or digest. HEAD asks the same. `no_cache` is asked only where the answer matters.
     pub async fn manifest(
         self: &Arc<Self>,
         target: &Target,
         reference: &Reference,
+        no_cache: impl FnOnce() -> bool,
     ) -> Result<ManifestAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
         match reference {
-            Reference::Tag(tag) => self.manifest_by_tag(&registry, &scope, tag).await,
+            Reference::Tag(tag) => {
+                let believe =
+                    if registry.policy.honour_no_cache && no_cache() { Belief::AMoment } else { Belief::Usual };
+                self.manifest_by_tag(&registry, &scope, tag, believe).await
+            }
             Reference::Digest(digest) => self.manifest_by_digest(&registry, &scope, *digest).await,
         }
     }

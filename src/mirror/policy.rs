@@ -7,6 +7,7 @@ use regex_lite::Regex;
 use crate::oci::{Platform, Repository, RepositoryPattern, Tag};
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct Policy {
     /// How long a tag or list is believed without asking.
     pub tag_ttl: Duration,
@@ -31,6 +32,10 @@ pub struct Policy {
     pub completion: Completion,
     /// The first rule that matches a repository stands in place of [`Self::completion`].
     pub completion_rules: Vec<(RepositoryPattern, Completion)>,
+    /// Repositories whose blobs are read lazily: short ranges in the withheld tail come from upstream, unproven.
+    pub lazy: Vec<RepositoryPattern>,
+    /// A client's `Cache-Control: no-cache` has a fresh tag checked.
+    pub honour_no_cache: bool,
 }
 
 /// What is fetched in the background after a manifest was pulled.
@@ -113,6 +118,10 @@ pub enum Ttl {
 impl Policy {
     pub(super) fn within_max_stale(&self, age: Duration) -> bool {
         self.max_stale.is_none_or(|max| age <= max)
+    }
+
+    pub(super) fn is_lazy(&self, repository: &Repository) -> bool {
+        self.lazy.iter().any(|pattern| pattern.matches(repository))
     }
 
     pub fn allows(&self, repository: &Repository) -> bool {

@@ -2,6 +2,7 @@
 //! staleness").
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
@@ -9,7 +10,7 @@ use super::completion::{Reach, lacking};
 use super::error::PullError;
 use super::freshness::{Check, Freshness, deferral, is_young};
 use super::negative_cache::Asked;
-use super::policy::OnDenied;
+use super::policy::{OnDenied, Ttl};
 use super::registries::Registry;
 use crate::cache::Manifest;
 use crate::clock::Timestamp;
@@ -39,6 +40,18 @@ pub(super) struct Checked {
     stale_because: Option<String>,
 }
 
+/// How long a fresh tag is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Belief {
+    /// As long as the policy says.
+    Usual,
+    /// The client wants it checked: a check is believed for [`MOMENT`].
+    AMoment,
+}
+
+/// Clients have each tag checked at most so often.
+const MOMENT: Duration = Duration::from_secs(1);
+
 enum Known {
     Answer(Checked),
     /// Upstream has to be asked; the copy that is held, if any.
@@ -58,14 +71,15 @@ impl Mirror {
         registry: &Arc<Registry>,
         scope: &Scope,
         tag: &Tag,
+        belief: Belief,
     ) -> Result<ManifestAnswer, PullError> {
-        if let Known::Answer(answer) = self.without_asking(registry, scope, tag).await? {
+        if let Known::Answer(answer) = self.without_asking(registry, scope, tag, belief).await? {
             return Ok(answer.seen_by(Role::Led, self.cache.context.clock.now()));
         }
         let check = || {
             let (mirror, registry) = (Arc::clone(self), Arc::clone(registry));
             let (scope, tag) = (scope.clone(), tag.clone());
-            async move { mirror.check(&registry, &scope, &tag).await }
+            async move { mirror.check(&registry, &scope, &tag, belief).await }
         };
         let (checked, role) = self.tag_checks.run((scope.clone(), tag.clone()), check).await?;
         Ok(checked?.seen_by(role, self.cache.context.clock.now()))
@@ -77,6 +91,7 @@ impl Mirror {
         registry: &Arc<Registry>,
         scope: &Scope,
         tag: &Tag,
+        belief: Belief,
     ) -> Result<Known, PullError> {
         let row = self.tag_row(registry, scope, tag).await;
         let copy = self.held_copy(registry, scope, row.clone()).await;
@@ -86,6 +101,14 @@ impl Mirror {
             let ttl = registry.policy.ttl(&scope.repository, tag);
             let (outcome, stale_because) =
                 match Freshness::of(Check { checked, hold_until }, ttl, &registry.policy, now) {
+                    Freshness::Fresh
+                        if belief == Belief::AMoment
+                            && !registry.policy.offline
+                            && ttl != Ttl::Immutable
+                            && !is_young(checked, MOMENT, now) =>
+                    {
+                        return Ok(Known::Ask(Some(copy.clone())));
+                    }
                     Freshness::Fresh => (Outcome::Hit, None),
                     Freshness::Stale(because) => {
                         self.refuse_incomplete(registry, scope, &copy.manifest).await?;
@@ -134,9 +157,15 @@ impl Mirror {
     }
 
     /// Asks upstream what the tag points to, records it, and says what to serve.
-    async fn check(self: &Arc<Self>, registry: &Arc<Registry>, scope: &Scope, tag: &Tag) -> Result<Checked, PullError> {
+    async fn check(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        tag: &Tag,
+        belief: Belief,
+    ) -> Result<Checked, PullError> {
         // Another check may have ended between this request's look and its turn.
-        let copy = match self.without_asking(registry, scope, tag).await? {
+        let copy = match self.without_asking(registry, scope, tag, belief).await? {
             Known::Answer(answer) => return Ok(answer),
             Known::Ask(copy) => copy,
         };

@@ -41,6 +41,8 @@ pub(super) struct PassThrough {
     reading: Reading,
     /// Most bytes of the next piece.
     window: u64,
+    /// Bytes from here on are given only with their proof.
+    tail_start: u64,
 }
 
 enum Reading {
@@ -51,22 +53,29 @@ enum Reading {
 }
 
 impl PassThrough {
-    pub(super) const fn new(source: Box<PassThroughSource>) -> Self {
-        Self { source, reading: Reading::Nothing, window: pieces::FIRST_WINDOW }
+    pub(super) fn new(source: Box<PassThroughSource>) -> Self {
+        let tail_start = source.withheld_from();
+        Self { source, reading: Reading::Nothing, window: pieces::FIRST_WINDOW, tail_start }
+    }
+
+    /// Gives the tail as well without its proof.
+    pub(super) fn unproven(source: Box<PassThroughSource>) -> Self {
+        let tail_start = source.size_bytes;
+        Self { source, reading: Reading::Nothing, window: pieces::FIRST_WINDOW, tail_start }
     }
 
     /// Bytes from `at` on, at most to `end`.
     pub(super) async fn next(&mut self, at: u64, end: u64) -> Result<Bytes, FillError> {
-        let size = self.source.size_bytes;
+        let (size, tail_start) = (self.source.size_bytes, self.tail_start);
         if let Reading::Nothing = self.reading
             && (at, end) == (0, size)
+            && tail_start < size
         {
             self.reading = Reading::Whole(WholeBlob::open(&self.source).await?);
         }
         if let Reading::Whole(whole) = &mut self.reading {
             return whole.next(&self.source, at, end).await;
         }
-        let tail_start = size.saturating_sub(WITHHELD_BYTES);
         if at < tail_start {
             return self.next_of_piece(at, end.min(tail_start)).await;
         }
@@ -104,6 +113,11 @@ impl PassThrough {
 }
 
 impl PassThroughSource {
+    /// The position of the first byte that needs the proof of the whole.
+    pub(super) const fn withheld_from(&self) -> u64 {
+        self.size_bytes.saturating_sub(WITHHELD_BYTES)
+    }
+
     /// An answer of upstream from `from` on, to the blob's end or to `end`.
     async fn open(&self, from: u64, end: Option<u64>) -> Result<OpenedBlob, FillError> {
         let Self { origin, scope, digest, size_bytes, .. } = self;

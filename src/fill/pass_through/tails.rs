@@ -9,7 +9,6 @@ use super::PassThroughSource;
 use super::whole::WholeBlob;
 use crate::coalesce::{Coalesce, queued};
 use crate::fill::error::FillError;
-use crate::fill::progress::WITHHELD_BYTES;
 use crate::oci::{Authority, Digest};
 
 /// Tails kept at one time: 4 MiB.
@@ -26,7 +25,7 @@ impl ProvenTails {
         Arc::new(Self { reads: Coalesce::new(tasks), kept: moka::sync::Cache::new(MAX_KEPT) })
     }
 
-    /// The last [`WITHHELD_BYTES`] of the blob. Reading stops when nobody waits for them any more.
+    /// The last bytes of the blob, which are withheld without proof. Reading stops when nobody waits for them any more.
     pub(super) async fn read(&self, source: &PassThroughSource) -> Result<Bytes, FillError> {
         let key = (source.scope.authority.clone(), source.digest);
         if let Some(tail) = self.kept.get(&key) {
@@ -51,7 +50,7 @@ impl ProvenTails {
 
 async fn read_tail(source: &PassThroughSource) -> Result<Bytes, FillError> {
     let (mut at, size) = (0, source.size_bytes);
-    let tail_start = size.saturating_sub(WITHHELD_BYTES);
+    let tail_start = source.withheld_from();
     let mut whole = WholeBlob::open(source).await?;
     while at < tail_start {
         at += whole.next(source, at, tail_start).await?.len() as u64;

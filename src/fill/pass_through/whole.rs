@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::{PassThroughSource, to_usize};
 use crate::fill::error::FillError;
-use crate::fill::progress::WITHHELD_BYTES;
 use crate::oci::Hasher;
 use crate::upstream::{Failure, OpenedBlob};
 
@@ -29,7 +28,7 @@ impl WholeBlob {
 
     /// Bytes from `at` on, at most to `end`. The caller goes on where it was.
     pub(super) async fn next(&mut self, source: &PassThroughSource, at: u64, end: u64) -> Result<Bytes, FillError> {
-        let tail_start = source.size_bytes.saturating_sub(WITHHELD_BYTES);
+        let tail_start = source.withheld_from();
         loop {
             let releasable = if self.hasher.is_none() { end } else { end.min(tail_start).min(self.position) };
             if releasable > at

@@ -15,6 +15,7 @@ use crate::mirror::grants::Proof;
 use crate::mirror::lists;
 use crate::mirror::policy::{Complete, Completion};
 use crate::mirror::registries::Registry;
+use crate::mirror::tag::Belief;
 use crate::oci::{Child, Digest, Inspected, Reference, Role};
 use crate::upstream::Deadline;
 
@@ -178,7 +179,7 @@ impl Work {
         };
         let answer = match reference {
             Reference::Digest(digest) => mirror.manifest_by_digest(&self.registry, scope, *digest).await,
-            Reference::Tag(tag) => mirror.manifest_by_tag(&self.registry, scope, tag).await,
+            Reference::Tag(tag) => mirror.manifest_by_tag(&self.registry, scope, tag, Belief::Usual).await,
         };
         self.count("manifest", answer.is_ok());
         match answer {

@@ -64,6 +64,7 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Fill => "fill",
         Outcome::Joined => "joined",
         Outcome::Stale => "stale",
+        Outcome::Unproven => "unproven",
     }
 }
 

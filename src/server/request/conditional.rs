@@ -1,7 +1,7 @@
-//! `If-None-Match` and `If-Range` (RFC 9110 section 13) against an entity tag that is a digest, hence strong.
+//! `Cache-Control` of a request, and `If-None-Match` and `If-Range` (RFC 9110 section 13) against an entity tag that is a digest, hence strong.
 
 use http::HeaderMap;
-use http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{CACHE_CONTROL, IF_NONE_MATCH, IF_RANGE, RANGE};
 
 use crate::oci::RangeHeader;
 
@@ -12,6 +12,13 @@ pub(in crate::server) fn is_not_modified(headers: &HeaderMap, etag: &str) -> boo
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+/// Whether the client wants what is cached to be checked: `Cache-Control: no-cache` or `max-age=0`.
+pub(in crate::server) fn wants_a_check(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut directives = values.flat_map(|value| value.split(',')).map(str::trim);
+    directives.any(|said| said.eq_ignore_ascii_case("no-cache") || said.eq_ignore_ascii_case("max-age=0"))
 }
 
 /// The requested range, unless `If-Range` names other content. A date never matches: no answer has a `Last-Modified`.

@@ -14,7 +14,7 @@ use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed, has
 use crate::oci::Authority;
 use crate::quote::quoted;
 
-use super::self_hosts;
+use super::{conditional, self_hosts};
 use crate::server::access_log::labels::Labels;
 use crate::server::access_log::request_id::RequestId;
 use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
@@ -240,7 +240,8 @@ impl ClientConnection {
         match &route.endpoint {
             Endpoint::Ping => Ok(Answer::ping()),
             Endpoint::Manifest(reference) => {
-                let manifest = mirror.manifest(target, reference).await.map_err(failed)?;
+                let no_cache = || conditional::wants_a_check(&parts.headers);
+                let manifest = mirror.manifest(target, reference, no_cache).await.map_err(failed)?;
                 let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
                 answer::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
             }

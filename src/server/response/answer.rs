@@ -17,7 +17,9 @@ use crate::server::request::conditional;
 use crate::server::response::body::Body;
 use crate::server::response::cached_headers::CachedHeaders;
 use crate::server::response::error::WireError;
-use crate::server::response::headers::{IMMUTABLE, REVALIDATE, base_headers, etag, header_value, list_headers};
+use crate::server::response::headers::{
+    IMMUTABLE, REVALIDATE, base_headers, etag, header_value, list_headers, provenance_headers,
+};
 use crate::server::response::multipart::Multipart;
 
 /// Most ranges of one request for a blob that is not stored.
@@ -48,7 +50,8 @@ impl Payload {
             source @ (BlobSource::Nothing
             | BlobSource::Stored(_)
             | BlobSource::Filling(_)
-            | BlobSource::PassThrough(_)) => Self::Blob { source, range },
+            | BlobSource::PassThrough(_)
+            | BlobSource::Unproven(_)) => Self::Blob { source, range },
         }
     }
 }
@@ -167,7 +170,7 @@ impl Selection {
 /// Answers 304, 206, 416 or 200 by `If-None-Match`, `If-Range` and `Range`. HEAD ignores `Range`.
 fn ranged(
     mut headers: HeaderMap,
-    provenance: Provenance,
+    mut provenance: Provenance,
     (digest, size_bytes, source): (&Digest, u64, BlobSource),
     request: &HeaderMap,
     method: &Method,
@@ -190,6 +193,12 @@ fn ranged(
         Selection::One(range) => {
             let last = range.end.saturating_sub(1);
             headers.insert(CONTENT_RANGE, header_value(&format!("bytes {}-{last}/{size_bytes}", range.start))?);
+            let source = source.lazily(&range);
+            if let BlobSource::Unproven(_) = source {
+                provenance.outcome = Outcome::Unproven;
+                provenance_headers(&mut headers, &provenance)?;
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
             (StatusCode::PARTIAL_CONTENT, Payload::of(source, range))
         }
         Selection::Several(multipart) => {

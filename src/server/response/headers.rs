@@ -81,6 +81,7 @@ pub(super) fn provenance_headers(headers: &mut HeaderMap, provenance: &Provenanc
         Outcome::Revalidated => "roadstead; fwd=stale; fwd-status=304",
         Outcome::Fill => "roadstead; fwd=miss; stored",
         Outcome::Joined => "roadstead; fwd=miss; collapsed",
+        Outcome::Unproven => "roadstead; fwd=bypass; detail=\"unproven\"",
         Outcome::Stale => "roadstead; hit; fwd=stale; detail=\"served stale\"",
     };
     headers.insert(CACHE_STATUS, HeaderValue::from_static(status));

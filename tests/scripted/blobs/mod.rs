@@ -7,6 +7,7 @@ mod grants;
 mod heads;
 mod index_loss;
 mod kill;
+mod lazy;
 mod leftovers;
 mod memory;
 mod no_room;

@@ -11,6 +11,7 @@ mod heads;
 mod hot;
 mod limits;
 mod loops;
+mod no_cache;
 mod offline;
 mod referrers;
 mod routing;
