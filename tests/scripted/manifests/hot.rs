@@ -6,6 +6,7 @@ use http::Method;
 
 use super::upstream;
 use crate::support::client::raw;
+use crate::support::eventually;
 use crate::support::image::{Builder, Image, image};
 use crate::support::mirror::{Mirror, files_below};
 use crate::support::upstream::*;
@@ -43,9 +44,9 @@ fn layer(app: &Image) -> String {
 #[tokio::test]
 async fn a_hot_image_needs_no_disk() {
     let (registry, mirror, app) = hot("").await;
-    let stored = files_below(&mirror.storage().join("blobs"));
-    assert_eq!(stored.len(), 3, "manifest, config and layer");
-    for file in &stored {
+    let stored = || files_below(&mirror.storage().join("blobs"));
+    eventually("manifest, config and layer are there", async || stored().len() == 3).await;
+    for file in stored() {
         std::fs::remove_file(file).unwrap();
     }
     for path in [TAG.to_owned(), by_digest(&app), config(&app), layer(&app)] {
