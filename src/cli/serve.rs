@@ -50,6 +50,9 @@ pub(super) fn run(file: &ConfigFile, set: &Options) -> Result<(), ExitCode> {
     served
 }
 
+/// What other programs take an egress proxy from.
+const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// Raises the soft limit on file descriptors to the hard one: connections and open files need many.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -64,6 +67,12 @@ async fn serve(config: Config) -> Result<(), ExitCode> {
     let settings = &config.server;
     if settings.admin_token_file.is_none() && settings.admin_listen.is_some_and(|address| !address.ip().is_loopback()) {
         tracing::warn!("`admin_listen` is not on loopback and there is no `admin_token_file`: /metrics is refused");
+    }
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(name) = PROXY_VARIABLES.into_iter().find(|name| is_set(name)) {
+        tracing::warn!(
+            "{name} of the environment is not used: an egress proxy is the key `proxy` of the configuration"
+        );
     }
     let (served, deadline) = (config.served.join(", "), config.shutdown_deadline);
     let storage = config.storage.path.display().to_string();

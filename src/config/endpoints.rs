@@ -68,7 +68,13 @@ fn endpoint_url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
     }
     let path = url.path().trim_matches('/');
     if path == "v2" || path.starts_with("v2/") {
-        return problem("must not hold /v2: a path is a repository prefix, put behind /v2/");
+        return problem(
+            "must not begin with /v2: a path is a repository prefix, put behind /v2/, or ends in /v2 where the API is below a path",
+        );
+    }
+    if let Some(before) = path.strip_suffix("/v2") {
+        let is_plain = before.split('/').all(|part| !part.is_empty()) && !before.contains('%');
+        return if is_plain { Some(url) } else { problem("has a path before /v2 that is not plain") };
     }
     if !path.is_empty() && path.parse::<Repository>().is_err() {
         return problem("its path must be a repository prefix, as in https://harbor.corp/hub-proxy");

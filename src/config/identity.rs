@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
-use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings};
+use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings, check_ca};
 
 use super::rules::{certificate_problem, its_file, pattern, require_file};
 use super::section::Section;
@@ -75,7 +75,10 @@ pub(super) fn certificates(section: &Section<'_>, file: &Path) -> Vec<Certificat
     }
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
-        Ok(certificates) if !certificates.is_empty() => return certificates,
+        Ok(certificates) if !certificates.is_empty() => match certificates.iter().try_for_each(check_ca) {
+            Ok(()) => return certificates,
+            Err(err) => section.problem("ca", format!("{} holds what is no certificate: {err}", its_file(file))),
+        },
         Ok(_) => section.problem("ca", format!("{} holds no certificate", its_file(file))),
         Err(err) => section.problem("ca", format!("{} cannot be read: {err}", its_file(file))),
     }
@@ -97,13 +100,38 @@ pub(super) fn client_identity(section: &Section<'_>) -> Option<ClientIdentity> {
     }
 }
 
-pub(super) fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
+/// What a section says of an egress proxy.
+pub(super) enum Proxy {
+    /// There is none, whatever other sections say.
+    Without,
+    Through(ProxySettings),
+}
+
+impl Proxy {
+    pub(super) fn settings(self) -> Option<ProxySettings> {
+        match self {
+            Self::Without => None,
+            Self::Through(settings) => Some(settings),
+        }
+    }
+}
+
+pub(super) fn proxy(section: &Section<'_>) -> Option<Proxy> {
     let (username, file) = (section.text("proxy_username"), section.text("proxy_password_file").map(PathBuf::from));
     let text = section.text("proxy")?;
+    if text == "none" {
+        if username.is_some() || file.is_some() {
+            section.problem("proxy_username", "goes with a `proxy` that is not \"none\"");
+        }
+        return Some(Proxy::Without);
+    }
     let url = match Url::parse(&text) {
         Ok(url) if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host() => url,
         _ => {
-            section.problem("proxy", "must be a URL that begins with http://, https://, socks5:// or socks5h://");
+            section.problem(
+                "proxy",
+                "must be a URL that begins with http://, https://, socks5:// or socks5h://, or \"none\"",
+            );
             return None;
         }
     };
@@ -126,5 +154,5 @@ pub(super) fn proxy(section: &Section<'_>) -> Option<ProxySettings> {
             None
         }
     };
-    Some(ProxySettings { url, login })
+    Some(Proxy::Through(ProxySettings { url, login }))
 }

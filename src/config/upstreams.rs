@@ -14,7 +14,7 @@ use crate::upstream::UpstreamSettings;
 
 use super::completion::completion;
 use super::endpoints::endpoints;
-use super::identity::{certificates, client_identity, credentials, proxy};
+use super::identity::{Proxy, certificates, client_identity, credentials, proxy};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
 use super::problems::Collected;
 use super::rules::pattern;
@@ -290,7 +290,7 @@ fn settings(
         ca: ca.map(|file| certificates(section, &file)).unwrap_or_default(),
         client_identity: client_identity(section),
         skip_verify: section.flag("insecure_skip_verify").unwrap_or(false),
-        proxy: layers.first(proxy),
+        proxy: layers.first(proxy).and_then(Proxy::settings),
         public_only: is_wildcard,
         offline,
         connect_timeout: seconds("connect_timeout", 4),

@@ -83,11 +83,11 @@ impl Endpoint {
         self.failures_in_a_row.load(Ordering::Relaxed) >= FAILING
     }
 
-    /// Builds `…/v2/<prefix><repository>/<tail>?<query>`. All parts but the query are checked values. The query holds no
+    /// Builds `<path>/v2/<prefix><repository>/<tail>?<query>`. All parts but the query are checked values. The query holds no
     /// `ns`.
     pub(super) fn url(&self, authority: &Authority, repository: &Repository, tail: &str, query: Option<&str>) -> Url {
         let mut url = self.url.clone();
-        url.set_path(&format!("/v2/{}{repository}/{tail}", self.repository_prefix()));
+        url.set_path(&format!("{}/v2/{}{repository}/{tail}", self.path_before_v2(), self.repository_prefix()));
         url.set_query(query.filter(|query| !query.is_empty()));
         if self.forward_ns {
             url.query_pairs_mut().append_pair("ns", authority.as_str());
@@ -98,14 +98,19 @@ impl Endpoint {
     /// `/v2/` itself.
     pub(super) fn ping_url(&self) -> Url {
         let mut url = self.url.clone();
-        url.set_path("/v2/");
+        url.set_path(&format!("{}/v2/", self.path_before_v2()));
         url
     }
 
-    /// The repository prefix from the endpoint's URL: empty, or ending in `/`.
+    /// The path below which the API is, from an endpoint's URL that ends in `/v2`: empty, or beginning with `/`.
+    pub(super) fn path_before_v2(&self) -> &str {
+        self.url.path().trim_end_matches('/').strip_suffix("/v2").unwrap_or_default()
+    }
+
+    /// The repository prefix from any other endpoint's URL: empty, or ending in `/`.
     pub(super) fn repository_prefix(&self) -> String {
         let path = self.url.path().trim_matches('/');
-        if path.is_empty() { String::new() } else { format!("{path}/") }
+        if path.is_empty() || !self.path_before_v2().is_empty() { String::new() } else { format!("{path}/") }
     }
 
     pub(super) fn origin(&self) -> &Url {

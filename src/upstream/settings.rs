@@ -58,7 +58,7 @@ pub struct UpstreamSettings {
 /// One endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointSettings {
-    /// Scheme, host, port and an optional path, which is a repository prefix.
+    /// Scheme, host, port and an optional path: a repository prefix, or, if it ends in `/v2`, where the API is.
     pub url: Url,
     /// Whether to send `ns`, because the endpoint is another mirror.
     pub forward_ns: bool,

@@ -3,9 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::upstream::settings::ClientIdentity;
 
@@ -29,12 +31,11 @@ pub(in crate::upstream) fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = if skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
+    } else if ca.is_empty() {
+        builder.with_root_certificates(ROOTS.clone())
     } else {
-        let mut roots = ROOTS.clone();
-        for certificate in ca {
-            roots.add(certificate.clone())?;
-        }
-        builder.with_root_certificates(roots)
+        let verifier = ListedToo::new(ca, provider)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = match identity {
         Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?,
@@ -42,6 +43,78 @@ pub(in crate::upstream) fn client_config(
     };
     config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(config)
+}
+
+/// Whether this can be one of an upstream's `ca`.
+pub fn check_ca(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> {
+    RootCertStore::empty().add(certificate.clone())
+}
+
+/// Trusts what the system and `ca` vouch for, and a server whose own certificate is in `ca`, though it may vouch for others:
+/// that is what `openssl req -x509` makes, and what other clients take.
+#[derive(Debug)]
+struct ListedToo {
+    vouched: Arc<WebPkiServerVerifier>,
+    listed: Vec<CertificateDer<'static>>,
+}
+
+impl ListedToo {
+    fn new(ca: &[CertificateDer<'static>], provider: Arc<CryptoProvider>) -> Result<Self, rustls::Error> {
+        let mut roots = ROOTS.clone();
+        for certificate in ca {
+            roots.add(certificate.clone())?;
+        }
+        let vouched = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let vouched = vouched.map_err(|err| rustls::Error::General(err.to_string()))?;
+        Ok(Self { vouched, listed: ca.to_vec() })
+    }
+}
+
+/// Whether this is all that is wrong. The dates are looked at before it, the names behind it.
+fn is_ca_as_end_entity(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+impl ServerCertVerifier for ListedToo {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.vouched.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(error) if is_ca_as_end_entity(&error) && self.listed.iter().any(|listed| listed == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.vouched.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.vouched.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.vouched.supported_verify_schemes()
+    }
 }
 
 /// `insecure_skip_verify`: accepts any certificate, but still checks signatures.
@@ -80,5 +153,37 @@ impl ServerCertVerifier for NoVerification {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn certificate(years: std::ops::Range<i32>) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["registry.corp".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn t54_of_a_listed_certificate_the_names_and_dates_are_checked() {
+        let year = |year: u64| UnixTime::since_unix_epoch(Duration::from_hours((year - 1970) * 8766));
+        let verify = |listed: &CertificateDer<'static>, shown: &CertificateDer<'static>, name: &'static str, at| {
+            let verifier = ListedToo::new(std::slice::from_ref(listed), Arc::new(ring::default_provider())).unwrap();
+            verifier.verify_server_cert(shown, &[], &name.try_into().unwrap(), &[], at).is_ok()
+        };
+        let (own, other) = (certificate(2020..2040), certificate(2020..2040));
+        assert!(verify(&own, &own, "registry.corp", year(2030)));
+        assert!(!verify(&own, &own, "evil.test", year(2030)), "another name");
+        assert!(!verify(&own, &own, "registry.corp", year(2050)), "too late");
+        assert!(!verify(&own, &own, "registry.corp", year(2000)), "too early");
+        assert!(!verify(&own, &other, "registry.corp", year(2030)), "not the one that is listed");
     }
 }

@@ -223,3 +223,18 @@ fn a_typing_error_is_answered_with_what_was_meant() {
         assert!(problems.to_string().contains(meant), "{problems}");
     }
 }
+
+#[test]
+fn a_file_of_authorities_is_read_as_when_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    let nonsense = "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n";
+    let right = crate::support::upstream::TestCa::new().pem().to_owned();
+    for (text, is_good) in [(nonsense.to_owned(), false), (format!("{nonsense}{right}"), false), (right, true)] {
+        std::fs::write(&file, text).unwrap();
+        let toml = format!("[upstreams.\"a.test\"]\nurl = \"https://a.test\"\nca = \"{}\"\n", file.display());
+        let problems = Config::read(Some(&toml), Vec::new()).err();
+        let told = problems.as_ref().map(|problems| problems.0[0].key.as_str());
+        assert_eq!(told, (!is_good).then_some("upstreams.\"a.test\".ca"), "{problems:?}");
+    }
+}

@@ -147,3 +147,18 @@ async fn a_download_that_breaks_goes_on_at_the_next_endpoint() {
     assert_eq!((answer.status, sha256(&answer.body)), (200, content.sha256()));
     assert_eq!(second.requests_of(&blobs())[0].range.as_deref(), Some("bytes=400000-"));
 }
+
+#[tokio::test]
+async fn a_path_that_ends_in_v2_is_where_the_api_is() {
+    let artifactory = Upstream::start().await;
+    let app = image(&[blob(100_000, 1)]);
+    let below = "/artifactory/api/docker/hub/v2/library/app";
+    artifactory.file(&format!("{below}/manifests/v1"), app.manifest.clone());
+    artifactory.file(&format!("{below}/blobs/{}", app.layers()[0].digest), &app.layers()[0].content);
+    for end in ["v2", "v2/"] {
+        let mirror = Mirror::of("docker.io", format!("{}/artifactory/api/docker/hub/{end}", artifactory.url())).await;
+        assert_eq!(mirror.client().get(APP).await.body, app.manifest, "{end}");
+        assert_eq!(mirror.client().get(&blob_path("library/app", &app.layers()[0].digest)).await.status, 200, "{end}");
+    }
+    assert!(artifactory.requests().iter().all(|request| request.path.starts_with(below)));
+}

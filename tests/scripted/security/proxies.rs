@@ -117,3 +117,13 @@ async fn a_proxy_that_is_down_is_an_upstream_that_is_down() {
     assert_eq!(mirror.client().get(APP).await.status, 502);
     assert_eq!(upstream.connections(), 0, "never past the proxy");
 }
+
+#[tokio::test]
+async fn an_upstream_is_taken_out_of_the_proxy_of_the_defaults() {
+    let (upstream, egress) = (Upstream::start().await, Egress::start().await);
+    publish_app(&upstream);
+    let defaults = format!("[defaults]\nproxy = \"http://{}\"\n", egress.address);
+    let mirror = Mirror::start(defaults + &hub(upstream.url(), "proxy = \"none\"")).await;
+    assert_eq!(mirror.client().get(APP).await.status, 200);
+    assert!(egress.seen().is_empty());
+}

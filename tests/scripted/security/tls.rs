@@ -79,3 +79,18 @@ async fn an_https_upstream_is_never_asked_by_http() {
     assert_eq!(mirror.client().get(APP).await.status, 502);
     assert_eq!(upstream.requests().len(), 0);
 }
+
+#[tokio::test]
+async fn t54_a_self_signed_certificate_that_is_listed_is_trusted_for_its_own_name() {
+    let secrets = Secrets::new();
+    let (own, other) = (TestCa::self_signed("127.0.0.1"), TestCa::self_signed("127.0.0.1"));
+    let upstream = Upstream::tls(&own).await;
+    publish_app(&upstream);
+    let listed = Mirror::start(hub(upstream.url(), &ca_line(&secrets, &own))).await;
+    assert_eq!(listed.client().get(APP).await.status, 200);
+    let elsewhere = upstream.url().replace("127.0.0.1", "localhost");
+    let by_another_name = Mirror::start(hub(elsewhere, &ca_line(&secrets, &own))).await;
+    assert_eq!(by_another_name.client().get(APP).await.status, 502, "its name is checked");
+    let not_listed = Mirror::start(hub(upstream.url(), &ca_line(&secrets, &other))).await;
+    assert_eq!(not_listed.client().get(APP).await.status, 502);
+}

@@ -15,6 +15,8 @@ use rustls::{RootCertStore, ServerConfig};
 pub(crate) struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    /// Its servers show its own certificate.
+    is_server: bool,
 }
 
 /// A certificate and its key, both PEM.
@@ -42,7 +44,16 @@ impl TestCa {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key).expect("parameters are sound").pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { issuer: Issuer::new(params, key), pem, is_server: false }
+    }
+
+    /// A self-signed certificate for this name that may issue others too, as `openssl req -x509` makes: its server shows it.
+    pub(crate) fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().expect("ring makes keys");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name is sound");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).expect("parameters are sound").pem();
+        Self { issuer: Issuer::new(params, key), pem, is_server: true }
     }
 
     /// The root certificate, for a `ca` setting.
@@ -82,7 +93,8 @@ impl TestCa {
     pub(crate) fn tls(&self, ip: IpAddr, names: &[String], clients: ClientCertificates<'_>) -> ServerConfig {
         let ip = ip.to_string();
         let names = names.iter().map(String::as_str).chain([ip.as_str(), "localhost"]).collect::<Vec<_>>();
-        let identity = self.server(&names);
+        let own = || Identity { certificate: self.pem.clone(), key: self.issuer.key().serialize_pem() };
+        let identity = if self.is_server { own() } else { self.server(&names) };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = |ca: &Self| WebPkiClientVerifier::builder_with_provider(ca.roots().into(), provider.clone());
         let builder = ServerConfig::builder_with_provider(provider.clone())
