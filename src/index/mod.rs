@@ -33,7 +33,7 @@ pub use facts::{
     BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants,
     EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned, NoteAccesses,
     NoteObtainable, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable,
-    ReferrerRow, RemoveMissing, RemovePin, StampTag, TagRow, Unmark, Unrecoverable, UseGrant,
+    ReferrerRow, RemoveMissing, RemovePin, StampList, StampTag, TagRow, Unmark, Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};

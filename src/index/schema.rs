@@ -16,8 +16,12 @@ type Row = &'static [u8];
 
 /// … tag → [`super::TagRow`].
 pub(super) const TAGS: TableDefinition<'_, ScopedKey, Row> = TableDefinition::new("tags");
-/// … list and page → [`super::ListRow`].
+/// … list and page → [`super::facts::KeptList`].
 pub(super) const LISTS: TableDefinition<'_, ScopedKey, Row> = TableDefinition::new("lists");
+/// A content's digest → the content of the lists that have it, as it is answered.
+pub(super) const LIST_CONTENTS: TableDefinition<'_, &str, Row> = TableDefinition::new("list_contents");
+/// A content's digest → how many lists have it.
+pub(super) const LIST_USES: TableDefinition<'_, &str, u64> = TableDefinition::new("list_uses");
 /// … digest → [`super::GrantRow`] of a manifest. The repository is empty where one grant opens the whole authority.
 pub(super) const MANIFEST_GRANTS: TableDefinition<'_, ScopedKey, Row> = TableDefinition::new("manifest_grants");
 /// … digest → [`super::GrantRow`] of a blob.
@@ -89,6 +93,8 @@ pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> 
     for scoped in SCOPED {
         transaction.open_table(scoped)?.first()?;
     }
+    transaction.open_table(LIST_CONTENTS)?.first()?;
+    transaction.open_table(LIST_USES)?.first()?;
     transaction.open_table(BLOBS)?.first()?;
     transaction.open_table(CHILDREN)?.first()?;
     transaction.open_table(SUMS)?.first()?;
@@ -104,6 +110,8 @@ pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexErro
     for scoped in SCOPED {
         transaction.open_table(scoped)?;
     }
+    transaction.open_table(LIST_CONTENTS)?;
+    transaction.open_table(LIST_USES)?;
     transaction.open_table(BLOBS)?;
     transaction.open_table(CHILDREN)?;
     transaction.open_table(SUMS)?;

@@ -99,8 +99,8 @@ impl View {
             change.apply(&transaction)?;
         }
         let stored = StoredBytes::after(changes, &transaction)?;
-        let mut log = self.log();
-        if is_durable { log.append_durably(&lines) } else { log.append(&lines) }.map_err(IndexError::Log)?;
+        let (mut log, logged) = (self.log(), lines.len() as u64);
+        if is_durable { log.append_durably(lines) } else { log.append(lines) }.map_err(IndexError::Log)?;
         drop(log);
         // The log has the lines by now, however the commit ends.
         let committed = catch_unwind(AssertUnwindSafe(|| transaction.commit().map_err(IndexError::from)));
@@ -112,7 +112,7 @@ impl View {
         self.tell(stored);
         self.bump(changes);
         let mut unchecked = self.unchecked();
-        unchecked.0 += lines.len() as u64;
+        unchecked.0 += logged;
         unchecked.1 += changes.iter().map(Change::weight).sum::<usize>();
         Ok(Written::Visible)
     }
@@ -134,6 +134,11 @@ impl View {
     /// Makes durable what is visible.
     pub(super) fn flush(&self) -> Result<(), IndexError> {
         self.log().sync().map_err(IndexError::Log)
+    }
+
+    /// Whether so much was written that its sync cannot wait.
+    pub(super) fn needs_flush(&self) -> bool {
+        self.log().needs_sync()
     }
 
     /// Whether so much was written that a checkpoint cannot wait.

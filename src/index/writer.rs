@@ -3,6 +3,7 @@
 //!
 //! When facts cannot be written, see [`super::outage`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +24,9 @@ const FLUSH_AFTER: Duration = Duration::from_millis(500);
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(30);
 /// Batches that may wait; a task that adds another waits too.
 const QUEUE: usize = 1024;
+/// Rows written in one transaction, about, unless a batch has more by itself: readers of other batches need not wait for
+/// thousands, and their lines are in memory together.
+const STEP: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
@@ -48,6 +52,22 @@ impl Job {
     fn is_denial(&self) -> bool {
         self.changes.iter().all(Change::is_denial)
     }
+
+    fn weight(&self) -> usize {
+        self.changes.iter().map(Change::weight).sum()
+    }
+}
+
+/// Takes the first of these jobs that go into one transaction.
+fn step(jobs: &mut VecDeque<Job>) -> Vec<Job> {
+    let (mut taken, mut weight) = (Vec::new(), 0);
+    while let Some(job) = jobs.pop_front_if(|job| {
+        weight += job.weight();
+        weight <= STEP
+    }) {
+        taken.push(job);
+    }
+    if taken.is_empty() { jobs.pop_front().into_iter().collect() } else { taken }
 }
 
 pub(super) struct Writer {
@@ -113,7 +133,13 @@ impl Run {
                     if received == 0 {
                         break;
                     }
-                    self.take(jobs).await;
+                    let mut jobs = VecDeque::from(jobs);
+                    while !jobs.is_empty() {
+                        self.take(step(&mut jobs)).await;
+                        if self.outage.is_none() && self.view.needs_flush() {
+                            self.flush().await;
+                        }
+                    }
                 }
                 () = self.view.database.suspected.notified(), if self.outage.is_none() => {
                     self.fail(&IndexError::Unavailable, &[]).await;

@@ -69,7 +69,8 @@ pub struct BlobAnswer {
 
 #[derive(Debug, Clone)]
 pub struct TagsAnswer {
-    pub tags: Vec<String>,
+    /// A JSON array of names.
+    pub tags: Bytes,
     /// The query of the next page.
     pub next: Option<String>,
     pub provenance: Provenance,
@@ -77,14 +78,14 @@ pub struct TagsAnswer {
 
 #[derive(Debug, Clone)]
 pub struct ReferrersAnswer {
-    /// Descriptors, all of them, as upstream wrote them.
-    pub descriptors: Vec<serde_json::Value>,
+    /// A JSON array of descriptors, as upstream wrote them.
+    pub descriptors: Bytes,
     pub provenance: Provenance,
 }
 
 impl ReferrersAnswer {
     /// The manifests that refer to the subject.
     pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.descriptors.iter().filter_map(|descriptor| descriptor.get("digest")?.as_str()?.parse().ok())
+        crate::upstream::ReferrerList::kept(self.descriptors.clone()).digests().into_iter()
     }
 }

@@ -235,7 +235,7 @@ impl Mirror {
         let inspected =
             Inspected::read(&fetched.bytes, fetched.content_type.as_ref()).map_err(|problem| match problem {
                 NotAManifest::Schema1 => schema_1(registry, scope),
-                NotAManifest::NotJson | NotAManifest::Ambiguous | NotAManifest::Untyped => {
+                NotAManifest::NotJson | NotAManifest::Ambiguous | NotAManifest::Untyped | NotAManifest::TooMany => {
                     let why = format!("what it sent is no manifest: {problem}");
                     upstream.error_at(fetched.endpoint, Failure::Refused(why)).into()
                 }

@@ -36,7 +36,7 @@ pub use blob::Intent;
 pub use completion::{CompletionTimes, ImagesReport, IncompleteImage};
 pub use error::PullError;
 pub use grants::UNUSED_DAYS;
-pub use lists::{TagsQuery, has_artifact_type};
+pub use lists::TagsQuery;
 pub use policy::{Complete, Completion, FreshnessRule, OnDenied, Platforms, Policy, Ttl, WhenRationed};
 pub use registries::{RegistryError, RegistryKey, RegistrySettings};
 pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
@@ -196,10 +196,15 @@ impl Mirror {
         lists::tags(self, &registry, &scope, query).await
     }
 
-    /// All referrers of a digest, whatever their type.
-    pub async fn referrers(self: &Arc<Self>, target: &Target, subject: Digest) -> Result<ReferrersAnswer, PullError> {
+    /// The referrers of a digest: of these types, or all if none is named.
+    pub async fn referrers(
+        self: &Arc<Self>,
+        target: &Target,
+        subject: Digest,
+        types: Vec<String>,
+    ) -> Result<ReferrersAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
-        lists::referrers(self, &registry, &scope, subject).await
+        lists::referrers(self, &registry, &scope, subject, types).await
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], some time after the start and once a day, until the

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 
@@ -26,15 +26,23 @@ pub(super) async fn read_capped(
     idle: Duration,
 ) -> Result<Bytes, Failure> {
     let too_large = Failure::TooLarge { limit_bytes, key };
-    if content_length(response.headers()).is_some_and(|length| length > limit_bytes) {
+    let announced = content_length(response.headers()).unwrap_or(limit_bytes);
+    if announced > limit_bytes {
         return Err(too_large);
     }
-    let mut body = BytesMut::new();
+    let most = usize::try_from(announced).unwrap_or(usize::MAX);
+    let mut body: Vec<u8> = Vec::new();
     loop {
         let chunk = next_chunk(&mut response, idle, "its answer stopped coming").await?;
-        let Some(chunk) = chunk else { return Ok(body.freeze()) };
+        let Some(chunk) = chunk else { return Ok(body.into()) };
         if body.len() as u64 + chunk.len() as u64 > limit_bytes {
             return Err(too_large);
+        }
+        // Room is taken as bytes come, and no more than there can be: twice the whole would be held for long.
+        let needed = body.len() + chunk.len();
+        if needed > body.capacity() {
+            let room = (2 * body.capacity()).min(most).max(needed);
+            body.reserve_exact(room - body.len());
         }
         body.extend_from_slice(&chunk);
     }

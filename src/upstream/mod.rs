@@ -33,7 +33,7 @@ pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
 pub use clients::{ClientError, check_ca, is_public};
 pub use error::{BreakerCause, Failure, UpstreamError};
 pub use extra_connections::SpareConnection;
-pub use lists::{ReferrersPage, TagsPage, next_page_query};
+pub use lists::{ReferrerList, ReferrersPage, TagList, TagsPage, next_page_query, read_in_turn};
 pub use manifests::{FetchedManifest, ManifestHead};
 pub use settings::{
     ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, UpstreamSettings,

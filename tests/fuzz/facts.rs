@@ -33,7 +33,7 @@ fn change(u: &mut Unstructured<'_>) -> Result<Change> {
             Change::from(PutTag { scope, tag, row })
         }
         3 => {
-            let row = ListRow { content: "[\"a\\n\"]".to_owned(), checked, hold_until: checked };
+            let row = ListRow { content: "[\"a\\n\"]".into(), next: None, checked, hold_until: checked };
             Change::from(PutList { scope, list: format!("tags {tag}"), row })
         }
         4 => {

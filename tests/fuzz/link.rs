@@ -32,6 +32,7 @@ const PIECES: &[&str] = &[
     "@",
     "//evil.test",
     "\u{e9}",
+    "hint=a b",
 ];
 
 #[test]

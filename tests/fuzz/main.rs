@@ -24,6 +24,7 @@ mod keys;
 mod link;
 mod lists;
 mod manifest;
+mod memory;
 mod names;
 mod range;
 mod route;

@@ -36,20 +36,25 @@ fn t19_a_manifest_is_an_index_or_an_image_and_never_both() {
         let header = MediaType::parse(one(u, WORDS)?);
         let inspected = match Inspected::read(&body, header.as_ref()) {
             Ok(inspected) => inspected,
-            Err(NotAManifest::NotJson | NotAManifest::Schema1 | NotAManifest::Ambiguous | NotAManifest::Untyped) => {
-                return Ok(());
-            }
+            Err(
+                NotAManifest::NotJson
+                | NotAManifest::Schema1
+                | NotAManifest::Ambiguous
+                | NotAManifest::Untyped
+                | NotAManifest::TooMany,
+            ) => return Ok(()),
         };
         // A string in a field that nobody reads may be none that can be.
         let Ok(value) = serde_json::from_slice::<Value>(&body) else { return Ok(()) };
         let has = |key: &str| value.get(key).is_some_and(|value| !value.is_null());
+        let is_there = |key: &str| value.get(key).is_some();
         assert!(value.is_object());
         assert!(!(has("manifests") && (has("config") || has("layers"))), "{value}");
         assert_ne!(value.get("schemaVersion").and_then(Value::as_u64), Some(1));
         let media_type = &inspected.media_type;
         match inspected.shape {
-            Shape::Index => assert!(has("manifests") && !media_type.is_image_manifest()),
-            Shape::Image => assert!((has("config") || has("layers")) && !media_type.is_index()),
+            Shape::Index => assert!(is_there("manifests") && !media_type.is_image_manifest()),
+            Shape::Image => assert!((is_there("config") || is_there("layers")) && !media_type.is_index()),
             Shape::Other => assert!(!media_type.is_index() && !media_type.is_image_manifest()),
         }
         assert!(!media_type.is_schema_1());

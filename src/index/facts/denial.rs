@@ -3,7 +3,7 @@
 use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::list::drop_lists;
+use super::list;
 use super::{BlobRow, Change, DropLists, Kind, LogForm};
 use crate::index::generation::Generations;
 use crate::index::revocations::Revocation;
@@ -19,7 +19,7 @@ pub struct DropGrants {
 
 impl Kind for DropGrants {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        drop_lists(to, &self.scope, "")?;
+        list::drop_lists(to, &self.scope, "")?;
         for grants in [MANIFEST_GRANTS, BLOB_GRANTS] {
             to.open_table(grants)?.retain_in(schema::range(&self.scope, "", LAST), |_, _| false)?;
         }
@@ -89,7 +89,7 @@ pub struct DropAllGrants {
 impl Kind for DropAllGrants {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         let is_of = |of: &str| self.authority.as_ref().is_none_or(|authority| authority.as_str() == of);
-        to.open_table(LISTS)?.retain(|(_, of, _, _), _| !is_of(of))?;
+        list::drop_all(to, self.authority.as_ref())?;
         let blobs = to.open_table(BLOBS)?;
         let is_imported = |digest: &str| {
             let row = blobs.get(digest).ok().flatten();

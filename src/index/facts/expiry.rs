@@ -3,7 +3,8 @@
 use redb::{ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{GrantRow, Kind, ListRow};
+use super::list::{KeptList, drop_one};
+use super::{GrantRow, Kind};
 use crate::index::IndexError;
 use crate::index::generation::Generations;
 use crate::index::schema::{Aging, OwnedKey};
@@ -12,7 +13,7 @@ use crate::index::schema::{Aging, OwnedKey};
 pub(in crate::index) fn is_unused(table: Aging, row: &[u8], before_day: u64) -> bool {
     let day = match table {
         Aging::ManifestGrants | Aging::BlobGrants => serde_json::from_slice::<GrantRow>(row).map(|row| row.used_day),
-        Aging::Lists => serde_json::from_slice::<ListRow>(row).map(|row| row.checked.day()),
+        Aging::Lists => serde_json::from_slice::<KeptList>(row).map(|row| row.checked.day()),
     };
     day.map_or(true, |day| day < before_day)
 }
@@ -31,8 +32,15 @@ impl Kind for DropExpired {
         let (domain, authority, repository, what) = &self.key;
         let key = (*domain, authority.as_str(), repository.as_str(), what.as_str());
         let unused = rows.get(key)?.is_some_and(|row| is_unused(self.table, row.value(), self.before_day));
-        if unused {
-            rows.remove(key)?;
+        match self.table {
+            Aging::Lists if unused => {
+                drop(rows);
+                drop_one(to, &self.key)?;
+            }
+            Aging::ManifestGrants | Aging::BlobGrants if unused => {
+                rows.remove(key)?;
+            }
+            Aging::Lists | Aging::ManifestGrants | Aging::BlobGrants => {}
         }
         Ok(())
     }

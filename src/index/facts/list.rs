@@ -1,25 +1,186 @@
-//! Lists: pages of tags, and referrers.
+//! Lists: pages of tags, and referrers. A content is kept once, however many lists have it.
 
-use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use bytes::Bytes;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Each, Fact, Kind, LogForm};
 use crate::clock::Timestamp;
 use crate::index::revocations::Revocation;
-use crate::index::schema::{self, Key, LISTS};
-use crate::index::{IndexError, Scope};
+use crate::index::schema::{self, Key, LAST, LIST_CONTENTS, LIST_USES, LISTS, OwnedKey, SUMS};
+use crate::index::{IndexError, Scope, is_default};
+use crate::oci::{Algorithm, Authority, Digest};
 
 /// Lists kept of one repository: pages of tags, and referrers by subject.
 const MAX_LISTS: usize = 200;
+/// Bytes of one repository's lists.
+const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes of one registry's lists.
+const MAX_AUTHORITY_BYTES: u64 = 256 * 1024 * 1024;
+/// The list of tags without paging, from which pages are cut while upstream cannot be asked: it goes last.
+const WHOLE: &str = "tags?";
+/// In the sums: bytes of a registry's lists. Its name follows.
+const LIST_BYTES: &str = "list_bytes/";
 
-/// A list as last fetched: its exact content, in the form its user gave it.
+/// A list as last fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRow {
-    /// JSON.
-    pub content: String,
+    /// JSON, in the form in which it is answered.
+    #[serde(with = "text")]
+    pub content: Bytes,
+    /// The query of the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     pub checked: Timestamp,
     #[serde(default)]
     pub hold_until: Timestamp,
+}
+
+/// Bytes that are a text.
+mod text {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, ser};
+
+    pub(super) fn serialize<S: Serializer>(content: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(content).map_err(ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        String::deserialize(deserializer).map(Bytes::from)
+    }
+}
+
+/// The row of a list. Its content is elsewhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::index) struct KeptList {
+    /// Of the content; rows of earlier releases hold the content itself.
+    #[serde(default)]
+    digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(default)]
+    size_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::index) next: Option<String>,
+    pub(in crate::index) checked: Timestamp,
+    #[serde(default)]
+    hold_until: Timestamp,
+}
+
+impl KeptList {
+    pub(in crate::index) fn with_content(
+        self,
+        contents: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<Option<ListRow>, IndexError> {
+        let Self { digest, content, next, checked, hold_until, .. } = self;
+        let content = match (content, digest) {
+            (Some(content), _) => Some(Bytes::from(content)),
+            (None, Some(digest)) => {
+                contents.get(digest.to_string().as_str())?.map(|content| Bytes::copy_from_slice(content.value()))
+            }
+            (None, None) => None,
+        };
+        Ok(content.map(|content| ListRow { content, next, checked, hold_until }))
+    }
+}
+
+/// A list with its content.
+pub(in crate::index) fn get(from: &ReadTransaction, key: &Key) -> Result<Option<ListRow>, IndexError> {
+    let row: Option<KeptList> = schema::row(&from.open_table(LISTS)?, key)?;
+    row.map_or(Ok(None), |row| row.with_content(&from.open_table(LIST_CONTENTS)?))
+}
+
+/// The rows while they change: a content goes with the last list that has it.
+struct Lists<'t>(&'t WriteTransaction);
+
+impl Lists<'_> {
+    fn put(&self, key: (u32, &str, &str, &str), content: &[u8], row: &KeptList) -> Result<(), IndexError> {
+        if let Some(digest) = row.digest {
+            let (mut uses, name) = (self.0.open_table(LIST_USES)?, digest.to_string());
+            let others = uses.get(name.as_str())?.map_or(0, |others| others.value());
+            uses.insert(name.as_str(), others + 1)?;
+            if others == 0 {
+                self.0.open_table(LIST_CONTENTS)?.insert(name.as_str(), content)?;
+            }
+        }
+        self.count(key.1, row.size_bytes, 0)?;
+        let before = self.0.open_table(LISTS)?.insert(key, schema::json(row)?.as_slice())?.map(|row| read(row.value()));
+        before.flatten().map_or(Ok(()), |before| self.release(key.1, &before))
+    }
+
+    fn remove(&self, key: (u32, &str, &str, &str)) -> Result<(), IndexError> {
+        let before = self.0.open_table(LISTS)?.remove(key)?.map(|row| read(row.value()));
+        before.flatten().map_or(Ok(()), |before| self.release(key.1, &before))
+    }
+
+    fn release(&self, authority: &str, row: &KeptList) -> Result<(), IndexError> {
+        self.count(authority, 0, row.size_bytes)?;
+        let Some(digest) = row.digest else { return Ok(()) };
+        let (mut uses, name) = (self.0.open_table(LIST_USES)?, digest.to_string());
+        let having = uses.get(name.as_str())?.map_or(0, |having| having.value());
+        match having {
+            0 | 1 => {
+                uses.remove(name.as_str())?;
+                self.0.open_table(LIST_CONTENTS)?.remove(name.as_str())?;
+            }
+            having => {
+                uses.insert(name.as_str(), having - 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, authority: &str, plus: u64, minus: u64) -> Result<(), IndexError> {
+        let (mut sums, name) = (self.0.open_table(SUMS)?, format!("{LIST_BYTES}{authority}"));
+        let now = sums.get(name.as_str())?.map_or(0, |sum| sum.value());
+        match now.saturating_add(plus).saturating_sub(minus) {
+            0 => sums.remove(name.as_str())?,
+            next => sums.insert(name.as_str(), next)?,
+        };
+        Ok(())
+    }
+
+    /// Removes the lists checked longest ago until no more than so many, of so many bytes, are left of these. `newest` stays.
+    fn trim(
+        &self,
+        range: std::ops::RangeInclusive<(u32, &str, &str, &str)>,
+        newest: (u32, &str, &str, &str),
+        (most, most_bytes): (usize, u64),
+    ) -> Result<(), IndexError> {
+        let (mut lists, mut bytes): (Vec<(bool, Timestamp, OwnedKey, u64)>, u64) = (Vec::new(), 0);
+        for entry in self.0.open_table(LISTS)?.range(range)? {
+            let (key, row) = entry?;
+            let (key, row) = (key.value(), read(row.value()));
+            let (checked, size_bytes) = row.map_or_else(Default::default, |row| (row.checked, row.size_bytes));
+            bytes += size_bytes;
+            if key != newest {
+                let owned = (key.0, key.1.to_owned(), key.2.to_owned(), key.3.to_owned());
+                lists.push((key.3 == WHOLE, checked, owned, size_bytes));
+            }
+        }
+        let mut count = lists.len() + 1;
+        if count <= most && bytes <= most_bytes {
+            return Ok(());
+        }
+        lists.sort_unstable_by_key(|list| (list.0, list.1));
+        for (_, _, (domain, authority, repository, list), size_bytes) in lists {
+            if count <= most && bytes <= most_bytes {
+                break;
+            }
+            self.remove((domain, &authority, &repository, &list))?;
+            (count, bytes) = (count - 1, bytes - size_bytes);
+        }
+        Ok(())
+    }
+
+    fn authority_bytes(&self, authority: &str) -> Result<u64, IndexError> {
+        let name = format!("{LIST_BYTES}{authority}");
+        Ok(self.0.open_table(SUMS)?.get(name.as_str())?.map_or(0, |sum| sum.value()))
+    }
+}
+
+fn read(row: &[u8]) -> Option<KeptList> {
+    serde_json::from_slice(row).ok()
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,27 +192,74 @@ pub struct PutList {
 
 impl Kind for PutList {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        let Self { scope, list, row } = self;
-        let mut lists = to.open_table(LISTS)?;
-        lists.insert(Key::list(scope, list).as_tuple(), schema::json(row)?.as_slice())?;
-        // Clients choose cursors and subjects: one repository's lists must not fill the disk.
-        let mut surplus = Vec::new();
-        for (nth, entry) in lists.range(schema::range(scope, "", schema::LAST))?.enumerate() {
-            let name = entry?.0.value().3.to_owned();
-            // The first tag list in order is the complete one, which is worth most.
-            if nth >= MAX_LISTS && name != *list {
-                surplus.push(name);
-            }
-        }
-        for name in &surplus {
-            lists.remove(Key::list(scope, name).as_tuple())?;
+        let Self { scope, list, row: ListRow { content, next, checked, hold_until } } = self;
+        let row = KeptList {
+            digest: Some(Digest::of(Algorithm::Sha256, content)),
+            content: None,
+            size_bytes: content.len() as u64,
+            next: next.clone(),
+            checked: *checked,
+            hold_until: *hold_until,
+        };
+        let (lists, key) = (Lists(to), Key::list(scope, list));
+        let key = key.as_tuple();
+        lists.put(key, content, &row)?;
+        // Clients choose cursors and subjects, and upstreams what they answer: neither may fill the disk.
+        lists.trim(schema::range(scope, "", LAST), key, (MAX_LISTS, MAX_REPOSITORY_BYTES))?;
+        if lists.authority_bytes(key.1)? > MAX_AUTHORITY_BYTES {
+            let all = (key.0, key.1, "", "")..=(key.0, key.1, LAST, LAST);
+            lists.trim(all, key, (usize::MAX, MAX_AUTHORITY_BYTES / 4 * 3))?;
         }
         Ok(())
     }
 
+    /// A busy list is checked every minute, and may be long.
+    fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
+        let Self { scope, list, row } = self;
+        let known: Option<KeptList> = schema::row(&before.open_table(LISTS)?, &Key::list(scope, list))?;
+        let is_known = known.is_some_and(|known| {
+            known.next == row.next
+                && known.size_bytes == row.content.len() as u64
+                && known.digest == Some(Digest::of(Algorithm::Sha256, &row.content))
+        });
+        if !is_known {
+            return Ok(LogForm::Whole);
+        }
+        let (scope, list) = (scope.clone(), list.clone());
+        let stamp = StampList { scope, list, checked: row.checked, hold_until: row.hold_until };
+        Ok(LogForm::Short(Box::new(Fact::StampList(stamp))))
+    }
+
+    fn weight(&self) -> usize {
+        // A long list takes as long to write as many rows.
+        1 + self.row.content.len() / 1024
+    }
+
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
-        let known: Option<ListRow> = schema::row(&from.open_table(LISTS)?, &Key::list(&self.scope, &self.list))?;
+        let known: Option<KeptList> = schema::row(&from.open_table(LISTS)?, &Key::list(&self.scope, &self.list))?;
         Ok(known.is_none_or(|known| known.checked < self.row.checked))
+    }
+}
+
+/// A list was found to be what it was: what the log keeps of such a [`PutList`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StampList {
+    pub scope: Scope,
+    pub list: String,
+    pub checked: Timestamp,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hold_until: Timestamp,
+}
+
+impl Kind for StampList {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let (mut lists, key) = (to.open_table(LISTS)?, Key::list(&self.scope, &self.list));
+        let row: Option<KeptList> = schema::row(&lists, &key)?;
+        if let Some(row) = row {
+            let row = KeptList { checked: self.checked, hold_until: self.hold_until, ..row };
+            lists.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
+        }
+        Ok(())
     }
 }
 
@@ -79,12 +287,38 @@ impl Kind for DropLists {
 }
 
 pub(super) fn drop_lists(to: &WriteTransaction, scope: &Scope, family: &str) -> Result<(), IndexError> {
-    let last = format!("{family}{}", schema::LAST);
-    Ok(to.open_table(LISTS)?.retain_in(schema::range(scope, family, &last), |_, _| false)?)
+    let last = format!("{family}{LAST}");
+    let mut keys = Vec::new();
+    for entry in to.open_table(LISTS)?.range(schema::range(scope, family, &last))? {
+        keys.push(entry?.0.value().3.to_owned());
+    }
+    keys.iter().try_for_each(|list| Lists(to).remove(Key::list(scope, list).as_tuple()))
+}
+
+/// The lists of a registry, or of all.
+pub(super) fn drop_all(to: &WriteTransaction, of: Option<&Authority>) -> Result<(), IndexError> {
+    let mut keys: Vec<OwnedKey> = Vec::new();
+    for entry in to.open_table(LISTS)?.iter()? {
+        let key = entry?.0;
+        let (domain, authority, repository, list) = key.value();
+        if of.is_none_or(|of| of.as_str() == authority) {
+            keys.push((domain, authority.to_owned(), repository.to_owned(), list.to_owned()));
+        }
+    }
+    keys.iter().try_for_each(|key| drop_one(to, key))
+}
+
+pub(super) fn drop_one(
+    to: &WriteTransaction,
+    (domain, authority, repository, list): &OwnedKey,
+) -> Result<(), IndexError> {
+    Lists(to).remove((*domain, authority, repository, list))
 }
 
 pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
-    schema::each_scoped(from, LISTS, |scope, _, list, row| {
-        each(Fact::PutList(PutList { scope, list: list.to_owned(), row }))
+    let contents = from.open_table(LIST_CONTENTS)?;
+    schema::each_scoped(from, LISTS, |scope, _, list, row: KeptList| match row.with_content(&contents)? {
+        Some(row) => each(Fact::PutList(PutList { scope, list: list.to_owned(), row })),
+        None => Ok(()),
     })
 }

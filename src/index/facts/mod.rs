@@ -27,7 +27,8 @@ pub use derived::{MarkPinned, NoteAccesses, NoteObtainable, Unmark};
 pub use expiry::DropExpired;
 pub(in crate::index) use expiry::is_unused;
 pub use grant::{GrantBlob, GrantManifest, GrantRow, UseGrant};
-pub use list::{DropLists, ListRow, PutList};
+pub use list::{DropLists, ListRow, PutList, StampList};
+pub(in crate::index) use list::{KeptList, get as list};
 pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
 pub use pin::{PutPin, RemovePin};
 pub use tag::{HistoryEntry, PutTag, StampTag, TagRow};
@@ -159,6 +160,7 @@ facts! {
     PutTag,
     StampTag,
     PutList,
+    StampList,
     DropLists,
     PutManifestType,
     GrantManifest,

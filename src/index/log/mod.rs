@@ -25,6 +25,8 @@ use segments::{LogDirectory, Position};
 const MIN_GROWTH: u64 = 64 * 1024 * 1024;
 /// The same, in files: each start after a crash begins one.
 const MAX_FILES: usize = 100;
+/// Lines that may wait for a sync. Bytes.
+const MAX_UNSYNCED: usize = 4 * 1024 * 1024;
 
 /// The end of the log, where it is written.
 pub(super) struct Log {
@@ -70,14 +72,20 @@ impl Log {
     }
 
     /// Appends whole lines, all or none. They are durable after [`Log::sync`].
-    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, lines: impl Into<Vec<u8>>) -> io::Result<()> {
+        let lines = lines.into();
         if lines.is_empty() {
             return Ok(());
         }
         let before = self.unsynced.len();
-        self.unsynced.extend_from_slice(lines);
+        if before == 0 {
+            self.unsynced = lines;
+        } else {
+            self.unsynced.extend_from_slice(&lines);
+        }
+        let new = self.unsynced.get(before..).unwrap_or_default();
         let written = match &mut self.file {
-            Some(file) => file.write_all(lines).map(|()| lines.len()),
+            Some(file) => file.write_all(new).map(|()| new.len()),
             None => self.begin(),
         };
         match written {
@@ -94,10 +102,11 @@ impl Log {
     }
 
     /// The same, and durable when it returns. Lines that cannot be synced are taken back.
-    pub(super) fn append_durably(&mut self, lines: &[u8]) -> io::Result<()> {
-        let before = self.unsynced.len();
+    pub(super) fn append_durably(&mut self, lines: impl Into<Vec<u8>>) -> io::Result<()> {
+        let (before, lines) = (self.unsynced.len(), lines.into());
+        let length = lines.len() as u64;
         self.append(lines)?;
-        let end = Position { offset: self.at.offset.saturating_sub(lines.len() as u64), ..self.at };
+        let end = Position { offset: self.at.offset.saturating_sub(length), ..self.at };
         self.sync().inspect_err(|_| self.refuse(before, end))
     }
 
@@ -115,7 +124,8 @@ impl Log {
             }),
         };
         match synced {
-            Ok(()) => self.unsynced.clear(),
+            // Its room goes too: it was made for the longest list.
+            Ok(()) => self.unsynced = Vec::new(),
             Err(_) => self.abandon(),
         }
         synced
@@ -172,6 +182,11 @@ impl Log {
     fn abandon(&mut self) {
         self.file = None;
         self.at = Position { number: self.at.number + 1, offset: 0 };
+    }
+
+    /// Whether so much waits for a sync that it should not wait: it is in memory.
+    pub(super) const fn needs_sync(&self) -> bool {
+        self.unsynced.len() >= MAX_UNSYNCED
     }
 
     /// The end of what was synced, if all was.

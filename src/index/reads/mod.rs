@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::oci::{Digest, MediaType, Tag};
 
 use crate::index::eviction_order::ReadChildren as _;
-use crate::index::facts::{BlobRow, DropExpired, GrantRow, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused};
+use crate::index::facts::{
+    self, BlobRow, DropExpired, GrantRow, KeptList, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused,
+};
 use crate::index::schema::{
     self, Aging, BLOB_GRANTS, BLOBS, CHILDREN, Key, LAST, LISTS, MANIFEST_GRANTS, MANIFEST_TYPES, OwnedKey, PINNED,
     REFERRERS, STORED_BYTES, SUMS, ScopedKey, TAGS, UNRECOVERABLE,
@@ -136,7 +138,21 @@ impl Index {
             return Ok(None);
         }
         let key = Key::list(scope, list);
-        self.read(move |from| get(from, LISTS, &key)).await
+        self.read(move |from| facts::list(from, &key)).await
+    }
+
+    /// The queries of next pages that upstream's own links named, in the lists of a repository whose names begin with `family`.
+    pub async fn next_pages(&self, scope: &Scope, family: &'static str) -> Result<Vec<String>, IndexError> {
+        let scope = scope.clone();
+        self.read(move |from| {
+            let last = format!("{family}{LAST}");
+            let mut queries = Vec::new();
+            for entry in from.open_table(LISTS)?.range(schema::range(&scope, family, &last))? {
+                queries.extend(parse::<KeptList>(entry?.1.value())?.next);
+            }
+            Ok(queries)
+        })
+        .await
     }
 
     /// Every tag of a repository that points to what this scope may read, in ASCII order.

@@ -3,7 +3,8 @@
 use redb::ReadTransaction;
 
 use crate::index::eviction_order::ReadChildren as _;
-use crate::index::schema::{CHILDREN, LAST, LISTS, MANIFEST_GRANTS, range};
+use crate::index::facts::KeptList;
+use crate::index::schema::{CHILDREN, LAST, LIST_CONTENTS, LISTS, MANIFEST_GRANTS, range};
 use crate::index::{Index, IndexError, Scope};
 use crate::oci::Digest;
 
@@ -19,9 +20,11 @@ pub async fn is_named(index: &Index, scope: &Scope, digest: Digest, lists: &'sta
 
 fn is_in_list(from: &ReadTransaction, scope: &Scope, digest: Digest, lists: &str) -> Result<bool, IndexError> {
     let (name, last) = (digest.to_string(), format!("{lists}{LAST}"));
+    let contents = from.open_table(LIST_CONTENTS)?;
     for entry in from.open_table(LISTS)?.range(range(scope, lists, &last))?.take(MAX_LOOKED_AT) {
-        let (_, row) = entry?;
-        if row.value().windows(name.len()).any(|part| part == name.as_bytes()) {
+        let Ok(row) = serde_json::from_slice::<KeptList>(entry?.1.value()) else { continue };
+        let kept = row.with_content(&contents)?;
+        if kept.is_some_and(|kept| kept.content.windows(name.len()).any(|part| part == name.as_bytes())) {
             return Ok(true);
         }
     }

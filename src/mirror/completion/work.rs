@@ -147,7 +147,7 @@ impl Work {
     /// What refers to the manifest, by upstream's list and by the tags of cosign.
     async fn complete_referrers(&self, subject: Digest, depth: u8) -> Result<(), Duration> {
         self.wait_for_clients(PATIENCE).await;
-        match lists::referrers(&self.mirror, &self.registry, &self.scope, subject).await {
+        match lists::referrers(&self.mirror, &self.registry, &self.scope, subject, Vec::new()).await {
             Ok(list) => {
                 for digest in list.digests().take(MAX_LISTED) {
                     if !self.is_given_up(digest) && self.inspect(digest).await.is_none() {

@@ -6,11 +6,9 @@ mod tags_page;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
-pub use referrers::has_artifact_type;
 pub(super) use referrers::referrers;
 pub use tags_page::TagsQuery;
 pub(super) use tags_page::tags;
@@ -26,17 +24,53 @@ use crate::clock::Timestamp;
 use crate::coalesce::Coalesce;
 use crate::index::{Change, DropLists, ListRow, PutList, Scope, is_named};
 use crate::metrics::ByResult;
-use crate::oci::Digest;
+use crate::oci::{Digest, read_object};
 use crate::quote::quoted;
+use crate::upstream::TagList;
 
 /// The names of lists of referrers begin so; the subject follows.
 const REFERRERS_OF: &str = "referrers:";
 
-/// An empty list of referrers, as JSON.
-const NOTHING: &str = "[]";
+/// A list in the form in which it is kept and answered: a hit reads nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct List {
+    /// A JSON array.
+    json: Bytes,
+    /// The query of the next page.
+    next: Option<String>,
+}
 
-/// The outcome of one fetch, shared by all who waited: the list as JSON.
-type FetchedList = Result<String, PullError>;
+impl List {
+    const fn whole(json: Bytes) -> Self {
+        Self { json, next: None }
+    }
+
+    const fn nothing() -> Self {
+        Self::whole(Bytes::from_static(b"[]"))
+    }
+
+    /// `None` if it is of a form that is not known.
+    fn of(row: &ListRow) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            next: Option<String>,
+        }
+
+        if row.content.starts_with(b"{") {
+            // Earlier releases kept a page of tags as an object.
+            let page: Page = read_object(&row.content)?;
+            return Some(Self { json: TagList::read(&row.content)?.json().clone(), next: page.next });
+        }
+        Some(Self { json: row.content.clone(), next: row.next.clone() })
+    }
+}
+
+fn unread() -> PullError {
+    PullError::Internal("a list could not be read to its end".to_owned())
+}
+
+/// The outcome of one fetch, shared by all who waited.
+type FetchedList = Result<List, PullError>;
 
 /// Fetches of lists, one for each scope and name.
 pub(super) struct Lists(Coalesce<(Scope, String), FetchedList>);
@@ -65,11 +99,10 @@ struct ListRequest {
 
 impl ListRequest {
     /// The list: from the index while it is fresh, else by `fetch`, else what the index still has.
-    async fn get<T, W, F>(&self, fetch: W) -> Result<(T, Provenance), PullError>
+    async fn get<W, F>(&self, fetch: W) -> Result<(List, Provenance), PullError>
     where
-        T: Serialize + DeserializeOwned + Send + 'static,
         W: Fn() -> F,
-        F: Future<Output = Result<T, PullError>> + Send + 'static,
+        F: Future<Output = FetchedList> + Send + 'static,
     {
         let policy = &self.registry.policy;
         let now = self.now();
@@ -77,8 +110,7 @@ impl ListRequest {
             tracing::warn!(error = %err, list = quoted(&self.name), "upstream is asked instead");
             None
         });
-        let held =
-            row.and_then(|row| Some((serde_json::from_str::<T>(&row.content).ok()?, row.checked, row.hold_until)));
+        let held = row.and_then(|row| Some((List::of(&row)?, row.checked, row.hold_until)));
         let freshness = match held {
             Some((_, checked, hold_until)) => {
                 Freshness::of(Check { checked, hold_until }, Ttl::For(policy.tag_ttl), policy, now)
@@ -102,11 +134,10 @@ impl ListRequest {
     }
 
     /// Asks upstream. A list that is `held`, with its age, is served if the check fails for a reason that allows it.
-    async fn ask<T, W, F>(&self, fetch: W, held: Option<(T, Duration)>) -> Result<(T, Provenance), PullError>
+    async fn ask<W, F>(&self, fetch: W, held: Option<(List, Duration)>) -> Result<(List, Provenance), PullError>
     where
-        T: Serialize + DeserializeOwned + Send + 'static,
         W: Fn() -> F,
-        F: Future<Output = Result<T, PullError>> + Send + 'static,
+        F: Future<Output = FetchedList> + Send + 'static,
     {
         let look = || {
             let request = self.clone();
@@ -116,9 +147,7 @@ impl ListRequest {
             let (request, fetching) = (self.clone(), fetch());
             async move {
                 let before = request.row().await;
-                let fetched = fetching
-                    .await
-                    .and_then(|list| serde_json::to_string(&list).map_err(|err| PullError::Internal(err.to_string())));
+                let fetched = fetching.await;
                 // Here and not in the request, whose client may leave.
                 request.record(&fetched, before).await;
                 fetched
@@ -127,8 +156,7 @@ impl ListRequest {
         let key = (self.scope.clone(), self.name.clone());
         let (fetched, role) = self.mirror.lists.0.run_unless(key, look, work).await?;
         match fetched {
-            Ok(content) => {
-                let list = serde_json::from_str(&content).map_err(|err| PullError::Internal(err.to_string()))?;
+            Ok(list) => {
                 Ok((list, Provenance { age: Some(Duration::ZERO), ..Provenance::of(Outcome::Fill.seen_by(role)) }))
             }
             Err(error) => match held {
@@ -155,22 +183,23 @@ impl ListRequest {
         self.mirror.negative_cache.denial(&self.scope, self.asked()?)
     }
 
-    /// The content of a fetch that has ended between this request's look and its turn.
-    async fn fetched_meanwhile(&self) -> Option<String> {
+    /// The outcome of a fetch that has ended between this request's look and its turn.
+    async fn fetched_meanwhile(&self) -> Option<List> {
         if let Some(subject) = self.about
             && self.mirror.negative_cache.is_missing(&self.scope, Asked::Referrers(subject))
         {
-            return Some(NOTHING.to_owned());
+            return Some(List::nothing());
         }
         let row = self.row().await?;
-        is_young(row.checked, self.registry.policy.tag_ttl, self.now()).then_some(row.content)
+        is_young(row.checked, self.registry.policy.tag_ttl, self.now()).then(|| List::of(&row))?
     }
 
     /// Writes down how a fetch ended: the list, that the next check is put off, or that the list is gone. A row that was
     /// there before it was checked by it.
     async fn record(&self, fetched: &FetchedList, before: Option<ListRow>) {
         let (registry, policy, now) = (&self.registry, &self.registry.policy, self.now());
-        if let (Ok(NOTHING), Some(subject)) = (fetched.as_deref(), self.about)
+        if let (Ok(list), Some(subject)) = (fetched, self.about)
+            && *list == List::nothing()
             && !self.is_known(subject).await
         {
             self.mirror.negative_cache.remember(&self.scope, Asked::Referrers(subject), policy.tag_ttl);
@@ -184,11 +213,11 @@ impl ListRequest {
             self.mirror.cache.context.metrics.revalidations.get_or_create(&labels).inc();
         };
         match (fetched, before) {
-            (Ok(content), row) => {
+            (Ok(list), row) => {
                 if let Some(row) = row {
-                    count(if row.content == *content { "unchanged" } else { "changed" });
+                    count(if List::of(&row).as_ref() == Some(list) { "unchanged" } else { "changed" });
                 }
-                self.put(&self.name, content.clone()).await;
+                self.put(&self.name, list.clone()).await;
             }
             (Err(error), Some(row)) if registry.serves_despite(error, now.since(row.checked)) => {
                 count("failed");
@@ -240,8 +269,9 @@ impl ListRequest {
     }
 
     /// Records a list that upstream has sent just now.
-    async fn put(&self, name: &str, content: String) {
-        self.write(name, ListRow { content, checked: self.now(), hold_until: Timestamp::default() }).await;
+    async fn put(&self, name: &str, list: List) {
+        let List { json: content, next } = list;
+        self.write(name, ListRow { content, next, checked: self.now(), hold_until: Timestamp::default() }).await;
     }
 
     async fn write(&self, name: &str, row: ListRow) {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::ListRequest;
+use super::{List, ListRequest, unread};
 use crate::index::Scope;
 use crate::mirror::Mirror;
 use crate::mirror::answer::{Outcome, Provenance, TagsAnswer};
 use crate::mirror::error::PullError;
 use crate::mirror::negative_cache::Asked;
 use crate::mirror::registries::Registry;
-use crate::upstream::TagsPage;
+use crate::upstream::{TagList, TagsPage, read_in_turn};
 
 /// The paging part of a request, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl TagsQuery {
     /// Whether `page`, which is the answer to this, has all tags. A page that is full may go on: `Link` is optional.
     fn is_whole_list(&self, page: &TagsPage, max_page: u32) -> bool {
         let limit = self.n.map(|n| n.clamp(1, max_page));
-        let is_full = limit.is_some_and(|limit| page.tags.len() as u64 >= u64::from(limit));
+        let is_full = limit.is_some_and(|limit| page.tags.count() as u64 >= u64::from(limit));
         self.is_first_page() && page.next.is_none() && !is_full
     }
 
@@ -48,18 +48,12 @@ impl TagsQuery {
 
 impl TagsQuery {
     /// The page asked for, out of all tags.
-    fn cut_from(&self, mut tags: Vec<String>) -> TagsPage {
-        tags.sort_unstable();
-        tags.dedup();
-        if let Some(last) = &self.last {
-            tags.retain(|tag| tag > last);
-        }
+    fn cut_from(&self, tags: &TagList) -> TagsPage {
         let limit = self.n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let more = tags.len() > limit;
-        tags.truncate(limit);
-        let next = tags.last().filter(|_| more).map(|last| {
+        let (tags, more) = tags.page(self.last.as_deref(), limit);
+        let next = tags.names().last().filter(|_| more).map(|last| {
             let mut next = url::form_urlencoded::Serializer::new(String::new());
-            next.append_pair("n", &limit.to_string()).append_pair("last", last);
+            next.append_pair("n", &limit.to_string()).append_pair("last", &last);
             next.finish()
         });
         TagsPage { tags, next }
@@ -71,10 +65,11 @@ impl TagsQuery {
         if page.next.is_some() || !self.cursors.is_empty() {
             return page;
         }
-        let is_longer = self.n.is_some_and(|n| n > 0 && page.tags.len() as u64 > u64::from(n));
-        let is_from_the_start = self.last.as_ref().is_some_and(|last| page.tags.contains(last));
-        let is_unordered = !page.tags.is_sorted() && !page.tags.is_sorted_by_key(|tag| tag.to_lowercase());
-        if is_longer || is_from_the_start || is_unordered { self.cut_from(page.tags) } else { page }
+        let names = || page.tags.names();
+        let is_longer = self.n.is_some_and(|n| n > 0 && page.tags.count() as u64 > u64::from(n));
+        let is_from_the_start = self.last.as_ref().is_some_and(|last| names().any(|tag| tag == *last));
+        let is_unordered = !names().is_sorted() && !names().is_sorted_by_key(|tag| tag.to_lowercase());
+        if is_longer || is_from_the_start || is_unordered { self.cut_from(&page.tags) } else { page }
     }
 }
 
@@ -84,11 +79,25 @@ pub(in crate::mirror) async fn tags(
     scope: &Scope,
     query: &TagsQuery,
 ) -> Result<TagsAnswer, PullError> {
-    let mut answer = page(mirror, registry, scope, query).await?;
+    let query = without_made_up_cursors(mirror, scope, query).await;
+    let mut answer = page(mirror, registry, scope, &query).await?;
     if query.n == Some(0) {
-        (answer.tags, answer.next) = (Vec::new(), None);
+        (answer.tags, answer.next) = (TagList::default().json().clone(), None);
     }
     Ok(answer)
+}
+
+/// Parameters that neither the spec nor upstream's own links know are not passed on: each would be a list of its own.
+async fn without_made_up_cursors(mirror: &Mirror, scope: &Scope, query: &TagsQuery) -> TagsQuery {
+    let mut query = query.clone();
+    if !query.cursors.is_empty() {
+        let links = mirror.cache.index.next_pages(scope, ALL).await.unwrap_or_default();
+        query.cursors.retain(|(name, _)| {
+            let is_in = |link: &String| url::form_urlencoded::parse(link.as_bytes()).any(|(key, _)| key == *name);
+            KNOWN_CURSORS.contains(&name.as_str()) || links.iter().any(is_in)
+        });
+    }
+    query
 }
 
 async fn page(
@@ -119,17 +128,21 @@ async fn page(
         async move {
             let client = request.registry.client();
             let deadline = client.answer_deadline();
-            let page = query.mend(client.list_tags(&request.scope.repository, &up, deadline).await?);
-            if query.is_whole_list(&page, max_page)
-                && let Ok(content) = serde_json::to_string(&page)
-            {
-                request.put(COMPLETE, content).await;
+            let page = client.list_tags(&request.scope.repository, &up, deadline).await?;
+            let mended = read_in_turn(page.tags.json().len(), move || {
+                let page = query.mend(page);
+                (query.is_whole_list(&page, max_page), page)
+            });
+            let (is_whole, TagsPage { tags, next }) = mended.await.ok_or_else(unread)?;
+            let list = List { json: tags.json().clone(), next };
+            if is_whole && request.name != COMPLETE {
+                request.put(COMPLETE, list.clone()).await;
             }
-            Ok(page)
+            Ok(list)
         }
     };
-    match request.get::<TagsPage, _, _>(fetch).await {
-        Ok((page, provenance)) => Ok(TagsAnswer { tags: page.tags, next: page.next, provenance }),
+    match request.get(fetch).await {
+        Ok((List { json, next }, provenance)) => Ok(TagsAnswer { tags: json, next, provenance }),
         Err(error) => {
             let is_gone = error.is_not_found() && !is_offline;
             if is_gone && query.is_first_page() {
@@ -148,15 +161,17 @@ async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQ
     let (now, index) = (mirror.cache.context.clock.now(), &mirror.cache.index);
     let complete = index.list(scope, COMPLETE).await.ok().flatten();
     let complete = complete.filter(|row| registry.policy.within_max_stale(now.since(row.checked)));
-    let listed: Option<TagsPage> = complete.as_ref().and_then(|row| serde_json::from_str(&row.content).ok());
-    let mut tags = listed.map(|page| page.tags).unwrap_or_default();
-    tags.extend(index.tags_of(scope, registry.policy.public).await.unwrap_or_default());
-    if tags.is_empty() {
+    let listed = complete.as_ref().and_then(List::of).map(|list| TagList::kept(list.json)).unwrap_or_default();
+    let since = index.tags_of(scope, registry.policy.public).await.unwrap_or_default();
+    if listed.is_empty() && since.is_empty() {
         return None;
     }
-    let TagsPage { tags, next } = query.cut_from(tags);
+    let query = query.clone();
+    let cut = read_in_turn(listed.json().len(), move || query.cut_from(&listed.and(&since)));
+    let TagsPage { tags, next } = cut.await?;
     let age = complete.map(|row| now.since(row.checked));
     let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
+    let tags = tags.json().clone();
     Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
 }
 
@@ -164,6 +179,8 @@ async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQ
 const COMPLETE: &str = "tags?";
 /// How the names of all tag lists begin.
 pub(super) const ALL: &str = "tags?";
+/// Cursors of large registries, known before their first link was seen: quay.io's.
+const KNOWN_CURSORS: [&str; 1] = ["next_page"];
 
 #[cfg(test)]
 mod tests {
@@ -171,9 +188,8 @@ mod tests {
 
     fn mend(n: Option<u32>, last: Option<&str>, tags: &[&str]) -> (Vec<String>, Option<String>) {
         let query = TagsQuery { n, last: last.map(str::to_owned), cursors: Vec::new() };
-        let page = TagsPage { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), next: None };
-        let TagsPage { tags, next } = query.mend(page);
-        (tags, next)
+        let TagsPage { tags, next } = query.mend(TagsPage { tags: TagList::of(tags.iter().copied()), next: None });
+        (tags.names().map(std::borrow::Cow::into_owned).collect(), next)
     }
 
     #[test]

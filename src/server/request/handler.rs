@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::metrics::Metrics;
-use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed, has_artifact_type};
+use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed};
 use crate::oci::Authority;
 use crate::quote::quoted;
 
@@ -258,10 +258,10 @@ impl ClientConnection {
                 answer::tags(tags, &target.repository, &link)
             }
             Endpoint::Referrers(digest) => {
-                let mut referrers = mirror.referrers(target, *digest).await.map_err(failed)?;
                 let wanted: Vec<String> = route.all("artifactType").map(str::to_owned).collect();
-                referrers.descriptors.retain(|descriptor| has_artifact_type(descriptor, &wanted));
-                answer::referrers(&referrers, !wanted.is_empty())
+                let is_filtered = !wanted.is_empty();
+                let referrers = mirror.referrers(target, *digest, wanted).await.map_err(failed)?;
+                answer::referrers(referrers, is_filtered)
             }
         }
     }

@@ -38,8 +38,20 @@ pub(in crate::server) struct Answer {
 enum Payload {
     None,
     Bytes(Bytes),
-    Blob { source: BlobSource, range: Range<u64> },
-    Several { source: BlobSource, multipart: Multipart },
+    /// A list between what stands around it.
+    Around {
+        before: String,
+        list: Bytes,
+        after: &'static str,
+    },
+    Blob {
+        source: BlobSource,
+        range: Range<u64>,
+    },
+    Several {
+        source: BlobSource,
+        multipart: Multipart,
+    },
 }
 
 impl Payload {
@@ -81,6 +93,7 @@ impl Answer {
         let length = match &self.body {
             Payload::None => None,
             Payload::Bytes(bytes) => Some(bytes.len() as u64),
+            Payload::Around { before, list, after } => Some((before.len() + list.len() + after.len()) as u64),
             Payload::Blob { range, .. } => Some(range.end - range.start),
             Payload::Several { multipart, .. } => Some(multipart.length()),
         };
@@ -88,6 +101,9 @@ impl Answer {
             _ if method == Method::HEAD => Body::empty(),
             Payload::None => Body::empty(),
             Payload::Bytes(bytes) => Body::bytes(bytes),
+            Payload::Around { before, list, after } => {
+                Body::pieces(vec![before.into(), list, Bytes::from_static(after.as_bytes())])
+            }
             Payload::Blob { source, range } => {
                 let length = range.end - range.start;
                 Body::reader(source.reader(range), length)
@@ -218,7 +234,6 @@ fn ranged(
 }
 
 pub(in crate::server) fn tags(tags: TagsAnswer, repository: &Repository, link: &Link) -> Result<Answer, WireError> {
-    let body = serde_json::json!({ "name": repository.as_str(), "tags": tags.tags });
     let mut headers = list_headers("application/json", &tags.provenance)?;
     if let Some(next) = &link.query {
         let pairs = url::form_urlencoded::parse(next.as_bytes());
@@ -227,21 +242,20 @@ pub(in crate::server) fn tags(tags: TagsAnswer, repository: &Repository, link: &
         query.extend_pairs(cursor).extend_pairs(&link.kept);
         headers.insert(LINK, header_value(&format!("<{}?{}>; rel=\"next\"", link.path, query.finish()))?);
     }
-    let body = Payload::Bytes(body.to_string().into());
+    // A repository's name needs no escapes.
+    let before = format!("{{\"name\":\"{repository}\",\"tags\":");
+    let body = Payload::Around { before, list: tags.tags, after: "}" };
     Ok(Answer { status: StatusCode::OK, headers, body, provenance: tags.provenance })
 }
 
-pub(in crate::server) fn referrers(referrers: &ReferrersAnswer, filtered: bool) -> Result<Answer, WireError> {
-    let body = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::OCI_INDEX,
-        "manifests": referrers.descriptors,
-    });
-    let mut headers = list_headers(MediaType::OCI_INDEX, &referrers.provenance)?;
+pub(in crate::server) fn referrers(referrers: ReferrersAnswer, filtered: bool) -> Result<Answer, WireError> {
+    let ReferrersAnswer { descriptors: list, provenance } = referrers;
+    let mut headers = list_headers(MediaType::OCI_INDEX, &provenance)?;
     if filtered {
         headers.insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    let (body, provenance) = (Payload::Bytes(body.to_string().into()), referrers.provenance.clone());
+    let before = format!("{{\"schemaVersion\":2,\"mediaType\":\"{}\",\"manifests\":", MediaType::OCI_INDEX);
+    let body = Payload::Around { before, list, after: "}" };
     Ok(Answer { status: StatusCode::OK, headers, body, provenance })
 }
 

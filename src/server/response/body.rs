@@ -44,6 +44,13 @@ impl Body {
         Self::of(Content::Bytes(Some(bytes)), length)
     }
 
+    /// Bytes one behind the other.
+    pub(in crate::server) fn pieces(pieces: Vec<Bytes>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let parts = stream::iter(pieces).map(|piece| Ok(BodyPart::Bytes(piece)));
+        Self::of(Content::Parts(parts.boxed()), length)
+    }
+
     /// A blob's range. An error ends the connection before `Content-Length` is reached.
     pub(in crate::server) const fn reader(reader: BlobReader, length: u64) -> Self {
         Self::of(Content::Reader(reader, None), length)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::oci::read_object;
+use crate::oci::{Scalar, read_object};
 use crate::secret::Secret;
 
 /// Longest token. Real ones have a few KiB; larger ones fit into no request's header.
@@ -22,22 +22,23 @@ pub struct TokenAnswer {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct Raw<'a> {
     token: Option<String>,
     access_token: Option<String>,
     /// Ignored if it is not a number.
-    expires_in: Option<serde_json::Value>,
+    #[serde(borrow, default)]
+    expires_in: Scalar<'a>,
 }
 
 impl TokenAnswer {
     /// `None` if it is invalid, without a reason: a parser's message may quote the token.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let raw: Raw = read_object(body)?;
+        let raw: Raw<'_> = read_object(body)?;
         let token = raw.token.filter(|token| !token.is_empty()).or(raw.access_token)?;
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES || http::HeaderValue::from_str(&token).is_err() {
             return None;
         }
-        let seconds = raw.expires_in.as_ref().and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let seconds = raw.expires_in.number().unwrap_or(0);
         Some(Self { token: Secret::new(token), life: Duration::from_secs(seconds).max(MIN_LIFE) })
     }
 }

@@ -1,51 +1,38 @@
 mod link;
+mod reading;
+mod referrer_list;
+mod tag_list;
 
 pub use link::next_page_query;
+pub use reading::read_in_turn;
+pub use referrer_list::ReferrerList;
+pub use tag_list::TagList;
 
-use http::header::{CONTENT_TYPE, LINK};
-use http::{HeaderMap, Method};
-use serde::{Deserialize, Serialize};
+use http::Method;
+use http::header::CONTENT_TYPE;
 
-use crate::oci::{Digest, MediaType, Repository, read_object};
+use crate::oci::{Digest, MediaType, Repository};
 
 use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{Fault, Kind, Question, Requests};
 use crate::upstream::{Deadline, RegistryClient};
 
+use link::next_page;
+
 /// One page of `tags/list`, with the upstream's link to the next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagsPage {
-    pub tags: Vec<String>,
+    pub tags: TagList,
     /// The query of the next page, passed on as it is; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// One page of referrers: descriptors as the upstream wrote them.
+/// One page of referrers.
 #[derive(Debug, Clone)]
 pub struct ReferrersPage {
-    /// Unchecked JSON.
-    pub descriptors: Vec<serde_json::Value>,
+    pub list: ReferrerList,
     /// As in [`TagsPage`].
     pub next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct TagsBody {
-    /// `null` in registries without tags.
-    tags: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct IndexBody {
-    manifests: Option<Vec<serde_json::Value>>,
-}
-
-impl TagsPage {
-    /// Reads a body; `next` is the query of its `Link`.
-    pub fn read(body: &[u8], next: Option<String>) -> Option<Self> {
-        let listed: TagsBody = read_object(body)?;
-        Some(Self { tags: listed.tags.unwrap_or_default(), next })
-    }
 }
 
 impl RegistryClient {
@@ -64,19 +51,20 @@ impl RegistryClient {
                 |_| false,
                 |_, endpoint| async move {
                     let response = Requests::of(self).exchange(&endpoint, question).await?;
-                    let next = next_page(response.headers());
+                    let next = next_page(response.headers())?;
                     let limit = self.settings.max_list_size;
                     let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
-                    let page = TagsPage::read(&bytes, next)
-                        .ok_or_else(|| Failure::Refused("its tag list is not the spec's JSON".to_owned()))?;
-                    Ok::<_, Fault>(page)
+                    let tags = read_in_turn(bytes.len(), move || TagList::read(&bytes)).await.flatten();
+                    let tags =
+                        tags.ok_or_else(|| Failure::Refused("its tag list is not the spec's JSON".to_owned()))?;
+                    Ok::<_, Fault>(TagsPage { tags, next })
                 },
             )
             .await
     }
 
     /// One page of referrers; `None` if the upstream has no referrers API. Any answer except 200 with an index means that
-    /// (spec: 404; in practice also 400, 405, and redirects to HTML).
+    /// (spec: 404; in practice also 400, 405, 501, and redirects to HTML).
     pub async fn list_referrers(
         &self,
         repository: &Repository,
@@ -95,24 +83,34 @@ impl RegistryClient {
                         Ok(response) => response,
                         Err(fault) if endpoint.partial && fault.failure == Failure::NotFound => return Err(fault),
                         Err(Fault {
-                            failure: Failure::NotFound | Failure::UnexpectedStatus(_) | Failure::Refused(_),
+                            failure:
+                                Failure::NotFound
+                                | Failure::UnexpectedStatus(_)
+                                | Failure::ServerError(501)
+                                | Failure::Refused(_),
                             ..
                         }) => return Ok(None),
                         Err(fault) => return Err(fault),
                     };
                     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-                    let is_index =
-                        content_type.and_then(MediaType::parse).is_some_and(|t| t.as_str() == MediaType::OCI_INDEX);
-                    if !is_index {
+                    let content_type = content_type.and_then(MediaType::parse);
+                    let is = |name: &str| content_type.as_ref().is_some_and(|have| have.as_str() == name);
+                    // A page for people.
+                    if is("text/html") {
                         return Ok(None);
                     }
-                    let next = next_page(response.headers());
+                    let is_typed = is(MediaType::OCI_INDEX);
+                    let next = next_page(response.headers())?;
                     let limit = self.settings.max_list_size;
                     let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
-                    // The API exists and failed, which does not mean that there are no referrers.
-                    let index: IndexBody = read_object(&bytes)
-                        .ok_or_else(|| Failure::Refused("its list of referrers is not the spec's JSON".to_owned()))?;
-                    Ok(Some(ReferrersPage { descriptors: index.manifests.unwrap_or_default(), next }))
+                    // The list counts, whatever its label says.
+                    let list = read_in_turn(bytes.len(), move || ReferrerList::read(&bytes, !is_typed)).await.flatten();
+                    match list {
+                        Some(list) => Ok(Some(ReferrersPage { list, next })),
+                        None if !is_typed => Ok(None),
+                        // The API exists and failed, which does not mean that there are no referrers.
+                        None => Err(Failure::Refused("its list of referrers is not the spec's JSON".to_owned()).into()),
+                    }
                 },
             )
             .await;
@@ -127,8 +125,4 @@ impl RegistryClient {
 fn question(kind: Kind, repository: &Repository, tail: String, query: &str) -> Question {
     let query = Some(query.to_owned()).filter(|query| !query.is_empty());
     Question { method: Method::GET, kind, repository: repository.clone(), tail, query, range: None }
-}
-
-fn next_page(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_page_query)
 }

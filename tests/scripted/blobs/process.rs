@@ -112,6 +112,16 @@ impl Process {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
+    /// The most memory that it has had, and that it has now, files included.
+    pub(crate) fn peak_and_resident_bytes(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+        };
+        (bytes("VmHWM:"), bytes("VmRSS:"))
+    }
+
     /// From here on it opens no file whose number is not below this. The limit before.
     pub(crate) fn limit_descriptors(&self, limit: u64) -> u64 {
         use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};

@@ -179,3 +179,30 @@ async fn t36_bytes_are_served_and_never_a_redirect() {
         }
     }
 }
+
+#[tokio::test]
+async fn nulls_that_go_writes_pass_unchanged() {
+    let (registry, mirror) = one().await;
+    for (nth, (media_type, rest)) in [
+        (OCI_INDEX, r#""manifests":null"#),
+        (DOCKER_LIST, r#""manifests":null"#),
+        (OCI_MANIFEST, r#""config":null,"layers":null"#),
+        (OCI_MANIFEST, r#""layers":[],"annotations":{"x":null}"#),
+        (OCI_MANIFEST, r#""layers":[{"mediaType":"a/b","digest":null,"size":1}]"#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for typed in [true, false] {
+            let told = if typed { format!(r#""mediaType":"{media_type}","#) } else { String::new() };
+            // Of one body, the type at the first fetch stands.
+            let body = format!(r#"{{"schemaVersion":2,"nth":{nth},{told}{rest}}}"#);
+            let digest = registry.manifest("org/app", media_type, body.clone());
+            let tag = format!("{nth}-{typed}");
+            registry.tag("org/app", &tag, &digest);
+            let answer = mirror.client().get(&format!("/v2/org/app/manifests/{tag}")).await;
+            assert_eq!((answer.status, answer.text()), (200, body));
+            assert_eq!(answer.header("content-type"), media_type);
+        }
+    }
+}

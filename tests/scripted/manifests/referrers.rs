@@ -92,6 +92,7 @@ async fn every_odd_way_of_not_having_the_api_leads_to_the_tag_schema() {
         referrers().always().status(404),
         referrers().always().status(400),
         referrers().always().status(405),
+        referrers().always().status(501),
         referrers().always().html(),
         referrers().always().status(200).body(Content::from("{}")).header("content-type", "application/json"),
         referrers().always().status(303).header("location", &format!("{}/pages", web.url())),
@@ -191,4 +192,37 @@ async fn a_list_is_fresh_for_tag_ttl_and_served_stale_behind_it() {
     let stale = mirror.client().get(&path(&app)).await;
     assert_eq!(listed(&stale), all);
     assert!(stale.header("warning").starts_with("299 - "));
+}
+
+#[tokio::test]
+async fn t53_a_list_under_a_wrong_content_type_is_a_list() {
+    for media_type in ["application/json", "text/plain", "application/octet-stream"] {
+        let (registry, mirror, app, digests) = signed().await;
+        let typed = registry.script(referrers().always().header("content-type", media_type));
+        assert_eq!(listed(&mirror.client().get(&path(&app)).await), digests, "{media_type}");
+        typed.revoke();
+    }
+}
+
+#[tokio::test]
+async fn t53_a_fallback_tag_that_is_no_manifest_is_a_failure_and_not_none() {
+    let (registry, mirror, app, _digests) = signed().await;
+    registry.without_referrers_api();
+    registry.script(manifests().always().status(200).body("not JSON"));
+    assert_eq!(mirror.client().get(&path(&app)).await.status, 502);
+}
+
+#[tokio::test]
+async fn descriptors_go_on_with_fields_that_are_not_known_here() {
+    let (registry, mirror, app, digests) = signed().await;
+    let descriptor = format!(
+        r#"{{"mediaType":"a/b","digest":"{}","size":7,"x":{{"b":1,"a":[1.50]}},"artifactType":"{SBOM}"}}"#,
+        digests[0]
+    );
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{descriptor}],"annotations":null}}"#);
+    registry.script(referrers().always().status(200).body(index).header("content-type", OCI_INDEX));
+    for query in [String::new(), format!("?artifactType={SBOM}")] {
+        let answer = mirror.client().get(&format!("{}{query}", path(&app))).await;
+        assert!(answer.text().contains(&descriptor), "{}", answer.text());
+    }
 }

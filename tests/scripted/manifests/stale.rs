@@ -158,3 +158,33 @@ async fn a_slow_upstream_costs_one_wait_for_all_tags() {
         "t32 a timeout on a new connection opens the breaker"
     );
 }
+
+#[tokio::test]
+async fn an_image_with_a_foreign_layer_is_whole_without_it() {
+    let layer = |media_type: &str| {
+        let urls = ["https://elsewhere.test/layer"];
+        let digest = blob(10, 5).sha256();
+        serde_json::json!({"mediaType": media_type, "digest": digest, "size": 10, "urls": urls})
+    };
+    for (media_type, status) in [
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", 200),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", 200),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", 502),
+    ] {
+        let registry = Upstream::start().await;
+        let config = registry.blob("org/app", blob(20, 6));
+        let config = serde_json::json!({"mediaType": "a/b", "digest": config, "size": 20});
+        let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer(media_type)]});
+        let digest = registry.manifest("org/app", crate::support::image::OCI_MANIFEST, manifest.to_string());
+        registry.tag("org/app", "1", &digest);
+        let mirror = Mirror::start(upstream("docker.io", &registry, QUICK)).await;
+        let path = "/v2/org/app/manifests/1";
+        assert_eq!(mirror.client().get(path).await.status, 200);
+        let config = format!("/v2/org/app/blobs/{}", config["digest"].as_str().unwrap());
+        assert_eq!(mirror.client().get(&config).await.status, 200);
+        crate::support::mirror::quiet(&mirror).await;
+        registry.stop().await;
+        mirror.advance(Duration::from_mins(2));
+        assert_eq!(mirror.client().get(path).await.status, status, "{media_type}");
+    }
+}

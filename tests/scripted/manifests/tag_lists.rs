@@ -191,3 +191,26 @@ async fn a_client_that_leaves_does_not_lose_the_list_for_others() {
     assert_eq!(client.get(path).await.header("cache-status"), "roadstead; hit");
     assert_eq!(registry.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_link_with_spaces_or_beyond_ascii_leads_to_the_next_page() {
+    for (link, encoded) in [("page=1&hint=a b", "page=1&hint=a%20b"), ("page=1&hint=\u{e4}", "page=1&hint=%C3%A4")] {
+        let (registry, mirror, tags) = with_tags("", 2).await;
+        let link = format!("</v2/org/app/tags/list?{link}>; rel=\"next\"");
+        registry.script(tag_lists().when(|request| request.query.is_empty()).always().header("link", &link));
+        let first = mirror.client().get("/v2/quay.io/org/app/tags/list").await;
+        assert_eq!(mirror.client().get(&next_of(&first).unwrap()).await.status, 200);
+        let decode = |query: &str| url::form_urlencoded::parse(query.as_bytes()).into_owned().collect::<Vec<_>>();
+        assert_eq!(decode(&registry.requests()[1].query), decode(encoded));
+        assert_eq!(tags_of(&first), tags);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_cannot_be_read_is_no_end_of_the_list() {
+    let (registry, mirror, _tags) = with_tags("", 2).await;
+    registry.script(tag_lists().always().header("link", "</v2/org/app/tags/list?page=1; rel=\"next\""));
+    let answer = mirror.client().get("/v2/quay.io/org/app/tags/list").await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.text().contains("link to the next page"), "{}", answer.text());
+}

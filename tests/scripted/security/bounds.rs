@@ -72,12 +72,12 @@ async fn t29_lists_that_clients_make_up_do_not_pile_up() {
     let client = mirror.client();
     assert_eq!(client.get("/v2/org/app/tags/list").await.status, 200);
     for n in 0..300 {
-        assert_eq!(client.get(&format!("/v2/org/app/tags/list?made={n}")).await.status, 200);
+        assert_eq!(client.get(&format!("/v2/org/app/tags/list?next_page={n}")).await.status, 200);
     }
     upstream.forget_requests();
     let first = client.get("/v2/org/app/tags/list").await;
     assert_eq!(first.header("cache-status"), "roadstead; hit", "the list that counts is kept");
-    let again = (0..300).map(|n| format!("/v2/org/app/tags/list?made={n}"));
+    let again = (0..300).map(|n| format!("/v2/org/app/tags/list?next_page={n}"));
     let mut asked = 0;
     for path in again {
         asked += usize::from(client.get(&path).await.header("cache-status") != "roadstead; hit");

@@ -12,6 +12,7 @@ mod foreign_layers;
 mod front_door;
 mod headers;
 mod hidden;
+mod json;
 mod kept_connections;
 mod lanes;
 mod lockout;
