@@ -38,6 +38,7 @@ fn lines(status: &Value) -> String {
     add("version", text("version"));
     add("used", bytes("used_bytes"));
     add("in quarantine", bytes("quarantined_bytes"));
+    add("index", bytes("index_bytes"));
     add("max_size", bytes("max_size").or_else(|| Some("none".to_owned())));
     add("min_free", bytes("min_free"));
     add("pins", text("pins"));

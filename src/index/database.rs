@@ -26,6 +26,11 @@ impl Database {
         Self { path, current: RwLock::new(Some(database)), suspected: Notify::new() }
     }
 
+    /// The file, and the directory of the log beside it.
+    pub(super) fn files(&self) -> (PathBuf, PathBuf) {
+        (self.path.clone(), self.path.with_file_name("facts"))
+    }
+
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, IndexError> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Ok(current.as_ref().ok_or(IndexError::Unavailable)?.begin_read()?)

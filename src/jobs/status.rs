@@ -15,6 +15,8 @@ pub struct Status {
     pub used_bytes: u64,
     /// The bytes among them that are in quarantine.
     pub quarantined_bytes: u64,
+    /// Bytes of the index and of the facts beside it, which do not count towards `max_size`.
+    pub index_bytes: Option<u64>,
     /// `storage.max_size`, if it is set. Bytes.
     pub max_size: Option<u64>,
     /// Bytes that the disk keeps free.
@@ -55,6 +57,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             used_bytes: cache.used_bytes(),
             quarantined_bytes: cache.store.quarantined_bytes(),
+            index_bytes: cache.index.bytes_on_disk().await.ok(),
             max_size: limits.max_size,
             min_free: limits.min_free,
             quotas: cache.quotas(),

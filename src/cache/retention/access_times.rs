@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
-use crate::index::{Access, Change, Index, NoteAccesses};
+use crate::index::{Access, Index, NoteAccesses};
 use crate::oci::Digest;
 
 /// Threads share a map only where there are more of them.
 const SHARDS: usize = 16;
 /// Digests in one map. A use that finds it full is forgotten, which costs a place in the order and nothing else.
 const MAX_IN_SHARD: usize = 4096;
-/// Uses written in one transaction, so that none is long.
-const STEP: usize = 256;
+/// Uses written in one transaction, so that none is long. An image that is used is as many as it has layers.
+const STEP: usize = 1024;
 
 thread_local! {
     static SHARD: usize = {
@@ -136,10 +136,20 @@ impl AccessTimes {
         let _one_writer = self.writing.lock().await;
         let all = self.take();
         self.remember(index, &all).await;
-        for uses in all.chunks(STEP) {
-            if index.apply(vec![Change::from(NoteAccesses(uses.to_vec()))]).await.is_err() {
-                return;
+        let mut step = Vec::new();
+        for used in all {
+            let Ok(reached) = index.reached_by(used).await else { return };
+            step.extend(reached);
+            while step.len() >= STEP {
+                let rest = step.split_off(STEP);
+                if index.apply(vec![NoteAccesses(std::mem::replace(&mut step, rest)).into()]).await.is_err() {
+                    return;
+                }
             }
+        }
+        if !step.is_empty() {
+            // The index has logged a failure.
+            let _logged = index.apply(vec![NoteAccesses(step).into()]).await;
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) const PINNED_BYTES: &str = "pinned_bytes";
 const GRAIN: u64 = 300;
 /// An index lists manifests, which list layers.
 const DEPTH: u8 = 2;
+/// Most that one use is taken to reach: an index of a hundred platforms with a hundred layers each.
+const MAX_REACHED: usize = 10_000;
 
 /// The class of content in the order (see docs/eviction.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,32 +194,28 @@ impl<'t> EvictionOrder<'t> {
         let Some(old) = self.of(name)? else { return Ok(()) };
         let used = old.used;
         self.place(name, Some(&OrderEntry { class: Class::Manifest, ..old }))?;
+        let mut left = MAX_REACHED;
         for child in children {
-            self.visit(&child.to_string(), used, DEPTH - 1, listed)?;
+            let child = child.to_string();
+            let is_noted = self.note(&child, used)?;
+            left = left.saturating_sub(1);
+            let below = if is_noted && left > 0 { listed.children(&child)? } else { Vec::new() };
+            for child in below.iter().take(left) {
+                self.note(&child.to_string(), used)?;
+            }
+            left = left.saturating_sub(below.len());
         }
         Ok(())
     }
 
-    /// Notes a use of it and of all that it lists, where the last one is not young.
-    pub(super) fn visit(
-        &mut self,
-        name: &str,
-        at: u64,
-        depth: u8,
-        listed: &impl ReadChildren,
-    ) -> Result<(), IndexError> {
-        if let Some(old) = self.of(name)? {
-            if at < old.used.saturating_add(GRAIN) {
-                return Ok(());
-            }
-            self.place(name, Some(&OrderEntry { class: old.class.after_access(), used: at, ..old }))?;
+    /// Notes a use of it. `false` if the last one is young, and what it lists need not be looked at.
+    fn note(&mut self, name: &str, at: u64) -> Result<bool, IndexError> {
+        let Some(old) = self.of(name)? else { return Ok(true) };
+        if at < old.used.saturating_add(GRAIN) {
+            return Ok(false);
         }
-        if depth > 0 {
-            for child in listed.children(name)? {
-                self.visit(&child.to_string(), at, depth - 1, listed)?;
-            }
-        }
-        Ok(())
+        self.place(name, Some(&OrderEntry { class: old.class.after_access(), used: at, ..old }))?;
+        Ok(true)
     }
 
     /// Takes it out of the order, or marks it anew. `false` if it had been marked at that time or later already.
@@ -265,14 +263,31 @@ impl<T: redb::ReadableTable<&'static str, &'static [u8]>> ReadChildren for T {
     }
 }
 
-/// Notes uses, each with what it lists.
+/// Notes uses. Those of what a manifest lists are among them: see [`reached_by`].
 pub(super) fn note(to: &WriteTransaction, uses: &[Access]) -> Result<(), IndexError> {
-    let listed = to.open_table(CHILDREN)?;
     let mut order = EvictionOrder::open(to)?;
     for Access { digest, at } in uses {
-        order.visit(&digest.to_string(), seconds(*at), DEPTH, &listed)?;
+        order.note(&digest.to_string(), seconds(*at))?;
     }
     Ok(())
+}
+
+/// A use with those of all that it lists, where the last one is not young. They are many, and written in steps.
+pub(super) fn reached_by(from: &ReadTransaction, used: Access) -> Result<Vec<Access>, IndexError> {
+    let (listed, recency) = (from.open_table(CHILDREN)?, from.open_table(RECENCY)?);
+    let (mut reached, mut left) = (Vec::new(), vec![(used.digest, DEPTH)]);
+    while let Some((digest, depth)) = left.pop().filter(|_| reached.len() < MAX_REACHED) {
+        let name = digest.to_string();
+        let before = recency.get(name.as_str())?.map(|row| row.value().2);
+        if before.is_some_and(|before| seconds(used.at) < before.saturating_add(GRAIN)) {
+            continue;
+        }
+        reached.push(Access { digest, at: used.at });
+        if depth > 0 {
+            left.extend(listed.children(&name)?.into_iter().map(|child| (child, depth - 1)));
+        }
+    }
+    Ok(reached)
 }
 
 /// Their files are about to be removed.
@@ -303,4 +318,32 @@ pub(super) fn evicting(from: &ReadTransaction) -> Result<Vec<Digest>, IndexError
         digests.push(entry?.0.value().parse().map_err(|_not_a_digest| IndexError::BadRow)?);
     }
     Ok(digests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Health;
+    use crate::index::{BlobRow, Change, Index, NoteAccesses, PutBlob, PutChildren};
+    use crate::oci::Algorithm;
+
+    #[tokio::test]
+    async fn t52_a_use_reaches_a_bounded_number_and_not_what_was_used_a_moment_ago() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::open(root.path(), Health::default(), Timestamp::default(), &|_| Ok(())).unwrap().0;
+        let digest = |nth: usize| Digest::of(Algorithm::Sha256, &nth.to_le_bytes());
+        let row = BlobRow { size_bytes: 1, origin: None, stored: Timestamp::default() };
+        let list = |nth: usize, children: std::ops::Range<usize>| {
+            Change::from(PutChildren { manifest: digest(nth), children: children.map(digest).collect() })
+        };
+        let mut facts = vec![Change::from(PutBlob { digest: digest(0), row }), list(0, 1..11)];
+        facts.extend((1..11).map(|nth| list(nth, nth * 2000..(nth + 1) * 2000)));
+        index.apply(facts).await.unwrap();
+        let used = |seconds: u64| Access { digest: digest(0), at: Timestamp::from_millis(seconds * 1000) };
+        let reached = index.reached_by(used(3600)).await.unwrap();
+        assert_eq!(reached.len(), MAX_REACHED);
+        index.apply(vec![NoteAccesses(reached).into()]).await.unwrap();
+        assert!(index.reached_by(used(3601)).await.unwrap().is_empty());
+        index.close().await;
+    }
 }

@@ -2,6 +2,7 @@ mod images;
 mod naming;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
@@ -9,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
-use crate::index::eviction_order::ReadChildren as _;
+use crate::index::eviction_order::{self, Access, ReadChildren as _};
 use crate::index::facts::{
     self, BlobRow, DropExpired, GrantRow, KeptList, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused,
 };
@@ -248,6 +249,22 @@ impl Index {
             Ok(reached)
         })
         .await
+    }
+
+    /// A use, with those of all that it lists, as they are to be noted.
+    pub async fn reached_by(&self, used: Access) -> Result<Vec<Access>, IndexError> {
+        self.read(move |from| eviction_order::reached_by(from, used)).await
+    }
+
+    /// Bytes of the files of the index and of its log.
+    pub async fn bytes_on_disk(&self) -> Result<u64, IndexError> {
+        let files = self.view.database.files();
+        let sizes = tokio::task::spawn_blocking(move || {
+            let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+            let log = files.1.read_dir().into_iter().flatten().flatten().map(|file| size(&file.path()));
+            size(&files.0) + log.sum::<u64>()
+        });
+        sizes.await.map_err(|_ended| IndexError::Closed)
     }
 
     /// How many facts of each kind there are. Costs the same however many.
