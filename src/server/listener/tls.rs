@@ -23,10 +23,16 @@ pub enum CertificateError {
     Unusable { certificate: PathBuf, key: PathBuf, err: rustls::Error },
 }
 
-/// Reads a PEM chain and its key. Does not check that they belong together.
+/// Reads a PEM chain and its key, which belong together.
 pub fn load_identity(
     settings: &TlsSettings,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateError> {
+    let (chain, key) = read(settings)?;
+    certify(settings, chain.clone(), key.clone_key())?;
+    Ok((chain, key))
+}
+
+fn read(settings: &TlsSettings) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateError> {
     let unreadable = |file: &PathBuf| {
         let file = file.clone();
         move |err| CertificateError::Unreadable { file, err }
@@ -42,7 +48,15 @@ pub fn load_identity(
 }
 
 fn load(settings: &TlsSettings) -> Result<CertifiedKey, CertificateError> {
-    let (chain, key) = load_identity(settings)?;
+    let (chain, key) = read(settings)?;
+    certify(settings, chain, key)
+}
+
+fn certify(
+    settings: &TlsSettings,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, CertificateError> {
     let unusable =
         |err| CertificateError::Unusable { certificate: settings.certificate.clone(), key: settings.key.clone(), err };
     let certified = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(unusable)?;

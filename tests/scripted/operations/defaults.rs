@@ -37,6 +37,14 @@ async fn one_command_in_an_empty_directory_serves_the_well_known_registries_with
     assert_eq!(code, Some(0), "{log}");
 }
 
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_told_not_to_be_used() {
+    let program = Program::serve(&[("HTTPS_PROXY", "http://user:hunter2-marker@127.0.0.1:9")]).await;
+    let told = program.line("HTTPS_PROXY").await;
+    assert!(told.contains("WARN") && told.contains("`proxy`"), "{told}");
+    assert!(!program.log().contains("hunter2-marker"));
+}
+
 #[test]
 fn the_defaults_are_those_that_are_documented() {
     let config = Config::read(None, Vec::new()).unwrap_or_else(|problems| panic!("{problems}"));

@@ -238,3 +238,30 @@ fn a_file_of_authorities_is_read_as_when_serving() {
         assert_eq!(told, (!is_good).then_some("upstreams.\"a.test\".ca"), "{problems:?}");
     }
 }
+
+#[test]
+fn a_certificate_with_the_key_of_another_is_told_before_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = crate::support::upstream::TestCa::new();
+    let (own, other) = (ca.client("own"), ca.client("other"));
+    let file = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let certificate = file("own.pem", &own.certificate);
+    for (key, is_good) in [(file("own.key", &own.key), true), (file("other.key", &other.key), false)] {
+        let client = format!("client_certificate = \"{certificate}\"\nclient_key = \"{key}\"\n");
+        for (toml, told) in [
+            (format!("[server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n"), "server.tls.certificate"),
+            (
+                format!("[upstreams.\"a.test\"]\nurl = \"https://a.test\"\n{client}"),
+                "upstreams.\"a.test\".client_certificate",
+            ),
+        ] {
+            let problems = Config::read(Some(&toml), Vec::new()).err();
+            let first = problems.as_ref().map(|problems| problems.0[0].key.as_str());
+            assert_eq!(first, (!is_good).then_some(told), "{problems:?}");
+        }
+    }
+}
