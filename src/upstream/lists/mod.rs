@@ -104,10 +104,16 @@ impl RegistryClient {
                     let limit = self.settings.max_list_size;
                     let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
                     // The list counts, whatever its label says.
-                    let list = read_in_turn(bytes.len(), move || ReferrerList::read(&bytes, !is_typed)).await.flatten();
+                    let read = read_in_turn(bytes.len(), move || {
+                        let list = ReferrerList::read(&bytes, !is_typed);
+                        // An object of another kind, or a page.
+                        let is_none = list.is_none() && !is_typed && !ReferrerList::breaks_off(&bytes);
+                        (list, is_none)
+                    });
+                    let (list, is_none) = read.await.unwrap_or_default();
                     match list {
                         Some(list) => Ok(Some(ReferrersPage { list, next })),
-                        None if !is_typed => Ok(None),
+                        None if is_none => Ok(None),
                         // The API exists and failed, which does not mean that there are no referrers.
                         None => Err(Failure::Refused("its list of referrers is not the spec's JSON".to_owned()).into()),
                     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::oci::{Digest, Field, MediaType, Scalar, read_object};
@@ -60,6 +60,11 @@ impl ReferrerList {
             Field::Absent | Field::Null => Some(Self::default()),
             Field::Given(manifests) => Self::of_usable([manifests.get()]),
         }
+    }
+
+    /// Whether this begins as a JSON object and is none: what it lists cannot be told.
+    pub fn breaks_off(body: &[u8]) -> bool {
+        body.trim_ascii_start().starts_with(b"{") && read_object::<IgnoredAny>(body).is_none()
     }
 
     /// All pages as one list.

@@ -205,6 +205,17 @@ async fn t53_a_list_under_a_wrong_content_type_is_a_list() {
 }
 
 #[tokio::test]
+async fn t53_a_list_that_breaks_off_is_a_failure_and_not_none() {
+    for media_type in ["application/json", OCI_INDEX] {
+        let (registry, mirror, app, _digests) = signed().await;
+        let half = Content::from("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\"");
+        registry.script(referrers().always().status(200).body(half).header("content-type", media_type));
+        let answer = mirror.client().get(&path(&app)).await;
+        assert_eq!(answer.status, 502, "{media_type}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn t53_a_fallback_tag_that_is_no_manifest_is_a_failure_and_not_none() {
     let (registry, mirror, app, _digests) = signed().await;
     registry.without_referrers_api();
