@@ -49,6 +49,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
     remove_records_of_quarantined(cache).await?;
     let counter = cache.store.record_counter();
     cache.index.on_stored(move |stored| counter.record(&stored.by_registry, &stored.put, &stored.removed)).await?;
+    cache.count_index().await;
     cache.show_stored();
     Ok(())
 }

@@ -49,7 +49,15 @@ impl Cache {
         self.index.counts().await
     }
 
-    /// Bytes of blobs, partial files and the quarantine now.
+    /// Takes the index, which grows by itself, into the count of used bytes.
+    pub(super) async fn count_index(&self) {
+        // One that cannot be asked counts as before.
+        if let Ok(bytes) = self.index.bytes_on_disk().await {
+            self.store.count_index(bytes);
+        }
+    }
+
+    /// Bytes of blobs, partial files, the quarantine and what counts of the index now.
     pub fn used_bytes(&self) -> u64 {
         self.store.used_bytes()
     }

@@ -7,10 +7,13 @@ use std::sync::{PoisonError, RwLock};
 use redb::{Durability, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use tokio::sync::Notify;
 
-use super::{IndexError, schema};
+use super::IndexError;
+use super::schema::{self, COMPACTED_BYTES, SUMS};
 
 /// redb's page cache. Bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// A file that is no larger stays as it is. Bytes.
+const SMALL: u64 = 64 * 1024 * 1024;
 
 /// The engine answers nothing any more once its file has failed: then it is closed and opened anew.
 pub(super) struct Database {
@@ -85,4 +88,81 @@ pub(super) fn open(path: &Path) -> Result<redb::Database, IndexError> {
         Ok(database)
     };
     catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(IndexError::BadRow))
+}
+
+/// Makes a file smaller that is mostly empty: the engine uses pages again that were freed, but keeps them. For start-up.
+pub(super) fn shrink(path: &Path, database: redb::Database) -> Result<redb::Database, IndexError> {
+    let size = || path.metadata().map_or(0, |metadata| metadata.len());
+    let before = size();
+    let (needed, last) = {
+        let from = database.begin_read()?;
+        let last = from.open_table(SUMS)?.get(COMPACTED_BYTES)?.map_or(0, |sum| sum.value());
+        (schema::most_bytes(&from)?, last)
+    };
+    // Where the estimate is wrong, the work is done once, and not at every start.
+    if before <= SMALL || before / 2 <= needed || before / 2 <= last {
+        return Ok(database);
+    }
+    let compact = move || {
+        let mut database = database;
+        database.compact()?;
+        let transaction = set_durability(database.begin_write()?, true)?;
+        transaction.open_table(SUMS)?.insert(COMPACTED_BYTES, size())?;
+        transaction.commit()?;
+        Ok(database)
+    };
+    match catch_unwind(AssertUnwindSafe(compact)).unwrap_or(Err(IndexError::BadRow)) {
+        Ok(database) => {
+            tracing::info!(
+                before,
+                after = path.metadata().map_or(0, |metadata| metadata.len()),
+                "the index was made smaller"
+            );
+            Ok(database)
+        }
+        Err(err) => {
+            tracing::warn!(error = %err, "the index could not be made smaller; it is used as it is");
+            open(path)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableTableMetadata as _;
+
+    use super::super::schema::LIST_CONTENTS;
+    use super::*;
+
+    #[test]
+    fn t51_an_index_that_is_mostly_empty_becomes_smaller_at_a_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index.redb");
+        let size = || path.metadata().unwrap().len();
+        let database = open(&path).unwrap();
+        let change = |content: Option<&[u8]>| {
+            let transaction = set_durability(database.begin_write().unwrap(), true).unwrap();
+            let mut contents = transaction.open_table(LIST_CONTENTS).unwrap();
+            for nth in 0..1500_u32 {
+                let name = format!("{nth:04}");
+                match content {
+                    Some(content) => drop(contents.insert(name.as_str(), content).unwrap()),
+                    None if nth.is_multiple_of(100) => {}
+                    None => drop(contents.remove(name.as_str()).unwrap()),
+                }
+            }
+            drop(contents);
+            transaction.commit().unwrap();
+        };
+        change(Some(&vec![7; 100_000]));
+        change(None);
+        drop(database);
+        let before = size();
+        assert!(before > 2 * SMALL, "{before}");
+        let database = shrink(&path, open(&path).unwrap()).unwrap();
+        assert_eq!(database.begin_read().unwrap().open_table(LIST_CONTENTS).unwrap().len().unwrap(), 15);
+        drop(database);
+        assert!(size() < SMALL / 2, "{}", size());
+        assert_eq!(open(&path).unwrap().begin_read().unwrap().open_table(LIST_CONTENTS).unwrap().len().unwrap(), 15);
+    }
 }

@@ -68,7 +68,7 @@ fn existing(path: &Path) -> Result<Result<redb::Database, Opened>, IndexError> {
         Err(err) => Err(IndexError::Log(err)),
         // The engine would take an empty file for a new index.
         Ok(0) => Ok(Err(Opened::Damaged)),
-        Ok(_) => match database::open(path) {
+        Ok(_) => match database::open(path).and_then(|database| database::shrink(path, database)) {
             Ok(database) => Ok(Ok(database)),
             Err(err) if err.is_damage() => {
                 tracing::warn!(error = %err, "the index is damaged, or of a form that this release does not read");

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,11 @@ pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
 /// Not zero while the log does not tell all that the index knows.
 pub(super) const LACKS_SNAPSHOT: &str = "lacks_snapshot";
 
+/// Size of the file after it was last made smaller.
+pub(super) const COMPACTED_BYTES: &str = "compacted_bytes";
+/// Bytes of a registry's lists. Its name follows.
+pub(super) const LIST_BYTES: &str = "list_bytes/";
+
 /// Above every character that a key's last part holds.
 pub(super) const LAST: &str = "\u{10ffff}";
 
@@ -104,6 +109,23 @@ pub(super) fn read_all(transaction: &ReadTransaction) -> Result<(), IndexError> 
     transaction.open_table(PINNED)?.first()?;
     transaction.open_table(EVICTING)?.first()?;
     Ok(())
+}
+
+/// What the rows need in the file, on the high side for all but very long rows. Costs the same however many there are.
+pub(super) fn most_bytes(transaction: &ReadTransaction) -> Result<u64, IndexError> {
+    const ROW_BYTES: u64 = 1024;
+    let mut rows = 0;
+    for scoped in SCOPED {
+        rows += transaction.open_table(scoped)?.len()?;
+    }
+    rows += transaction.open_table(BLOBS)?.len()? + transaction.open_table(CHILDREN)?.len()?;
+    rows += transaction.open_table(ORDER)?.len()? + transaction.open_table(RECENCY)?.len()?;
+    let last = format!("{LIST_BYTES}{LAST}");
+    let mut bytes = rows.saturating_mul(ROW_BYTES);
+    for sum in transaction.open_table(SUMS)?.range(LIST_BYTES..=last.as_str())? {
+        bytes = bytes.saturating_add(sum?.1.value());
+    }
+    Ok(bytes)
 }
 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), IndexError> {

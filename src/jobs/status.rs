@@ -11,11 +11,11 @@ use crate::upstream::Trouble;
 #[derive(Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
-    /// Bytes of blobs, running downloads and the quarantine.
+    /// Bytes of blobs, running downloads and the quarantine, and of the index beyond its first 64 MiB.
     pub used_bytes: u64,
     /// The bytes among them that are in quarantine.
     pub quarantined_bytes: u64,
-    /// Bytes of the index and of the facts beside it, which do not count towards `max_size`.
+    /// Bytes that the index and the facts beside it take on the disk.
     pub index_bytes: Option<u64>,
     /// `storage.max_size`, if it is set. Bytes.
     pub max_size: Option<u64>,

@@ -175,7 +175,7 @@ impl Default for Metrics {
                 .one("digest_mismatches", "Bodies from upstream that were not what they were asked for"),
             uncached_streams: made
                 .one("uncached_streams", "Blobs passed through without storing, for lack of space or a failing disk"),
-            stored_bytes: made.with_unit("stored", "Bytes of blobs, running downloads and the quarantine", Unit::Bytes),
+            stored_bytes: made.with_unit("stored", "Bytes that count towards max_size", Unit::Bytes),
             verified_bytes: made.with_unit("verified", "Bytes of stored blobs that were read again", Unit::Bytes),
             damaged_blobs: made.one("damaged_blobs", "Stored blobs whose bytes were found to be wrong"),
             storage_healthy: made.one("storage_healthy", "1 while a part of the storage is well, 0 while not"),

@@ -233,7 +233,13 @@ impl Store {
         .await
     }
 
-    /// Bytes of blobs, partial files and the quarantine now, and of removed ones that somebody still reads.
+    /// What the index and the facts beside it take on the disk, for the count of used bytes.
+    pub fn count_index(&self, bytes_on_disk: u64) {
+        self.space.count_index(bytes_on_disk);
+    }
+
+    /// Bytes of blobs, partial files, the quarantine and what counts of the index now, and of removed files that somebody
+    /// still reads.
     pub fn used_bytes(&self) -> u64 {
         self.space.used()
     }

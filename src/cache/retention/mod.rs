@@ -162,6 +162,7 @@ impl Evictor {
     async fn evict_now(self: &Arc<Self>) {
         let cache = &self.cache;
         cache.access_times.write(&cache.index).await;
+        cache.count_index().await;
         self.drop_idle_leftovers().await;
         if let Err(err) = store::quarantine::recount(&cache.store, cache.context.clock.now()).await {
             tracing::debug!(error = %err, "what is in quarantine cannot be counted now");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Each, Fact, Kind, LogForm};
 use crate::clock::Timestamp;
 use crate::index::revocations::Revocation;
-use crate::index::schema::{self, Key, LAST, LIST_CONTENTS, LIST_USES, LISTS, OwnedKey, SUMS};
+use crate::index::schema::{self, Key, LAST, LIST_BYTES, LIST_CONTENTS, LIST_USES, LISTS, OwnedKey, SUMS};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Algorithm, Authority, Digest};
 
@@ -19,8 +19,6 @@ const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_AUTHORITY_BYTES: u64 = 256 * 1024 * 1024;
 /// The list of tags without paging, from which pages are cut while upstream cannot be asked: it goes last.
 const WHOLE: &str = "tags?";
-/// In the sums: bytes of a registry's lists. Its name follows.
-const LIST_BYTES: &str = "list_bytes/";
 
 /// A list as last fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

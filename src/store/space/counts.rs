@@ -23,6 +23,8 @@ pub(super) struct Counts {
     pub(super) quarantine_changes: u64,
     /// Removed files that somebody still reads.
     pub(super) deleted_open_bytes: u64,
+    /// The index, as far as it counts.
+    pub(super) index: u64,
     /// Of `partial`: files that no fill is working on.
     pub(super) leftovers: HashMap<PathBuf, Leftover>,
     /// What a full disk refused.
@@ -60,6 +62,7 @@ impl Counts {
             .saturating_add(self.partial)
             .saturating_add(self.deleted_open_bytes)
             .saturating_add(self.quarantined)
+            .saturating_add(self.index)
     }
 
     /// The file of a recorded blob is gone.

@@ -19,7 +19,7 @@ use crate::oci::Digest;
 /// What the operator promised others about this disk. Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SpaceLimits {
-    /// Blobs, partial files and what is in quarantine stay below together.
+    /// Blobs, partial files, what is in quarantine and a large index stay below together.
     pub max_size: Option<u64>,
     /// The file system keeps so much free.
     pub min_free: u64,
@@ -31,6 +31,8 @@ pub struct SpaceLimits {
 
 /// What index and journal need besides, to write down that something was stored. Bytes.
 const WORKING_BYTES: u64 = 2 * 1024 * 1024;
+/// The first bytes of the index and of the facts beside it, which count towards no limit: a small store has them, too.
+const FREE_INDEX_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(in crate::store) struct Space {
@@ -150,7 +152,14 @@ impl Space {
 
     /// Whether so much could ever fit, were everything else gone.
     pub(in crate::store) fn could_fit(&self, size_bytes: u64) -> bool {
-        self.limits.max_size.is_none_or(|max| size_bytes <= max)
+        self.limits.max_size.is_none_or(|max| size_bytes.saturating_add(self.counts().index) <= max)
+    }
+
+    /// So much the index and the facts beside it take on the disk. They take at most half of the limit from the blobs:
+    /// what goes for them makes them no smaller.
+    pub(in crate::store) fn count_index(&self, bytes_on_disk: u64) {
+        let most = self.limits.max_size.map_or(u64::MAX, |max| max / 2);
+        self.counts().index = bytes_on_disk.saturating_sub(FREE_INDEX_BYTES).min(most);
     }
 
     pub(in crate::store) async fn pressed(&self) {

@@ -31,6 +31,22 @@ fn reservations_and_stored_bytes_stay_below_the_limit_together() {
 }
 
 #[test]
+fn t51_a_large_index_counts_up_to_half_of_the_limit() {
+    let limit = 2 * FREE_INDEX_BYTES;
+    let space = space(Some(limit), 0);
+    space.count_index(FREE_INDEX_BYTES);
+    assert_eq!((space.used(), space.could_fit(limit)), (0, true));
+    space.count_index(FREE_INDEX_BYTES + 100);
+    assert_eq!((space.used(), space.shortage(limit), space.surplus(false)), (100, 100, 0));
+    assert!(!space.could_fit(limit) && space.could_fit(limit - 100));
+    assert!(space.reserve(partial(), limit - 99).is_none() && space.reserve(partial(), limit - 100).is_some());
+    space.count_index(u64::MAX);
+    assert_eq!(space.used(), limit / 2);
+    space.count_index(0);
+    assert_eq!(space.used(), 0);
+}
+
+#[test]
 fn min_free_keeps_the_disk_from_filling() {
     assert!(space(None, u64::MAX / 2).reserve(partial(), 1).is_none());
 }
