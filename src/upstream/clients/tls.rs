@@ -50,8 +50,8 @@ pub fn check_ca(certificate: &CertificateDer<'static>) -> Result<(), rustls::Err
     RootCertStore::empty().add(certificate.clone())
 }
 
-/// Trusts what the system and `ca` vouch for, and a server whose own certificate is in `ca`, though it may vouch for others:
-/// that is what `openssl req -x509` makes, and what other clients take.
+/// Trusts what the system and `ca` vouch for, and a server whose own certificate is in `ca`, though it may vouch for others,
+/// as what `openssl req -x509` makes, or somebody unknown has issued it. Other clients take such ones, too.
 #[derive(Debug)]
 struct ListedToo {
     vouched: Arc<WebPkiServerVerifier>,
@@ -70,10 +70,12 @@ impl ListedToo {
     }
 }
 
-/// Whether this is all that is wrong. The dates are looked at before it, the names behind it.
-fn is_ca_as_end_entity(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
-    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+/// Whether only who vouches for it is wrong. The dates are looked at before that, the names behind it.
+fn is_not_vouched(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(reason) = error else { return false };
+    let is_ca_as_end_entity = matches!(reason, CertificateError::Other(other)
+        if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)));
+    is_ca_as_end_entity || *reason == CertificateError::UnknownIssuer
 }
 
 impl ServerCertVerifier for ListedToo {
@@ -86,7 +88,7 @@ impl ServerCertVerifier for ListedToo {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.vouched.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(error) if is_ca_as_end_entity(&error) && self.listed.iter().any(|listed| listed == end_entity) => {
+            Err(error) if is_not_vouched(&error) && self.listed.iter().any(|listed| listed == end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -160,16 +162,31 @@ impl ServerCertVerifier for NoVerification {
 mod tests {
     use std::time::Duration;
 
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
     use super::*;
 
-    fn certificate(years: std::ops::Range<i32>) -> CertificateDer<'static> {
+    fn params(years: std::ops::Range<i32>, is_ca: bool) -> CertificateParams {
         let mut params = CertificateParams::new(vec!["registry.corp".to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        params
+    }
+
+    /// Signed by itself, and allowed to issue others.
+    fn certificate(years: std::ops::Range<i32>) -> CertificateDer<'static> {
+        params(years, true).self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    /// By an issuer that is in no list.
+    fn issued(years: std::ops::Range<i32>) -> CertificateDer<'static> {
+        let mut of_issuer = params(2000..2060, true);
+        of_issuer.distinguished_name.push(DnType::CommonName, "an issuer");
+        let issuer = Issuer::new(of_issuer, KeyPair::generate().unwrap());
+        params(years, false).signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
     }
 
     #[test]
@@ -179,11 +196,13 @@ mod tests {
             let verifier = ListedToo::new(std::slice::from_ref(listed), Arc::new(ring::default_provider())).unwrap();
             verifier.verify_server_cert(shown, &[], &name.try_into().unwrap(), &[], at).is_ok()
         };
-        let (own, other) = (certificate(2020..2040), certificate(2020..2040));
-        assert!(verify(&own, &own, "registry.corp", year(2030)));
-        assert!(!verify(&own, &own, "evil.test", year(2030)), "another name");
-        assert!(!verify(&own, &own, "registry.corp", year(2050)), "too late");
-        assert!(!verify(&own, &own, "registry.corp", year(2000)), "too early");
-        assert!(!verify(&own, &other, "registry.corp", year(2030)), "not the one that is listed");
+        for make in [certificate, issued] {
+            let (own, other) = (make(2020..2040), make(2020..2040));
+            assert!(verify(&own, &own, "registry.corp", year(2030)));
+            assert!(!verify(&own, &own, "evil.test", year(2030)), "another name");
+            assert!(!verify(&own, &own, "registry.corp", year(2050)), "too late");
+            assert!(!verify(&own, &own, "registry.corp", year(2000)), "too early");
+            assert!(!verify(&own, &other, "registry.corp", year(2030)), "not the one that is listed");
+        }
     }
 }
