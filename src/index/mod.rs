@@ -31,15 +31,18 @@ use serde::{Deserialize, Serialize};
 pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
     BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants,
-    EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned, NoteAccesses,
-    NoteObtainable, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable,
-    ReferrerRow, RemoveMissing, RemovePin, StampList, StampTag, TagRow, Unmark, Unrecoverable, UseGrant,
+    DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned,
+    NoteAccesses, NoteObtainable, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag,
+    PutUnrecoverable, ReferrerRow, RemoveMissing, RemovePin, StampList, StampTag, TagRow, Unmark, Unrecoverable,
+    UseGrant,
 };
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
-pub use reads::{Counts, HeldDigest, ImageFacts, ManifestFacts, TagFacts, held_digests, images, is_named};
+pub use reads::{
+    Counts, HeldDigest, ImageFacts, ManifestFacts, TagFacts, gone_referrers, held_digests, images, is_named,
+};
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;
 

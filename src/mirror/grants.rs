@@ -11,6 +11,7 @@ use crate::coalesce::Coalesce;
 use crate::fill::{Fills, WITHHELD_BYTES};
 use crate::index::{
     Aging, BlobRow, Change, DropExpired, GrantBlob, GrantManifest, GrantRow, NoteObtainable, Scope, UseGrant,
+    gone_referrers,
 };
 use crate::metrics::ByAuthority;
 use crate::oci::Digest;
@@ -232,7 +233,7 @@ impl Grants {
     }
 
     /// Drops grants and lists that were not used for [`UNUSED_DAYS`], in small steps; not those of pinned content, nor of
-    /// upstreams that are offline.
+    /// upstreams that are offline. Then what is known of referrers that are not stored any more.
     pub(super) async fn expire(&self, registries: &Registries) {
         const STEP: usize = 1000;
         let Cache { index, pins, context, .. } = &*self.cache;
@@ -260,6 +261,18 @@ impl Grants {
                 }
                 tokio::task::yield_now().await;
             }
+        }
+        let mut after = None;
+        loop {
+            let Ok((gone, next)) = gone_referrers(index, after, STEP).await else { return };
+            if !gone.0.is_empty() && index.apply(vec![gone.into()]).await.is_err() {
+                return;
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return,
+            }
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Rows that only the database has: access times are learnt again, and marks follow from the pins.
 
-use redb::WriteTransaction;
+use redb::{ReadableTable as _, WriteTransaction};
 
 use super::{BytesMoved, Kind};
 use crate::clock::Timestamp;
 use crate::index::eviction_order::{self, Access, EvictionOrder, seconds};
+use crate::index::schema::{BLOBS, OwnedKey, REFERRERS};
 use crate::index::{IndexError, Scope};
 use crate::oci::Digest;
 
@@ -71,5 +72,27 @@ impl Kind for Unmark {
 
     fn weight(&self) -> usize {
         self.digests.len()
+    }
+}
+
+/// Referrers as [`crate::index::gone_referrers`] found them, to be dropped if they are still not stored.
+#[derive(Debug, Clone)]
+pub struct DropReferrers(pub Vec<OwnedKey>);
+
+impl Kind for DropReferrers {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let (mut rows, blobs) = (to.open_table(REFERRERS)?, to.open_table(BLOBS)?);
+        for (domain, authority, repository, both) in &self.0 {
+            let is_gone =
+                both.split_once(' ').map(|(_, referrer)| blobs.get(referrer)).transpose()?.flatten().is_none();
+            if is_gone {
+                rows.remove((*domain, authority.as_str(), repository.as_str(), both.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn weight(&self) -> usize {
+        self.0.len()
     }
 }

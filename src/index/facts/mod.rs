@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use blob::{BeginEviction, BlobRow, EndEviction, PutBlob, RemoveMissing};
 pub use denial::{DropAllGrants, DropGrants, DropPublicGrants};
-pub use derived::{MarkPinned, NoteAccesses, NoteObtainable, Unmark};
+pub use derived::{DropReferrers, MarkPinned, NoteAccesses, NoteObtainable, Unmark};
 pub use expiry::DropExpired;
 pub(in crate::index) use expiry::is_unused;
 pub use grant::{GrantBlob, GrantManifest, GrantRow, UseGrant};
@@ -187,6 +187,7 @@ derived! {
     NoteObtainable,
     MarkPinned,
     Unmark,
+    DropReferrers,
 }
 
 /// One of a batch. Those of one batch become visible together.

@@ -1,3 +1,4 @@
+mod gone;
 mod images;
 mod naming;
 
@@ -20,6 +21,7 @@ use crate::index::schema::{
 };
 use crate::index::{Index, IndexError, Scope};
 
+pub use gone::gone_referrers;
 pub use images::{HeldDigest, ImageFacts, held_digests, images};
 pub use naming::is_named;
 
