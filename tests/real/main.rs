@@ -9,6 +9,7 @@
 mod clients;
 mod crash;
 mod kept_connections;
+mod outages;
 mod partial_pulls;
 mod pulls;
 mod support;

@@ -48,13 +48,19 @@ const FOREIGN: &str = "s390x";
 impl Image {
     /// An image for this machine. `name` decides its content: two names, two images.
     pub(crate) fn single(folder: &Path, dialect: Dialect, tag: &'static str, name: &str) -> Self {
-        Self { tag, dialect, variants: vec![Variant::new(folder, dialect, name, native(), USUAL_LAYERS)], index: None }
+        Self::above(folder, dialect, tag, name, name)
+    }
+
+    /// One whose first layer is that of the image called `base`.
+    pub(crate) fn above(folder: &Path, dialect: Dialect, tag: &'static str, name: &str, base: &str) -> Self {
+        let variant = Variant::new(folder, dialect, (name, base), native(), USUAL_LAYERS);
+        Self { tag, dialect, variants: vec![variant], index: None }
     }
 
     /// An index of two images: for this machine and for another kind.
     pub(crate) fn index(folder: &Path, dialect: Dialect, tag: &'static str, name: &str) -> Self {
         let variants: Vec<Variant> = [native(), FOREIGN]
-            .map(|architecture| Variant::new(folder, dialect, name, architecture, USUAL_LAYERS))
+            .map(|architecture| Variant::new(folder, dialect, (name, name), architecture, USUAL_LAYERS))
             .into();
         let manifests: Vec<Value> = variants.iter().map(Variant::entry).collect();
         let media_type = match dialect {
@@ -67,7 +73,7 @@ impl Image {
 
     /// An image for this machine with one layer of `size` bytes, not compressed.
     pub(crate) fn big(folder: &Path, tag: &'static str, name: &str, size: usize) -> Self {
-        let variant = Variant::new(folder, Dialect::Oci, name, native(), &[(size, false)]);
+        let variant = Variant::new(folder, Dialect::Oci, (name, name), native(), &[(size, false)]);
         Self { tag, dialect: Dialect::Oci, variants: vec![variant], index: None }
     }
 
@@ -91,12 +97,21 @@ impl Image {
 }
 
 impl Variant {
-    fn new(folder: &Path, dialect: Dialect, name: &str, architecture: &'static str, layers: &[Layer]) -> Self {
-        let name = format!("{name} on {architecture}");
+    fn new(
+        folder: &Path,
+        dialect: Dialect,
+        (name, base): (&str, &str),
+        architecture: &'static str,
+        layers: &[Layer],
+    ) -> Self {
+        let [name, base] = [name, base].map(|name| format!("{name} on {architecture}"));
         let (diff_ids, layers): (Vec<String>, Vec<Artifact>) = layers
             .iter()
             .enumerate()
-            .map(|(number, layer)| pack(folder, dialect, &format!("layer {number} of {name}"), *layer))
+            .map(|(number, layer)| {
+                let whose = if number == 0 { &base } else { &name };
+                pack(folder, dialect, &format!("layer {number} of {whose}"), *layer)
+            })
             .unzip();
         let history: Vec<Value> = layers.iter().map(|_| json!({"created_by": name})).collect();
         let config_type = match dialect {
