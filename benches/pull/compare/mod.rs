@@ -1,5 +1,6 @@
 //! The same work by Roadstead and by others, in turns, side by side.
 
+mod ahead;
 mod capped;
 mod cold;
 mod far;
@@ -31,19 +32,21 @@ pub(crate) enum Work {
     Cold,
     Capped,
     Far,
+    Ahead,
     Herd,
     Memory,
     Tls,
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Hit,
         Self::Small,
         Self::Manifest,
         Self::Cold,
         Self::Capped,
         Self::Far,
+        Self::Ahead,
         Self::Herd,
         Self::Memory,
         Self::Tls,
@@ -57,6 +60,7 @@ impl Work {
             Self::Cold => "cold",
             Self::Capped => "capped",
             Self::Far => "far",
+            Self::Ahead => "ahead",
             Self::Herd => "herd",
             Self::Memory => "memory",
             Self::Tls => "tls",
@@ -71,6 +75,7 @@ impl Work {
             Self::Cold => "a cold pull: a manifest, then a large layer",
             Self::Capped => "a cold pull where each connection to the upstream is capped",
             Self::Far => "a cold pull of eight layers from an upstream that is far",
+            Self::Ahead => "the same by a client that asks for three layers at a time, with and without `complete`",
             Self::Herd => "many clients at once on one cold blob",
             Self::Memory => "private memory with 64 readers",
             Self::Tls => "hits over TLS at 1 and 8 connections",
@@ -85,6 +90,7 @@ impl Work {
             Self::Cold => Box::pin(cold::measure(bench)).await,
             Self::Capped => Box::pin(capped::measure(bench)).await,
             Self::Far => Box::pin(far::measure(bench)).await,
+            Self::Ahead => Box::pin(ahead::measure(bench)).await,
             Self::Herd => Box::pin(herd::measure(bench)).await,
             Self::Memory => Box::pin(memory::measure(bench)).await,
             Self::Tls => Box::pin(tls::measure(bench)).await,
