@@ -20,7 +20,7 @@ const LAYERS: u64 = 8;
 const AT_ONCE: usize = 3;
 
 pub(super) async fn measure(bench: &Bench) -> Vec<Row> {
-    let size = bench.scale(16 * MIB, MIB);
+    let size = bench.scale(4 * MIB, MIB);
     let upstream = Registry::start(bench.folder("ahead-upstream")).await;
     let layers: Vec<_> = (0..LAYERS).map(|seed| blob(size, seed)).collect();
     let image = image(&layers);
