@@ -20,6 +20,7 @@ mod listener;
 mod request;
 mod response;
 mod settings;
+mod stall;
 
 pub use admin::Admin;
 pub use listener::{BindError, CertificateError, Listeners, load_identity};

@@ -4,9 +4,11 @@ mod format;
 pub(in crate::server) mod labels;
 pub(in crate::server) mod request_id;
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
@@ -44,6 +46,8 @@ pub(in crate::server) struct Counts {
     /// Requests being answered now, at most `limit`.
     answering: AtomicUsize,
     limit: usize,
+    /// Of these, the streams of each HTTP/2 client: one connection can have many.
+    streams: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// Follows a request to the end of its answer and reports it when dropped.
@@ -56,6 +60,8 @@ pub(in crate::server) struct Completion {
     counts: Arc<Counts>,
     /// Whether this request counts in `answering`.
     in_flight: bool,
+    /// Whether it counts in `streams`.
+    is_stream: bool,
 }
 
 pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
@@ -70,7 +76,41 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
 
 impl Counts {
     pub(in crate::server) fn new(metrics: Metrics, limit: usize) -> Self {
-        Self { metrics, answering: AtomicUsize::new(0), limit }
+        Self { metrics, answering: AtomicUsize::new(0), limit, streams: Mutex::default() }
+    }
+
+    /// Whether three quarters of all places are taken: clients that take nothing have to go sooner.
+    pub(in crate::server) fn is_crowded(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) >= self.limit - self.limit / 4
+    }
+
+    /// Counts a stream; `false` if its client has three quarters of all places.
+    fn add_stream(&self, client: IpAddr) -> bool {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = streams.entry(network(client)).or_default();
+        let is_admitted = *own < self.limit - self.limit / 4;
+        *own += usize::from(is_admitted);
+        is_admitted
+    }
+
+    fn remove_stream(&self, client: IpAddr) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut own) = streams.entry(network(client)) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+/// One client may have any address of its network (RFC 4291 section 2.5.4).
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => client,
     }
 }
 
@@ -79,11 +119,24 @@ impl Completion {
     pub(in crate::server) fn new(line: AccessLine, counts: Arc<Counts>) -> Self {
         counts.metrics.requests_in_flight.inc();
         let started = Instant::now();
-        Self { line, started, first_byte: None, sent_bytes: 0, expected_bytes: 0, counts, in_flight: false }
+        Self {
+            line,
+            started,
+            first_byte: None,
+            sent_bytes: 0,
+            expected_bytes: 0,
+            counts,
+            in_flight: false,
+            is_stream: false,
+        }
     }
 
-    /// Counts this request as being answered until its end; `false` if the limit is reached.
-    pub(in crate::server) fn admit(&mut self) -> bool {
+    /// Counts this request as being answered until its end; `false` if the limit is reached, of all or of an HTTP/2 client.
+    pub(in crate::server) fn admit(&mut self, is_stream: bool) -> bool {
+        if is_stream && !self.counts.add_stream(self.line.client) {
+            return false;
+        }
+        self.is_stream = is_stream;
         let Counts { answering, limit, .. } = &*self.counts;
         self.in_flight = answering.fetch_add(1, Ordering::Relaxed) < *limit;
         if !self.in_flight {
@@ -121,6 +174,9 @@ impl Drop for Completion {
         counts.metrics.requests_in_flight.dec();
         if self.in_flight {
             counts.answering.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.is_stream {
+            counts.remove_stream(line.client);
         }
         let lasted = self.started.elapsed();
         let waited = self.first_byte.unwrap_or(lasted);

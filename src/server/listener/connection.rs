@@ -31,7 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 
 pub(super) async fn serve_plain(stream: TcpStream, connection: ClientConnection, watcher: Watcher) {
     let sendfile_queue = SendfileQueue::default();
-    let stall = connection.public_side.settings.stall_timeout;
+    let stall = connection.public_side.stall_limit();
     let io = WriteTimeout::new(SendfileStream::new(stream, sendfile_queue.clone()), stall);
     serve_http1(io, connection, Some(sendfile_queue), watcher).await;
 }
@@ -50,8 +50,8 @@ pub(super) async fn serve_tls(
     };
     let Some(stream) = stream else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stall = connection.public_side.settings.stall_timeout;
-    let io = WriteTimeout::new(stream, stall);
+    let stall = connection.public_side.stall_limit();
+    let io = WriteTimeout::new(stream, stall.clone());
     if is_http2 {
         // HTTP/2 connections stop by themselves.
         drop(watcher);

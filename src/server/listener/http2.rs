@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::response::body::Body;
 use crate::server::response::stream_progress::StreamProgress;
+use crate::server::stall::StallLimit;
 
 /// Concurrent requests of one connection.
 const MAX_STREAMS: u32 = 100;
@@ -31,7 +32,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Spawns a connection's streams and counts them.
 #[derive(Clone)]
 struct Streams {
-    limit: Duration,
+    limit: StallLimit,
     running: Arc<Running>,
 }
 
@@ -54,13 +55,13 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         self.running.streams.fetch_add(1, Ordering::Relaxed);
         self.running.changed.notify_one();
-        let (one, limit) = (OneMore(Arc::clone(&self.running)), self.limit);
+        let (one, limit) = (OneMore(Arc::clone(&self.running)), self.limit.clone());
         tokio::spawn(async move {
             let _one = one;
             let progress = Arc::new(StreamProgress::default());
             tokio::select! {
                 () = progress.follow(stream) => {}
-                () = progress.stalled(limit) => {}
+                () = progress.stalled(&limit) => {}
             }
         });
     }
@@ -82,14 +83,19 @@ impl Running {
 
 /// Serves until the client leaves, no request has come for `idle`, or `stop`, after which responses may end. A stream
 /// whose client takes nothing for `stall` is reset.
-pub(in crate::server) async fn serve<I, S>(io: I, service: S, stall: Duration, idle: Duration, stop: CancellationToken)
-where
+pub(in crate::server) async fn serve<I, S>(
+    io: I,
+    service: S,
+    stall: StallLimit,
+    idle: Duration,
+    stop: CancellationToken,
+) where
     I: Read + Write + Unpin,
     S: HttpService<Incoming, ResBody = Body, Future: Send + 'static>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let running = Arc::new(Running::default());
-    let mut builder = http2::Builder::new(Streams { limit: stall, running: Arc::clone(&running) });
+    let mut builder = http2::Builder::new(Streams { limit: stall.clone(), running: Arc::clone(&running) });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -109,7 +115,7 @@ where
     }
     Pin::as_mut(&mut serving).graceful_shutdown();
     // Streams whose windows stay closed end with the connection.
-    let mut drained = pin!(running.idle(stall));
+    let mut drained = pin!(running.idle(stall.now()));
     tokio::select! {
         _ended = serving => {}
         () = drained.as_mut() => {}

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::server::stall::StallLimit;
+
 /// The preface of every HTTP/2 client. hyper starts no timeout before it has read the preface or something else.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -16,9 +18,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// has not shown by then which version of HTTP it speaks.
 pub(in crate::server) struct WriteTimeout<T> {
     inner: T,
-    limit: Duration,
-    /// Armed while a write is pending.
-    pending: Option<Pin<Box<Sleep>>>,
+    limit: StallLimit,
+    /// Since when a write is pending, and when to look at it again.
+    pending: Option<(Instant, Pin<Box<Sleep>>)>,
     preface_deadline: Option<PrefaceDeadline>,
 }
 
@@ -29,8 +31,8 @@ struct PrefaceDeadline {
 }
 
 impl<T> WriteTimeout<T> {
-    pub(in crate::server) const fn new(inner: T, limit: Duration) -> Self {
-        Self { inner, limit, pending: None, preface_deadline: None }
+    pub(in crate::server) fn new(inner: T, limit: impl Into<StallLimit>) -> Self {
+        Self { inner, limit: limit.into(), pending: None, preface_deadline: None }
     }
 
     /// Cuts a client that has not shown its HTTP version by then.
@@ -44,12 +46,16 @@ impl<T> WriteTimeout<T> {
             self.pending = None;
             return polled;
         }
-        let limit = self.limit;
-        let sleep = self.pending.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
-        match sleep.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing"))),
+        let look_every = self.limit.look_every();
+        let arm = || (Instant::now(), Box::pin(tokio::time::sleep(look_every)));
+        let (since, look) = self.pending.get_or_insert_with(arm);
+        while look.as_mut().poll(cx).is_ready() {
+            if since.elapsed() >= self.limit.now() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")));
+            }
+            look.as_mut().reset(Instant::now() + look_every);
         }
+        Poll::Pending
     }
 }
 

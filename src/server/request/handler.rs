@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{HOST, USER_AGENT, VIA};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::metrics::Metrics;
@@ -25,6 +25,7 @@ use crate::server::response::body::Body;
 use crate::server::response::cached_headers::CachedHeaders;
 use crate::server::response::error::WireError;
 use crate::server::response::headers;
+use crate::server::stall::StallLimit;
 use crate::server::{ListenerSettings, ServerSettings};
 
 /// The public side of the server, shared by all connections.
@@ -51,6 +52,11 @@ impl PublicSide {
         let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests));
         Self { mirror, settings, metrics, via, counts, route_cache: RouteCache::default() }
     }
+
+    /// How long a client may take nothing.
+    pub(in crate::server) fn stall_limit(&self) -> StallLimit {
+        StallLimit::new(self.settings.stall_timeout, Arc::clone(&self.counts))
+    }
 }
 
 /// An answer or an error, with the outcome for the access log.
@@ -69,6 +75,7 @@ impl ClientConnection {
     /// Answers a request. A failure is an answer too.
     pub(in crate::server) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (parts, _body) = request.into_parts();
+        let is_stream = parts.version == Version::HTTP_2;
         let line = AccessLine {
             request: RequestId::next(),
             client: self.peer.ip(),
@@ -89,7 +96,7 @@ impl ClientConnection {
             None if is_misdirected => None,
             None => self.admitted_ns(&parts),
         };
-        let decided = if !completion.admit() {
+        let decided = if !completion.admit(is_stream) {
             Decided::failed(WireError::busy())
         } else if is_misdirected {
             Decided::failed(WireError::misdirected())

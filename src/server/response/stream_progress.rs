@@ -6,10 +6,11 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::time::{Instant, sleep_until};
+
+use crate::server::stall::StallLimit;
 
 tokio::task_local! {
     static PROGRESS: Arc<StreamProgress>;
@@ -86,7 +87,7 @@ impl StreamProgress {
     }
 
     /// Resolves when bytes have waited for `limit` and none was taken.
-    pub(in crate::server) async fn stalled(&self, limit: Duration) {
+    pub(in crate::server) async fn stalled(&self, limit: &StallLimit) {
         loop {
             let since = {
                 let taking = self.taking();
@@ -94,8 +95,12 @@ impl StreamProgress {
             };
             let now = Instant::now();
             match since {
-                Some(since) if since + limit <= now => return,
-                since => sleep_until(since.unwrap_or(now) + limit).await,
+                Some(since) if since + limit.now() <= now => return,
+                Some(since) => {
+                    let first = since + limit.look_every();
+                    sleep_until(if first > now { first } else { now + limit.look_every() }).await;
+                }
+                None => sleep_until(now + limit.look_every()).await,
             }
         }
     }

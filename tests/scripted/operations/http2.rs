@@ -140,3 +140,25 @@ async fn a_slow_client_that_takes_something_all_the_time_is_not_reset() {
         body.flow_control().release_capacity(chunk.len()).unwrap();
     }
 }
+
+#[tokio::test]
+async fn t67_streams_of_one_client_leave_places_to_others_and_have_to_move_where_few_are_left() {
+    let ca = TestCa::new();
+    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"10m\"\nmax_requests = 4").await;
+    let client = client(&ca, mirror.address).await;
+    let mut stalled = [open(&client, &path).await, open(&client, &path).await, open(&client, &path).await];
+    let mut fourth = client.clone().ready().await.unwrap();
+    let request = http::Request::get(format!("https://localhost{path}")).body(()).unwrap();
+    let refused = fourth.send_request(request, true).unwrap().0.await.unwrap();
+    assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    let other = crate::support::client::Client::tls(mirror.address, &ca);
+    assert_eq!(other.get(&path).await.status, 200);
+    let [first, second, third] = &mut stalled;
+    let (_, cut) = tokio::select! {
+        read = read(first, false) => read,
+        read = read(second, false) => read,
+        read = read(third, false) => read,
+    };
+    assert_eq!(cut, Some(Reason::CANCEL));
+    let _place = open(&client, &path).await;
+}

@@ -1,0 +1,40 @@
+//! How long a client may take nothing: less while most places of requests are taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access_log::Counts;
+
+/// The limit while most places are taken.
+const CROWDED: Duration = Duration::from_secs(5);
+
+/// The longest time for which a client may take nothing.
+#[derive(Clone)]
+pub(in crate::server) struct StallLimit {
+    usual: Duration,
+    counts: Option<Arc<Counts>>,
+}
+
+impl From<Duration> for StallLimit {
+    fn from(usual: Duration) -> Self {
+        Self { usual, counts: None }
+    }
+}
+
+impl StallLimit {
+    /// `usual`, or less while most places of `counts` are taken.
+    pub(in crate::server) const fn new(usual: Duration, counts: Arc<Counts>) -> Self {
+        Self { usual, counts: Some(counts) }
+    }
+
+    /// The limit of this moment.
+    pub(in crate::server) fn now(&self) -> Duration {
+        let is_crowded = self.counts.as_ref().is_some_and(|counts| counts.is_crowded());
+        if is_crowded { self.usual.min(CROWDED) } else { self.usual }
+    }
+
+    /// When to look at [`Self::now`] again.
+    pub(in crate::server) fn look_every(&self) -> Duration {
+        if self.counts.is_some() { self.usual.min(CROWDED) } else { self.usual }
+    }
+}
