@@ -45,6 +45,7 @@ use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
 
 use auth::Auth;
+use blobs::Places;
 use breaker::Lane;
 use clients::Clients;
 use endpoint::Endpoint;
@@ -67,6 +68,8 @@ pub struct RegistryClient {
     downloads: Arc<Semaphore>,
     /// Connections of blobs that are passed through without storing. A slow client holds one for as long as it reads.
     passing: Arc<Semaphore>,
+    /// Those that are taken.
+    places: Places,
     /// Limits other requests. They may outlive their clients, so the number of clients is no bound.
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, with the time until which they are not asked for it.
@@ -133,6 +136,7 @@ impl RegistryClient {
             auth: Arc::new(auth),
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
             passing: Arc::new(Semaphore::new(settings.max_connections)),
+            places: Places::default(),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             marked_bad: Arc::default(),
             counts_pulls: Arc::new(AtomicBool::new(settings.counts_pulls)),

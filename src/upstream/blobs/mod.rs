@@ -1,3 +1,5 @@
+mod passing;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,9 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{AnsweredIn, Fault, Kind, Question, Requests};
 use crate::upstream::{Deadline, RegistryClient, body};
+
+pub(super) use passing::Places;
+use passing::{Connection, Place};
 
 /// A blob's response, whose body is still to be read.
 pub struct OpenedBlob {
@@ -41,20 +46,37 @@ pub struct ShownBytes {
 
 /// The chunks of a blob's body. Holds one of the upstream's connection permits.
 pub struct BlobBody {
-    response: reqwest::Response,
+    connection: Held,
     idle: Duration,
     received: Counter,
-    _slot: OwnedSemaphorePermit,
+}
+
+enum Held {
+    Own(Connection),
+    /// A client that waits may take it from one that does not read.
+    Lent(Arc<Place>),
+    Nothing,
 }
 
 impl BlobBody {
     /// The next chunk; `None` at the end. Each chunk has a deadline, the whole body has none.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let chunk = body::next_chunk(&mut self.response, self.idle, "its body stopped coming").await?;
+        let chunk = match &mut self.connection {
+            Held::Own(connection) => connection.chunk(self.idle).await?,
+            Held::Lent(place) => place.chunk(self.idle).await?,
+            Held::Nothing => None,
+        };
         if let Some(chunk) = &chunk {
             self.received.inc_by(chunk.len() as u64);
         }
         Ok(chunk)
+    }
+
+    fn lend(&mut self, places: &Places) {
+        self.connection = match std::mem::replace(&mut self.connection, Held::Nothing) {
+            Held::Own(connection) => Held::Lent(places.lend(connection)),
+            lent @ (Held::Lent(_) | Held::Nothing) => lent,
+        };
     }
 }
 
@@ -96,7 +118,15 @@ impl RegistryClient {
         let last = end.and_then(|end| end.checked_sub(1));
         let range = (from > 0 || last.is_some()).then_some((from, last));
         let skip = |at| self.is_marked_bad(at, digest);
-        self.open_range(&self.passing, repository, digest, range, skip, deadline).await
+        let open = self.open_range(&self.passing, repository, digest, range, skip, deadline);
+        let opened = tokio::select! {
+            opened = open => opened,
+            never = self.places.take_stalled(&self.passing, self.settings.idle_timeout) => match never {},
+        };
+        opened.map(|mut opened| {
+            opened.body.lend(&self.places);
+            opened
+        })
     }
 
     /// The bytes of `range`, to prove that a scope serves the stored blob. If the upstream sends the blob from its start,
@@ -225,7 +255,8 @@ impl RegistryClient {
         let etag = response.headers().get(ETAG).cloned();
         let answered_in = response.extensions().get::<AnsweredIn>().map_or(Duration::ZERO, |answered_in| answered_in.0);
         let received = self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).clone();
-        let body = BlobBody { response, idle: self.settings.idle_timeout, received, _slot: slot };
+        let connection = Held::Own(Connection { response, _slot: slot });
+        let body = BlobBody { connection, idle: self.settings.idle_timeout, received };
         OpenedBlob { start, size_bytes, body, etag, endpoint, answered_in }
     }
 
