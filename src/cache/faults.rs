@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::Part;
-use crate::oci::Digest;
+use crate::oci::{Authority, Digest};
 use crate::store::{self, FaultKind};
 
 use super::retention::Evictor;
@@ -40,14 +40,21 @@ impl Cache {
         self.has_faults.notify_one();
     }
 
-    /// From here on, this digest is passed through for a while.
-    pub fn mark_uncacheable(&self, digest: Digest) {
+    /// From here on, what this registry gives of the digest is passed through for a while.
+    pub fn mark_uncacheable(&self, authority: &Authority, digest: Digest) {
+        self.store.faults().add_now(FaultKind::Uncacheable, (authority, digest), self.context.clock.now());
+    }
+
+    /// From here on, the digest is passed through for a while, whoever gives it: its place on the disk is bad.
+    pub fn mark_uncacheable_from_all(&self, digest: Digest) {
         self.store.faults().add_now(FaultKind::Uncacheable, digest, self.context.clock.now());
     }
 
-    /// Whether this digest is passed through because it could not be stored a moment ago.
-    pub fn is_uncacheable(&self, digest: Digest) -> bool {
-        self.store.faults().contains(FaultKind::Uncacheable, digest, self.context.clock.now())
+    /// Whether what this registry gives of the digest is passed through because it could not be stored a moment ago.
+    pub fn is_uncacheable(&self, authority: &Authority, digest: Digest) -> bool {
+        let (faults, now) = (self.store.faults(), self.context.clock.now());
+        faults.contains(FaultKind::Uncacheable, (authority, digest), now)
+            || faults.contains(FaultKind::Uncacheable, digest, now)
     }
 }
 

@@ -55,6 +55,7 @@ pub struct Cache {
     stored: broadcast::Sender<Digest>,
     /// One eviction batch at a time, whoever needs it.
     evicting: Arc<Semaphore>,
+    rechecks: scrub::Rechecks,
     registries: Arc<dyn Registries>,
     pub context: Context,
 }
@@ -106,6 +107,7 @@ impl Cache {
             pending: PendingRecords::default(),
             stored: broadcast::Sender::new(MAX_STORED_UNSEEN),
             evicting: Arc::new(Semaphore::new(1)),
+            rechecks: scrub::Rechecks::new(context.tasks.clone()),
             registries,
             context,
         }

@@ -5,6 +5,7 @@
 //! wait.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -26,6 +27,8 @@ pub(super) struct Queue(Arc<Mutex<State>>);
 struct State {
     limits: FillLimits,
     running: usize,
+    /// Of these, fills that end to make room for others.
+    ending: usize,
     by_authority: HashMap<Authority, usize>,
     /// Authorities in the order of their turns.
     waiting: VecDeque<Line>,
@@ -43,6 +46,7 @@ struct Line {
 pub(super) struct FillPermit {
     queue: Queue,
     authority: Authority,
+    ends: AtomicBool,
 }
 
 pub(super) enum Admission {
@@ -62,6 +66,16 @@ impl State {
     fn count(&mut self, authority: &Authority) {
         self.running += 1;
         *self.by_authority.entry(authority.clone()).or_default() += 1;
+    }
+
+    /// Fills that wait, and not only for others of their own authority, if that is not this one.
+    fn waiting_for(&self, authority: &Authority) -> usize {
+        let may_run = |line: &&Line| {
+            let own = self.by_authority.get(&line.authority).copied().unwrap_or(0);
+            line.authority == *authority || own < line.most
+        };
+        let lines = self.waiting.iter().filter(may_run);
+        lines.flat_map(|line| &line.waiting).filter(|sender| !sender.is_closed()).count()
     }
 
     /// Removes those who have given up.
@@ -94,7 +108,7 @@ impl State {
 
 impl Queue {
     pub(super) fn new(limits: FillLimits) -> Self {
-        let state = State { limits, running: 0, by_authority: HashMap::new(), waiting: VecDeque::new() };
+        let state = State { limits, running: 0, ending: 0, by_authority: HashMap::new(), waiting: VecDeque::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -113,7 +127,7 @@ impl Queue {
             let is_first = !state.waiting.iter().any(|line| line.authority == *authority);
             if is_first && state.admits(authority, most) {
                 state.count(authority);
-                return Admission::Now(FillPermit { queue: self.clone(), authority: authority.clone() });
+                return Admission::Now(FillPermit::new(self, authority.clone()));
             }
             state.forget_who_left();
             let all: usize = state.waiting.iter().map(|line| line.waiting.len()).sum();
@@ -134,10 +148,29 @@ impl Queue {
     }
 }
 
+impl FillPermit {
+    fn new(queue: &Queue, authority: Authority) -> Self {
+        Self { queue: queue.clone(), authority, ends: AtomicBool::new(false) }
+    }
+
+    /// Whether somebody waits for this permit, for whom no other fill ends already. If so, this one has to end.
+    pub(super) fn is_wanted_more(&self) -> bool {
+        self.queue.with(|state| {
+            let is_wanted = state.waiting_for(&self.authority) > state.ending;
+            if is_wanted && !self.ends.swap(true, Ordering::Relaxed) {
+                state.ending += 1;
+            }
+            is_wanted
+        })
+    }
+}
+
 impl Drop for FillPermit {
     fn drop(&mut self) {
+        let ends = *self.ends.get_mut();
         self.queue.with(|state| {
             state.running -= 1;
+            state.ending -= usize::from(ends);
             if let Some(own) = state.by_authority.get_mut(&self.authority) {
                 *own -= 1;
                 if *own == 0 {
@@ -147,7 +180,7 @@ impl Drop for FillPermit {
         });
         while let Some((sender, authority)) = self.queue.with(State::next) {
             // If the waiter has just given up, the permit comes back, and this goes round once more.
-            let _given_up = sender.send(Self { queue: self.queue.clone(), authority });
+            let _given_up = sender.send(Self::new(&self.queue, authority));
         }
     }
 }
@@ -213,6 +246,22 @@ mod tests {
         assert!(matches!(queue.enter(&authority("third.test"), 64), Admission::Full));
         drop(others);
         let _third = later(queue.enter(&authority("third.test"), 64));
+    }
+
+    #[test]
+    fn a_fill_is_wanted_by_as_many_as_wait_for_what_it_holds() {
+        let queue = Queue::new(FillLimits { running: 16, waiting: 100 });
+        let (crawling, other) = (authority("crawling.test"), authority("other.test"));
+        let mut running: Vec<_> = (0..6).map(|_| now(queue.enter(&crawling, 6))).collect();
+        assert!(!running[0].is_wanted_more());
+        let _first = now(queue.enter(&other, 1));
+        let _own_limit = later(queue.enter(&other, 1));
+        assert!(!running[0].is_wanted_more(), "it would not have this one's place");
+        let mut waits = later(queue.enter(&crawling, 6));
+        assert!(running[0].is_wanted_more() && !running[1].is_wanted_more());
+        drop(running.remove(0));
+        let _turn = waits.try_recv().unwrap();
+        assert!(!running[0].is_wanted_more(), "nobody waits any more");
     }
 
     #[test]

@@ -149,6 +149,16 @@ impl Fill {
         self.state.borrow().size_bytes
     }
 
+    /// Whether anybody waits for it or reads it.
+    pub(super) fn is_followed(&self) -> bool {
+        self.state.receiver_count() > 0
+    }
+
+    /// How many bytes have come.
+    pub(super) fn there_bytes(&self) -> u64 {
+        self.state.borrow().there.total()
+    }
+
     pub fn is_granted(&self, scope: &Scope) -> bool {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).contains(scope)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::admission::{Admission, FillPermit};
-use super::download::{Download, Downloaded, Job, Stop};
+use super::download::{Download, Downloaded, FIRST, Job, Stop};
 use super::error::FillError;
 use super::in_flight::InFlightGuard;
 use super::progress::Fill;
@@ -67,7 +67,7 @@ impl FillTask {
             self.guard.fill().fail(FillError::Again);
             return;
         }
-        let _permit = match self.permit().await {
+        let permit = match self.permit().await {
             Ok(permit) => permit,
             Err(error) => {
                 self.guard.fill().fail(error);
@@ -76,7 +76,7 @@ impl FillTask {
         };
         for attempt in 0..MAX_ATTEMPTS {
             let fill = self.guard.fill();
-            match self.attempt(&fill, attempt == 0).await {
+            match self.attempt(&fill, &permit, attempt == 0).await {
                 Ok(()) => return,
                 Err(Stop::StartAnew | Stop::Lied) => {
                     let next = Arc::new(fill.again(self.scope.clone()));
@@ -84,8 +84,10 @@ impl FillTask {
                     fill.fail(FillError::Again);
                 }
                 Err(Stop::Disk(why)) => {
-                    self.cache().report_fault(&why, fill.size_bytes().unwrap_or(0));
-                    self.cache().mark_uncacheable(fill.digest);
+                    // As much again as came may be wanted of the disk, whatever size upstream claims.
+                    let wanted = fill.size_bytes().unwrap_or(0).min(fill.there_bytes().saturating_mul(2) + FIRST);
+                    self.cache().report_fault(&why, wanted);
+                    self.cache().mark_uncacheable(&self.scope.authority, fill.digest);
                     fill.fail(FillError::PassThrough(why));
                     return;
                 }
@@ -96,7 +98,7 @@ impl FillTask {
                 }
                 Err(Stop::Failed(error) | Stop::Keep(error)) => {
                     if matches!(error, FillError::PassThrough(_)) {
-                        self.cache().mark_uncacheable(fill.digest);
+                        self.cache().mark_uncacheable(&self.scope.authority, fill.digest);
                     }
                     fill.fail(error);
                     return;
@@ -125,7 +127,7 @@ impl FillTask {
     }
 
     /// One attempt: what an earlier one left is gone on with only the first time, as are several connections.
-    async fn attempt(&self, fill: &Arc<Fill>, is_first: bool) -> Result<(), Stop> {
+    async fn attempt(&self, fill: &Arc<Fill>, permit: &FillPermit, is_first: bool) -> Result<(), Stop> {
         let Self { source, scope, .. } = self;
         let resumes = is_first && self.cache().store.has_leftover(&scope.authority, fill.digest);
         let (mut partial_file, left, size_bytes, opened) = if resumes {
@@ -136,7 +138,7 @@ impl FillTask {
             (partial_file, 0, None, Some(opened))
         };
         fill.opening(partial_file.file());
-        let job = Job { evictor: &self.fills.evictor, source, scope, fill };
+        let job = Job { evictor: &self.fills.evictor, source, scope, fill, permit };
         let download = Download::new(job, &mut partial_file, size_bytes, left)?;
         let (ended, downloaded) = Box::pin(download.run(opened, left, is_first)).await;
         let proven = ended.and_then(|()| match partial_file.prove(downloaded.size_bytes) {
@@ -202,6 +204,9 @@ impl FillTask {
             tracing::debug!(digest = %fill.digest, error = %err, "a partial file could not be put in order");
             self.cache().report_fault(&describe_fault(&err), 0);
         }
+        if keeps {
+            self.cache().store.drop_surplus_leftovers().await;
+        }
     }
 
     /// The bytes are not the blob. Every endpoint that took part is left alone for this digest, and another one, if there
@@ -240,7 +245,7 @@ impl FillTask {
                 if let CommitError::Io(err) = err {
                     cache.report_fault(&describe_fault(&err), size_bytes);
                 }
-                cache.mark_uncacheable(digest);
+                cache.mark_uncacheable(&self.scope.authority, digest);
                 return;
             }
         };

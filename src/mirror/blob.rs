@@ -131,7 +131,7 @@ impl BlobRequest<'_> {
             Some(row) if !self.is_stored_unusable() => {
                 let file = cache.open(digest, &row).await.unwrap_or_else(|err| {
                     tracing::warn!(%digest, error = %err, "a stored blob cannot be opened; it is passed through from upstream");
-                    cache.mark_uncacheable(digest);
+                    cache.mark_uncacheable(&self.scope.authority, digest);
                     None
                 });
                 file.map(|file| (row, file))
@@ -248,7 +248,7 @@ impl BlobRequest<'_> {
     /// Starts a fill, or joins one that has started since.
     async fn fill(&self, held: &Held) -> Result<Attempt, PullError> {
         let cache = &self.mirror.cache;
-        if cache.is_uncacheable(self.digest) {
+        if cache.is_uncacheable(&self.scope.authority, self.digest) {
             return Ok(Attempt::PassThrough("the disk failed or was full a moment ago".to_owned()));
         }
         // An earlier fill that has ended since the look would have bumped the generation.

@@ -118,7 +118,7 @@ impl Grants {
         digest: Digest,
         endpoint: usize,
     ) -> Result<Proof, PullError> {
-        match self.cache.store.check(digest).await {
+        match scrub::recheck(&self.cache, digest).await {
             Ok(Checked::Right(_)) => {}
             Ok(Checked::Wrong(_, file_id)) => {
                 scrub::take_out(&self.cache, digest, file_id).await;

@@ -77,18 +77,24 @@ impl Store {
     /// Removes partial files that no fill has worked on since `idle_since`, by the clock that says it is `now`
     /// (milliseconds); gives their bytes.
     pub async fn drop_leftovers(&self, now: u64, idle_since: u64) -> u64 {
+        self.remove_leftovers(self.space.idle_leftovers(now, idle_since)).await
+    }
+
+    /// Removes partial files that no fill is working on where they are too many: those with the fewest bytes.
+    pub async fn drop_surplus_leftovers(&self) {
+        self.remove_leftovers(self.space.surplus_leftovers()).await;
+    }
+
+    async fn remove_leftovers(&self, partials: Vec<PathBuf>) -> u64 {
         let mut freed_bytes = 0;
-        for partial in self.space.idle_leftovers(now, idle_since) {
+        for partial in partials {
             // A fill may be about to go on with it.
             let Some(name_lock) = self.name_locks.try_take(&partial) else { continue };
+            if !self.space.has_leftover(&partial) {
+                continue;
+            }
             let path = partial.clone();
-            let removed = off_runtime(move || {
-                let size_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                layout::remove_if_there(&layout::sidecar(&path))?;
-                layout::remove_if_there(&path)?;
-                Ok(size_bytes)
-            });
-            match removed.await {
+            match off_runtime(move || layout::remove_leftover(&path)).await {
                 Ok(size_bytes) => {
                     self.space.take_over(&partial);
                     freed_bytes += size_bytes;

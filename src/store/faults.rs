@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Digest, Store, layout, off_runtime};
 use crate::clock::Timestamp;
+use crate::oci::Authority;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,8 @@ pub enum FaultKind {
     Unreadable,
     /// An unreadable blob that was found to be wrong: it is not served even where nothing else is to be had.
     KnownBad,
-    /// A blob that could not be stored: it is passed through for a while.
+    /// A blob that could not be stored from one registry: from there it is passed through for a while. Another registry may
+    /// give it another size, or have another limit.
     Uncacheable,
     /// A blob whose file could not be removed, or whose record: for a while, others are evicted instead.
     Undeletable,
@@ -50,12 +52,20 @@ impl FaultKind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
     Digest(Digest),
+    /// A blob as one registry gives it.
+    Source(Authority, Digest),
     Path(PathBuf),
 }
 
 impl From<Digest> for Subject {
     fn from(digest: Digest) -> Self {
         Self::Digest(digest)
+    }
+}
+
+impl From<(&Authority, Digest)> for Subject {
+    fn from((authority, digest): (&Authority, Digest)) -> Self {
+        Self::Source(authority.clone(), digest)
     }
 }
 

@@ -134,6 +134,16 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Removes a partial file that nobody works on, and its sidecar; gives its bytes.
+pub(super) fn remove_leftover(partial: &Path) -> io::Result<u64> {
+    let size_bytes = std::fs::metadata(partial).map_or(0, |metadata| metadata.len());
+    remove_if_there(&sidecar(partial))?;
+    remove_if_there(partial)?;
+    // Of an authority that a client made up, nothing stays. One that is not empty is not removed.
+    let _in_use = partial.parent().map(std::fs::remove_dir);
+    Ok(size_bytes)
+}
+
 /// Makes names in a directory durable.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

@@ -37,13 +37,14 @@ use bytes::Bytes;
 pub use blob_file::{BlobFile, SEND_WINDOW};
 pub use evict::Evicted;
 pub use faults::{FaultKind, Faults, Subject};
+pub use opened::FileStamp;
 pub use partial::{
     CommitError, Committed, Gathering, Hashing, PIECE_BYTES, PartialFile, PendingRecord, Progress, WritePipeline,
 };
 pub use quarantine::{FileId, QuarantineOutcome};
 pub use recovery::{Leftover, StoredFile};
 pub use scrub::{Checked, Scrub, Shard};
-pub use space::{Reservation, SpaceLimits, disk_bytes};
+pub use space::{Reservation, Shortage, SpaceLimits, disk_bytes};
 
 use crate::oci::{Authority, Digest, Hasher};
 
@@ -152,6 +153,12 @@ impl Store {
         Ok(if is_right { Verified::Right(bytes) } else { Verified::Wrong(file.file_id()?) })
     }
 
+    /// Which file the stored blob is; `None` if there is none.
+    pub async fn stamp(&self, digest: Digest) -> io::Result<Option<FileStamp>> {
+        let path = self.layout.blob(digest);
+        off_runtime(move || FileStamp::of(&path)).await
+    }
+
     /// Whether the stored bytes still have their digest. Reads all of them.
     pub async fn check(&self, digest: Digest) -> io::Result<Checked> {
         let (file, size_bytes) = match self.open_blob(digest).await? {
@@ -199,7 +206,7 @@ impl Store {
                 return Err(err.into());
             }
         }
-        let written = match partial_file.reserve(size_bytes).await {
+        let written = match partial_file.reserve(authority.as_str(), size_bytes).await {
             Ok(()) => partial_file.append(bytes).await.map_err(CommitError::from),
             Err(err) => Err(err),
         };
@@ -283,9 +290,33 @@ impl Store {
         self.space.promised()
     }
 
-    /// Bytes that have to go before so many more fit within the limits.
-    pub fn shortage(&self, size_bytes: u64) -> u64 {
-        self.space.shortage(size_bytes)
+    /// What has to go before so many more bytes of a registry, which `upstream` brings, fit within the limits.
+    pub fn shortage(&self, authority: &Authority, upstream: &str, size_bytes: u64) -> Shortage {
+        self.space.shortage((authority.as_str(), upstream), size_bytes)
+    }
+
+    /// Bytes that have to go before so many more fit within the limits, whoever brings them.
+    pub fn lack(&self, size_bytes: u64) -> u64 {
+        self.space.lack(size_bytes)
+    }
+
+    /// Whether so many bytes can be set aside on a mere claim.
+    pub fn has_plenty(&self, size_bytes: u64) -> bool {
+        self.space.has_plenty(size_bytes)
+    }
+
+    /// Refuses what the disk itself has no room for. Some of that is evicted in the background, for the next request.
+    pub fn require_on_disk(&self, size_bytes: u64) -> io::Result<()> {
+        if self.space.has_on_disk(size_bytes) {
+            return Ok(());
+        }
+        self.space.disk_refused(size_bytes.min(self.space.share()));
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    }
+
+    /// What interrupted downloads left. Bytes.
+    pub fn leftover_bytes(&self) -> u64 {
+        self.space.leftover_bytes()
     }
 
     /// Whether so many bytes would fit into an empty store.

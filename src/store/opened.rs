@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,36 @@ pub(super) enum Opened {
     File(File),
     /// A FIFO, a device, a socket or a directory, which somebody has put there. Its bytes are not the blob's.
     Other(FileId),
+}
+
+/// Which file has a stored blob's name, as far as can be seen without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    device: u64,
+    inode: u64,
+    size_bytes: u64,
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    pub const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// `None` if no file is there. Blocking.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Self {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                size_bytes: metadata.len(),
+                changed: (metadata.mtime(), metadata.mtime_nsec()),
+            })),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
 }
 
 /// Opens what has a stored blob's name, and looks at its type before anything is read.

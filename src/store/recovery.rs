@@ -48,6 +48,10 @@ pub fn recover(store: &Store) -> io::Result<Vec<Leftover>> {
             }
         }
     }
+    for partial in store.space.surplus_leftovers() {
+        layout::remove_leftover(&partial)?;
+        store.space.take_over(&partial);
+    }
     Ok(leftovers)
 }
 

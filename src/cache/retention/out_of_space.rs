@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::cache::RegistryFacts;
 use crate::health::Part;
 use crate::index::{IndexError, Search};
+use crate::oci::Digest;
 
 use super::Evictor;
 
@@ -26,7 +27,7 @@ impl OutOfSpace {
 impl Evictor {
     /// So many bytes would fit, if anything were allowed to go.
     pub(super) async fn nothing_may_go(&self, registry: &RegistryFacts, size_bytes: u64) {
-        let is_own = self.cache.store.shortage(size_bytes) == 0 && registry.max_size.is_some();
+        let is_own = self.cache.store.lack(size_bytes) == 0 && registry.max_size.is_some();
         let limit = is_own.then(|| registry.name.clone());
         // A leased blob may go in a moment; and an index that cannot be read is reported by itself.
         if !matches!(self.may_fit(limit.as_deref(), size_bytes).await, Ok(false)) {
@@ -72,11 +73,21 @@ impl Evictor {
     async fn may_fit(&self, limit: Option<&str>, size_bytes: u64) -> Result<bool, IndexError> {
         let (lack, authorities) = match limit {
             None => {
-                let lack = self.cache.store.shortage(size_bytes);
+                let lack = self.cache.store.lack(size_bytes);
                 (lack.saturating_sub(self.cache.store.promised_bytes()), self.evictable())
             }
             Some(upstream) => self.lack_of_quota(upstream, size_bytes),
         };
+        self.finds(lack, authorities, HashSet::new()).await
+    }
+
+    /// Whether so many bytes of these registries may go.
+    pub(super) async fn finds(
+        &self,
+        lack: u64,
+        authorities: Vec<String>,
+        except: HashSet<Digest>,
+    ) -> Result<bool, IndexError> {
         if lack == 0 {
             return Ok(true);
         }
@@ -85,7 +96,7 @@ impl Evictor {
             authorities,
             used_lately: Arc::default(),
             unused_since: None,
-            except: HashSet::new(),
+            except,
             bytes: lack,
             blobs: ENOUGH,
         };

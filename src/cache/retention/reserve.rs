@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cache::{RegistryFacts, describe_fault};
-use crate::index::Change;
+use crate::index::{Change, IndexError};
 use crate::metrics::ByAuthority;
 use crate::oci::{Authority, Digest};
-use crate::store::{self, CommitError, PartialFile};
+use crate::store::{self, CommitError, PartialFile, Shortage};
 
 use super::batch::EvictionPermit;
 use super::{EvictionGoal, Evictor, Reason};
@@ -19,7 +19,66 @@ use super::{EvictionGoal, Evictor, Reason};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Evictor {
-    /// Sets space aside for a blob of `size_bytes`, evicting colder content if it must and `may_evict`.
+    /// Begins a download that is to have `claimed` bytes: sets all of them aside where there is plenty of room, else `first`
+    /// of them, and more as bytes come. Refuses what will not fit, without evicting anything for it.
+    pub async fn begin(
+        self: &Arc<Self>,
+        partial_file: &mut PartialFile,
+        (authority, registry): (&Authority, &RegistryFacts),
+        (claimed, first): (u64, u64),
+        may_evict: bool,
+    ) -> Result<(), CommitError> {
+        let store = &self.cache.store;
+        let over_quota =
+            registry.max_size.map_or(0, |quota| store.used_by(authority).saturating_add(claimed).saturating_sub(quota));
+        if claimed <= first || (over_quota == 0 && store.has_plenty(claimed)) {
+            return self.reserve(partial_file, (authority, registry), claimed, may_evict).await;
+        }
+        let mut fits = self.could_fit(registry, claimed);
+        if fits {
+            // Whoever claims next finds this one.
+            let shortage = partial_file.claim(&registry.name, claimed);
+            if shortage.bytes == 0 && over_quota == 0 {
+                store.require_on_disk(claimed)?;
+            } else {
+                fits = may_evict && self.may_make_room(authority, registry, claimed, shortage, over_quota).await;
+            }
+        }
+        if !fits {
+            partial_file.shrink(0);
+            self.count_refused(registry);
+            return Err(CommitError::NoSpace(claimed));
+        }
+        self.reserve(partial_file, (authority, registry), first, may_evict).await
+    }
+
+    /// Whether enough may go for a claim. Nothing goes yet.
+    async fn may_make_room(
+        &self,
+        authority: &Authority,
+        registry: &RegistryFacts,
+        claimed: u64,
+        shortage: Shortage,
+        over_quota: u64,
+    ) -> bool {
+        let (cache, own) = (&self.cache, self.own(authority));
+        let authorities = if shortage.own_only { own.clone() } else { self.evictable() };
+        let idle = cache.store.quarantined_bytes().saturating_add(cache.store.leftover_bytes());
+        let lack = shortage.bytes.saturating_sub(idle);
+        let look = async {
+            cache.pins.known(&cache.index).await;
+            let leased = || cache.leases.digests().into_iter().collect();
+            let found = self.finds(lack, authorities, leased()).await?;
+            Ok::<_, IndexError>(found && self.finds(over_quota, own, leased()).await?)
+        };
+        let has_found = tokio::time::timeout(PATIENCE, look).await.is_ok_and(|found| found.unwrap_or(false));
+        if !has_found {
+            self.nothing_may_go(registry, claimed).await;
+        }
+        has_found
+    }
+
+    /// Sets space aside up to `size_bytes` of a blob, evicting colder content if it must and `may_evict`.
     pub async fn reserve(
         self: &Arc<Self>,
         partial_file: &mut PartialFile,
@@ -27,11 +86,9 @@ impl Evictor {
         size_bytes: u64,
         may_evict: bool,
     ) -> Result<(), CommitError> {
+        let before = partial_file.reserved_bytes();
         let reserved = match self.reserve_now(partial_file, authority, registry, size_bytes).await {
-            Err(CommitError::NoSpace(_)) if !may_evict => {
-                partial_file.release();
-                return Err(CommitError::NoSpace(size_bytes));
-            }
+            Err(CommitError::NoSpace(_)) if !may_evict => return Err(CommitError::NoSpace(size_bytes)),
             Err(CommitError::NoSpace(_)) => {
                 let evicting = self.reserve_by_evicting(partial_file, authority, registry, size_bytes);
                 let late = |_elapsed| Err(CommitError::NoSpace(size_bytes));
@@ -42,11 +99,8 @@ impl Evictor {
         match &reserved {
             Ok(()) => self.found_room(registry, size_bytes),
             // Nobody waits for room that others on this disk may take: this one is passed through.
-            Err(CommitError::Io(_)) => self.cache.store.disk_refused(size_bytes),
-            Err(CommitError::NoSpace(_)) => {
-                partial_file.release();
-                self.count_refused(registry);
-            }
+            Err(CommitError::Io(_)) => self.cache.store.disk_refused(size_bytes.saturating_sub(before)),
+            Err(CommitError::NoSpace(_)) => self.count_refused(registry),
             Err(CommitError::Mismatch { .. } | CommitError::WrongSize { .. }) => {}
         }
         reserved
@@ -59,11 +113,12 @@ impl Evictor {
         registry: &RegistryFacts,
         size_bytes: u64,
     ) -> Result<(), CommitError> {
-        partial_file.reserve(size_bytes).await?;
+        let before = partial_file.reserved_bytes();
+        partial_file.reserve(&registry.name, size_bytes).await?;
         if let Some(quota) = registry.max_size
             && self.cache.store.used_by(authority) > quota
         {
-            partial_file.release();
+            partial_file.shrink(before);
             return Err(CommitError::NoSpace(size_bytes));
         }
         Ok(())
@@ -91,7 +146,9 @@ impl Evictor {
             if self.cache.store.removed_space_back().await {
                 continue;
             }
-            if let Some(same) = self.make_room(permit, authority, registry.max_size, size_bytes).await {
+            let more = size_bytes.saturating_sub(partial_file.reserved_bytes());
+            let (facts, quota) = ((authority, registry.name.as_str()), registry.max_size);
+            if let Some(same) = self.make_room(permit, facts, quota, more).await {
                 permit = same;
                 continue;
             }
@@ -141,7 +198,7 @@ impl Evictor {
         let evicting = async {
             self.cache.pins.known(&self.cache.index).await;
             let Some(permit) = self.permit().await else { return false };
-            self.make_room(permit, origin, None, size_bytes).await.is_some()
+            self.make_room(permit, (origin, origin.as_str()), None, size_bytes).await.is_some()
         };
         let has_room =
             self.could_fit(registry, size_bytes) && tokio::time::timeout(PATIENCE, evicting).await.unwrap_or(false);
@@ -165,21 +222,20 @@ impl Evictor {
     async fn make_room(
         self: &Arc<Self>,
         permit: EvictionPermit,
-        authority: &Authority,
+        (authority, upstream): (&Authority, &str),
         quota: Option<u64>,
-        size_bytes: u64,
+        more: u64,
     ) -> Option<EvictionPermit> {
         let cache = &self.cache;
         let now = cache.context.clock.now().as_millis();
-        let of_authority = cache.store.used_by(authority).saturating_add(size_bytes);
+        let of_authority = cache.store.used_by(authority).saturating_add(more);
         let over_quota = quota.map_or(0, |quota| of_authority.saturating_sub(quota));
-        let (reason, bytes, authorities) = if over_quota > 0 {
-            let own = authority.to_string();
-            let authorities = if cache.can_come_again(&own) { vec![own] } else { Vec::new() };
-            (Reason::Quota, over_quota, authorities)
+        let (reason, Shortage { bytes, own_only }) = if over_quota > 0 {
+            (Reason::Quota, Shortage { bytes: over_quota, own_only: true })
         } else {
-            (Reason::Space, cache.store.shortage(size_bytes), self.evictable())
+            (Reason::Space, cache.store.shortage(authority, upstream, more))
         };
+        let authorities = if own_only { self.own(authority) } else { self.evictable() };
         // Another reservation in between may have changed everything: the caller looks again.
         if bytes == 0 {
             tokio::task::yield_now().await;
@@ -193,5 +249,11 @@ impl Evictor {
         // An interrupted download is only a head start.
         let is_made = batch.may_go_on() || cache.store.drop_leftovers(now, now).await > 0;
         is_made.then_some(permit)
+    }
+
+    /// The registry itself, if its content may go.
+    fn own(&self, authority: &Authority) -> Vec<String> {
+        let own = authority.to_string();
+        if self.cache.can_come_again(&own) { vec![own] } else { Vec::new() }
     }
 }

@@ -1,10 +1,11 @@
 //! Bit-rot: stored bytes are read again at a gentle pace, and what is wrong is taken out of reach.
 //!
-//! [`pass`] reads, [`judge`] decides, [`schedule`] says when.
+//! [`pass`] reads, [`judge`] decides, [`schedule`] says when. [`mod@recheck`] reads one blob that a registry contradicts.
 
 mod judge;
 mod pass;
 mod rate;
+mod recheck;
 mod retry;
 mod schedule;
 
@@ -22,6 +23,8 @@ use crate::oci::Digest;
 pub use judge::{Judgement, take_out};
 pub(super) use judge::{remove_record, take_missing};
 pub use rate::{InvalidRate, Rate};
+pub(super) use recheck::Rechecks;
+pub use recheck::recheck;
 pub(super) use retry::retry_unreadable;
 pub use schedule::run_scrub;
 

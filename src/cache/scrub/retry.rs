@@ -34,7 +34,7 @@ pub(in crate::cache) async fn retry_unreadable(cache: &Cache) -> bool {
             continue;
         };
         // Out of the way, so that it is stored again, though not at once where the same would happen again.
-        cache.mark_uncacheable(digest);
+        cache.mark_uncacheable_from_all(digest);
         let is_lost = cache.is_last_copy(row.as_ref());
         if is_lost && row.as_ref().is_some_and(|row| row.origin.is_some()) {
             // The last copy stays where it is: perhaps only a cable is loose.

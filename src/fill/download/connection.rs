@@ -25,8 +25,6 @@ const AT_HAND_BYTES: usize = 1024 * 1024;
 const WORTH_WRITING: usize = PIECE_BYTES;
 /// How long more is waited for, from the first byte that waits.
 const LINGER: Duration = Duration::from_millis(2);
-/// Set aside ahead of a blob that does not tell its size.
-pub(super) const UNKNOWN_SIZE_STEP: u64 = 1024 * 1024;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -155,13 +153,12 @@ impl Download<'_> {
                 return Err(Stop::Lied);
             }
             match spot {
-                Spot::Own(_) => {
-                    if size.is_none() {
-                        // It may have no end: space is asked for as it grows.
-                        self.reserve(cursor.position + cursor.received.length() as u64 + UNKNOWN_SIZE_STEP).await?;
-                    }
+                Spot::Own(end) => {
                     let at = cursor.position;
-                    let mine = self.segments().take(cursor.assignment.id, at, cursor.received.length() as u64);
+                    let length = (cursor.received.length() as u64).min(end - at);
+                    self.take_room(length).await?;
+                    let mine = self.segments().take(cursor.assignment.id, at, length);
+                    self.room.put_back(length - mine);
                     if mine > 0 {
                         return Ok(Sorted::Write(at, cursor.cut(mine)));
                     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::{Ended, UNKNOWN_SIZE_STEP};
+use super::connection::Ended;
 use super::helpers::SameBlob;
 use super::segments::Assignment;
 use super::{Download, Stop};
@@ -259,13 +259,13 @@ impl<'d, 'a> FirstConnection<'d, 'a> {
                 Err(Stop::StartAnew)
             }
             (Some(stated), None) => {
-                download.reserve(stated).await?;
+                download.begin_room(Some(stated)).await?;
                 download.segments().learn_size(stated);
                 Ok(())
             }
             // A resumed fill knows its size, and has reserved nothing yet.
-            (_, Some(known)) => download.reserve(known).await,
-            (None, None) => download.reserve(self.left + UNKNOWN_SIZE_STEP).await,
+            (_, Some(known)) => download.begin_room(Some(known)).await,
+            (None, None) => download.begin_room(None).await,
         }
     }
 }

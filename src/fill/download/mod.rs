@@ -9,8 +9,10 @@ mod connection;
 mod first_connection;
 mod helpers;
 mod intervals;
+mod pace;
 mod parallelism;
 mod receive_buffer;
+mod room;
 mod segments;
 
 use std::ops::Range;
@@ -22,9 +24,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use intervals::Intervals;
+pub(super) use room::FIRST;
 pub(super) use segments::NEAR;
 
 use super::Source;
+use super::admission::FillPermit;
 use super::error::FillError;
 use super::progress::Fill;
 use crate::cache::describe_fault;
@@ -35,6 +39,7 @@ use crate::upstream::{OpenedBlob, UpstreamError};
 
 use checkpoint::Checkpoints;
 use first_connection::FirstConnection;
+use room::Room;
 use segments::{Id, Segments};
 
 /// How one attempt ended, other than well.
@@ -84,6 +89,7 @@ pub(super) struct Job<'a> {
     pub(super) source: &'a Source,
     pub(super) scope: &'a Scope,
     pub(super) fill: &'a Arc<Fill>,
+    pub(super) permit: &'a FillPermit,
 }
 
 /// The state that the connections of one download share.
@@ -95,6 +101,7 @@ pub(super) struct Download<'a> {
     endpoints: Mutex<Vec<usize>>,
     /// The first thing that went wrong, other than a connection.
     failure: Mutex<Option<Stop>>,
+    room: Room,
     /// Connections besides the first one that bring bytes.
     helpers: AtomicUsize,
     /// Whether any of them has brought some.
@@ -107,10 +114,9 @@ pub(super) struct Download<'a> {
     abort: CancellationToken,
 }
 
-/// The partial file, and how much of it is set aside.
+/// The partial file.
 struct Storing<'a> {
     partial_file: &'a mut PartialFile,
-    reserved: u64,
 }
 
 /// How far a download has come when it ends.
@@ -142,10 +148,11 @@ impl<'a> Download<'a> {
         Ok(Self {
             job,
             pipeline,
-            storing: tokio::sync::Mutex::new(Storing { partial_file, reserved: 0 }),
+            storing: tokio::sync::Mutex::new(Storing { partial_file }),
             segments,
             endpoints: Mutex::default(),
             failure: Mutex::default(),
+            room: Room::new(left),
             helpers: AtomicUsize::new(0),
             is_helped: AtomicBool::new(false),
             freed: Notify::new(),
@@ -191,7 +198,7 @@ impl<'a> Download<'a> {
                         self.fail(stop);
                     }
                 };
-                tokio::join!(run, help, hash);
+                tokio::join!(run, help, hash, pace::keep_pace(&self));
                 self.outcome()
             }
             Err(stop) => Err(stop),
@@ -246,18 +253,6 @@ impl<'a> Download<'a> {
 
     fn take_failure(&self) -> Option<Stop> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Sets aside space for so many bytes of the blob, if that is not done.
-    async fn reserve(&self, size_bytes: u64) -> Result<(), Stop> {
-        let mut storing = self.storing.lock().await;
-        if storing.reserved < size_bytes {
-            let Job { evictor, source, scope, fill } = self.job;
-            let may_evict = fill.is_asked();
-            evictor.reserve(storing.partial_file, (&scope.authority, &source.facts), size_bytes, may_evict).await?;
-            storing.reserved = size_bytes;
-        }
-        Ok(())
     }
 
     fn announce(&self, range: Range<u64>) {

@@ -30,7 +30,7 @@ pub use write_pipeline::{Progress, WritePipeline};
 use super::faults::{FaultKind, Faults, ReadErrorReporter};
 use super::layout::Shards;
 use super::open_files::{OpenFile, PartialName};
-use super::space::{Reservation, Space};
+use super::space::{Reservation, Shortage, Space};
 use super::{BlobFile, layout, off_runtime};
 use commit::{NotLinked, link_into_place};
 use name_lock::NameLock;
@@ -107,20 +107,49 @@ impl PartialFile {
         self.hashing = Some(hashing);
     }
 
-    /// Sets space aside, within the limits and on the disk, for a blob of `size_bytes`. The disk may refuse some of it later:
-    /// then a write fails.
-    pub async fn reserve(&mut self, size_bytes: u64) -> Result<(), CommitError> {
-        self.reservation = None;
-        let reservation = self.space.reserve(&self.partial, size_bytes).ok_or(CommitError::NoSpace(size_bytes))?;
-        let set_aside = self.allocation.set_aside(&self.file, size_bytes, self.space.promised()).await;
-        set_aside.inspect_err(|err| self.space.note_refusal(err))?;
-        self.reservation = Some(reservation);
+    /// Sets space aside, within the limits and on the disk, up to `size_bytes` in all, for what `upstream` brings. The disk
+    /// may refuse some of it later: then a write fails.
+    pub async fn reserve(&mut self, upstream: &str, size_bytes: u64) -> Result<(), CommitError> {
+        let before = self.reserved_bytes();
+        let is_counted = if let Some(reservation) = &mut self.reservation {
+            reservation.grow(size_bytes)
+        } else {
+            self.reservation = self.space.reserve(&self.partial, upstream, size_bytes);
+            self.reservation.is_some()
+        };
+        if !is_counted {
+            return Err(CommitError::NoSpace(size_bytes));
+        }
+        if size_bytes > before {
+            let range = before..size_bytes;
+            let set_aside = self.allocation.set_aside(&self.file, range, self.space.promised()).await;
+            if let Err(err) = set_aside {
+                self.space.note_refusal(&err);
+                self.shrink(before);
+                return Err(err.into());
+            }
+        }
         Ok(())
     }
 
-    /// Gives back what was set aside.
-    pub fn release(&mut self) {
-        self.reservation = None;
+    /// Bytes set aside.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reservation.as_ref().map_or(0, Reservation::size_bytes)
+    }
+
+    /// Counts the size that `upstream` gives, of which nothing is set aside yet. What has to go before it fits, beside all
+    /// that the other downloads of this upstream claim.
+    pub fn claim(&mut self, upstream: &str, size_bytes: u64) -> Shortage {
+        let space = &self.space;
+        self.reservation.get_or_insert_with(|| space.empty_reservation(&self.partial, upstream)).claim(size_bytes)
+    }
+
+    /// Gives back what is set aside beyond `size_bytes`. The disk has it back when the download ends.
+    pub fn shrink(&mut self, size_bytes: u64) {
+        match &mut self.reservation {
+            Some(reservation) if size_bytes > 0 => reservation.shrink(size_bytes),
+            _ => self.reservation = None,
+        }
     }
 
     /// Writes and hashes bytes behind what is there.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -54,16 +55,17 @@ impl Allocation {
         self.refusal.clone()
     }
 
-    /// Sets space aside up to `size_bytes`; the file's length stays. `promised`: bytes of all partial files together. All
-    /// is done when this returns, if the disk might not have so many twice.
-    pub(super) async fn set_aside(&mut self, file: &Arc<File>, size_bytes: u64, promised: u64) -> io::Result<()> {
+    /// Sets space aside for `range`; the file's length stays. `promised`: bytes of all partial files together. All is done
+    /// when this returns, if the disk might not have so many twice.
+    pub(super) async fn set_aside(&mut self, file: &Arc<File>, range: Range<u64>, promised: u64) -> io::Result<()> {
+        let Range { start, end: size_bytes } = range;
         self.end().await;
         let at_once = Arc::clone(file);
         let done = off_runtime(move || {
             let is_ample = rustix::fs::fstatvfs(&*at_once)
                 .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) / 2 >= promised.max(size_bytes));
-            let end = if is_ample { size_bytes.min(AT_ONCE) } else { size_bytes };
-            allocate(&at_once, 0, end)?;
+            let end = if is_ample { size_bytes.min(start + AT_ONCE) } else { size_bytes };
+            allocate(&at_once, start, end)?;
             Ok(end)
         })
         .await?;
@@ -117,7 +119,7 @@ mod tests {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let mut allocation = Allocation::default();
         let size = 2 * AT_ONCE;
-        allocation.set_aside(&file, size, size).await.unwrap();
+        allocation.set_aside(&file, 0..size, size).await.unwrap();
         if let Some(mut running) = allocation.running.take() {
             (&mut running.job).await.unwrap();
         }
@@ -131,7 +133,7 @@ mod tests {
     async fn where_the_disk_might_not_have_it_nothing_is_left_for_later() {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let mut allocation = Allocation::default();
-        allocation.set_aside(&file, 2 * AT_ONCE, u64::MAX).await.unwrap();
+        allocation.set_aside(&file, 0..2 * AT_ONCE, u64::MAX).await.unwrap();
         assert!(allocation.running.is_none());
     }
 

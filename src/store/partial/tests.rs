@@ -36,7 +36,7 @@ impl Stored {
 
     async fn write(&self) -> Committed {
         let mut partial_file = self.begin().await;
-        partial_file.reserve(CONTENT.len() as u64).await.unwrap();
+        partial_file.reserve("docker.io", CONTENT.len() as u64).await.unwrap();
         partial_file.append(Bytes::from_static(CONTENT)).await.unwrap();
         partial_file.commit(None).await.unwrap()
     }

@@ -12,6 +12,9 @@ pub(super) struct Counts {
     pub(super) recorded: u64,
     /// Of `recorded`: what has no file any more. Bytes.
     pub(super) leaving: HashMap<Digest, u64>,
+    /// By upstream, what is set aside for bytes that are not proven yet, and what running fills say they will need.
+    pub(super) unproven_by: HashMap<Box<str>, u64>,
+    pub(super) claimed_by: HashMap<Box<str>, u64>,
     /// Running fills, and what interrupted ones left.
     pub(super) partial: u64,
     pub(super) partial_by: HashMap<Box<str>, u64>,
@@ -81,6 +84,21 @@ impl Counts {
     pub(super) fn set_quarantined(&mut self, size_bytes: u64) {
         self.quarantined = size_bytes;
         self.quarantine_changes += 1;
+    }
+
+    /// Bytes recorded of other registries than this one.
+    pub(super) fn recorded_of_others(&self, authority: &str) -> u64 {
+        self.recorded.saturating_sub(self.recorded_by.get(authority).copied().unwrap_or(0))
+    }
+
+    /// Bytes that running fills of an upstream claim and have not set aside.
+    pub(super) fn outstanding(&self, upstream: &str) -> u64 {
+        let of = |sums: &HashMap<Box<str>, u64>| sums.get(upstream).copied().unwrap_or(0);
+        of(&self.claimed_by).saturating_sub(of(&self.unproven_by))
+    }
+
+    pub(super) fn unproven(&self) -> u64 {
+        self.unproven_by.values().sum()
     }
 
     pub(super) fn add_partial(&mut self, authority: &str, size_bytes: u64) {

@@ -1,6 +1,8 @@
 //! The promises about size, kept by reserving before the first byte.
 
 mod counts;
+mod leftovers;
+mod limits;
 mod reservation;
 
 use std::collections::HashMap;
@@ -10,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+pub use limits::Shortage;
 pub use reservation::Reservation;
 
-use counts::{Counts, Leftover, Wanted, authority_of};
+use counts::{Counts, Wanted, authority_of};
 
 use crate::oci::Digest;
 
@@ -64,28 +67,21 @@ impl Space {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Space for the file of that name; `None` when a limit would be broken.
-    pub(in crate::store) fn reserve(self: &Arc<Self>, partial: &Path, size_bytes: u64) -> Option<Reservation> {
-        let leaves_free = self.lack_of_free(size_bytes) == 0;
-        let mut counts = self.counts();
-        let used = counts.used().saturating_add(size_bytes);
-        let fits = leaves_free && self.limits.max_size.is_none_or(|max| used <= max);
-        let authority = authority_of(partial);
-        if fits {
-            counts.add_partial(&authority, size_bytes);
-        }
-        drop(counts);
-        if !fits || self.limits.high_mark.is_some_and(|high| used > high) {
-            self.pressure.notify_one();
-        }
-        fits.then(|| Reservation { space: Arc::clone(self), authority, size_bytes })
+    /// Space for the file of that name, which `upstream` brings; `None` when a limit would be broken.
+    pub(in crate::store) fn reserve(
+        self: &Arc<Self>,
+        partial: &Path,
+        upstream: &str,
+        size_bytes: u64,
+    ) -> Option<Reservation> {
+        let mut reservation = self.empty_reservation(partial, upstream);
+        reservation.grow(size_bytes).then_some(reservation)
     }
 
-    /// Bytes that have to go before so many more fit.
-    pub(in crate::store) fn shortage(&self, size_bytes: u64) -> u64 {
-        let used = self.counts().used().saturating_add(size_bytes);
-        let over = self.limits.max_size.map_or(0, |max| used.saturating_sub(max));
-        over.max(self.lack_of_free(size_bytes))
+    /// Nothing is set aside yet.
+    pub(in crate::store) fn empty_reservation(self: &Arc<Self>, partial: &Path, upstream: &str) -> Reservation {
+        let (space, authority) = (Arc::clone(self), authority_of(partial));
+        Reservation { space, authority, upstream: upstream.into(), size_bytes: 0, claimed_bytes: 0 }
     }
 
     /// Bytes that should go in the background. Removed files that are still read go by themselves.
@@ -99,7 +95,7 @@ impl Space {
             _ => 0,
         };
         // A little more than asked for, so that not every fill has to wait.
-        let lack = self.lack_of_free(0);
+        let lack = self.disk(0).lack;
         over.max(if lack > 0 { lack + self.limits.min_free / 20 } else { 0 }).max(self.refused())
     }
 
@@ -164,51 +160,6 @@ impl Space {
 
     pub(in crate::store) async fn pressed(&self) {
         self.pressure.notified().await;
-    }
-
-    /// Counts a partial file that waits for a fill to go on with it.
-    pub(in crate::store) fn count_leftover(&self, partial: &Path, size_bytes: u64) {
-        let mut counts = self.counts();
-        let before = counts.leftovers.insert(partial.to_owned(), Leftover { size_bytes, seen: None });
-        let authority = authority_of(partial);
-        counts.sub_partial(&authority, before.map_or(0, |before| before.size_bytes));
-        counts.add_partial(&authority, size_bytes);
-    }
-
-    pub(in crate::store) fn has_leftover(&self, partial: &Path) -> bool {
-        self.counts().leftovers.contains_key(partial)
-    }
-
-    /// A fill takes the file over; its reservation counts from here.
-    pub(in crate::store) fn take_over(&self, partial: &Path) {
-        let mut counts = self.counts();
-        let taken = counts.leftovers.remove(partial).map_or(0, |taken| taken.size_bytes);
-        counts.sub_partial(&authority_of(partial), taken);
-    }
-
-    /// Files that no fill has worked on since `idle_since`, by the clock that says it is `now`. Milliseconds.
-    pub(in crate::store) fn idle_leftovers(&self, now: u64, idle_since: u64) -> Vec<PathBuf> {
-        let mut idle = Vec::new();
-        for (partial, leftover) in &mut self.counts().leftovers {
-            if *leftover.seen.get_or_insert(now) <= idle_since {
-                idle.push(partial.clone());
-            }
-        }
-        idle
-    }
-
-    /// Bytes short of what the disk must keep free once so many more are on it.
-    fn lack_of_free(&self, size_bytes: u64) -> u64 {
-        if self.limits.min_free == 0 {
-            return 0;
-        }
-        self.free().map_or(0, |free| self.limits.min_free.saturating_add(size_bytes).saturating_sub(free))
-    }
-
-    /// Bytes free on the disk. One that cannot be asked is left to fail by itself.
-    fn free(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.root).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// What is recorded, by registry, after records were written and removed. What was set aside for new ones is given

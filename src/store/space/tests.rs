@@ -16,14 +16,15 @@ fn digest() -> Digest {
 #[test]
 fn reservations_and_stored_bytes_stay_below_the_limit_together() {
     let space = space(Some(100), 0);
-    let first = space.reserve(partial(), 60).unwrap();
-    assert!(space.reserve(partial(), 41).is_none());
+    let first = space.reserve(partial(), "a.test", 60).unwrap();
+    assert!(space.reserve(partial(), "a.test", 41).is_none());
     first.becomes_stored(digest(), 60);
     assert_eq!((space.used(), space.used_by("a.test")), (60, 60));
     space.record([("a.test", 60)], &[digest()], &[]);
     assert_eq!((space.used(), space.used_by("a.test"), space.promised()), (60, 60, 0));
-    assert!(space.reserve(partial(), 41).is_none() && space.reserve(partial(), 40).is_some());
-    assert_eq!((space.shortage(41), space.shortage(40)), (1, 0));
+    assert!(space.reserve(partial(), "a.test", 41).is_none() && space.reserve(partial(), "a.test", 40).is_some());
+    let short = |more| space.shortage(("a.test", "a.test"), more).bytes;
+    assert_eq!((short(41), short(40)), (1, 0));
     space.remove_file(digest(), 60);
     assert_eq!(space.used(), 0);
     space.record([], &[], &[digest()]);
@@ -37,9 +38,10 @@ fn t51_a_large_index_counts_up_to_half_of_the_limit() {
     space.count_index(FREE_INDEX_BYTES);
     assert_eq!((space.used(), space.could_fit(limit)), (0, true));
     space.count_index(FREE_INDEX_BYTES + 100);
-    assert_eq!((space.used(), space.shortage(limit), space.surplus(false)), (100, 100, 0));
+    assert_eq!((space.used(), space.lack(limit), space.surplus(false)), (100, 100, 0));
     assert!(!space.could_fit(limit) && space.could_fit(limit - 100));
-    assert!(space.reserve(partial(), limit - 99).is_none() && space.reserve(partial(), limit - 100).is_some());
+    assert!(space.reserve(partial(), "a.test", limit - 99).is_none());
+    assert!(space.reserve(partial(), "a.test", limit - 100).is_some());
     space.count_index(u64::MAX);
     assert_eq!(space.used(), limit / 2);
     space.count_index(0);
@@ -48,7 +50,7 @@ fn t51_a_large_index_counts_up_to_half_of_the_limit() {
 
 #[test]
 fn min_free_keeps_the_disk_from_filling() {
-    assert!(space(None, u64::MAX / 2).reserve(partial(), 1).is_none());
+    assert!(space(None, u64::MAX / 2).reserve(partial(), "a.test", 1).is_none());
 }
 
 #[test]
@@ -57,15 +59,15 @@ fn removed_files_count_until_the_last_reader_has_gone() {
     space.record([("a.test", 50)], &[], &[]);
     space.remove_file(digest(), 50);
     space.add_deleted_open(50);
-    assert!(space.reserve(partial(), 60).is_none());
+    assert!(space.reserve(partial(), "a.test", 60).is_none());
     space.forget_deleted_open(50);
-    assert!(space.reserve(partial(), 60).is_some());
+    assert!(space.reserve(partial(), "a.test", 60).is_some());
 }
 
 #[test]
 fn a_blob_is_counted_once_from_its_reservation_until_its_record_is_gone() {
     let space = space(Some(100), 0);
-    let reserve = || space.reserve(partial(), 10).unwrap();
+    let reserve = || space.reserve(partial(), "a.test", 10).unwrap();
     // Two fills of one digest: one file has its name in the end, and one record.
     reserve().becomes_stored(digest(), 10);
     reserve().becomes_stored(digest(), 10);
@@ -93,4 +95,64 @@ fn a_leftover_is_idle_some_time_after_it_was_first_seen() {
     assert_eq!(space.idle_leftovers(2000, 1000), [partial()]);
     space.take_over(partial());
     assert!(space.idle_leftovers(2000, 1000).is_empty() && space.used() == 0);
+}
+
+#[test]
+fn leftovers_are_bounded_and_the_smallest_of_who_has_most_go_first() {
+    let space = space(None, 0);
+    let name = |authority: &str, nth: usize| PathBuf::from(format!("/{authority}/sha256-{nth}"));
+    for nth in 0..leftovers::MOST_OF_ONE + 2 {
+        space.count_leftover(&name("a.test", nth), 1000 - nth as u64);
+    }
+    space.count_leftover(&name("b.test", 0), 1);
+    let surplus = space.surplus_leftovers();
+    let last = leftovers::MOST_OF_ONE + 1;
+    assert_eq!(surplus, [name("a.test", last), name("a.test", last - 1)]);
+    for partial in &surplus {
+        space.take_over(partial);
+    }
+    let others = leftovers::MOST - leftovers::MOST_OF_ONE;
+    for nth in 0..others {
+        space.count_leftover(&name(&format!("{nth}.test"), 0), 1);
+    }
+    assert_eq!(space.surplus_leftovers(), [name("a.test", last - 2)], "of all, one is too many");
+}
+
+#[test]
+fn unproven_bytes_push_no_more_of_others_out_than_a_share() {
+    let limits = SpaceLimits { max_size: Some(100), min_free: 0, high_mark: Some(90), low_mark: Some(80) };
+    let space = Arc::new(Space::new(PathBuf::from("/"), limits));
+    let lying = ("a.test", "a.test");
+    space.record([("a.test", 20), ("b.test", 70)], &[], &[]);
+    assert_eq!(space.shortage(lying, 50), Shortage { bytes: 40, own_only: false });
+    assert_eq!(space.shortage(lying, 51), Shortage { bytes: 51, own_only: true });
+    space.record([("b.test", 40)], &[], &[]);
+    let mut running = space.reserve(partial(), "a.test", 45).unwrap();
+    assert!(!running.grow(51), "it would be above the high mark, where others go");
+    assert!(running.grow(50) && running.size_bytes() == 50);
+    space.record([("b.test", 39)], &[], &[]);
+    assert!(running.grow(51), "there is room");
+    space.record([("a.test", 49)], &[], &[]);
+    running.shrink(50);
+    assert!(running.grow(51), "nobody else is there");
+}
+
+#[test]
+fn what_downloads_claim_and_have_not_taken_counts_for_their_own_upstream_only() {
+    let space = space(Some(100), 0);
+    let mut running = space.reserve(partial(), "a.test", 10).unwrap();
+    assert_eq!(running.claim(60).bytes, 0);
+    let short = |name: &str, more| {
+        let mut other = space.empty_reservation(partial(), name);
+        other.claim(more).bytes
+    };
+    assert_eq!((short("a.test", 41), short("a.test", 40), short("b.test", 90)), (1, 0, 0));
+    let mut other = space.empty_reservation(partial(), "a.test");
+    assert_eq!((other.claim(40).bytes, short("a.test", 1)), (0, 1), "of two at once, one finds the other");
+    drop(other);
+    assert!(space.has_plenty(40) && !space.has_plenty(41));
+    running.shrink(5);
+    assert_eq!((short("a.test", 95), space.used()), (0, 5));
+    drop(running);
+    assert_eq!((short("a.test", 100), space.used()), (0, 0));
 }

@@ -4,6 +4,7 @@ mod as_root;
 mod bounds;
 mod breaker;
 mod challenges;
+mod claims;
 mod credentials;
 mod deadlines;
 mod egress;

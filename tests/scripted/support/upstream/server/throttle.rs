@@ -9,6 +9,8 @@ use tokio::time::{Instant, Sleep};
 /// The largest burst: so much time's worth, or a page.
 const GRAIN: Duration = Duration::from_millis(10);
 const LEAST_GRAIN: f64 = 4096.0;
+/// A slow connection drips: its bursts come no further apart.
+const MOST_PAUSE: Duration = Duration::from_millis(100);
 /// How long a pause is made up for. The timer is coarse and the machine busy: with less, the rate would sag.
 const MEMORY: Duration = Duration::from_millis(50);
 
@@ -23,7 +25,7 @@ impl Bucket {
     /// How many of `wanted` bytes may go now: at least one.
     pub(crate) fn poll_allowance(&mut self, cx: &mut Context<'_>, rate: u64, wanted: usize) -> Poll<usize> {
         let rate = float(rate);
-        let grain = (rate * GRAIN.as_secs_f64()).max(LEAST_GRAIN);
+        let grain = (rate * GRAIN.as_secs_f64()).max(LEAST_GRAIN.min(rate * MOST_PAUSE.as_secs_f64()));
         let depth = (rate * MEMORY.as_secs_f64()).max(grain);
         loop {
             if let Some(pause) = &mut self.pause {

@@ -1,0 +1,239 @@
+//! What registries claim, and how fast they keep it, costs others nothing.
+
+use std::time::Duration;
+
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::mirror::{Mirror, files_below, quiet};
+use crate::support::upstream::*;
+
+const MIB: u64 = 1024 * 1024;
+
+fn two(honest: &Upstream, hostile: &Upstream, keys: &str) -> String {
+    let (honest, hostile) = (honest.url(), hostile.url());
+    format!(
+        "[upstreams.\"docker.io\"]\nurl = \"{honest}\"\n[upstreams.\"hostile.test\"]\nurl = \"{hostile}\"\n{keys}\n"
+    )
+}
+
+fn path_at(authority: &str, digest: &str) -> String {
+    format!("/v2/library/app/blobs/{digest}?ns={authority}")
+}
+
+async fn begin(client: &Client, authority: &str, digest: &str) -> reqwest::Response {
+    client.open(http::Method::GET, &path_at(authority, digest), &[]).await.unwrap()
+}
+
+/// Reads to the end; `false` if the answer was cut.
+async fn ends_well(mut response: reqwest::Response) -> bool {
+    loop {
+        match tokio::time::timeout(PATIENCE, response.chunk()).await.expect("the body goes on or ends") {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_cut) => return false,
+        }
+    }
+}
+
+/// Pulls so many blobs of a mebibyte from the honest registry.
+async fn fill_up(honest: &Upstream, mirror: &Mirror, mebibytes: u64) {
+    for seed in 0..mebibytes {
+        let digest = honest.blob("library/app", blob(MIB, 1000 + seed));
+        assert_eq!(mirror.client().get(&path_at("docker.io", &digest)).await.status, 200);
+        quiet(mirror).await;
+    }
+}
+
+fn blobs_stored(mirror: &Mirror) -> usize {
+    files_below(&mirror.storage().join("blobs")).len()
+}
+
+async fn is_hit(mirror: &Mirror, authority: &str, digest: &str) -> bool {
+    mirror.client().get(&path_at(authority, digest)).await.header("cache-status") == "roadstead; hit"
+}
+
+fn used(mirror: &Mirror) -> u64 {
+    mirror.inner().cache().used_bytes()
+}
+
+fn running(mirror: &Mirror) -> f64 {
+    mirror.metric(r#"roadstead_fills_running{authority="hostile.test"}"#)
+}
+
+#[tokio::test]
+async fn t65_a_size_that_is_only_claimed_evicts_nothing_and_holds_little() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let digest = hostile.blob("library/app", blob(10 * MIB, 1));
+    let gate = Gate::closed();
+    hostile.script(blobs().get().always().stall_after(100_000, &gate));
+    let mirror = Mirror::builder(two(&honest, &hostile, "")).storage("max_size = \"12MiB\"").start().await;
+    fill_up(&honest, &mirror, 8).await;
+    let claimed = begin(&mirror.client(), "hostile.test", &digest).await;
+    gate.arrived().await;
+    assert!(used(&mirror) <= 9 * MIB, "the first mebibyte is set aside, no more");
+    fill_up(&honest, &mirror, 9).await;
+    assert_eq!(blobs_stored(&mirror), 9, "others go on, and nothing of them had to go");
+    drop(claimed);
+    gate.open();
+    quiet(&mirror).await;
+}
+
+#[tokio::test]
+async fn t65_what_is_not_proven_pushes_out_no_more_than_a_share_of_others() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let digest = hostile.blob("library/app", blob(14 * MIB, 2));
+    hostile.script(blobs().get().always().wrong_byte_at(14 * MIB - 1));
+    let marks = "max_size = \"16MiB\"\nhigh_mark = \"100%\"\nlow_mark = \"99%\"";
+    let mirror = Mirror::builder(two(&honest, &hostile, "")).storage(marks).start().await;
+    fill_up(&honest, &mirror, 15).await;
+    assert!(!ends_well(begin(&mirror.client(), "hostile.test", &digest).await).await);
+    quiet(&mirror).await;
+    assert!(blobs_stored(&mirror) >= 7, "{} of 15 are left", blobs_stored(&mirror));
+}
+
+#[tokio::test]
+async fn t65_a_download_that_earns_nothing_gives_its_room_back() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let digest = hostile.blob("library/app", blob(10 * MIB, 3));
+    hostile.throttle(500);
+    let toml = two(&honest, &hostile, "idle_timeout = \"1s\"");
+    let mirror = Mirror::builder(toml).storage("max_size = \"100MiB\"").start().await;
+    let _reading = begin(&mirror.client(), "hostile.test", &digest).await;
+    assert!(used(&mirror) >= 10 * MIB, "there is plenty of room");
+    eventually("it is given back", async || used(&mirror) < MIB).await;
+    assert!(running(&mirror) > 0.0, "the download goes on");
+}
+
+#[tokio::test]
+async fn t66_what_one_registry_cannot_have_stored_is_stored_for_another() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let content = blob(MIB, 4);
+    let digest = honest.blob("library/app", &content);
+    hostile.blob("library/app", &content);
+    let small = two(&honest, &hostile, "max_size = \"100KiB\"");
+    for lies in [true, false] {
+        if lies {
+            hostile.script(blobs().always().content(content.with_size(1 << 40)));
+        } else {
+            hostile.clear_script();
+        }
+        let toml = if lies { two(&honest, &hostile, "") } else { small.clone() };
+        let mirror = Mirror::builder(toml).storage("max_size = \"1GiB\"").start().await;
+        drop(begin(&mirror.client(), "hostile.test", &digest).await);
+        quiet(&mirror).await;
+        assert!(mirror.metric(r#"roadstead_reservations_refused_total{authority="hostile.test"}"#) > 0.0);
+        assert!(mirror.client().get(&path_at("docker.io", &digest)).await.body == content.to_bytes());
+        quiet(&mirror).await;
+        assert!(is_hit(&mirror, "docker.io", &digest).await, "lies: {lies}");
+    }
+}
+
+#[tokio::test]
+async fn t67_a_client_that_does_not_read_gives_its_place_to_one_that_waits() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let digests: Vec<_> = (0..2).map(|seed| hostile.blob("library/app", blob(128 * MIB, 50 + seed))).collect();
+    let content = blob(MIB, 52);
+    let small = hostile.blob("library/app", &content);
+    let toml = two(&honest, &hostile, "max_connections = 2\nidle_timeout = \"1s\"");
+    let mirror = Mirror::builder(toml).storage("max_size = \"10KiB\"").start().await;
+    let mut stalled = Vec::new();
+    for digest in &digests {
+        stalled.push(begin(&mirror.client(), "hostile.test", digest).await);
+    }
+    assert!(mirror.client().get(&path_at("hostile.test", &small)).await.body == content.to_bytes());
+    let mut whole = 0;
+    for response in stalled {
+        whole += u32::from(ends_well(response).await);
+    }
+    assert_eq!(whole, 1, "one of the two was enough");
+}
+
+#[tokio::test]
+async fn t68_a_registry_that_shows_other_bytes_has_the_stored_ones_read_once_a_minute() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let content = blob(MIB, 40);
+    let digest = honest.blob("library/app", &content);
+    let mirror = Mirror::start(two(&honest, &hostile, "")).await;
+    assert!(mirror.client().get(&path_at("docker.io", &digest)).await.body == content.to_bytes());
+    quiet(&mirror).await;
+    let ask = async |nth: usize| {
+        let repository = format!("made-up/{nth}");
+        hostile.blob_as(&repository, &digest, blob(MIB, 41));
+        mirror.client().get(&format!("/v2/{repository}/blobs/{digest}?ns=hostile.test")).await.status
+    };
+    assert_eq!(ask(0).await, 502);
+    // The file is not read: what is wrong with it would be found.
+    let file = files_below(&mirror.storage().join("blobs")).remove(0);
+    let written = std::fs::metadata(&file).unwrap().modified().unwrap();
+    std::fs::write(&file, vec![7; 1024 * 1024]).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
+    for nth in 1..4 {
+        assert_eq!(ask(nth).await, 502);
+    }
+    assert!(file.exists(), "it was read within the minute");
+    mirror.advance(Duration::from_mins(1));
+    // It is wrong indeed: what the registry shows is downloaded, and is no better.
+    let path = format!("/v2/made-up/1/blobs/{digest}?ns=hostile.test");
+    assert!(!ends_well(mirror.client().open(http::Method::GET, &path, &[]).await.unwrap()).await);
+    assert_eq!(files_below(&mirror.storage().join("quarantine")).len(), 1, "it is read again later");
+}
+
+#[tokio::test]
+async fn t69_what_breaks_after_a_byte_leaves_no_more_files_than_are_of_use() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    hostile.script(blobs().get().unranged().always().cut_after(1));
+    hostile.script(blobs().get().ranged().always().status(404));
+    let toml = two(&honest, &hostile, "breaker_window = \"1ms\"");
+    let mirror = Mirror::start(toml).await;
+    let large = hostile.blob("library/app", blob(MIB, 30));
+    hostile.script(blobs().get().unranged().reference(&large).always().cut_after(200_000));
+    for seed in 0..300 {
+        let digest = if seed == 7 { large.clone() } else { hostile.blob("library/app", blob(70_000, 1000 + seed)) };
+        ends_well(begin(&mirror.client(), "hostile.test", &digest).await).await;
+    }
+    quiet(&mirror).await;
+    let files = |mirror: &Mirror| files_below(&mirror.storage().join("partial"));
+    assert!((1..=2 * 256).contains(&files(&mirror).len()), "{}", files(&mirror).len());
+    let is_there = |mirror: &Mirror| files(mirror).iter().any(|file| large.ends_with(&file_end(file)));
+    assert!(is_there(&mirror), "what has most bytes stays");
+    let mirror = mirror.restart().await;
+    assert!(is_there(&mirror) && files(&mirror).len() <= 2 * 256);
+}
+
+fn file_end(file: &std::path::Path) -> String {
+    file.file_name().unwrap().to_str().unwrap().rsplit('-').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn t67_a_download_that_crawls_gives_its_place_to_one_that_waits() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let digests: Vec<_> = (0..2).map(|seed| hostile.blob("library/app", blob(MIB, 10 + seed))).collect();
+    let small = hostile.blob("library/app", "small");
+    hostile.throttle(500);
+    let toml = two(&honest, &hostile, "max_connections = 2\nsegments = 1\nidle_timeout = \"1s\"");
+    let mirror = Mirror::start(toml).await;
+    let mut reading = Vec::new();
+    for digest in &digests {
+        reading.push(tokio::spawn(ends_well(begin(&mirror.client(), "hostile.test", digest).await)));
+    }
+    let waited = mirror.client().get(&path_at("hostile.test", &small)).await;
+    assert_eq!((waited.status, &*waited.body), (200, &b"small"[..]), "{}", waited.text());
+    eventually("one was cut", async || reading.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    assert!(!reading.iter().all(tokio::task::JoinHandle::is_finished), "the other one goes on");
+}
+
+#[tokio::test]
+async fn t67_a_download_that_crawls_and_that_nobody_reads_ends_and_is_gone_on_with() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let content = blob(MIB, 20);
+    let digest = hostile.blob("library/app", &content);
+    hostile.throttle(500);
+    let mirror = Mirror::start(two(&honest, &hostile, "idle_timeout = \"1s\"")).await;
+    drop(begin(&mirror.client(), "hostile.test", &digest).await);
+    eventually("it has ended", async || running(&mirror) == 0.0).await;
+    hostile.throttle(0);
+    hostile.forget_requests();
+    assert!(mirror.client().get(&path_at("hostile.test", &digest)).await.body == content.to_bytes());
+    let starts: Vec<_> = hostile.requests_of(&blobs().get()).iter().filter_map(Recorded::range_start).collect();
+    assert!(starts.first().is_some_and(|start| *start > 0), "{starts:?}");
+}
