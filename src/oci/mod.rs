@@ -5,6 +5,7 @@
 mod authority;
 mod digest;
 mod error_code;
+mod image_name;
 mod manifest;
 mod media_type;
 mod object;
@@ -19,6 +20,7 @@ mod text;
 pub use authority::{Authority, InvalidAuthority};
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error_code::ErrorCode;
+pub use image_name::{ImageName, InvalidName, InvalidShortDigest, Named, ShortDigest};
 pub use manifest::{Child, Inspected, MAX_DESCRIPTORS, NotAManifest, Role, Shape};
 pub use media_type::{ACCEPT_MANIFESTS, MediaType};
 pub use object::{Field, Scalar, read_object};
