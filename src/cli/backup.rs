@@ -9,9 +9,9 @@ use roadstead::clock::Clock;
 use roadstead::config::Config;
 use roadstead::index::{back_up, count_backup};
 
-use super::config_file::ConfigFile;
 use super::output::{failed, print};
-use super::{admin_client, as_owner, offline_storage};
+use super::reach::ConfigFile;
+use super::reach::{as_owner, offline_storage, server};
 
 /// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all. `-` is standard output, which
 /// may end early: a complete backup has a last line that says so.
@@ -55,7 +55,7 @@ fn create(to: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 fn write(file: &ConfigFile, config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
-    if let Some(mut answer) = admin_client::ask_server(config, "GET", "/api/v1/backup")? {
+    if let Some(mut answer) = server::ask_server(config, "GET", "/api/v1/backup")? {
         if answer.status != 200 {
             let status = answer.status;
             return Ok(Err(io::Error::other(format!("the server answers {status}: {}", answer.text().trim()))));

@@ -2,8 +2,8 @@ use std::process::ExitCode;
 
 use roadstead::config::Overrides;
 
-use super::config_file::ConfigFile;
 use super::output::report;
+use super::reach::ConfigFile;
 
 pub(super) fn run(file: &ConfigFile) -> Result<(), ExitCode> {
     let config = file.read(&Overrides::default())?;

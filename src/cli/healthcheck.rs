@@ -1,9 +1,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::admin_client;
-use super::config_file::ConfigFile;
 use super::output::{failed, print};
+use super::reach::ConfigFile;
+use super::reach::server;
 
 /// Container runtimes wait for 30 s by default.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Asks `/readyz` of the running server, over its socket, else at its admin address.
 pub(super) fn run(file: &ConfigFile) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
-    let answer = admin_client::ask_anywhere(&config.server, "/readyz", PATIENCE)?;
+    let answer = server::ask_anywhere(&config.server, "/readyz", PATIENCE)?;
     let (status, text) = (answer.status, answer.text());
     if status == 200 {
         print(&text);

@@ -4,13 +4,13 @@ use roadstead::cache::scrub;
 use roadstead::config::Config;
 use serde_json::{Value, json};
 
-use super::config_file::ConfigFile;
 use super::output::{failed, list, number, plain, print, print_json, size};
-use super::{admin_client, offline_storage};
+use super::reach::ConfigFile;
+use super::reach::{offline_storage, server};
 
 pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
-    let lost = match admin_client::ask_api(&config, "GET", "/api/v1/lost")? {
+    let lost = match server::ask_api(&config, "GET", "/api/v1/lost")? {
         Some(lost) => lost,
         None => offline(config)?,
     };

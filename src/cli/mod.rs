@@ -1,15 +1,12 @@
 //! The command line: arguments, and one file per command.
 
-mod admin_client;
-mod as_owner;
 mod backup;
 mod check_config;
-mod config_file;
 mod healthcheck;
 mod lost;
-mod offline_storage;
 mod output;
 mod pin;
+mod reach;
 mod restore;
 mod serve;
 mod status;
@@ -22,8 +19,8 @@ use clap::{Parser, Subcommand};
 
 use roadstead::cache::scrub::Rate;
 
-use config_file::ConfigFile;
 use output::failed;
+use reach::ConfigFile;
 
 /// A pull-through caching mirror for many container registries at once.
 #[derive(Parser)]

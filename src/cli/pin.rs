@@ -5,9 +5,9 @@ use roadstead::config::Config;
 use roadstead::jobs::{PinRefused, add_pins, list_pins, remove_pins};
 use serde_json::{Value, json};
 
-use super::config_file::ConfigFile;
 use super::output::{failed, flag, list, plain, print, print_json};
-use super::{admin_client, offline_storage};
+use super::reach::ConfigFile;
+use super::reach::{offline_storage, server};
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -40,7 +40,7 @@ pub(super) fn run(file: &ConfigFile, action: &Action) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
     let pairs = patterns.iter().map(|pattern| ("pin", pattern));
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let pins = match admin_client::ask_api(&config, method, &format!("/api/v1/pins?{query}"))? {
+    let pins = match server::ask_api(&config, method, &format!("/api/v1/pins?{query}"))? {
         Some(pins) => pins,
         None => offline(config, action)?,
     };

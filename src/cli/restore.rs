@@ -3,14 +3,14 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::config_file::ConfigFile;
 use super::output::{failed, print, report};
-use super::{admin_client, as_owner, offline_storage};
+use super::reach::ConfigFile;
+use super::reach::{as_owner, offline_storage, server};
 
 /// Restores a backup into the storage of a stopped server.
 pub(super) fn run(file: &ConfigFile, from: &Path) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
-    if admin_client::ask_server(&config, "GET", "/livez").is_ok_and(|answer| answer.is_some()) {
+    if server::ask_server(&config, "GET", "/livez").is_ok_and(|answer| answer.is_some()) {
         return Err(failed("the server runs: stop it, restore, and start it again"));
     }
     // Opened by whoever runs this: the owner of the storage may not be allowed to.

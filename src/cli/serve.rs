@@ -8,8 +8,8 @@ use roadstead::clock::Clock;
 use roadstead::config::{Config, Overrides};
 use roadstead::telemetry;
 
-use super::config_file::ConfigFile;
 use super::output::failed;
+use super::reach::ConfigFile;
 
 /// Settings for a trial without a file.
 #[derive(Debug, Args)]

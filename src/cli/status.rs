@@ -5,13 +5,13 @@ use roadstead::config::Config;
 use roadstead::jobs::Status;
 use serde_json::Value;
 
-use super::config_file::ConfigFile;
 use super::output::{flag, list, number, plain, print, print_json, size};
-use super::{admin_client, offline_storage};
+use super::reach::ConfigFile;
+use super::reach::{offline_storage, server};
 
 pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
-    let answer = admin_client::ask_api(&config, "GET", "/api/v1/status")?;
+    let answer = server::ask_api(&config, "GET", "/api/v1/status")?;
     let running = answer.is_some();
     let mut status = answer.map_or_else(|| offline(config), Ok)?;
     if let Some(status) = status.as_object_mut() {

@@ -9,9 +9,9 @@ use roadstead::config::Config;
 use roadstead::jobs::VerifyJobs;
 use serde_json::Value;
 
-use super::config_file::ConfigFile;
 use super::output::{failed, flag, list, number, plain, print, report, size};
-use super::{admin_client, offline_storage};
+use super::reach::ConfigFile;
+use super::reach::{offline_storage, server};
 
 /// Time between two reads of the pass's state: at a terminal, and elsewhere.
 const AT_TERMINAL: Duration = Duration::from_millis(250);
@@ -29,7 +29,7 @@ pub(super) fn run(file: &ConfigFile, rate: Option<Rate>, as_json: bool) -> Resul
     };
     let config = file.read_without_secrets()?;
     let query = rate.map(|rate| format!("?rate={rate}")).unwrap_or_default();
-    let job = match admin_client::ask_api(&config, "POST", &format!("/api/v1/verify{query}"))? {
+    let job = match server::ask_api(&config, "POST", &format!("/api/v1/verify{query}"))? {
         Some(started) => super::block_on(follow_server(&config, &started, shown))?,
         None => offline(config, rate, shown)?,
     };
@@ -57,7 +57,7 @@ async fn follow_server(config: &Config, started: &Value, shown: Shown) -> Result
         report(&format!("the server runs {id}, and goes on with it if this command is interrupted"));
     }
     follow(job, shown, || {
-        let looked = admin_client::ask_api(config, "GET", "/api/v1/verify")?;
+        let looked = server::ask_api(config, "GET", "/api/v1/verify")?;
         let job = looked.and_then(|mut looked| Some(looked.get_mut("job")?.take()));
         job.filter(|job| plain(job, "id") == id)
             .ok_or_else(|| failed(&format!("the server does not run {id} any more: it was stopped")))

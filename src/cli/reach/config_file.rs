@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use roadstead::config::{Config, Overrides, Problem, Problems};
 
-use super::output::report;
+use crate::cli::output::report;
 
 /// Exit status for an invalid configuration (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -15,7 +15,7 @@ const EXIT_CONFIG: u8 = 64;
 const PLACES: [&str; 2] = ["/etc/roadstead/roadstead.toml", "./roadstead.toml"];
 
 #[derive(Debug, Args)]
-pub(super) struct ConfigFile {
+pub(in crate::cli) struct ConfigFile {
     /// TOML file. Without it: /etc/roadstead/roadstead.toml, else ./roadstead.toml, else the embedded defaults, which mirror
     /// the well-known public registries.
     #[arg(short, long = "config", value_name = "FILE", global = true)]
@@ -24,13 +24,13 @@ pub(super) struct ConfigFile {
 
 impl ConfigFile {
     /// The file that is read; `None` if there is none.
-    pub(super) fn path(&self) -> Option<&Path> {
+    pub(in crate::cli) fn path(&self) -> Option<&Path> {
         let there = || PLACES.iter().map(Path::new).find(|place| place.exists());
         self.config.as_deref().or_else(there)
     }
 
     /// The file for a message.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::cli) fn name(&self) -> String {
         self.path().map_or_else(
             || format!("the environment (there is neither {} nor {})", PLACES[0], PLACES[1]),
             |file| file.display().to_string(),
@@ -38,12 +38,12 @@ impl ConfigFile {
     }
 
     /// Reads and checks the configuration as a server needs it. Prints all problems if there are any.
-    pub(super) fn read(&self, overrides: &Overrides) -> Result<Config, ExitCode> {
+    pub(in crate::cli) fn read(&self, overrides: &Overrides) -> Result<Config, ExitCode> {
         self.read_as(|text, environment| Config::read_with(text, environment, overrides))
     }
 
     /// The same for a command, which needs no secrets.
-    pub(super) fn read_without_secrets(&self) -> Result<Config, ExitCode> {
+    pub(in crate::cli) fn read_without_secrets(&self) -> Result<Config, ExitCode> {
         self.read_as(Config::read_without_secrets)
     }
 

@@ -15,27 +15,27 @@ use roadstead::store::{self, OpenError, Store};
 use roadstead::telemetry;
 
 use super::as_owner;
-use super::output::failed;
+use crate::cli::output::failed;
 
-pub(super) struct OfflineStorage {
+pub(in crate::cli) struct OfflineStorage {
     store: Store,
-    pub(super) index: Arc<Index>,
+    pub(in crate::cli) index: Arc<Index>,
 }
 
 impl OfflineStorage {
     /// Writes the index down, and releases the lock.
-    pub(super) async fn close(self) {
+    pub(in crate::cli) async fn close(self) {
         self.index.close().await;
         drop(self.store);
     }
 }
 
 /// Runs work that needs the mirror, not only facts, on a runtime of its own. Root becomes the owner first.
-pub(super) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>) -> T) -> Result<T, ExitCode> {
+pub(in crate::cli) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>) -> T) -> Result<T, ExitCode> {
     require_storage(&config.storage.path)?;
     as_owner::hand_over(&config.storage.path)?;
     let socket = config.server.admin_socket.clone();
-    super::block_on(async {
+    crate::cli::block_on(async {
         telemetry::start(config.log.format, config.log.level);
         let offline = OfflineMirror::open(config, Clock::default()).await.map_err(|err| {
             let is_in_use = matches!(err, StartError::Store(OpenError::InUse { .. }));
@@ -48,13 +48,13 @@ pub(super) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>
 }
 
 /// Opens the facts of an existing storage. The owner runs it: see [`as_owner`]. Blocking, within a runtime.
-pub(super) fn open(config: &Config) -> Result<OfflineStorage, ExitCode> {
+pub(in crate::cli) fn open(config: &Config) -> Result<OfflineStorage, ExitCode> {
     require_storage(&config.storage.path)?;
     open_or_create(config)
 }
 
 /// As [`open`], but creates an empty storage if there is none. The owner runs it: see [`as_owner`].
-pub(super) fn open_or_create(config: &Config) -> Result<OfflineStorage, ExitCode> {
+pub(in crate::cli) fn open_or_create(config: &Config) -> Result<OfflineStorage, ExitCode> {
     let root = &config.storage.path;
     let store = Store::open(root, config.storage.limits).map_err(|err| {
         let is_in_use = matches!(err, OpenError::InUse { .. });

@@ -11,7 +11,7 @@ use roadstead::config::Config;
 use roadstead::server::ServerSettings;
 use serde_json::Value;
 
-use super::output::failed;
+use crate::cli::output::failed;
 
 /// Longest silence of the server.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -21,14 +21,14 @@ const LONGEST_HEAD: u64 = 16 * 1024;
 const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 
 /// An answer with its unread body, which lasts to the end of the connection.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Box<dyn Read>,
+pub(in crate::cli) struct Answer {
+    pub(in crate::cli) status: u16,
+    pub(in crate::cli) body: Box<dyn Read>,
 }
 
 impl Answer {
     /// The body, as far as it can be read.
-    pub(super) fn text(self) -> String {
+    pub(in crate::cli) fn text(self) -> String {
         let mut text = String::new();
         let _as_far_as_it_goes = self.body.take(LONGEST_ANSWER).read_to_string(&mut text);
         text
@@ -36,14 +36,14 @@ impl Answer {
 }
 
 /// Sends a request to the running server; `None` if none runs. Prints a failure.
-pub(super) fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<Answer>, ExitCode> {
+pub(in crate::cli) fn ask_server(config: &Config, method: &str, path: &str) -> Result<Option<Answer>, ExitCode> {
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
     ask_socket(socket, method, path, TIMEOUT)
         .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", socket.display())))
 }
 
 /// The JSON answer of the running server; `None` if none runs. Prints a failure, or the server's error.
-pub(super) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
+pub(in crate::cli) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
     let Some(answer) = ask_server(config, method, path)? else { return Ok(None) };
     let status = answer.status;
     let text = answer.text();
@@ -58,7 +58,11 @@ pub(super) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Optio
 }
 
 /// A GET of the running server, over its socket, else at its admin address. Prints a failure.
-pub(super) fn ask_anywhere(server: &ServerSettings, path: &str, patience: Duration) -> Result<Answer, ExitCode> {
+pub(in crate::cli) fn ask_anywhere(
+    server: &ServerSettings,
+    path: &str,
+    patience: Duration,
+) -> Result<Answer, ExitCode> {
     let mut failures = Vec::new();
     if let Some(socket) = &server.admin_socket {
         match ask_socket(socket, "GET", path, patience) {
