@@ -6,21 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use roadstead::clock::Clock;
-use roadstead::config::Config;
 use roadstead::index::{back_up, count_backup};
 
 use super::output::{failed, print};
-use super::reach::ConfigFile;
-use super::reach::{as_owner, offline_storage, server};
+use super::reach::server::Upload;
+use super::reach::{Reach, Site, as_owner, offline_storage};
 
 /// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all. `-` is standard output, which
 /// may end early: a complete backup has a last line that says so.
-pub(super) fn run(file: &ConfigFile, to: &Path) -> Result<(), ExitCode> {
+pub(super) fn run(reach: &Reach, to: &Path) -> Result<(), ExitCode> {
     let no_backup = |err: io::Error| failed(&format!("no backup was made: {err}"));
     if to == Path::new("-") {
         let out = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(no_backup)?;
-        let config = file.read_without_secrets()?;
-        return write(file, &config, out)?.map(drop).map_err(no_backup);
+        return write(reach, &reach.find()?, out)?.map(drop).map_err(no_backup);
     }
     let to = if to.is_dir() {
         to.join(format!("roadstead-{}.facts", Clock::default().now().as_millis()))
@@ -28,8 +26,8 @@ pub(super) fn run(file: &ConfigFile, to: &Path) -> Result<(), ExitCode> {
         to.into()
     };
     let (part, out) = create(&to).map_err(|err| failed(&format!("no backup was made: {}: {err}", to.display())))?;
-    let done = file.read_without_secrets().and_then(|config| {
-        let named = write(file, &config, out)?.and_then(|out| finish(out, &part, &to));
+    let done = reach.find().and_then(|site| {
+        let named = write(reach, &site, out)?.and_then(|out| finish(out, &part, &to));
         named.map_err(no_backup)
     });
     match done {
@@ -54,17 +52,20 @@ fn create(to: &Path) -> io::Result<(PathBuf, File)> {
     Ok((name.into(), file))
 }
 
-fn write(file: &ConfigFile, config: &Config, out: File) -> Result<io::Result<File>, ExitCode> {
-    if let Some(mut answer) = server::ask_server(config, "GET", "/api/v1/backup")? {
-        if answer.status != 200 {
-            let status = answer.status;
-            return Ok(Err(io::Error::other(format!("the server answers {status}: {}", answer.text().trim()))));
+fn write(reach: &Reach, site: &Site, out: File) -> Result<io::Result<File>, ExitCode> {
+    let config = match site {
+        Site::Running(server) => {
+            let mut answer = server.ask("GET", "/api/v1/backup", Upload::Nothing)?;
+            if !answer.is_success() {
+                return Ok(Err(io::Error::other(answer.refusal())));
+            }
+            return Ok(io::copy(&mut answer.body, &mut &out).map(|_| out));
         }
-        return Ok(io::copy(&mut answer.body, &mut &out).map(|_| out));
-    }
+        Site::Stopped(config) => config,
+    };
     if let Some(owner) = as_owner::other_owner(&config.storage.path)? {
         // Into the file that is open here: the owner may not be allowed to make one there.
-        let mut command = owner.command_of("backup", file);
+        let mut command = owner.command_of("backup", reach.file());
         match out.try_clone() {
             Ok(out) => command.arg("-").stdout(out),
             Err(err) => return Ok(Err(err)),

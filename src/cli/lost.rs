@@ -1,19 +1,17 @@
 use std::process::ExitCode;
 
 use roadstead::cache::scrub;
-use roadstead::config::Config;
-use serde_json::{Value, json};
+use roadstead::jobs::Refused;
+use serde_json::json;
 
-use super::output::{failed, list, number, plain, print, print_json, size};
-use super::reach::ConfigFile;
-use super::reach::{offline_storage, server};
+use super::output::{list, number, plain, print, print_json, size};
+use super::reach::{Reach, Request};
 
-pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
-    let config = file.read_without_secrets()?;
-    let lost = match server::ask_api(&config, "GET", "/api/v1/lost")? {
-        Some(lost) => lost,
-        None => offline(config)?,
-    };
+pub(super) fn run(reach: &Reach, as_json: bool) -> Result<(), ExitCode> {
+    let lost = reach.answer(Request::get("/api/v1/lost"), async |mirror| {
+        let lost = scrub::lost(mirror.cache()).await;
+        lost.map(|lost| json!({ "lost": lost })).map_err(Refused::from)
+    })?;
     if as_json {
         print_json(&lost);
         return Ok(());
@@ -26,9 +24,4 @@ pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
         print(&format!("{} {}", plain(row, "digest"), size(number(row, "size_bytes"))));
     }
     Ok(())
-}
-
-fn offline(config: Config) -> Result<Value, ExitCode> {
-    let lost = offline_storage::with_mirror(config, async |mirror| scrub::lost(mirror.cache()).await)?;
-    lost.map(|lost| json!({ "lost": lost })).map_err(|err| failed(&format!("what is lost cannot be read: {err}")))
 }

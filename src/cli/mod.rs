@@ -19,8 +19,8 @@ use clap::{Parser, Subcommand};
 
 use roadstead::cache::scrub::Rate;
 
-use output::failed;
-use reach::ConfigFile;
+use output::{EXIT_USAGE, failed};
+use reach::{ConfigFile, Reach};
 
 /// A pull-through caching mirror for many container registries at once.
 #[derive(Parser)]
@@ -47,7 +47,7 @@ enum Command {
     /// Show what is stored, what is not well, and which upstreams are in trouble, running or stopped.
     Status {
         #[command(flatten)]
-        config: ConfigFile,
+        reach: Reach,
         /// As JSON, with sizes in bytes.
         #[arg(long)]
         json: bool,
@@ -60,7 +60,7 @@ enum Command {
     /// Keep content for ever: list pins, add some, take some back, running or stopped.
     Pin {
         #[command(flatten)]
-        config: ConfigFile,
+        reach: Reach,
         #[command(subcommand)]
         action: pin::Action,
     },
@@ -68,7 +68,7 @@ enum Command {
     /// and goes on with it if this command is interrupted. Exits with 1 if anything was wrong or missing.
     Verify {
         #[command(flatten)]
-        config: ConfigFile,
+        reach: Reach,
         /// How fast to read, as in "50MiB/s", or "unlimited"; without it, as `storage.verify_rate` says.
         #[arg(long, value_name = "RATE")]
         rate: Option<Rate>,
@@ -79,7 +79,7 @@ enum Command {
     /// Show what was found wrong or missing and cannot be fetched again, running or stopped.
     Lost {
         #[command(flatten)]
-        config: ConfigFile,
+        reach: Reach,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -87,7 +87,7 @@ enum Command {
     /// Copy all facts (tags, grants, lists, pins) into a file, running or stopped. Blobs are not copied.
     Backup {
         #[command(flatten)]
-        config: ConfigFile,
+        reach: Reach,
         /// The file to write; in a directory, one named by the time; "-" for standard output.
         #[arg(value_name = "TO")]
         to: PathBuf,
@@ -103,15 +103,23 @@ enum Command {
 }
 
 pub(crate) fn run() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            let is_failure = told.use_stderr();
+            let _unread = told.print();
+            return ExitCode::from(if is_failure { EXIT_USAGE } else { 0 });
+        }
+    };
+    let done = match arguments.command {
         Command::Serve { config, set } => serve::run(&config, &set),
         Command::CheckConfig { config } => check_config::run(&config),
-        Command::Status { config, json } => status::run(&config, json),
+        Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
-        Command::Pin { config, action } => pin::run(&config, &action),
-        Command::Verify { config, rate, json } => verify::run(&config, rate, json),
-        Command::Lost { config, json } => lost::run(&config, json),
-        Command::Backup { config, to } => backup::run(&config, &to),
+        Command::Pin { reach, action } => pin::run(&reach, &action),
+        Command::Verify { reach, rate, json } => verify::run(&reach, rate, json),
+        Command::Lost { reach, json } => lost::run(&reach, json),
+        Command::Backup { reach, to } => backup::run(&reach, &to),
         Command::Restore { config, from } => restore::run(&config, &from),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)

@@ -25,6 +25,15 @@ pub(super) fn failed(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Exit status for wrong usage or an invalid configuration (`EX_USAGE` of sysexits.h).
+pub(super) const EXIT_USAGE: u8 = 64;
+
+/// Reports what is wrong with what the command was given, and gives its exit code.
+pub(super) fn usage(why: &str) -> ExitCode {
+    report(&format!("roadstead: {why}"));
+    ExitCode::from(EXIT_USAGE)
+}
+
 /// A member of an answer as text; empty if it is missing.
 pub(super) fn plain(of: &Value, key: &str) -> String {
     match of.get(key) {

@@ -1,13 +1,11 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use roadstead::config::Config;
 use roadstead::jobs::{PinRefused, add_pins, list_pins, remove_pins};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::output::{failed, flag, list, plain, print, print_json};
-use super::reach::ConfigFile;
-use super::reach::{offline_storage, server};
+use super::output::{flag, list, plain, print, print_json};
+use super::reach::{Reach, Request, query};
 
 #[derive(Subcommand)]
 pub(super) enum Action {
@@ -31,19 +29,21 @@ pub(super) enum Action {
     },
 }
 
-pub(super) fn run(file: &ConfigFile, action: &Action) -> Result<(), ExitCode> {
+pub(super) fn run(reach: &Reach, action: &Action) -> Result<(), ExitCode> {
     let (method, patterns, as_json) = match action {
         Action::Ls { json } => ("GET", &[][..], *json),
         Action::Add { patterns } => ("POST", patterns.as_slice(), false),
         Action::Rm { patterns } => ("DELETE", patterns.as_slice(), false),
     };
-    let config = file.read_without_secrets()?;
-    let pairs = patterns.iter().map(|pattern| ("pin", pattern));
-    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let pins = match server::ask_api(&config, method, &format!("/api/v1/pins?{query}"))? {
-        Some(pins) => pins,
-        None => offline(config, action)?,
-    };
+    let path = query("/api/v1/pins", patterns.iter().map(|pattern| ("pin", pattern)));
+    let pins = reach.answer(Request { method, path: &path, body: None }, async |mirror| {
+        let pins = match action {
+            Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
+            Action::Add { patterns } => add_pins(mirror, patterns).await,
+            Action::Rm { patterns } => remove_pins(mirror, patterns).await,
+        };
+        Ok(json!({ "pins": pins? }))
+    })?;
     if as_json {
         print_json(&pins);
         return Ok(());
@@ -53,13 +53,4 @@ pub(super) fn run(file: &ConfigFile, action: &Action) -> Result<(), ExitCode> {
         print(&format!("{}{by}", plain(pin, "pattern")));
     }
     Ok(())
-}
-
-fn offline(config: Config, action: &Action) -> Result<Value, ExitCode> {
-    let done = offline_storage::with_mirror(config, async |mirror| match action {
-        Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
-        Action::Add { patterns } => add_pins(mirror, patterns).await,
-        Action::Rm { patterns } => remove_pins(mirror, patterns).await,
-    })?;
-    done.map(|pins| json!({ "pins": pins })).map_err(|err| failed(&err.to_string()))
 }

@@ -6,14 +6,13 @@ use roadstead::jobs::Status;
 use serde_json::Value;
 
 use super::output::{flag, list, number, plain, print, print_json, size};
-use super::reach::ConfigFile;
-use super::reach::{offline_storage, server};
+use super::reach::{Reach, Request, Site, offline_storage};
 
-pub(super) fn run(file: &ConfigFile, as_json: bool) -> Result<(), ExitCode> {
-    let config = file.read_without_secrets()?;
-    let answer = server::ask_api(&config, "GET", "/api/v1/status")?;
-    let running = answer.is_some();
-    let mut status = answer.map_or_else(|| offline(config), Ok)?;
+pub(super) fn run(reach: &Reach, as_json: bool) -> Result<(), ExitCode> {
+    let (running, mut status) = match reach.find()? {
+        Site::Running(server) => (true, server.json(Request::get("/api/v1/status"))?),
+        Site::Stopped(config) => (false, offline(*config)?),
+    };
     if let Some(status) = status.as_object_mut() {
         status.insert("running".to_owned(), running.into());
     }

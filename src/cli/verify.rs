@@ -10,8 +10,8 @@ use roadstead::jobs::VerifyJobs;
 use serde_json::Value;
 
 use super::output::{failed, flag, list, number, plain, print, report, size};
-use super::reach::ConfigFile;
-use super::reach::{offline_storage, server};
+use super::reach::server::Server;
+use super::reach::{Reach, Request, Site, offline_storage};
 
 /// Time between two reads of the pass's state: at a terminal, and elsewhere.
 const AT_TERMINAL: Duration = Duration::from_millis(250);
@@ -19,7 +19,7 @@ const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Reads at the short interval at first, so that the command ends soon after a short pass.
 const FIRST_LOOKS: u32 = 20;
 
-pub(super) fn run(file: &ConfigFile, rate: Option<Rate>, as_json: bool) -> Result<(), ExitCode> {
+pub(super) fn run(reach: &Reach, rate: Option<Rate>, as_json: bool) -> Result<(), ExitCode> {
     let shown = if as_json {
         Shown::Json
     } else if std::io::stderr().is_terminal() {
@@ -27,11 +27,13 @@ pub(super) fn run(file: &ConfigFile, rate: Option<Rate>, as_json: bool) -> Resul
     } else {
         Shown::Lines
     };
-    let config = file.read_without_secrets()?;
     let query = rate.map(|rate| format!("?rate={rate}")).unwrap_or_default();
-    let job = match server::ask_api(&config, "POST", &format!("/api/v1/verify{query}"))? {
-        Some(started) => super::block_on(follow_server(&config, &started, shown))?,
-        None => offline(config, rate, shown)?,
+    let job = match reach.find()? {
+        Site::Running(server) => {
+            let started = server.json(Request::post(&format!("/api/v1/verify{query}")))?;
+            super::block_on(follow_server(&server, &started, shown))?
+        }
+        Site::Stopped(config) => offline(*config, rate, shown)?,
     };
     if as_json {
         print(&job.to_string());
@@ -48,7 +50,7 @@ enum Shown {
     Lines,
 }
 
-async fn follow_server(config: &Config, started: &Value, shown: Shown) -> Result<Value, ExitCode> {
+async fn follow_server(server: &Server, started: &Value, shown: Shown) -> Result<Value, ExitCode> {
     let job = started.get("job").cloned().unwrap_or_default();
     let id = plain(&job, "id");
     if !flag(started, "started") {
@@ -57,8 +59,8 @@ async fn follow_server(config: &Config, started: &Value, shown: Shown) -> Result
         report(&format!("the server runs {id}, and goes on with it if this command is interrupted"));
     }
     follow(job, shown, || {
-        let looked = server::ask_api(config, "GET", "/api/v1/verify")?;
-        let job = looked.and_then(|mut looked| Some(looked.get_mut("job")?.take()));
+        let mut looked = server.json(Request::get("/api/v1/verify"))?;
+        let job = looked.get_mut("job").map(Value::take);
         job.filter(|job| plain(job, "id") == id)
             .ok_or_else(|| failed(&format!("the server does not run {id} any more: it was stopped")))
     })

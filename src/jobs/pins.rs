@@ -1,5 +1,6 @@
 //! Adds and removes several pins at once, all or none.
 
+use super::{Refused, RefusedCode};
 use crate::cache::retention::Pin;
 use crate::index::IndexError;
 use crate::mirror::{Mirror, PinError};
@@ -23,6 +24,19 @@ pub enum PinRefused {
     Configured(String),
     #[error("pins cannot be read or written: {0}")]
     Index(#[from] IndexError),
+}
+
+impl From<PinRefused> for Refused {
+    fn from(refused: PinRefused) -> Self {
+        let code = match refused {
+            PinRefused::None | PinRefused::Invalid { .. } => RefusedCode::Invalid,
+            PinRefused::TooMany => RefusedCode::TooLarge,
+            PinRefused::Unknown(_) => RefusedCode::NotFound,
+            PinRefused::Configured(_) => RefusedCode::Conflict,
+            PinRefused::Index(_) => RefusedCode::Unavailable,
+        };
+        Self::new(code, refused)
+    }
 }
 
 /// All pins, those of the configuration first.

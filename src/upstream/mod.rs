@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use auth::{Challenge, RefusedLogin, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
 pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
-pub use clients::{ClientError, check_ca, is_public};
+pub use clients::{ClientError, check_ca, is_public, system_trust};
 pub use error::{BreakerCause, Failure, UpstreamError};
 pub use extra_connections::SpareConnection;
 pub use lists::{ReferrerList, ReferrersPage, TagList, TagsPage, next_page_query, read_in_turn};

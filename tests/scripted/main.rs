@@ -20,6 +20,7 @@ mod support;
 mod blobs;
 mod eviction;
 mod facts;
+mod looking;
 mod manifests;
 mod operations;
 mod outages;

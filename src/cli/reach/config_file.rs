@@ -6,10 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use roadstead::config::{Config, Overrides, Problem, Problems};
 
-use crate::cli::output::report;
-
-/// Exit status for an invalid configuration (`EX_USAGE` of sysexits.h).
-const EXIT_CONFIG: u8 = 64;
+use crate::cli::output::{EXIT_USAGE, report};
 
 /// Where a configuration is, if the command line does not say: the first of these that is there.
 const PLACES: [&str; 2] = ["/etc/roadstead/roadstead.toml", "./roadstead.toml"];
@@ -60,7 +57,7 @@ impl ConfigFile {
         text.and_then(|text| read(text.as_deref(), environment.collect())).map_err(|problems| {
             let (name, count) = (self.name(), problems.0.len());
             report(&format!("roadstead: the configuration in {name} has {count} problem(s):\n{problems}"));
-            ExitCode::from(EXIT_CONFIG)
+            ExitCode::from(EXIT_USAGE)
         })
     }
 }

@@ -1,29 +1,37 @@
-//! Sends requests to the running server over its admin socket.
+//! Sends requests to a running server, over its admin socket or the network.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roadstead::config::Config;
 use roadstead::server::ServerSettings;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
+use url::Url;
 
+use super::Request;
+pub(in crate::cli) use super::connection::{Answer, Upload};
+use super::connection::{Head, exchange};
 use crate::cli::output::failed;
 
 /// Longest silence of the server.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// Largest head of an answer, in bytes.
-const LONGEST_HEAD: u64 = 16 * 1024;
 /// Largest JSON answer, in bytes.
-const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
+const LONGEST_ANSWER: u64 = 256 * 1024 * 1024;
+/// Largest token, in bytes.
+const LONGEST_TOKEN: u64 = 4096;
 
-/// An answer with its unread body, which lasts to the end of the connection.
-pub(in crate::cli) struct Answer {
-    pub(in crate::cli) status: u16,
-    pub(in crate::cli) body: Box<dyn Read>,
+/// A running server.
+#[derive(Debug)]
+pub(in crate::cli) enum Server {
+    Socket(PathBuf),
+    Network { url: Url, token: Option<String> },
 }
 
 impl Answer {
@@ -33,6 +41,118 @@ impl Answer {
         let _as_far_as_it_goes = self.body.take(LONGEST_ANSWER).read_to_string(&mut text);
         text
     }
+
+    pub(in crate::cli) const fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
+    /// Why the server refused.
+    pub(in crate::cli) fn refusal(self) -> String {
+        let status = self.status;
+        let text = self.text();
+        let value: Option<Value> = serde_json::from_str(&text).ok();
+        let message = value.as_ref().and_then(|value| value.pointer("/error/message")).and_then(Value::as_str);
+        message.map_or_else(|| format!("the server answers {status}: {}", text.trim()), str::to_owned)
+    }
+}
+
+impl Server {
+    /// The one behind a socket; `None` if none runs.
+    pub(in crate::cli) fn behind(socket: &Path) -> io::Result<Option<Self>> {
+        Ok(open_socket(socket, TIMEOUT)?.map(|_answers| Self::Socket(socket.to_owned())))
+    }
+
+    /// The one at a URL. The error says what is wrong with what was given.
+    pub(in crate::cli) fn at(url: &str, token_file: Option<&Path>) -> Result<Self, String> {
+        let url: Url = url.parse().map_err(|err| format!("--server: {err}"))?;
+        let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain || url.fragment().is_some() {
+            return Err("--server is `http://` or `https://`, a host and perhaps a port and a path, and nothing else"
+                .to_owned());
+        }
+        let token = token_file.map(read_token).transpose()?;
+        Ok(Self::Network { url, token })
+    }
+
+    /// The name of the server for a message.
+    pub(in crate::cli) fn name(&self) -> String {
+        match self {
+            Self::Socket(path) => path.display().to_string(),
+            Self::Network { url, .. } => url.to_string(),
+        }
+    }
+
+    /// Sends a request. Whatever the answer is, it is given back. Prints a failure.
+    pub(in crate::cli) fn ask(&self, method: &str, path: &str, upload: Upload<'_>) -> Result<Answer, ExitCode> {
+        self.exchange(method, path, upload)
+            .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", self.name())))
+    }
+
+    /// The JSON of an answer. Prints a failure, or the server's error.
+    pub(in crate::cli) fn json(&self, request: Request<'_>) -> Result<Value, ExitCode> {
+        let Request { method, path, body } = request;
+        let upload = body.map_or(Upload::Nothing, |body| Upload::Json(body.to_string().into_bytes()));
+        let answer = self.ask(method, path, upload)?;
+        if !answer.is_success() {
+            return Err(failed(&answer.refusal()));
+        }
+        let text = answer.text();
+        serde_json::from_str(&text).map_err(|err| failed(&format!("the answer of {} is no JSON: {err}", self.name())))
+    }
+
+    fn exchange(&self, method: &str, path: &str, upload: Upload<'_>) -> io::Result<Answer> {
+        match self {
+            Self::Socket(socket) => {
+                let stream = open_socket(socket, TIMEOUT)?.ok_or(io::ErrorKind::ConnectionRefused)?;
+                exchange(stream, &Head { method, path, host: "localhost", token: None }, upload)
+            }
+            Self::Network { url, token } => {
+                let path = format!("{}{path}", url.path().trim_end_matches('/'));
+                let host = url.port().map_or_else(String::new, |port| format!(":{port}"));
+                let host = format!("{}{host}", url.host_str().unwrap_or_default());
+                let head = Head { method, path: &path, host: &host, token: token.as_deref() };
+                let stream = dial(url)?;
+                if url.scheme() == "http" {
+                    return exchange(stream, &head, upload);
+                }
+                exchange(StreamOwned::new(tls(url)?, stream), &head, upload)
+            }
+        }
+    }
+}
+
+/// Does not follow what is no token, as a wrong file.
+fn read_token(file: &Path) -> Result<String, String> {
+    let wrong = |why: &str| format!("--token-file {}: {why}", file.display());
+    let mut text = String::new();
+    let open = std::fs::File::open(file).map_err(|err| wrong(&err.to_string()))?;
+    open.take(LONGEST_TOKEN).read_to_string(&mut text).map_err(|err| wrong(&err.to_string()))?;
+    let token = text.trim();
+    let is_token = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    if is_token { Ok(token.to_owned()) } else { Err(wrong("it holds no token")) }
+}
+
+fn dial(url: &Url) -> io::Result<TcpStream> {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    for address in (host.trim_matches(['[', ']']), port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, TIMEOUT) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                return Ok(stream);
+            }
+            Err(err) => failure = err,
+        }
+    }
+    Err(failure)
+}
+
+fn tls(url: &Url) -> io::Result<ClientConnection> {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    let config = roadstead::upstream::system_trust().map_err(io::Error::other)?;
+    ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)
 }
 
 /// Sends a request to the running server; `None` if none runs. Prints a failure.
@@ -40,21 +160,6 @@ pub(in crate::cli) fn ask_server(config: &Config, method: &str, path: &str) -> R
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
     ask_socket(socket, method, path, TIMEOUT)
         .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", socket.display())))
-}
-
-/// The JSON answer of the running server; `None` if none runs. Prints a failure, or the server's error.
-pub(in crate::cli) fn ask_api(config: &Config, method: &str, path: &str) -> Result<Option<Value>, ExitCode> {
-    let Some(answer) = ask_server(config, method, path)? else { return Ok(None) };
-    let status = answer.status;
-    let text = answer.text();
-    let value: Option<Value> = serde_json::from_str(&text).ok();
-    match (status, value) {
-        (200..=299, Some(value)) => Ok(Some(value)),
-        (status, value) => Err(match value.as_ref().and_then(|value| value.get("error")).and_then(Value::as_str) {
-            Some(why) => failed(why),
-            None => failed(&format!("the server answers {status}: {}", text.trim())),
-        }),
-    }
 }
 
 /// A GET of the running server, over its socket, else at its admin address. Prints a failure.
@@ -75,7 +180,7 @@ pub(in crate::cli) fn ask_anywhere(
         let asked = TcpStream::connect_timeout(&address, patience).and_then(|stream| {
             stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(patience))?;
-            exchange(stream, "GET", path)
+            exchange(stream, &Head { method: "GET", path, host: "localhost", token: None }, Upload::Nothing)
         });
         match asked {
             Ok(answer) => return Ok(answer),
@@ -99,6 +204,11 @@ fn dialled(address: SocketAddr) -> SocketAddr {
 }
 
 fn ask_socket(socket: &Path, method: &str, path: &str, patience: Duration) -> io::Result<Option<Answer>> {
+    let Some(stream) = open_socket(socket, patience)? else { return Ok(None) };
+    exchange(stream, &Head { method, path, host: "localhost", token: None }, Upload::Nothing).map(Some)
+}
+
+fn open_socket(socket: &Path, patience: Duration) -> io::Result<Option<UnixStream>> {
     let stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -108,23 +218,5 @@ fn ask_socket(socket: &Path, method: &str, path: &str, patience: Duration) -> io
     };
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    exchange(stream, method, path).map(Some)
-}
-
-fn exchange(mut stream: impl Read + Write + 'static, method: &str, path: &str) -> io::Result<Answer> {
-    // In HTTP/1.0 a body ends with its connection, so there are no chunks to decode.
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut body = BufReader::new(stream);
-    let mut head = body.by_ref().take(LONGEST_HEAD);
-    let mut line = String::new();
-    head.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))?;
-    while line.trim() != "" {
-        line.clear();
-        if head.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(Answer { status, body: Box::new(body) })
+    Ok(Some(stream))
 }

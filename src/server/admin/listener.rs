@@ -123,7 +123,7 @@ async fn answer_operator(
     let service = service_fn(move |request| {
         let (admin, is_kept) = (Arc::clone(&admin), Arc::clone(&is_kept));
         async move {
-            let response = admin.answer(&request, origin).await;
+            let response = admin.answer(request, origin).await;
             if response.extensions().get::<Authorized>().is_some() {
                 is_kept.store(true, Ordering::Relaxed);
             }

@@ -16,15 +16,15 @@ use hyper::body::Incoming;
 use bytes::Bytes;
 
 use crate::health::Health;
-use crate::jobs::VerifyJobs;
+use crate::jobs::{Refused, RefusedCode, VerifyJobs};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::oci::Authority;
 use crate::server::ServerSettings;
-use crate::server::request::self_hosts::may_name_admin_side;
+use crate::server::request::self_hosts::{is_of_another_site, may_name_admin_side};
 use crate::telemetry;
 
-use api::{ApiBody, Call};
+use api::{ApiBody, Parts, Route, refuse};
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,28 +71,27 @@ impl Admin {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    pub(in crate::server) async fn answer(&self, request: &Request<Incoming>, origin: Origin) -> Response<ApiBody> {
-        let path = request.uri().path();
-        if origin == Origin::Network && !self.is_named_by(request) {
+    pub(in crate::server) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<ApiBody> {
+        if origin == Origin::Network && !self.is_named_by(&request) {
             let message = "the Host header names another server; `server.hostnames` lists the names of this one\n";
             return text(StatusCode::MISDIRECTED_REQUEST, message);
         }
-        if let Some(call) = path.strip_prefix("/api/v1/") {
-            return self.answer_api(request, call, origin).await;
+        if request.uri().path().starts_with("/api/v1/") {
+            return self.answer_api(request, origin).await;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match path {
+        match request.uri().path() {
             "/livez" => text(StatusCode::OK, "alive\n"),
             "/readyz" if self.ready.load(Ordering::Relaxed) => {
-                let may_see_names = self.may_read(request, origin).await;
+                let may_see_names = self.may_read(&request, origin).await;
                 text(StatusCode::OK, self.readiness(may_see_names))
             }
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n"),
-            "/metrics" if self.may_read(request, origin).await => {
+            "/metrics" if self.may_read(&request, origin).await => {
                 let dropped = self.metrics.log_lines_dropped.inner();
                 dropped.fetch_max(telemetry::dropped_lines(), Ordering::Relaxed);
                 let mut response = text(StatusCode::OK, self.metrics.encode());
@@ -108,29 +107,31 @@ impl Admin {
         }
     }
 
-    async fn answer_api(&self, request: &Request<Incoming>, path: &str, origin: Origin) -> Response<ApiBody> {
-        let call = match Call::of(request.method(), path) {
-            Ok(call) => call,
+    async fn answer_api(&self, request: Request<Incoming>, origin: Origin) -> Response<ApiBody> {
+        if origin == Origin::Network && is_of_another_site(request.headers()) {
+            return refuse(&Refused::new(RefusedCode::CrossSite, "a page of another site has sent this"));
+        }
+        let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
+        let (route, id) = match Route::find(request.method(), path) {
+            Ok(found) => found,
             Err(refused) => return refused,
         };
-        let may = if call.is_guarded() {
-            self.may_change(request, origin).await
+        let may = if route.is_guarded() {
+            self.may_change(&request, origin).await
         } else {
-            self.may_read(request, origin).await
+            self.may_read(&request, origin).await
         };
         if !may {
-            return api::refuse(
-                StatusCode::FORBIDDEN,
-                "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`",
-            );
+            let why =
+                "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`";
+            return refuse(&Refused::new(RefusedCode::Forbidden, why));
         }
         let Some(mirror) = self.mirror.upgrade() else {
-            return api::refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down");
+            return refuse(&Refused::new(RefusedCode::Unavailable, "the server is shutting down"));
         };
-        let query = request.uri().query().unwrap_or_default();
-        let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let mut response = call.answer(&mirror, &self.verify_jobs, &query).await;
-        if call.is_guarded() {
+        let parts = Parts { mirror: &mirror, verify_jobs: &self.verify_jobs };
+        let mut response = route.answer(parts, request, id).await;
+        if route.is_guarded() {
             response.extensions_mut().insert(Authorized);
         }
         response

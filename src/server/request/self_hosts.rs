@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::HeaderMap;
+
 use crate::oci::Authority;
 
 /// The `Host` of a request, unless it is this server itself.
@@ -39,6 +41,19 @@ pub(in crate::server) fn may_name_admin_side(host: Option<&str>, hostnames: &[Au
     let Some(host) = host else { return true };
     let Ok(named) = host.parse::<Authority>() else { return false };
     address_of(&named).is_some() || is_loopback(&named) || is_listed(&named, hostnames)
+}
+
+/// Whether a browser says that a page of another site sends this (T70): by the page's `Origin`, which has to be the very server
+/// that is asked, or by `Sec-Fetch-Site`. Programs send neither.
+pub(in crate::server) fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text("host").and_then(|host| host.parse::<Authority>().ok());
+    let is_own = |origin: &str| {
+        let named = origin.split_once("://").and_then(|(_, named)| named.parse::<Authority>().ok());
+        named.is_some() && named == host
+    };
+    text("origin").is_some_and(|origin| !is_own(origin))
+        || text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
 
 fn address_of(named: &Authority) -> Option<IpAddr> {

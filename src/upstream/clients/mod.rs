@@ -9,7 +9,7 @@ mod trial;
 pub use egress::is_public;
 pub(in crate::upstream) use pool::Pool;
 pub use recipe::ClientError;
-pub use tls::check_ca;
+pub use tls::{check_ca, system_trust};
 pub(in crate::upstream) use trial::Trial;
 
 use crate::upstream::breaker::Lane;

@@ -21,6 +21,15 @@ static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
+/// Trusts what the system trusts, for HTTP/1.1.
+///
+/// # Errors
+///
+/// The TLS library has no protocol version to offer.
+pub fn system_trust() -> Result<ClientConfig, rustls::Error> {
+    client_config(&[], None, false, false)
+}
+
 pub(in crate::upstream) fn client_config(
     ca: &[CertificateDer<'static>],
     identity: Option<&ClientIdentity>,

@@ -62,7 +62,7 @@ async fn a_backup_over_the_network_needs_the_token_and_the_status_does_off_loopb
     let without = Mirror::start(NOWHERE).await;
     let refused = Client::new(without.admin).get("/api/v1/backup").await;
     assert_eq!(refused.status, 403);
-    assert!(refused.json()["error"].as_str().unwrap().contains("admin_token_file"));
+    assert!(refused.json()["error"]["message"].as_str().unwrap().contains("admin_token_file"));
 }
 
 /// The JSON of an answer over the socket, and its status.
@@ -90,7 +90,10 @@ async fn pins_are_added_and_taken_back_all_or_none_and_those_of_the_configuratio
         ("?pin=docker.io/new&pin=ghcr.io/org/app", 400, "not among the upstreams"),
     ] {
         let (status, refused) = asked(&mirror, &format!("POST /api/v1/pins{query}")).await;
-        assert!(status == expected && refused["error"].as_str().unwrap().contains(why), "{query}: {refused}");
+        assert!(
+            status == expected && refused["error"]["message"].as_str().unwrap().contains(why),
+            "{query}: {refused}"
+        );
     }
     for (query, expected) in [("?pin=docker.io/org/base&pin=docker.io/x", 404), ("?pin=docker.io/library/**", 409)] {
         assert_eq!(asked(&mirror, &format!("DELETE /api/v1/pins{query}")).await.0, expected, "{query}");

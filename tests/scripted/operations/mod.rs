@@ -14,7 +14,7 @@ mod http2;
 mod listeners;
 mod metrics;
 mod problems;
-mod program;
+pub(crate) mod program;
 mod secrets;
 mod shutdown;
 pub(crate) mod tls;

@@ -15,7 +15,7 @@ use crate::support::client::Client;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A command to its end, in an empty directory and with no environment but this.
-pub(super) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let output = command(directory.path()).args(arguments).envs(environment.iter().copied()).output().unwrap();
     let left = std::fs::read_dir(directory.path()).unwrap().count();
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     output
 }
 
-pub(super) fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

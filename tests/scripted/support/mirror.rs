@@ -94,6 +94,13 @@ impl Mirror {
         self.directory.path().join("data")
     }
 
+    /// Its configuration as a file, for commands.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        let file = self.directory.path().join("the.toml");
+        std::fs::write(&file, &self.toml).unwrap();
+        file
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
@@ -151,6 +158,13 @@ impl Stopped {
 
     pub(crate) async fn start(self) -> Mirror {
         start(self.toml, self.directory, self.clock).await
+    }
+
+    /// Its configuration as a file, for commands.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        let file = self.directory.path().join("the.toml");
+        std::fs::write(&file, &self.toml).unwrap();
+        file
     }
 
     /// The directory above its storage.

@@ -1,22 +1,29 @@
 //! The JSON API of the admin side, under `/api/v1`.
 
+mod asked;
 mod backup;
+mod error;
 mod pins;
+mod routes;
 mod verify;
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use serde::Serialize;
 
-use crate::index::IndexError;
-use crate::jobs::{Status, VerifyJobs};
+use crate::jobs::{Refused, Status, VerifyJobs};
 use crate::mirror::Mirror;
+
+use asked::Asked;
+pub(in crate::server::admin) use error::refuse;
+pub(in crate::server::admin) use routes::Route;
 
 pub(in crate::server) type ApiBody = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -33,72 +40,45 @@ pub(in crate::server) enum Call {
     Lost,
 }
 
-type Meanings = &'static [(Method, Call)];
+/// What calls work with.
+pub(in crate::server) struct Parts<'a> {
+    pub(in crate::server) mirror: &'a Arc<Mirror>,
+    pub(in crate::server) verify_jobs: &'a VerifyJobs,
+}
 
-/// Path, allowed methods, and the call of each method. HEAD is GET without a body.
-const CALLS: &[(&str, &str, Meanings)] = &[
-    ("status", "GET, HEAD", &[(Method::GET, Call::Status)]),
-    ("backup", "GET, HEAD", &[(Method::GET, Call::Backup)]),
-    (
-        "pins",
-        "GET, HEAD, POST, DELETE",
-        &[(Method::GET, Call::Pins), (Method::POST, Call::AddPins), (Method::DELETE, Call::RemovePins)],
-    ),
-    ("verify", "GET, HEAD, POST", &[(Method::GET, Call::Verify), (Method::POST, Call::StartVerify)]),
-    ("lost", "GET, HEAD", &[(Method::GET, Call::Lost)]),
-];
-
-impl Call {
-    /// `path` is the part after `/api/v1/`. The error is the answer: 404 or 405.
-    #[expect(clippy::result_large_err, reason = "it is the answer")]
-    pub(in crate::server) fn of(method: &Method, path: &str) -> Result<Self, Response<ApiBody>> {
-        let Some((_, allow, calls)) = CALLS.iter().find(|(name, ..)| *name == path) else {
-            let why = "there is no such call; status, backup, pins, verify and lost are here";
-            return Err(refuse(StatusCode::NOT_FOUND, why));
-        };
-        let method = if *method == Method::HEAD { &Method::GET } else { method };
-        calls.iter().find(|(known, _)| known == method).map(|(_, call)| *call).ok_or_else(|| {
-            let mut refused = refuse(StatusCode::METHOD_NOT_ALLOWED, &format!("it takes {allow}"));
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-            refused
-        })
-    }
-
+impl Route {
     /// Whether the token is needed on loopback too.
-    pub(in crate::server) const fn is_guarded(self) -> bool {
-        match self {
-            Self::Status | Self::Pins | Self::Verify | Self::Lost => false,
-            // A backup names everything that was ever pulled.
-            Self::Backup | Self::AddPins | Self::RemovePins | Self::StartVerify => true,
-        }
+    pub(in crate::server) const fn is_guarded(&self) -> bool {
+        self.is_guarded
     }
 
-    /// `query` holds the decoded pairs of the request's query.
+    /// `id` is what stands in the path for `{id}`.
     pub(in crate::server) async fn answer(
-        self,
-        mirror: &Arc<Mirror>,
-        jobs: &VerifyJobs,
-        query: &[(String, String)],
+        &self,
+        parts: Parts<'_>,
+        request: Request<Incoming>,
+        id: String,
     ) -> Response<ApiBody> {
-        match self {
-            Self::Status => json(StatusCode::OK, &Status::of(mirror).await),
-            Self::Backup => backup::backup(mirror),
-            Self::Pins => pins::list(mirror).await,
-            Self::AddPins => pins::add(mirror, query).await,
-            Self::RemovePins => pins::remove(mirror, query).await,
-            Self::Verify => verify::look(jobs),
-            Self::StartVerify => verify::start(jobs, query).await,
-            Self::Lost => verify::lost(mirror).await,
-        }
+        let answered = match Asked::new(request, self, id) {
+            Ok(asked) => answer(self.call, parts, asked).await,
+            Err(refused) => Err(refused),
+        };
+        answered.unwrap_or_else(|refused| refuse(&refused))
     }
 }
 
-pub(in crate::server) fn refuse(status: StatusCode, why: &str) -> Response<ApiBody> {
-    json(status, &serde_json::json!({ "error": why }))
-}
-
-fn unreadable(err: &IndexError) -> Response<ApiBody> {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, &err.to_string())
+async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
+    let Parts { mirror, verify_jobs } = parts;
+    match call {
+        Call::Status => Ok(json(StatusCode::OK, &Status::of(mirror).await)),
+        Call::Backup => Ok(backup::backup(mirror)),
+        Call::Pins => pins::list(mirror).await,
+        Call::AddPins => pins::add(mirror, &asked).await,
+        Call::RemovePins => pins::remove(mirror, &asked).await,
+        Call::Verify => Ok(verify::look(verify_jobs)),
+        Call::StartVerify => verify::start(verify_jobs, &asked).await,
+        Call::Lost => verify::lost(mirror).await,
+    }
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<ApiBody> {

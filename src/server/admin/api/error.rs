@@ -1,0 +1,26 @@
+//! Refusals as JSON: `{"error": {"code": …, "message": …}}`.
+
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::{ApiBody, json};
+use crate::jobs::{Refused, RefusedCode};
+
+/// The answer to what is refused.
+pub(in crate::server::admin) fn refuse(refused: &Refused) -> Response<ApiBody> {
+    let Refused { code, message } = refused;
+    json(status(*code), &json!({ "error": { "code": code.name(), "message": message } }))
+}
+
+pub(super) const fn status(code: RefusedCode) -> StatusCode {
+    match code {
+        RefusedCode::Invalid | RefusedCode::Ambiguous | RefusedCode::UnknownRegistry => StatusCode::BAD_REQUEST,
+        RefusedCode::Forbidden | RefusedCode::CrossSite => StatusCode::FORBIDDEN,
+        RefusedCode::NotFound => StatusCode::NOT_FOUND,
+        RefusedCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        RefusedCode::Conflict | RefusedCode::Pinned => StatusCode::CONFLICT,
+        RefusedCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusedCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        RefusedCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

@@ -1,0 +1,93 @@
+//! All calls of the API in one table: paths, methods, what they take, and who may call them.
+
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Response};
+
+use super::error::refuse;
+use super::{ApiBody, Call};
+use crate::jobs::{Refused, RefusedCode};
+
+/// One call. HEAD is GET without a body.
+pub(in crate::server::admin) struct Route {
+    /// Behind `/api/v1/`. `{id}` stands for one segment.
+    pub(super) path: &'static str,
+    pub(super) method: Method,
+    pub(super) call: Call,
+    /// Keys of its query; one with `*` may be given several times.
+    pub(super) query: &'static [&'static str],
+    pub(super) takes: Takes,
+    /// Whether the token is needed on loopback too.
+    pub(super) is_guarded: bool,
+}
+
+/// The body that a call takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server::admin) enum Takes {
+    Nothing,
+    Json,
+    /// Bytes of any length.
+    #[expect(dead_code, reason = "for `/api/v1/import`")]
+    Stream,
+}
+
+const fn read(path: &'static str, call: Call, query: &'static [&'static str]) -> Route {
+    Route { path, method: Method::GET, call, query, takes: Takes::Nothing, is_guarded: false }
+}
+
+const fn guarded(
+    method: Method,
+    path: &'static str,
+    call: Call,
+    query: &'static [&'static str],
+    takes: Takes,
+) -> Route {
+    Route { path, method, call, query, takes, is_guarded: true }
+}
+
+pub(super) const ROUTES: &[Route] = &[
+    read("status", Call::Status, &[]),
+    // A backup names everything that was ever pulled.
+    guarded(Method::GET, "backup", Call::Backup, &[], Takes::Nothing),
+    read("pins", Call::Pins, &[]),
+    guarded(Method::POST, "pins", Call::AddPins, &["pin*"], Takes::Nothing),
+    guarded(Method::DELETE, "pins", Call::RemovePins, &["pin*"], Takes::Nothing),
+    read("verify", Call::Verify, &[]),
+    guarded(Method::POST, "verify", Call::StartVerify, &["rate"], Takes::Nothing),
+    read("lost", Call::Lost, &[]),
+];
+
+impl Route {
+    /// The call of a path behind `/api/v1/`, and what stands for `{id}`. The error is the answer: 404 or 405.
+    #[expect(clippy::result_large_err, reason = "it is the answer")]
+    pub(in crate::server::admin) fn find(
+        method: &Method,
+        path: &str,
+    ) -> Result<(&'static Self, String), Response<ApiBody>> {
+        let fitting = || ROUTES.iter().filter_map(|route| Some((route, route.id_in(path)?)));
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        if let Some(found) = fitting().find(|(route, _)| route.method == *method) {
+            return Ok(found);
+        }
+        let mut allowed: Vec<&str> = fitting().map(|(route, _)| route.method.as_str()).collect();
+        if allowed.is_empty() {
+            return Err(refuse(&Refused::not_found("there is no such call; /api/v1/openapi.json describes all")));
+        }
+        if allowed.contains(&"GET") {
+            allowed.insert(1, "HEAD");
+        }
+        let allow = allowed.join(", ");
+        let mut refused = refuse(&Refused::new(RefusedCode::MethodNotAllowed, format!("it takes {allow}")));
+        refused.headers_mut().extend(HeaderValue::from_str(&allow).ok().map(|allow| (ALLOW, allow)));
+        Err(refused)
+    }
+
+    fn id_in(&self, path: &str) -> Option<String> {
+        match self.path.split_once("{id}") {
+            None => (self.path == path).then(String::new),
+            Some((before, after)) => {
+                let id = path.strip_prefix(before)?.strip_suffix(after)?;
+                (!id.is_empty() && !id.contains('/')).then(|| id.to_owned())
+            }
+        }
+    }
+}
