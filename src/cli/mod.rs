@@ -3,6 +3,7 @@
 mod backup;
 mod check_config;
 mod healthcheck;
+mod look;
 mod lost;
 mod output;
 mod pin;
@@ -10,6 +11,7 @@ mod reach;
 mod restore;
 mod serve;
 mod status;
+mod table;
 mod verify;
 
 use std::path::PathBuf;
@@ -84,6 +86,59 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the repositories that are held, with their tags, manifests and bytes, running or stopped.
+    Ls {
+        #[command(flatten)]
+        reach: Reach,
+        /// Only these, as in "docker.io/library/*" or "quay.io".
+        #[arg(value_name = "GLOB")]
+        glob: Option<String>,
+        /// name, size, own, used, tags or manifests.
+        #[arg(long, value_name = "ORDER", default_value = "name")]
+        sort: String,
+        /// No more than so many.
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<usize>,
+        /// As JSON, with sizes in bytes.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the tags of a repository that are held: where they point, for which platforms, whether they are whole.
+    Tags {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: look::TagsOptions,
+    },
+    /// Show a manifest with its platforms, layers and referrers, and which of them are held.
+    Inspect {
+        #[command(flatten)]
+        reach: Reach,
+        /// An image, or a digest, which may be shortened.
+        #[arg(value_name = "REF")]
+        reference: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how many bytes registries and repositories take, their own and shared ones.
+    Du {
+        #[command(flatten)]
+        reach: Reach,
+        /// Only these repositories.
+        #[arg(value_name = "GLOB")]
+        glob: Option<String>,
+        /// As JSON, with sizes in bytes.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which images of a list could be pulled if no upstream answered. Exits with 1 if any could not.
+    Coverage {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: look::CoverageOptions,
+    },
     /// Copy all facts (tags, grants, lists, pins) into a file, running or stopped. Blobs are not copied.
     Backup {
         #[command(flatten)]
@@ -119,6 +174,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Pin { reach, action } => pin::run(&reach, &action),
         Command::Verify { reach, rate, json } => verify::run(&reach, rate, json),
         Command::Lost { reach, json } => lost::run(&reach, json),
+        Command::Ls { reach, glob, sort, limit, json } => look::ls(&reach, glob.as_deref(), &sort, limit, json),
+        Command::Tags { reach, options } => look::tags(&reach, &options),
+        Command::Inspect { reach, reference, json } => look::inspect(&reach, &reference, json),
+        Command::Du { reach, glob, json } => look::du(&reach, glob.as_deref(), json),
+        Command::Coverage { reach, options } => look::coverage(&reach, &options),
         Command::Backup { reach, to } => backup::run(&reach, &to),
         Command::Restore { config, from } => restore::run(&config, &from),
     };

@@ -41,7 +41,8 @@ pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
-    Counts, HeldDigest, ImageFacts, ManifestFacts, TagFacts, gone_referrers, held_digests, images, is_named,
+    AuthorityUsage, ContentFacts, Counts, HeldDigest, ImageFacts, ManifestFacts, RepositoryUsage, Sums, TagFacts,
+    Usage, content, digests_beginning, gone_referrers, held_digests, images, is_named, tags_behind, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;

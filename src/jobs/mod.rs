@@ -2,6 +2,7 @@
 //!
 //! A job belongs to no client: it goes on when the client that asked for it has left. Shutdown ends it.
 
+pub mod look;
 mod pins;
 mod refused;
 mod status;

@@ -82,6 +82,11 @@ impl Refused {
         Self::new(RefusedCode::Invalid, message)
     }
 
+    /// More at once than the call takes.
+    pub fn too_many(most: usize) -> Self {
+        Self::new(RefusedCode::TooLarge, format!("these are too many at once; {most} may come together"))
+    }
+
     pub fn not_found(message: impl fmt::Display) -> Self {
         Self::new(RefusedCode::NotFound, message)
     }

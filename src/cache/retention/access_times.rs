@@ -132,7 +132,7 @@ impl AccessTimes {
 
     /// Writes down what was used, in small steps. What cannot be written is forgotten. When this returns, every use
     /// recorded before the call is written, by this call or another.
-    pub(in crate::cache) async fn write(&self, index: &Index) {
+    pub async fn write(&self, index: &Index) {
         let _one_writer = self.writing.lock().await;
         let all = self.take();
         self.remember(index, &all).await;

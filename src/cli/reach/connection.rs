@@ -43,10 +43,8 @@ pub(super) fn exchange<S: Read + Write + 'static>(
 
 fn send(stream: &mut impl Write, head: &Head<'_>, upload: Upload<'_>) -> io::Result<()> {
     let Head { method, path, host, token } = head;
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
-    if let Some(token) = token {
-        text.push_str(&format!("Authorization: Bearer {token}\r\n"));
-    }
+    let token = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    let text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}");
     match upload {
         Upload::Nothing if *method == "GET" => stream.write_all(format!("{text}\r\n").as_bytes())?,
         Upload::Nothing => stream.write_all(format!("{text}Content-Length: 0\r\n\r\n").as_bytes())?,

@@ -1,6 +1,8 @@
 mod gone;
 mod images;
+mod look;
 mod naming;
+mod usage;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,7 +25,9 @@ use crate::index::{Index, IndexError, Scope};
 
 pub use gone::gone_referrers;
 pub use images::{HeldDigest, ImageFacts, held_digests, images};
+pub use look::{ContentFacts, content, digests_beginning, tags_behind};
 pub use naming::is_named;
+pub use usage::{AuthorityUsage, RepositoryUsage, Sums, Usage, usage};
 
 /// Most that one manifest is taken to reach: an index of a hundred platforms with a hundred layers each.
 const MAX_REACHED: usize = 10_000;

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use bytes::Bytes;
 
 use crate::health::Health;
+use crate::jobs::look::UsageReports;
 use crate::jobs::{Refused, RefusedCode, VerifyJobs};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -43,6 +44,7 @@ pub struct Admin {
     /// Weak: an open admin connection must not keep the storage open after shutdown.
     mirror: Weak<Mirror>,
     verify_jobs: Arc<VerifyJobs>,
+    usage: UsageReports,
     metrics: Metrics,
     health: Health,
     ready: AtomicBool,
@@ -63,7 +65,17 @@ impl Admin {
         let loopback = settings.admin_listen.is_none_or(|address| address.ip().is_loopback());
         let (token_file, hostnames) = (settings.admin_token_file.clone(), settings.hostnames.clone());
         let (mirror, health) = (Arc::downgrade(mirror), mirror.cache().context.health.clone());
-        Self { mirror, verify_jobs, metrics, health, ready: AtomicBool::new(false), loopback, token_file, hostnames }
+        Self {
+            mirror,
+            verify_jobs,
+            usage: UsageReports::default(),
+            metrics,
+            health,
+            ready: AtomicBool::new(false),
+            loopback,
+            token_file,
+            hostnames,
+        }
     }
 
     /// Sets the answer of `/readyz`. It is off while draining, so that a load balancer goes elsewhere.
@@ -129,7 +141,7 @@ impl Admin {
         let Some(mirror) = self.mirror.upgrade() else {
             return refuse(&Refused::new(RefusedCode::Unavailable, "the server is shutting down"));
         };
-        let parts = Parts { mirror: &mirror, verify_jobs: &self.verify_jobs };
+        let parts = Parts { mirror: &mirror, verify_jobs: &self.verify_jobs, usage: &self.usage };
         let mut response = route.answer(parts, request, id).await;
         if route.is_guarded() {
             response.extensions_mut().insert(Authorized);

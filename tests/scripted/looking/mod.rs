@@ -1,5 +1,7 @@
 //! Looking at what is held, and changing it, by commands and by the API.
 
+mod coverage;
+mod look;
 mod reach;
 
 use std::path::Path;
@@ -8,6 +10,10 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::operations::program::{run, stderr};
+use crate::support::client::Client;
+use crate::support::image::{Image, image, index};
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
 
 /// A command to its end, while the mirror in this process goes on.
 async fn roadstead(arguments: &[&str]) -> Output {
@@ -26,4 +32,47 @@ async fn told(file: &Path, arguments: &[&str]) -> Value {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A mirror with `docker.io/org/app` (an index of which amd64 was pulled), `docker.io/org/tool`, which shares a layer with it,
+/// and what they are made of.
+struct Site {
+    registry: Upstream,
+    mirror: Mirror,
+    /// The index, and its images.
+    app: Image,
+    amd64: Image,
+    arm64: Image,
+    tool: Image,
+}
+
+const SHARED: u64 = 10_000;
+
+impl Site {
+    async fn start() -> Self {
+        let registry = Upstream::start().await;
+        let shared = blob(SHARED, 1);
+        let (amd64, arm64) = (image(&[shared.clone(), blob(3000, 2)]), image(&[blob(4000, 3)]));
+        let app = index(&[&amd64, &arm64]);
+        let tool = image(&[shared, blob(500, 4)]);
+        registry.publish("org/app", "1", &app);
+        registry.publish("org/app", "amd64", &amd64);
+        registry.publish("org/tool", "latest", &tool);
+        let mirror = Mirror::of("docker.io", registry.url()).await;
+        assert_eq!(mirror.client().get("/v2/org/app/manifests/1").await.status, 200);
+        mirror.pull_whole("org/app", "amd64").await;
+        mirror.pull_whole("org/tool", "latest").await;
+        Self { registry, mirror, app, amd64, arm64, tool }
+    }
+}
+
+/// The JSON of an answer over the network, and its status.
+async fn api(mirror: &Mirror, path: &str) -> (u16, Value) {
+    let answer = Client::new(mirror.admin).get(&format!("/api/v1/{path}")).await;
+    (answer.status, answer.json())
+}
+
+/// Bytes of all that an image is made of, with its manifest.
+fn bytes(image: &Image) -> u64 {
+    image.manifest.len() as u64 + image.blobs.iter().map(|blob| blob.content.size()).sum::<u64>()
 }

@@ -13,8 +13,8 @@ use super::routes::{Route, Takes};
 use crate::jobs::{Refused, RefusedCode};
 use crate::quote::quoted;
 
-/// Largest JSON body: a list of 100,000 images. Bytes.
-const MAX_BODY: usize = 16 * 1024 * 1024;
+/// Largest JSON body. Bytes.
+const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Longest time for a JSON body to come.
 const BODY_DEADLINE: Duration = Duration::from_mins(1);
 

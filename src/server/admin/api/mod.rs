@@ -3,6 +3,7 @@
 mod asked;
 mod backup;
 mod error;
+mod look;
 mod pins;
 mod routes;
 mod verify;
@@ -18,6 +19,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde::Serialize;
 
+use crate::jobs::look::UsageReports;
 use crate::jobs::{Refused, Status, VerifyJobs};
 use crate::mirror::Mirror;
 
@@ -38,12 +40,18 @@ pub(in crate::server) enum Call {
     Verify,
     StartVerify,
     Lost,
+    Repositories,
+    Usage,
+    Tags,
+    Inspect,
+    Coverage,
 }
 
 /// What calls work with.
 pub(in crate::server) struct Parts<'a> {
     pub(in crate::server) mirror: &'a Arc<Mirror>,
     pub(in crate::server) verify_jobs: &'a VerifyJobs,
+    pub(in crate::server) usage: &'a UsageReports,
 }
 
 impl Route {
@@ -68,7 +76,7 @@ impl Route {
 }
 
 async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
-    let Parts { mirror, verify_jobs } = parts;
+    let Parts { mirror, verify_jobs, usage } = parts;
     match call {
         Call::Status => Ok(json(StatusCode::OK, &Status::of(mirror).await)),
         Call::Backup => Ok(backup::backup(mirror)),
@@ -78,6 +86,11 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
         Call::Verify => Ok(verify::look(verify_jobs)),
         Call::StartVerify => verify::start(verify_jobs, &asked).await,
         Call::Lost => verify::lost(mirror).await,
+        Call::Repositories => look::repositories(mirror, usage, &asked).await,
+        Call::Usage => look::usage(mirror, usage).await,
+        Call::Tags => look::tags(mirror, &asked).await,
+        Call::Inspect => look::inspect(mirror, &asked).await,
+        Call::Coverage => look::coverage(mirror, asked).await,
     }
 }
 

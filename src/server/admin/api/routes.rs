@@ -54,6 +54,19 @@ pub(super) const ROUTES: &[Route] = &[
     read("verify", Call::Verify, &[]),
     guarded(Method::POST, "verify", Call::StartVerify, &["rate"], Takes::Nothing),
     read("lost", Call::Lost, &[]),
+    read("repositories", Call::Repositories, &["glob", "sort", "after", "limit"]),
+    read("usage", Call::Usage, &[]),
+    read("tags", Call::Tags, &["repository", "glob", "after", "limit"]),
+    read("inspect", Call::Inspect, &["reference"]),
+    // A question that is too long for a query.
+    Route {
+        path: "coverage",
+        method: Method::POST,
+        call: Call::Coverage,
+        query: &[],
+        takes: Takes::Json,
+        is_guarded: false,
+    },
 ];
 
 impl Route {

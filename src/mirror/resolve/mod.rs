@@ -145,7 +145,7 @@ impl Namespaces {
         }
     }
 
-    fn known(&self, name: &Authority) -> Option<Authority> {
+    pub(in crate::mirror) fn known(&self, name: &Authority) -> Option<Authority> {
         self.names.get(name).cloned().or_else(|| self.admitted_by(name).map(|_| name.clone()))
     }
 
@@ -322,5 +322,4 @@ fn without_reference(name: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "resolve/tests.rs"]
 mod tests;

@@ -1,0 +1,105 @@
+//! Questions of operators about one repository or one digest.
+
+use crate::clock::Timestamp;
+use crate::index::facts::{BlobRow, TagRow};
+use crate::index::schema::{BLOB_GRANTS, BLOBS, LAST, MANIFEST_GRANTS, PINNED, RECENCY, TAGS, range};
+use crate::index::{Index, IndexError, Scope};
+use crate::oci::{Digest, Tag};
+
+use super::blob;
+
+/// What is recorded of stored bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentFacts {
+    pub row: BlobRow,
+    /// When it was last used, as far as that is written down.
+    pub used: Option<Timestamp>,
+    /// The registry that it can come from again; empty if none is known.
+    pub obtainable_from: String,
+    pub is_pinned: bool,
+}
+
+/// Up to `limit` tags of a repository behind `after` that are wanted, with their rows, and whether there are more.
+pub async fn tags_behind(
+    index: &Index,
+    scope: &Scope,
+    after: String,
+    limit: usize,
+    is_wanted: impl Fn(&str) -> bool + Send + 'static,
+) -> Result<(Vec<(Tag, TagRow)>, bool), IndexError> {
+    let scope = scope.clone();
+    index
+        .read(move |from| {
+            let mut found = Vec::new();
+            for entry in from.open_table(TAGS)?.range(range(&scope, &after, LAST))? {
+                let (key, row) = entry?;
+                let name = key.value().3;
+                if name == after || !is_wanted(name) {
+                    continue;
+                }
+                let (Ok(tag), Ok(row)) = (name.parse(), serde_json::from_slice(row.value())) else { continue };
+                if found.len() >= limit {
+                    return Ok((found, true));
+                }
+                found.push((tag, row));
+            }
+            Ok((found, false))
+        })
+        .await
+}
+
+/// Up to `limit` digests that begin with `prefix`, as in `sha256:0a1b`: those that are stored, or, with a scope, those that
+/// may be read in it.
+pub async fn digests_beginning(
+    index: &Index,
+    prefix: String,
+    scope: Option<(Scope, bool)>,
+    limit: usize,
+) -> Result<Vec<Digest>, IndexError> {
+    index
+        .read(move |from| {
+            let last = format!("{prefix}{LAST}");
+            let mut found: Vec<Digest> = Vec::new();
+            match &scope {
+                None => {
+                    for entry in from.open_table(BLOBS)?.range(prefix.as_str()..=last.as_str())?.take(limit) {
+                        found.extend(entry?.0.value().parse::<Digest>().ok());
+                    }
+                }
+                Some((scope, whole_authority)) => {
+                    let repository = if *whole_authority { "" } else { scope.repository.as_str() };
+                    let authority = scope.authority.as_str();
+                    for table in [MANIFEST_GRANTS, BLOB_GRANTS] {
+                        let keys = (scope.domain, authority, repository, prefix.as_str())
+                            ..=(scope.domain, authority, repository, last.as_str());
+                        for entry in from.open_table(table)?.range(keys)?.take(limit) {
+                            found.extend(entry?.0.value().3.parse::<Digest>().ok());
+                        }
+                    }
+                }
+            }
+            found.sort();
+            found.dedup();
+            found.truncate(limit);
+            Ok(found)
+        })
+        .await
+}
+
+/// What is recorded of stored bytes; `None` if they are not stored.
+pub async fn content(index: &Index, digest: Digest) -> Result<Option<ContentFacts>, IndexError> {
+    index
+        .read(move |from| {
+            let Some(row) = blob(from, digest)? else { return Ok(None) };
+            let name = digest.to_string();
+            let recency = from.open_table(RECENCY)?;
+            let order = recency.get(name.as_str())?;
+            let (obtainable_from, used) = order.map_or_else(Default::default, |order| {
+                let (authority, _, used, _) = order.value();
+                (authority.to_owned(), Some(Timestamp::from_millis(used.saturating_mul(1000))))
+            });
+            let is_pinned = from.open_table(PINNED)?.get(name.as_str())?.is_some();
+            Ok(Some(ContentFacts { row, used, obtainable_from, is_pinned }))
+        })
+        .await
+}

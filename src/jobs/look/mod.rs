@@ -1,0 +1,19 @@
+//! Questions about what is held: repositories, tags, manifests, bytes. Nothing is fetched, and looking counts as no use.
+
+mod coverage;
+mod examine;
+mod find;
+mod inspect;
+mod page;
+mod repositories;
+mod tags;
+
+pub use coverage::{Covered, Item, Outcome, PlatformState, coverage};
+pub use examine::{Kind, Wholeness};
+pub use find::{Found, find, full_digest, holdings};
+pub use inspect::{InspectedImage, InspectedPart, InspectedTag, Inspection, StoredContent, inspect};
+pub use page::{DEFAULT_LIMIT, MAX_LIMIT, PageQuery};
+pub use repositories::{
+    AuthorityRow, Repositories, RepositoryRow, Sort, UsageReport, UsageReports, repositories, used,
+};
+pub use tags::{Moved, TagEntry, Tags, tags};
