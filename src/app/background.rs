@@ -19,6 +19,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use super::storage::Opened;
 use crate::cache::retry_faults;
 use crate::cache::scrub::{VerifySettings, run_scrub};
+use crate::jobs::look::{CoverageList, run_coverage};
 use crate::server::{Admin, Listeners, PublicSide};
 
 /// After the deadline, how long interrupted fills may take for their last sync, and then the upkeep for its last step.
@@ -42,7 +43,7 @@ impl Background {
         listeners: Listeners,
         public_side: Arc<PublicSide>,
         admin: Arc<Admin>,
-        verify: VerifySettings,
+        (verify, coverage): (VerifySettings, Vec<CoverageList>),
         was_clean: bool,
     ) -> Self {
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
@@ -56,6 +57,8 @@ impl Background {
             ("completion", spawn(Arc::clone(mirror).run_completion())),
             // Counts the images that are held whole.
             ("census", spawn(Arc::clone(mirror).run_census())),
+            // Tells how much of the configured lists would survive an outage.
+            ("coverage", spawn(run_coverage(Arc::clone(mirror), coverage))),
             // Tries a disk that failed until it works, and cleans up after it.
             ("fault retry", spawn(retry_faults(Arc::clone(evictor)))),
             // Keeps usage below the limits.

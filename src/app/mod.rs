@@ -72,8 +72,14 @@ impl App {
         let admin = Arc::new(Admin::new(&mirror, Arc::clone(&verify_jobs), metrics.clone(), &config.server));
         let via = Arc::clone(&opened.via);
         let public_side = Arc::new(PublicSide::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
-        let background =
-            Background::start(&opened, listeners, public_side, Arc::clone(&admin), config.verify, was_clean);
+        let background = Background::start(
+            &opened,
+            listeners,
+            public_side,
+            Arc::clone(&admin),
+            (config.verify, config.coverage),
+            was_clean,
+        );
         admin.set_ready(true);
         Ok(Self {
             mirror,

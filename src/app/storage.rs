@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::health::Health;
 use crate::index::Index;
+use crate::jobs::look::CoverageList;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorSettings};
 use crate::oci::Digest;
@@ -34,6 +35,7 @@ pub(super) struct Opened {
 pub(super) struct Serving {
     pub(super) server: ServerSettings,
     pub(super) verify: VerifySettings,
+    pub(super) coverage: Vec<CoverageList>,
     pub(super) shutdown_deadline: Duration,
 }
 
@@ -85,6 +87,7 @@ impl Opened {
         let serving = Serving {
             server: config.server,
             verify: config.storage.verify,
+            coverage: config.coverage,
             shutdown_deadline: config.shutdown_deadline,
         };
         Ok((Self { mirror, tasks, stopping, via }, serving))

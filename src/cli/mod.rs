@@ -1,6 +1,7 @@
 //! The command line: arguments, and one file per command.
 
 mod backup;
+mod change;
 mod check_config;
 mod healthcheck;
 mod look;
@@ -139,6 +140,34 @@ enum Command {
         #[command(flatten)]
         options: look::CoverageOptions,
     },
+    /// Check tags with their registries now. Only manifests are fetched.
+    Refresh {
+        #[command(flatten)]
+        reach: Reach,
+        /// As in "docker.io/library/*" or "quay.io/org/app:v1*".
+        #[arg(value_name = "GLOB", required = true)]
+        globs: Vec<String>,
+        /// As JSON, a line for each tag; the last one is the result.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove tags, manifests with what only they need, repositories, or blobs. What a pin keeps stays.
+    Rm {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: change::RemoveOptions,
+    },
+    /// Evict now, to a size or by age. Pins, last copies and what is being used stay.
+    Gc {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: change::GcOptions,
+        /// As JSON, with sizes in bytes.
+        #[arg(long)]
+        json: bool,
+    },
     /// Copy all facts (tags, grants, lists, pins) into a file, running or stopped. Blobs are not copied.
     Backup {
         #[command(flatten)]
@@ -179,6 +208,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect { reach, reference, json } => look::inspect(&reach, &reference, json),
         Command::Du { reach, glob, json } => look::du(&reach, glob.as_deref(), json),
         Command::Coverage { reach, options } => look::coverage(&reach, &options),
+        Command::Refresh { reach, globs, json } => change::refresh(&reach, &globs, json),
+        Command::Rm { reach, options } => change::remove(&reach, &options),
+        Command::Gc { reach, options, json } => change::gc(&reach, &options, json),
         Command::Backup { reach, to } => backup::run(&reach, &to),
         Command::Restore { config, from } => restore::run(&config, &from),
     };

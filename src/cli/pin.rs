@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use roadstead::jobs::{PinRefused, add_pins, list_pins, remove_pins};
+use roadstead::jobs::{add_pins, list_pins, remove_pins};
 use serde_json::json;
 
 use super::output::{flag, list, plain, print, print_json};
@@ -17,8 +17,9 @@ pub(super) enum Action {
     },
     /// Never evict what these name, with all that their manifests list.
     Add {
-        /// Globs over registry/repository or registry/repository:tag, as in "docker.io/library/**".
-        #[arg(value_name = "PATTERN", required = true)]
+        /// Globs over registry/repository or registry/repository:tag, as in "docker.io/library/**". A tag with a digest, as in
+        /// "docker.io/library/app:1@sha256:…", is also answered with that digest, whatever its registry says.
+        #[arg(value_name = "GLOB|REF@DIGEST", required = true)]
         patterns: Vec<String>,
     },
     /// Take back pins that were made by command.
@@ -38,7 +39,7 @@ pub(super) fn run(reach: &Reach, action: &Action) -> Result<(), ExitCode> {
     let path = query("/api/v1/pins", patterns.iter().map(|pattern| ("pin", pattern)));
     let pins = reach.answer(Request { method, path: &path, body: None }, async |mirror| {
         let pins = match action {
-            Action::Ls { .. } => list_pins(mirror).await.map_err(PinRefused::Index),
+            Action::Ls { .. } => list_pins(mirror).await,
             Action::Add { patterns } => add_pins(mirror, patterns).await,
             Action::Rm { patterns } => remove_pins(mirror, patterns).await,
         };
@@ -50,7 +51,9 @@ pub(super) fn run(reach: &Reach, action: &Action) -> Result<(), ExitCode> {
     }
     for pin in list(&pins, "pins") {
         let by = if flag(pin, "configured") { " (of the configuration)" } else { "" };
-        print(&format!("{}{by}", plain(pin, "pattern")));
+        let digest = pin.get("digest").and_then(serde_json::Value::as_str);
+        let digest = digest.map_or_else(String::new, |digest| format!("@{digest}"));
+        print(&format!("{}{digest}{by}", plain(pin, "pattern")));
     }
     Ok(())
 }

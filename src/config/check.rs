@@ -12,7 +12,7 @@ use crate::telemetry::Format;
 use super::problems::Collected;
 use super::section::Section;
 use super::server::check_server;
-use super::{Config, LogSettings, Problems, storage, upstreams};
+use super::{Config, LogSettings, Problems, coverage, storage, upstreams};
 
 pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
     let config = {
@@ -30,6 +30,7 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
                 waiting: server.number("max_waiting_fills", 1).unwrap_or(1024) as usize,
             },
             completion: CompletionTimes::default(),
+            coverage: coverage::check(&root),
             namespaces: upstreams.namespaces,
             upstreams: upstreams.registries,
             served: upstreams.served,

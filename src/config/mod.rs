@@ -2,6 +2,7 @@
 
 mod check;
 mod completion;
+mod coverage;
 mod endpoints;
 mod identity;
 mod presets;
@@ -21,6 +22,7 @@ use tracing::level_filters::LevelFilter;
 use crate::cache::retention::EvictionSettings;
 use crate::cache::scrub::VerifySettings;
 use crate::fill::FillLimits;
+use crate::jobs::look::CoverageList;
 use crate::mirror::{CompletionTimes, Namespaces, RegistrySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
@@ -36,6 +38,8 @@ pub struct Config {
     pub fills: FillLimits,
     /// When the background completes images. Has no key.
     pub completion: CompletionTimes,
+    /// `[[coverage]]`.
+    pub coverage: Vec<CoverageList>,
     /// `server.log_format` and `server.log_level`.
     pub log: LogSettings,
     /// Time for responses and fills to end after SIGTERM.

@@ -32,17 +32,18 @@ pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
     BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants,
     DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned,
-    NoteAccesses, NoteObtainable, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag,
-    PutUnrecoverable, ReferrerRow, RemoveMissing, RemovePin, StampList, StampTag, TagRow, Unmark, Unrecoverable,
-    UseGrant,
+    NoteAccesses, NoteObtainable, PinTag, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag,
+    PutUnrecoverable, ReferrerRow, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList,
+    StampTag, TagRow, Unmark, UnpinTag, Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
-    AuthorityUsage, ContentFacts, Counts, HeldDigest, ImageFacts, ManifestFacts, RepositoryUsage, Sums, TagFacts,
-    Usage, content, digests_beginning, gone_referrers, held_digests, images, is_named, tags_behind, usage,
+    AuthorityUsage, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts,
+    RepositoryUsage, Sums, TagFacts, Usage, content, digests_beginning, gone_referrers, held_digests, images, is_named,
+    leaving, tags_behind, tags_pointing_to, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;

@@ -1,92 +1,142 @@
 //! Adds and removes several pins at once, all or none.
 
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::look::{full_digest, holdings};
 use super::{Refused, RefusedCode};
-use crate::cache::retention::Pin;
-use crate::index::IndexError;
-use crate::mirror::{Mirror, PinError};
+use crate::index::{Change, IndexError, PinTag, Scope, UnpinTag};
+use crate::mirror::{Holdings, Mirror, PinError};
+use crate::oci::{Digest, ImageName, PinPattern, Tag};
 use crate::quote::quoted;
 
 /// Patterns in one call.
 const MAX_PATTERNS: usize = 1000;
 
-/// The reason why no pin was added or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum PinRefused {
-    #[error("no pattern is given, as in \"docker.io/library/**\"")]
-    None,
-    #[error("these are too many at once; {MAX_PATTERNS} may come together")]
-    TooMany,
-    #[error("{pattern}: {err}")]
-    Invalid { pattern: String, err: PinError },
-    #[error("{0}: there is no such pin")]
-    Unknown(String),
-    #[error("{0}: it is in `storage.pins` of the configuration, which has to be changed")]
-    Configured(String),
-    #[error("pins cannot be read or written: {0}")]
-    Index(#[from] IndexError),
+/// A pin, and who made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PinEntry {
+    pub pattern: PinPattern,
+    /// By `storage.pins`: only a change of the configuration takes it back.
+    pub configured: bool,
+    /// The tag answers with this digest, whatever upstream says.
+    pub digest: Option<Digest>,
 }
 
-impl From<PinRefused> for Refused {
-    fn from(refused: PinRefused) -> Self {
-        let code = match refused {
-            PinRefused::None | PinRefused::Invalid { .. } => RefusedCode::Invalid,
-            PinRefused::TooMany => RefusedCode::TooLarge,
-            PinRefused::Unknown(_) => RefusedCode::NotFound,
-            PinRefused::Configured(_) => RefusedCode::Conflict,
-            PinRefused::Index(_) => RefusedCode::Unavailable,
-        };
-        Self::new(code, refused)
-    }
+/// What is to be pinned.
+struct Wanted {
+    pattern: PinPattern,
+    /// A tag, and where it has to point.
+    tag: Option<(Scope, Tag, Digest)>,
 }
 
 /// All pins, those of the configuration first.
-pub async fn list_pins(mirror: &Mirror) -> Result<Vec<Pin>, IndexError> {
+pub async fn list_pins(mirror: &Arc<Mirror>) -> Result<Vec<PinEntry>, Refused> {
     let cache = mirror.cache();
-    cache.pins.list(&cache.index).await
+    let mut entries = Vec::new();
+    for pin in cache.pins.list(&cache.index).await? {
+        let digest = match exact(mirror, pin.pattern.as_str()) {
+            Some((holdings, tag)) => pinned_digest(&holdings, &tag).await?,
+            None => None,
+        };
+        entries.push(PinEntry { pattern: pin.pattern, configured: pin.configured, digest });
+    }
+    Ok(entries)
 }
 
-/// Adds pins durably; existing ones stay. Returns all pins.
-pub async fn add_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
+/// Adds pins durably; existing ones stay. `REF@DIGEST` also makes the tag answer with that digest. Returns all pins.
+pub async fn add_pins(mirror: &Arc<Mirror>, patterns: &[String]) -> Result<Vec<PinEntry>, Refused> {
     check_count(patterns)?;
-    let read = |text: &String| mirror.pin(text).map_err(|err| PinRefused::Invalid { pattern: quoted(text), err });
-    let pins = patterns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let mut all = list_pins(mirror).await?;
-    let cache = mirror.cache();
-    cache.pins.add(&cache.index, pins.clone(), cache.context.clock.now()).await?;
-    for pattern in pins {
-        if !all.iter().any(|known| known.pattern == pattern) {
-            all.push(Pin { pattern, configured: false });
-        }
+    let mut wanted = Vec::new();
+    for text in patterns {
+        wanted.push(read(mirror, text).await?);
     }
-    // They are made, even if they cannot be read in this moment.
-    Ok(list_pins(mirror).await.unwrap_or(all))
+    let cache = mirror.cache();
+    let now = cache.context.clock.now();
+    let tags: Vec<Change> = wanted
+        .iter()
+        .filter_map(|wanted| wanted.tag.clone())
+        .map(|(scope, tag, digest)| PinTag { scope, tag, digest, at: now }.into())
+        .collect();
+    if !tags.is_empty() {
+        cache.index.apply_durably(tags).await?;
+    }
+    for (scope, tag, digest) in wanted.iter().filter_map(|wanted| wanted.tag.as_ref()) {
+        tracing::info!(authority = %scope.authority, repository = %scope.repository, %tag, %digest,
+            "a tag is pinned to a digest: it is answered with it whatever upstream says");
+    }
+    let pins = wanted.into_iter().map(|wanted| wanted.pattern).collect();
+    cache.pins.add(&cache.index, pins, now).await?;
+    list_pins(mirror).await
 }
 
 /// Removes durably pins that were added by command. Returns all pins.
-pub async fn remove_pins(mirror: &Mirror, patterns: &[String]) -> Result<Vec<Pin>, PinRefused> {
+pub async fn remove_pins(mirror: &Arc<Mirror>, patterns: &[String]) -> Result<Vec<PinEntry>, Refused> {
     check_count(patterns)?;
-    let mut known = list_pins(mirror).await?;
-    let mut pins = Vec::new();
+    let known = list_pins(mirror).await?;
+    let (mut pins, mut tags) = (Vec::new(), Vec::new());
     for text in patterns {
+        let unknown = || Refused::not_found(format!("{}: there is no such pin", quoted(text)));
+        // A digest behind it says no more than which one is meant.
+        let name = text.split('@').next().unwrap_or_default();
         // A pin of a registry that is not configured any more can be removed too.
-        let pin = mirror.pin(text).or_else(|_unknown| text.parse());
-        let pin = pin.map_err(|_invalid| PinRefused::Unknown(quoted(text)))?;
+        let pin = mirror.pin(name).or_else(|_unknown| name.parse()).map_err(|_invalid| unknown())?;
         match known.iter().find(|known| known.pattern == pin) {
-            Some(known) if known.configured => return Err(PinRefused::Configured(quoted(text))),
-            Some(_) => pins.push(pin),
-            None => return Err(PinRefused::Unknown(quoted(text))),
+            Some(known) if known.configured => {
+                let why = "it is in `storage.pins` of the configuration, which has to be changed";
+                return Err(Refused::new(RefusedCode::Conflict, format!("{}: {why}", quoted(text))));
+            }
+            Some(known) => {
+                if let Some((holdings, tag)) = exact(mirror, pin.as_str()).filter(|_| known.digest.is_some()) {
+                    tags.push(Change::from(UnpinTag { scope: holdings.scope().clone(), tag }));
+                }
+                pins.push(pin);
+            }
+            None => return Err(unknown()),
         }
     }
     let cache = mirror.cache();
-    cache.pins.remove(&cache.index, pins.clone(), cache.context.clock.now()).await?;
-    known.retain(|known| !pins.contains(&known.pattern));
-    Ok(list_pins(mirror).await.unwrap_or(known))
+    if !tags.is_empty() {
+        cache.index.apply_durably(tags).await?;
+    }
+    cache.pins.remove(&cache.index, pins, cache.context.clock.now()).await?;
+    list_pins(mirror).await
 }
 
-const fn check_count(patterns: &[String]) -> Result<(), PinRefused> {
+async fn read(mirror: &Arc<Mirror>, text: &str) -> Result<Wanted, Refused> {
+    let invalid = |err: PinError| Refused::invalid(format!("{}: {err}", quoted(text)));
+    if !text.contains('@') {
+        return Ok(Wanted { pattern: mirror.pin(text).map_err(invalid)?, tag: None });
+    }
+    let name: ImageName = text.parse().map_err(|err| Refused::invalid(format!("{}: {err}", quoted(text))))?;
+    let (Some(tag), Some(short)) = (&name.tag, &name.digest) else {
+        let why = "it takes a tag and a digest, as in \"docker.io/library/app:1@sha256:…\"";
+        return Err(Refused::invalid(format!("{}: {why}", quoted(text))));
+    };
+    let holdings = holdings(mirror, &name.authority, &name.repository)?;
+    let digest = full_digest(mirror, Some(&holdings), short).await?;
+    let scope = holdings.scope().clone();
+    let pattern = format!("{}/{}:{tag}", scope.authority, scope.repository);
+    let pattern = pattern.parse().map_err(|err| Refused::invalid(format!("{pattern}: {err}")))?;
+    Ok(Wanted { pattern, tag: Some((scope, tag.clone(), digest)) })
+}
+
+/// The tag that a pattern names, if it names just one.
+fn exact(mirror: &Arc<Mirror>, pattern: &str) -> Option<(Holdings, Tag)> {
+    let name: ImageName = pattern.parse().ok()?;
+    let tag = name.tag?;
+    Holdings::of(mirror, &name.authority, &name.repository).ok().map(|holdings| (holdings, tag))
+}
+
+async fn pinned_digest(holdings: &Holdings, tag: &Tag) -> Result<Option<Digest>, IndexError> {
+    Ok(holdings.tag(tag).await?.filter(|row| row.is_pinned).and_then(|row| row.digest))
+}
+
+fn check_count(patterns: &[String]) -> Result<(), Refused> {
     match patterns.len() {
-        0 => Err(PinRefused::None),
+        0 => Err(Refused::invalid("no pattern is given, as in \"docker.io/library/**\"")),
         1..=MAX_PATTERNS => Ok(()),
-        _ => Err(PinRefused::TooMany),
+        _ => Err(Refused::too_many(MAX_PATTERNS)),
     }
 }

@@ -93,6 +93,12 @@ pub struct ByImages {
     pub state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByCoverage {
+    pub list: String,
+    pub outcome: &'static str,
+}
+
 /// All metrics, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
@@ -132,6 +138,7 @@ pub struct Metrics {
     pub reservations_refused: Family<ByAuthority, Counter>,
     pub completed: Family<ByCompletion, Counter>,
     pub images: Family<ByImages, Gauge>,
+    pub coverage: Family<ByCoverage, Gauge>,
     /// `storage.max_size`; 0 without one.
     pub max_size: Gauge<u64, AtomicU64>,
     /// An upstream's own `max_size`.
@@ -187,6 +194,8 @@ impl Default for Metrics {
             reservations_refused: made.one("reservations_refused", "Downloads for which no room could be made"),
             completed: made.one("completed", "What the background proved or fetched before a client asked for it"),
             images: made.one("images", "Images that are held whole, and those that lack blobs"),
+            coverage: made
+                .one("coverage_images", "Images of a list that would survive an outage, and those that would not"),
             max_size: made.with_unit("max_size", "What `storage.max_size` says; 0 without a limit", Unit::Bytes),
             quota: made.with_unit("quota", "What an upstream's own `max_size` says", Unit::Bytes),
             build_info: made.one("build_info", "1, with the version of this program"),

@@ -31,6 +31,8 @@ pub enum Outcome {
     Joined,
     /// From memory or disk, because upstream cannot be asked.
     Stale,
+    /// A tag that an operator has pinned to this digest.
+    Pinned,
     /// A part of a blob as upstream sends it, before the blob is proven.
     Unproven,
 }

@@ -66,7 +66,7 @@ impl PullError {
         }
     }
 
-    pub(super) fn is_not_found(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. }) || self.failure() == Some(&Failure::NotFound)
     }
 

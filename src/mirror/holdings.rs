@@ -36,6 +36,8 @@ pub enum TagState {
     Due,
     /// Upstream said that it is gone.
     Gone,
+    /// An operator has said where it points.
+    Pinned,
 }
 
 impl Holdings {
@@ -72,6 +74,9 @@ impl Holdings {
     }
 
     pub fn state(&self, tag: &Tag, row: &TagRow) -> TagState {
+        if row.is_pinned {
+            return TagState::Pinned;
+        }
         if row.digest.is_none() {
             return TagState::Gone;
         }
@@ -88,7 +93,8 @@ impl Holdings {
     pub fn too_old(&self, tag: &Tag, row: &TagRow) -> Option<Duration> {
         let policy = &self.registry.policy;
         let age = self.now().since(row.checked);
-        let is_served = policy.ttl(&self.scope.repository, tag) == Ttl::Immutable || policy.within_max_stale(age);
+        let is_served =
+            row.is_pinned || policy.ttl(&self.scope.repository, tag) == Ttl::Immutable || policy.within_max_stale(age);
         (!is_served).then_some(age)
     }
 

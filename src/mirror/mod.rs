@@ -47,7 +47,7 @@ use crate::cache::retention::{EvictionSettings, Evictor, Pins};
 use crate::cache::{self, Cache};
 use crate::fill::{FillLimits, Fills};
 use crate::index::{Index, Scope};
-use crate::oci::{Authority, Digest, PinPattern, Reference};
+use crate::oci::{Authority, Digest, PinPattern, Reference, Tag};
 use crate::store::Store;
 use crate::upstream::{self, Trouble};
 
@@ -190,6 +190,12 @@ impl Mirror {
             }
             Reference::Digest(digest) => self.manifest_by_digest(&registry, &scope, *digest).await,
         }
+    }
+
+    /// Asks upstream where a tag points, whatever is known. A pinned tag points where it points.
+    pub async fn refresh(self: &Arc<Self>, target: &Target, tag: &Tag) -> Result<ManifestAnswer, PullError> {
+        let (registry, scope) = self.enter(target)?;
+        self.manifest_by_tag(&registry, &scope, tag, Belief::Not).await
     }
 
     /// The tags of a repository, paged.

@@ -47,6 +47,8 @@ pub(super) enum Belief {
     Usual,
     /// The client wants it checked: a check is believed for [`MOMENT`].
     AMoment,
+    /// An operator wants it checked now.
+    Not,
 }
 
 /// Clients have each tag checked at most so often.
@@ -56,6 +58,8 @@ enum Known {
     Answer(Checked),
     /// Upstream has to be asked; the copy that is held, if any.
     Ask(Option<Copy>),
+    /// An operator has said where it points.
+    Pinned(Digest),
 }
 
 impl Checked {
@@ -73,8 +77,13 @@ impl Mirror {
         tag: &Tag,
         belief: Belief,
     ) -> Result<ManifestAnswer, PullError> {
-        if let Known::Answer(answer) = self.without_asking(registry, scope, tag, belief).await? {
-            return Ok(answer.seen_by(Role::Led, self.cache.context.clock.now()));
+        match self.without_asking(registry, scope, tag, belief).await? {
+            Known::Answer(answer) => return Ok(answer.seen_by(Role::Led, self.cache.context.clock.now())),
+            Known::Pinned(digest) => {
+                let answer = self.manifest_by_digest(registry, scope, digest).await?;
+                return Ok(ManifestAnswer { provenance: Provenance::of(Outcome::Pinned), ..answer });
+            }
+            Known::Ask(_) => {}
         }
         let check = || {
             let (mirror, registry) = (Arc::clone(self), Arc::clone(registry));
@@ -94,11 +103,17 @@ impl Mirror {
         belief: Belief,
     ) -> Result<Known, PullError> {
         let row = self.tag_row(registry, scope, tag).await;
+        if let Some(digest) = row.as_ref().filter(|row| row.is_pinned).and_then(|row| row.digest) {
+            return Ok(Known::Pinned(digest));
+        }
         let copy = self.held_copy(registry, scope, row.clone()).await;
         let now = self.cache.context.clock.now();
         if let Some(copy) = &copy {
             let TagRow { checked, hold_until, .. } = *copy.row;
             let ttl = registry.policy.ttl(&scope.repository, tag);
+            if belief == Belief::Not && !registry.policy.offline {
+                return Ok(Known::Ask(Some(copy.clone())));
+            }
             let (outcome, stale_because) =
                 match Freshness::of(Check { checked, hold_until }, ttl, &registry.policy, now) {
                     Freshness::Fresh
@@ -123,6 +138,9 @@ impl Mirror {
         let negative_ttl = registry.policy.negative_ttl;
         let is_tombstone = row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, negative_ttl, now));
         let asked = Asked::Manifest(Reference::Tag(tag.clone()));
+        if belief == Belief::Not && !registry.policy.offline {
+            return Ok(Known::Ask(None));
+        }
         if registry.policy.offline || is_tombstone || self.negative_cache.is_missing(scope, asked.clone()) {
             return Err(registry.not_found(true));
         }
@@ -168,6 +186,15 @@ impl Mirror {
         let copy = match self.without_asking(registry, scope, tag, belief).await? {
             Known::Answer(answer) => return Ok(answer),
             Known::Ask(copy) => copy,
+            Known::Pinned(digest) => {
+                let deadline = registry.client().answer_deadline();
+                let manifest = match self.granted_manifest(registry, scope, digest).await {
+                    Some(held) => held,
+                    None => self.obtain(registry, scope, digest, deadline).await?.0,
+                };
+                let at = self.cache.context.clock.now();
+                return Ok(Checked { manifest, outcome: Outcome::Pinned, at, stale_because: None });
+            }
         };
         let found = self.ask_for_tag(registry, scope, tag, copy.as_ref()).await;
         let counted = |result| {

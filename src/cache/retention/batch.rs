@@ -75,6 +75,25 @@ impl Evictor {
         async move { batch.await.ok() }
     }
 
+    /// Removes these from the disk, whether pins keep them or not. What somebody works with stays. Returns the blobs that are
+    /// gone, and their bytes; `None` if it could not go on.
+    pub async fn remove(self: &Arc<Self>, content: Vec<Candidate>) -> Option<(u64, u64)> {
+        let (mut blobs, mut bytes) = (0, 0);
+        for some in content.chunks(BATCH_BLOBS) {
+            let permit = self.permit().await?;
+            let (evictor, some) = (Arc::clone(self), some.to_vec());
+            let batch = self.cache.context.tasks.spawn(async move {
+                let batch = evictor.evict(some, Reason::Removed).await;
+                drop(permit);
+                batch
+            });
+            let batch = batch.await.ok()?;
+            blobs += batch.blobs;
+            bytes += batch.bytes;
+        }
+        Some((blobs, bytes))
+    }
+
     async fn evict_candidates(&self, goal: EvictionGoal) -> Batch {
         let EvictionGoal { reason, bytes, authorities, unused_since } = goal;
         let (cache, index) = (&self.cache, &self.cache.index);

@@ -76,6 +76,8 @@ enum Reason {
     Space,
     Quota,
     Age,
+    /// By command.
+    Removed,
 }
 
 impl Reason {
@@ -84,6 +86,7 @@ impl Reason {
             Self::Space => "space",
             Self::Quota => "quota",
             Self::Age => "age",
+            Self::Removed => "removed",
         }
     }
 }
@@ -97,6 +100,8 @@ enum Pass {
         quota: u64,
     },
     Space,
+    /// Down to so many bytes, by command.
+    To(u64),
 }
 
 impl Pass {
@@ -105,8 +110,27 @@ impl Pass {
             Self::Age(_) => Reason::Age,
             Self::Quota { .. } => Reason::Quota,
             Self::Space => Reason::Space,
+            Self::To(_) => Reason::Removed,
         }
     }
+}
+
+/// What an operator wants to go now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gc {
+    /// The coldest, until no more bytes are used than these.
+    To(u64),
+    /// What was not used for so long.
+    UnusedFor(Duration),
+}
+
+/// What [`Evictor::gc`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub blobs: u64,
+    pub bytes: u64,
+    /// It has ended, and not only run out of time.
+    pub is_done: bool,
 }
 
 /// What should go.
@@ -188,11 +212,35 @@ impl Evictor {
         cache.show_usage().await;
     }
 
+    /// Evicts by command, until nothing is left to do, nothing may go, or it is late. Pins, leases and last copies stay.
+    pub async fn gc(self: &Arc<Self>, gc: Gc, late: Instant) -> Collected {
+        let cache = &self.cache;
+        cache.access_times.write(&cache.index).await;
+        if !cache.pins.are_known(&cache.index) {
+            self.refresh_pins().await;
+        }
+        let pass = match gc {
+            Gc::To(bytes) => Pass::To(bytes),
+            Gc::UnusedFor(age) => Pass::Age(cache.access_time().before(age)),
+        };
+        let collected = self.run_pass_until(&pass, Some(late)).await;
+        cache.show_usage().await;
+        collected
+    }
+
+    async fn run_pass(self: &Arc<Self>, pass: &Pass) {
+        self.run_pass_until(pass, None).await;
+    }
+
     /// Evicts batches until nothing is left to do, or nothing may go. Pauses as long as it works, so that hits do not wait
     /// behind it.
-    async fn run_pass(self: &Arc<Self>, pass: &Pass) {
-        let (mut bytes, mut blobs) = (0, 0);
+    async fn run_pass_until(self: &Arc<Self>, pass: &Pass, late: Option<Instant>) -> Collected {
+        let (mut bytes, mut blobs, mut is_done) = (0, 0, true);
         while let Some(goal) = self.goal(pass, blobs > 0) {
+            if late.is_some_and(|late| Instant::now() >= late) {
+                is_done = false;
+                break;
+            }
             let began = Instant::now();
             let Some(permit) = self.permit().await else { break };
             let Some((permit, batch)) = self.evict_batch(permit, goal).await else { break };
@@ -208,6 +256,7 @@ impl Evictor {
         if blobs > 0 {
             tracing::info!(blobs, bytes, reason = pass.reason().name(), "evicted");
         }
+        Collected { blobs, bytes, is_done }
     }
 
     /// What is left to do of a pass, which goes on down to the low mark once it has `begun`.
@@ -221,6 +270,7 @@ impl Evictor {
                 (surplus, vec![authority.to_string()], None)
             }
             Pass::Space => (self.cache.store.surplus(begun), self.evictable(), None),
+            Pass::To(bytes) => (self.cache.store.used_bytes().saturating_sub(*bytes), self.evictable(), None),
         };
         (bytes > 0).then_some(EvictionGoal { reason: pass.reason(), bytes, authorities, unused_since })
     }

@@ -120,7 +120,7 @@ impl Pins {
 
     /// Marks everything that is pinned, and drops the marks of what is not any more. Its time grows with the number of tags
     /// and manifests, where there are pins.
-    pub(super) async fn refresh(&self, index: &Index, now: Timestamp) {
+    pub async fn refresh(&self, index: &Index, now: Timestamp) {
         let reopened = index.reopened();
         match self.mark_all(index, now).await {
             Ok(()) => {

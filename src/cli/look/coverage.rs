@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use roadstead::jobs::look::coverage;
+use roadstead::jobs::look::{coverage, images_in};
 use roadstead::oci::Platform;
 use serde_json::{Value, json};
 
@@ -109,6 +109,5 @@ fn read(file: &Path) -> std::io::Result<Vec<String>> {
     } else {
         std::fs::File::open(file)?.take(LONGEST_LIST).read_to_string(&mut text)?;
     }
-    let names = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    Ok(images_in(&text))
 }

@@ -13,6 +13,7 @@ mod grant;
 mod list;
 mod manifest;
 mod pin;
+mod removal;
 mod tag;
 mod unrecoverable;
 
@@ -31,7 +32,8 @@ pub use list::{DropLists, ListRow, PutList, StampList};
 pub(in crate::index) use list::{KeptList, get as list};
 pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
 pub use pin::{PutPin, RemovePin};
-pub use tag::{HistoryEntry, PutTag, StampTag, TagRow};
+pub use removal::{RemoveGrants, RemoveRepository, RemoveTag};
+pub use tag::{HistoryEntry, PinTag, PutTag, StampTag, TagRow, UnpinTag};
 pub use unrecoverable::{PutUnrecoverable, Unrecoverable};
 
 use super::IndexError;
@@ -180,6 +182,11 @@ facts! {
     PutReferrer,
     PutPin,
     RemovePin,
+    PinTag,
+    UnpinTag,
+    RemoveTag,
+    RemoveGrants,
+    RemoveRepository,
 }
 
 derived! {

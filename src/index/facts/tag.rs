@@ -22,6 +22,9 @@ pub struct TagRow {
     /// Newest last, at most [`TagRow::MAX_HISTORY`].
     #[serde(default)]
     pub history: Vec<HistoryEntry>,
+    /// An operator has said where it points; upstream is not asked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_pinned: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +45,7 @@ impl TagRow {
             let surplus = history.len().saturating_sub(Self::MAX_HISTORY);
             history.drain(..surplus);
         }
-        Self { digest: Some(digest), checked: now, hold_until: Timestamp::default(), history }
+        Self { digest: Some(digest), checked: now, hold_until: Timestamp::default(), history, is_pinned: false }
     }
 }
 
@@ -56,7 +59,13 @@ pub struct PutTag {
 impl Kind for PutTag {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         let key = Key::tag(&self.scope, &self.tag);
-        to.open_table(TAGS)?.insert(key.as_tuple(), schema::json(&self.row)?.as_slice())?;
+        let mut tags = to.open_table(TAGS)?;
+        let known: Option<TagRow> = schema::row(&tags, &key)?;
+        if known.is_some_and(|known| known.is_pinned && !self.row.is_pinned) {
+            // A check that had begun before it was pinned.
+            return Ok(());
+        }
+        tags.insert(key.as_tuple(), schema::json(&self.row)?.as_slice())?;
         Ok(())
     }
 
@@ -68,7 +77,9 @@ impl Kind for PutTag {
     fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
         let Self { scope, tag, row } = self;
         let old: Option<TagRow> = schema::row(&before.open_table(TAGS)?, &Key::tag(scope, tag))?;
-        if old.is_none_or(|old| old.digest != row.digest || old.history != row.history) {
+        if old
+            .is_none_or(|old| old.digest != row.digest || old.history != row.history || old.is_pinned != row.is_pinned)
+        {
             return Ok(LogForm::Whole);
         }
         let (scope, tag) = (scope.clone(), tag.clone());
@@ -99,6 +110,54 @@ impl Kind for StampTag {
         let row: Option<TagRow> = schema::row(&tags, &key)?;
         if let Some(row) = row {
             let row = TagRow { checked: self.checked, hold_until: self.hold_until, ..row };
+            tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn bump(&self, generations: &Generations) {
+        generations.bump_tag(&self.scope, &self.tag);
+    }
+}
+
+/// An operator says where a tag points, whatever upstream says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PinTag {
+    pub scope: Scope,
+    pub tag: Tag,
+    pub digest: Digest,
+    pub at: Timestamp,
+}
+
+impl Kind for PinTag {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let mut tags = to.open_table(TAGS)?;
+        let key = Key::tag(&self.scope, &self.tag);
+        let row = TagRow::moved_to(schema::row(&tags, &key)?, self.digest, self.at);
+        tags.insert(key.as_tuple(), schema::json(&TagRow { is_pinned: true, ..row })?.as_slice())?;
+        Ok(())
+    }
+
+    fn bump(&self, generations: &Generations) {
+        generations.bump_tag(&self.scope, &self.tag);
+    }
+}
+
+/// Upstream decides again where a tag points. Until it has said so, the tag counts as never checked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnpinTag {
+    pub scope: Scope,
+    pub tag: Tag,
+}
+
+impl Kind for UnpinTag {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let mut tags = to.open_table(TAGS)?;
+        let key = Key::tag(&self.scope, &self.tag);
+        let row: Option<TagRow> = schema::row(&tags, &key)?;
+        if let Some(row) = row.filter(|row| row.is_pinned) {
+            let (checked, hold_until) = (Timestamp::default(), Timestamp::default());
+            let row = TagRow { checked, hold_until, is_pinned: false, ..row };
             tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
         }
         Ok(())

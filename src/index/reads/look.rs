@@ -48,6 +48,24 @@ pub async fn tags_behind(
         .await
 }
 
+/// The tags of a repository that point to this manifest.
+pub async fn tags_pointing_to(index: &Index, scope: &Scope, digest: Digest) -> Result<Vec<Tag>, IndexError> {
+    let scope = scope.clone();
+    index
+        .read(move |from| {
+            let mut found = Vec::new();
+            for entry in from.open_table(TAGS)?.range(range(&scope, "", LAST))? {
+                let (key, row) = entry?;
+                let row: Option<TagRow> = serde_json::from_slice(row.value()).ok();
+                if row.is_some_and(|row| row.digest == Some(digest)) {
+                    found.extend(key.value().3.parse::<Tag>().ok());
+                }
+            }
+            Ok(found)
+        })
+        .await
+}
+
 /// Up to `limit` digests that begin with `prefix`, as in `sha256:0a1b`: those that are stored, or, with a scope, those that
 /// may be read in it.
 pub async fn digests_beginning(

@@ -1,5 +1,6 @@
 mod gone;
 mod images;
+mod leaving;
 mod look;
 mod naming;
 mod usage;
@@ -25,7 +26,8 @@ use crate::index::{Index, IndexError, Scope};
 
 pub use gone::gone_referrers;
 pub use images::{HeldDigest, ImageFacts, held_digests, images};
-pub use look::{ContentFacts, content, digests_beginning, tags_behind};
+pub use leaving::{Leaving, LeavingContent, leaving};
+pub use look::{ContentFacts, content, digests_beginning, tags_behind, tags_pointing_to};
 pub use naming::is_named;
 pub use usage::{AuthorityUsage, RepositoryUsage, Sums, Usage, usage};
 

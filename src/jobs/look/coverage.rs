@@ -28,6 +28,8 @@ pub struct Item {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
+    /// It was done.
+    Done,
     Held,
     Missing,
     /// It is no name, or of a registry that is not configured.

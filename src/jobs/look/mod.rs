@@ -7,6 +7,7 @@ mod inspect;
 mod page;
 mod repositories;
 mod tags;
+mod watch;
 
 pub use coverage::{Covered, Item, Outcome, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
@@ -17,3 +18,4 @@ pub use repositories::{
     AuthorityRow, Repositories, RepositoryRow, Sort, UsageReport, UsageReports, repositories, used,
 };
 pub use tags::{Moved, TagEntry, Tags, tags};
+pub use watch::{CoverageList, images_in, run_coverage};

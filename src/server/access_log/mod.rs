@@ -71,6 +71,7 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Joined => "joined",
         Outcome::Stale => "stale",
         Outcome::Unproven => "unproven",
+        Outcome::Pinned => "pinned",
     }
 }
 

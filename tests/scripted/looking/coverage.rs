@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Site, roadstead, stdout};
 use crate::operations::program::stderr;
+use crate::support::eventually;
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"))).collect()
@@ -71,4 +72,35 @@ async fn a_missing_blob_is_named_and_a_tag_that_is_too_old_is_not_held() {
     mirror.advance(Duration::from_hours(2));
     let found = lines(&stdout(&roadstead(&command).await));
     assert!(found[1]["problem"].as_str().unwrap().contains("max_stale"), "{found:?}");
+}
+
+#[tokio::test]
+async fn the_coverage_of_configured_lists_is_a_metric() {
+    let site = Site::start().await;
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "org/app:1\norg/none\n").unwrap();
+    let toml = format!(
+        "[upstreams.\"docker.io\"]\nurl = \"{}\"\n[[coverage]]\nname = \"site\"\nimages = [\"org/tool\"]\nfile = \"{}\"\n",
+        site.registry.url(),
+        list.path().display()
+    );
+    let mirror = site.mirror.stop().await.start_with(toml).await;
+    let metric = |outcome| mirror.metric(&format!("roadstead_coverage_images{{list=\"site\",outcome=\"{outcome}\"}}"));
+    eventually("it is looked at", async || (metric("held"), metric("missing")) == (2.0, 1.0)).await;
+}
+
+#[test]
+fn a_list_of_the_configuration_is_checked() {
+    for (lines, problem) in [
+        ("images = [\"a\"]", "coverage[0].name"),
+        ("name = \"x\"", "coverage[0].images"),
+        ("name = \"x\"\nimages = [\"A B\"]", "coverage[0].images[0]"),
+        ("name = \"x\"\nimages = [\"a\"]\nplatforms = [\"amd64\"]", "coverage[0].platforms"),
+        ("name = \"x\"\nimages = [\"a\"]\n[[coverage]]\nname = \"x\"\nimages = [\"a\"]", "coverage[1].name"),
+        ("name = \"x\"\nimages = [\"a\"]\ncolour = 1", "coverage[0].colour"),
+    ] {
+        let problems = roadstead::config::Config::read(Some(&format!("[[coverage]]\n{lines}\n")), Vec::new());
+        let problems = problems.err().unwrap_or_else(|| panic!("{lines}")).to_string();
+        assert!(problems.contains(problem), "{lines}: {problems}");
+    }
 }

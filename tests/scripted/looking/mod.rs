@@ -1,5 +1,7 @@
 //! Looking at what is held, and changing it, by commands and by the API.
 
+mod api;
+mod change;
 mod coverage;
 mod look;
 mod reach;
@@ -8,6 +10,8 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
 use crate::operations::program::{run, stderr};
 use crate::support::client::Client;
@@ -75,4 +79,19 @@ async fn api(mirror: &Mirror, path: &str) -> (u16, Value) {
 /// Bytes of all that an image is made of, with its manifest.
 fn bytes(image: &Image) -> u64 {
     image.manifest.len() as u64 + image.blobs.iter().map(|blob| blob.content.size()).sum::<u64>()
+}
+
+/// A call with a JSON body, over the socket: the status and the JSON of the answer.
+async fn over_socket(mirror: &Mirror, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let mut stream = UnixStream::connect(mirror.storage().join("admin.sock")).await.unwrap();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let head =
+        format!("{method} /api/v1/{path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+    // A body that is too long is refused before it is read.
+    let _refused = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_default())
 }

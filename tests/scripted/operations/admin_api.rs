@@ -77,7 +77,7 @@ async fn asked(mirror: &Mirror, request: &str) -> (u16, Value) {
 async fn pins_are_added_and_taken_back_all_or_none_and_those_of_the_configuration_stay() {
     let configured = "pins = [\"docker.io/library/**\"]";
     let mirror = Mirror::builder(NOWHERE).storage(configured).start().await;
-    let pin = |pattern: &str, configured: bool| json!({ "pattern": pattern, "configured": configured });
+    let pin = |pattern: &str, configured: bool| json!({ "pattern": pattern, "configured": configured, "digest": null });
     let of_file = pin("docker.io/library/**", true);
     assert_eq!(asked(&mirror, "GET /api/v1/pins").await, (200, json!({ "pins": [of_file] })));
     let two = "?pin=index.docker.io%2Forg%2Fapp%3Av1*&pin=docker.io/org/base";

@@ -86,7 +86,7 @@ impl Mirror {
     }
 
     /// The mirror behind the sockets, for long work.
-    pub(crate) fn inner(&self) -> &roadstead::mirror::Mirror {
+    pub(crate) fn inner(&self) -> &std::sync::Arc<roadstead::mirror::Mirror> {
         self.app.mirror()
     }
 

@@ -2,6 +2,7 @@
 
 mod asked;
 mod backup;
+mod change;
 mod error;
 mod look;
 mod pins;
@@ -29,9 +30,13 @@ pub(in crate::server::admin) use routes::Route;
 
 pub(in crate::server) type ApiBody = UnsyncBoxBody<Bytes, io::Error>;
 
+/// The description of all calls. A test holds it against [`routes::ROUTES`].
+const OPEN_API: &str = include_str!("openapi.json");
+
 /// One call of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum Call {
+    OpenApi,
     Status,
     Backup,
     Pins,
@@ -45,6 +50,9 @@ pub(in crate::server) enum Call {
     Tags,
     Inspect,
     Coverage,
+    Remove,
+    Refresh,
+    Gc,
 }
 
 /// What calls work with.
@@ -78,6 +86,7 @@ impl Route {
 async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
     let Parts { mirror, verify_jobs, usage } = parts;
     match call {
+        Call::OpenApi => Ok(text(StatusCode::OK, Bytes::from_static(OPEN_API.as_bytes()))),
         Call::Status => Ok(json(StatusCode::OK, &Status::of(mirror).await)),
         Call::Backup => Ok(backup::backup(mirror)),
         Call::Pins => pins::list(mirror).await,
@@ -91,13 +100,21 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
         Call::Tags => look::tags(mirror, &asked).await,
         Call::Inspect => look::inspect(mirror, &asked).await,
         Call::Coverage => look::coverage(mirror, asked).await,
+        Call::Remove => change::remove(mirror, asked).await,
+        Call::Refresh => change::refresh(mirror, asked).await,
+        Call::Gc => change::gc(mirror, asked).await,
     }
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response<ApiBody> {
     let mut text = serde_json::to_vec_pretty(value).expect("it holds strings and numbers only");
     text.push(b'\n');
-    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+    self::text(status, text.into())
+}
+
+/// JSON that is written already.
+fn text(status: StatusCode, json: Bytes) -> Response<ApiBody> {
+    let mut response = Response::new(Full::new(json).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

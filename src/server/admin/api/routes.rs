@@ -45,6 +45,7 @@ const fn guarded(
 }
 
 pub(super) const ROUTES: &[Route] = &[
+    read("openapi.json", Call::OpenApi, &[]),
     read("status", Call::Status, &[]),
     // A backup names everything that was ever pulled.
     guarded(Method::GET, "backup", Call::Backup, &[], Takes::Nothing),
@@ -67,6 +68,9 @@ pub(super) const ROUTES: &[Route] = &[
         takes: Takes::Json,
         is_guarded: false,
     },
+    guarded(Method::POST, "remove", Call::Remove, &[], Takes::Json),
+    guarded(Method::POST, "refresh", Call::Refresh, &[], Takes::Json),
+    guarded(Method::POST, "gc", Call::Gc, &[], Takes::Json),
 ];
 
 impl Route {
@@ -102,5 +106,48 @@ impl Route {
                 (!id.is_empty() && !id.contains('/')).then(|| id.to_owned())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Method, path, keys of the query, whether it takes JSON, whether it needs the token.
+    type Call<'a> = (String, String, BTreeSet<&'a str>, bool, bool);
+
+    #[test]
+    fn every_call_is_described_and_every_described_call_is_there() {
+        let described: Value = serde_json::from_str(super::super::OPEN_API).unwrap();
+        let mut calls: BTreeSet<Call<'_>> = BTreeSet::new();
+        for (path, methods) in described["paths"].as_object().unwrap() {
+            for (method, call) in methods.as_object().unwrap() {
+                let parameters = call["parameters"].as_array();
+                let keys = parameters.into_iter().flatten().filter(|key| key["in"] == "query");
+                let keys = keys.map(|key| key["name"].as_str().unwrap()).collect();
+                let is_guarded = call["security"].as_array().unwrap().len() == 1;
+                let takes_json = call.pointer("/requestBody/content/application~1json").is_some();
+                calls.insert((
+                    method.to_uppercase(),
+                    path.trim_start_matches('/').to_owned(),
+                    keys,
+                    takes_json,
+                    is_guarded,
+                ));
+            }
+        }
+        let there = ROUTES.iter().map(|route| {
+            let keys = route.query.iter().map(|key| key.trim_end_matches('*')).collect();
+            let (method, path) = (route.method.to_string(), route.path.to_owned());
+            (method, path, keys, route.takes == Takes::Json, route.is_guarded)
+        });
+        assert_eq!(calls, there.collect());
+        let codes = &described["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"];
+        let names: Vec<&str> = RefusedCode::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(*codes, serde_json::json!(names));
     }
 }

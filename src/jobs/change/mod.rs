@@ -1,0 +1,9 @@
+//! Changes of what is held, by an operator. What they did is told for each item; the same change again does no harm.
+
+mod gc;
+mod refresh;
+mod remove;
+
+pub use gc::{Gone, collect};
+pub use refresh::{RefreshItem, Refreshed, refresh};
+pub use remove::{Removal, Removed, RemovedItem, remove};

@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use http::{Response, StatusCode};
+use serde::Deserialize;
+
+use super::asked::Asked;
+use super::{ApiBody, json};
+use crate::cache::retention::Gc;
+use crate::jobs::Refused;
+use crate::jobs::change::{self, Removal};
+use crate::mirror::Mirror;
+
+/// Names in one call.
+const MAX_NAMES: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoveOrder {
+    references: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefreshOrder {
+    globs: Vec<String>,
+    #[serde(default)]
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GcOrder {
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default)]
+    unused_for: Option<String>,
+}
+
+pub(super) async fn remove(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
+    let RemoveOrder { references, dry_run, force } = asked.json().await?;
+    if references.len() > MAX_NAMES {
+        return Err(Refused::too_many(MAX_NAMES));
+    }
+    Ok(json(StatusCode::OK, &change::remove(mirror, &references, Removal { dry_run, force }).await))
+}
+
+pub(super) async fn refresh(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
+    let RefreshOrder { globs, after } = asked.json().await?;
+    if globs.len() > MAX_NAMES {
+        return Err(Refused::too_many(MAX_NAMES));
+    }
+    Ok(json(StatusCode::OK, &change::refresh(mirror, &globs, after.as_deref()).await?))
+}
+
+pub(super) async fn gc(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
+    let GcOrder { to, unused_for } = asked.json().await?;
+    let gc = match (to, unused_for) {
+        (Some(to), None) => {
+            let size: ByteSize = to.parse().map_err(|err| Refused::invalid(format!("to: {err}")))?;
+            Gc::To(size.as_u64())
+        }
+        (None, Some(age)) => Gc::UnusedFor(
+            humantime::parse_duration(&age).map_err(|err| Refused::invalid(format!("unused_for: {err}")))?,
+        ),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Refused::invalid("it takes either `to`, as in \"10GiB\", or `unused_for`, as in \"30d\""));
+        }
+    };
+    Ok(json(StatusCode::OK, &change::collect(mirror, gc).await))
+}
