@@ -151,6 +151,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a tag another name of a tag elsewhere. `rm` takes it back.
+    Alias {
+        #[command(flatten)]
+        reach: Reach,
+        /// The new name, as in "docker.io/library/app:stable".
+        #[arg(value_name = "REF")]
+        alias: String,
+        /// What it stands for, as in "registry.corp/team/app:1.2".
+        #[arg(value_name = "REF")]
+        target: String,
+    },
     /// Remove tags, manifests with what only they need, repositories, or blobs. What a pin keeps stays.
     Rm {
         #[command(flatten)]
@@ -209,6 +220,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Du { reach, glob, json } => look::du(&reach, glob.as_deref(), json),
         Command::Coverage { reach, options } => look::coverage(&reach, &options),
         Command::Refresh { reach, globs, json } => change::refresh(&reach, &globs, json),
+        Command::Alias { reach, alias, target } => change::alias(&reach, &alias, &target),
         Command::Rm { reach, options } => change::remove(&reach, &options),
         Command::Gc { reach, options, json } => change::gc(&reach, &options, json),
         Command::Backup { reach, to } => backup::run(&reach, &to),

@@ -30,11 +30,11 @@ use serde::{Deserialize, Serialize};
 
 pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
-    BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants,
-    DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned,
-    NoteAccesses, NoteObtainable, PinTag, PutBlob, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag,
-    PutUnrecoverable, ReferrerRow, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList,
-    StampTag, TagRow, Unmark, UnpinTag, Unrecoverable, UseGrant,
+    AliasTarget, BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists,
+    DropPublicGrants, DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow,
+    MarkPinned, NoteAccesses, NoteObtainable, PinTag, PutAlias, PutBlob, PutChildren, PutList, PutManifestType, PutPin,
+    PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository,
+    RemoveTag, StampList, StampTag, TagRow, Unmark, UnpinTag, Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
@@ -42,8 +42,8 @@ pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
     AuthorityUsage, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts,
-    RepositoryUsage, Sums, TagFacts, Usage, content, digests_beginning, gone_referrers, held_digests, images, is_named,
-    leaving, tags_behind, tags_pointing_to, usage,
+    RepositoryUsage, Sums, TagFacts, Usage, aliases_in, content, digests_beginning, gone_referrers, held_digests,
+    images, is_named, leaving, tags_behind, tags_pointing_to, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;

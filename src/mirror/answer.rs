@@ -33,6 +33,8 @@ pub enum Outcome {
     Stale,
     /// A tag that an operator has pinned to this digest.
     Pinned,
+    /// A tag that an operator has made an alias of another.
+    Alias,
     /// A part of a blob as upstream sends it, before the blob is proven.
     Unproven,
 }

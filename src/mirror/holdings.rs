@@ -38,6 +38,8 @@ pub enum TagState {
     Gone,
     /// An operator has said where it points.
     Pinned,
+    /// An operator has made it another name of a tag elsewhere.
+    Alias,
 }
 
 impl Holdings {
@@ -74,6 +76,9 @@ impl Holdings {
     }
 
     pub fn state(&self, tag: &Tag, row: &TagRow) -> TagState {
+        if row.alias.is_some() {
+            return TagState::Alias;
+        }
         if row.is_pinned {
             return TagState::Pinned;
         }

@@ -46,7 +46,7 @@ pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Targ
 use crate::cache::retention::{EvictionSettings, Evictor, Pins};
 use crate::cache::{self, Cache};
 use crate::fill::{FillLimits, Fills};
-use crate::index::{Index, Scope};
+use crate::index::{AliasTarget, Index, Scope};
 use crate::oci::{Authority, Digest, PinPattern, Reference, Tag};
 use crate::store::Store;
 use crate::upstream::{self, Trouble};
@@ -190,6 +190,27 @@ impl Mirror {
             }
             Reference::Digest(digest) => self.manifest_by_digest(&registry, &scope, *digest).await,
         }
+    }
+
+    /// Where else to look for what a repository does not have: where its aliases point. To be asked after a pull has failed.
+    pub async fn alias_targets(&self, target: &Target) -> Vec<Target> {
+        resolve::alias::targets(&self.cache.index, target).await
+    }
+
+    /// An alias of an alias is none.
+    async fn manifest_by_alias(
+        self: &Arc<Self>,
+        alias: &AliasTarget,
+        belief: Belief,
+    ) -> Result<ManifestAnswer, PullError> {
+        let target = Target { authority: alias.authority.clone(), repository: alias.repository.clone(), via: None };
+        let (registry, scope) = self.enter(&target)?;
+        if self.tag_row(&registry, &scope, &alias.tag).await.is_some_and(|row| row.alias.is_some()) {
+            return Err(registry.not_found(true));
+        }
+        let answer = Box::pin(self.manifest_by_tag(&registry, &scope, &alias.tag, belief)).await?;
+        let provenance = Provenance { outcome: Outcome::Alias, ..answer.provenance };
+        Ok(ManifestAnswer { provenance, ..answer })
     }
 
     /// Asks upstream where a tag points, whatever is known. A pinned tag points where it points.

@@ -15,7 +15,7 @@ use super::registries::Registry;
 use crate::cache::Manifest;
 use crate::clock::Timestamp;
 use crate::coalesce::{Coalesce, Role};
-use crate::index::{Change, PutTag, Scope, TagRow};
+use crate::index::{AliasTarget, Change, PutTag, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Tag};
 use crate::upstream::{Deadline, Failure, FetchedManifest};
@@ -60,6 +60,8 @@ enum Known {
     Ask(Option<Copy>),
     /// An operator has said where it points.
     Pinned(Digest),
+    /// An operator has made it another name of this tag.
+    Alias(AliasTarget),
 }
 
 impl Checked {
@@ -83,6 +85,7 @@ impl Mirror {
                 let answer = self.manifest_by_digest(registry, scope, digest).await?;
                 return Ok(ManifestAnswer { provenance: Provenance::of(Outcome::Pinned), ..answer });
             }
+            Known::Alias(target) => return self.manifest_by_alias(&target, belief).await,
             Known::Ask(_) => {}
         }
         let check = || {
@@ -105,6 +108,9 @@ impl Mirror {
         let row = self.tag_row(registry, scope, tag).await;
         if let Some(digest) = row.as_ref().filter(|row| row.is_pinned).and_then(|row| row.digest) {
             return Ok(Known::Pinned(digest));
+        }
+        if let Some(target) = row.as_ref().and_then(|row| row.alias.clone()) {
+            return Ok(Known::Alias(target));
         }
         let copy = self.held_copy(registry, scope, row.clone()).await;
         let now = self.cache.context.clock.now();
@@ -150,7 +156,7 @@ impl Mirror {
         Ok(Known::Ask(None))
     }
 
-    async fn tag_row(&self, registry: &Registry, scope: &Scope, tag: &Tag) -> Option<Arc<TagRow>> {
+    pub(super) async fn tag_row(&self, registry: &Registry, scope: &Scope, tag: &Tag) -> Option<Arc<TagRow>> {
         if let Some(row) = self.cache.memory.tag(&self.cache.index, scope, tag) {
             return Some(row);
         }
@@ -186,6 +192,8 @@ impl Mirror {
         let copy = match self.without_asking(registry, scope, tag, belief).await? {
             Known::Answer(answer) => return Ok(answer),
             Known::Ask(copy) => copy,
+            // It has become one in this moment: the next request follows it.
+            Known::Alias(_) => return Err(registry.not_found(true)),
             Known::Pinned(digest) => {
                 let deadline = registry.client().answer_deadline();
                 let manifest = match self.granted_manifest(registry, scope, digest).await {

@@ -29,7 +29,14 @@ fn change(u: &mut Unstructured<'_>) -> Result<Change> {
     Ok(match u.int_in_range(0..=11)? {
         0 | 1 => Change::from(PutTag { scope, tag, row: TagRow::moved_to(None, digest(u)?, checked) }),
         2 => {
-            let row = TagRow { digest: None, checked, hold_until: checked, history: Vec::new() };
+            let row = TagRow {
+                digest: None,
+                checked,
+                hold_until: checked,
+                history: Vec::new(),
+                is_pinned: false,
+                alias: None,
+            };
             Change::from(PutTag { scope, tag, row })
         }
         3 => {

@@ -1,5 +1,6 @@
 //! Commands that change what is held.
 
+mod alias;
 mod gc;
 mod refresh;
 mod remove;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::output::{failed, list, number, plain, print, report, size};
 
+pub(super) use alias::run as alias;
 pub(super) use gc::{Options as GcOptions, run as gc};
 pub(super) use refresh::run as refresh;
 pub(super) use remove::{Options as RemoveOptions, run as remove};
@@ -17,19 +19,19 @@ pub(super) use remove::{Options as RemoveOptions, run as remove};
 /// Items as they come, and whether all went well.
 struct Items {
     as_json: bool,
-    items: usize,
+    count: usize,
     failed: usize,
 }
 
 impl Items {
     const fn new(as_json: bool) -> Self {
-        Self { as_json, items: 0, failed: 0 }
+        Self { as_json, count: 0, failed: 0 }
     }
 
     fn add(&mut self, answer: &Value) {
         self.failed += usize::try_from(number(answer, "failed")).unwrap_or(usize::MAX);
         for item in list(answer, "items") {
-            self.items += 1;
+            self.count += 1;
             if self.as_json {
                 print(&item.to_string());
                 continue;
@@ -41,7 +43,7 @@ impl Items {
     }
 
     fn end(self) -> Result<(), ExitCode> {
-        let Self { as_json, items, failed: failures } = self;
+        let Self { as_json, count: items, failed: failures } = self;
         if as_json {
             print(&json!({ "done": true, "items": items, "failed": failures }).to_string());
         } else if items == 0 {

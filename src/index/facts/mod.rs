@@ -33,7 +33,7 @@ pub(in crate::index) use list::{KeptList, get as list};
 pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
 pub use pin::{PutPin, RemovePin};
 pub use removal::{RemoveGrants, RemoveRepository, RemoveTag};
-pub use tag::{HistoryEntry, PinTag, PutTag, StampTag, TagRow, UnpinTag};
+pub use tag::{AliasTarget, HistoryEntry, PinTag, PutAlias, PutTag, StampTag, TagRow, UnpinTag};
 pub use unrecoverable::{PutUnrecoverable, Unrecoverable};
 
 use super::IndexError;
@@ -184,6 +184,7 @@ facts! {
     RemovePin,
     PinTag,
     UnpinTag,
+    PutAlias,
     RemoveTag,
     RemoveGrants,
     RemoveRepository,

@@ -1,5 +1,7 @@
 //! Tags: the manifests they point to, and when upstream was last asked.
 
+use std::fmt;
+
 use redb::{ReadTransaction, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::index::generation::Generations;
 use crate::index::schema::{self, Key, TAGS};
 use crate::index::{IndexError, Scope, is_default};
-use crate::oci::{Digest, Tag};
+use crate::oci::{Authority, Digest, Repository, Tag};
 
 /// The manifest that a tag points to, and when upstream was last asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,23 @@ pub struct TagRow {
     /// An operator has said where it points; upstream is not asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub is_pinned: bool,
+    /// An operator has made it another name of this tag; the row has no digest of its own then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<AliasTarget>,
+}
+
+/// What an alias stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasTarget {
+    pub authority: Authority,
+    pub repository: Repository,
+    pub tag: Tag,
+}
+
+impl fmt::Display for AliasTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.authority, self.repository, self.tag)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +64,14 @@ impl TagRow {
             let surplus = history.len().saturating_sub(Self::MAX_HISTORY);
             history.drain(..surplus);
         }
-        Self { digest: Some(digest), checked: now, hold_until: Timestamp::default(), history, is_pinned: false }
+        Self {
+            digest: Some(digest),
+            checked: now,
+            hold_until: Timestamp::default(),
+            history,
+            is_pinned: false,
+            alias: None,
+        }
     }
 }
 
@@ -61,8 +87,9 @@ impl Kind for PutTag {
         let key = Key::tag(&self.scope, &self.tag);
         let mut tags = to.open_table(TAGS)?;
         let known: Option<TagRow> = schema::row(&tags, &key)?;
-        if known.is_some_and(|known| known.is_pinned && !self.row.is_pinned) {
-            // A check that had begun before it was pinned.
+        let is_ordered = |row: &TagRow| row.is_pinned || row.alias.is_some();
+        if known.as_ref().is_some_and(is_ordered) && !is_ordered(&self.row) {
+            // A check that had begun before an operator said where it points.
             return Ok(());
         }
         tags.insert(key.as_tuple(), schema::json(&self.row)?.as_slice())?;
@@ -77,9 +104,12 @@ impl Kind for PutTag {
     fn log_form(&self, before: &WriteTransaction) -> Result<LogForm, IndexError> {
         let Self { scope, tag, row } = self;
         let old: Option<TagRow> = schema::row(&before.open_table(TAGS)?, &Key::tag(scope, tag))?;
-        if old
-            .is_none_or(|old| old.digest != row.digest || old.history != row.history || old.is_pinned != row.is_pinned)
-        {
+        if old.is_none_or(|old| {
+            old.digest != row.digest
+                || old.history != row.history
+                || old.is_pinned != row.is_pinned
+                || old.alias != row.alias
+        }) {
             return Ok(LogForm::Whole);
         }
         let (scope, tag) = (scope.clone(), tag.clone());
@@ -160,6 +190,37 @@ impl Kind for UnpinTag {
             let row = TagRow { checked, hold_until, is_pinned: false, ..row };
             tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
         }
+        Ok(())
+    }
+
+    fn bump(&self, generations: &Generations) {
+        generations.bump_tag(&self.scope, &self.tag);
+    }
+}
+
+/// An operator makes a tag another name of a tag elsewhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutAlias {
+    pub scope: Scope,
+    pub tag: Tag,
+    pub target: AliasTarget,
+    pub at: Timestamp,
+}
+
+impl Kind for PutAlias {
+    fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
+        let mut tags = to.open_table(TAGS)?;
+        let key = Key::tag(&self.scope, &self.tag);
+        let known: Option<TagRow> = schema::row(&tags, &key)?;
+        let row = TagRow {
+            digest: None,
+            checked: self.at,
+            hold_until: Timestamp::default(),
+            history: known.map(|known| known.history).unwrap_or_default(),
+            is_pinned: false,
+            alias: Some(self.target.clone()),
+        };
+        tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
         Ok(())
     }
 

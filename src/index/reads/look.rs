@@ -1,7 +1,7 @@
 //! Questions of operators about one repository or one digest.
 
 use crate::clock::Timestamp;
-use crate::index::facts::{BlobRow, TagRow};
+use crate::index::facts::{AliasTarget, BlobRow, TagRow};
 use crate::index::schema::{BLOB_GRANTS, BLOBS, LAST, MANIFEST_GRANTS, PINNED, RECENCY, TAGS, range};
 use crate::index::{Index, IndexError, Scope};
 use crate::oci::{Digest, Tag};
@@ -60,6 +60,24 @@ pub async fn tags_pointing_to(index: &Index, scope: &Scope, digest: Digest) -> R
                 if row.is_some_and(|row| row.digest == Some(digest)) {
                     found.extend(key.value().3.parse::<Tag>().ok());
                 }
+            }
+            Ok(found)
+        })
+        .await
+}
+
+/// Rows that are looked at for aliases: a failed pull costs the same in any repository.
+const MAX_LOOKED_AT: usize = 2000;
+
+/// What the aliases of a repository stand for.
+pub async fn aliases_in(index: &Index, scope: &Scope) -> Result<Vec<AliasTarget>, IndexError> {
+    let scope = scope.clone();
+    index
+        .read(move |from| {
+            let mut found = Vec::new();
+            for entry in from.open_table(TAGS)?.range(range(&scope, "", LAST))?.take(MAX_LOOKED_AT) {
+                let row: Option<TagRow> = serde_json::from_slice(entry?.1.value()).ok();
+                found.extend(row.and_then(|row| row.alias));
             }
             Ok(found)
         })

@@ -1,9 +1,11 @@
 //! Changes of what is held, by an operator. What they did is told for each item; the same change again does no harm.
 
+mod alias;
 mod gc;
 mod refresh;
 mod remove;
 
+pub use alias::{Aliased, alias};
 pub use gc::{Gone, collect};
 pub use refresh::{RefreshItem, Refreshed, refresh};
 pub use remove::{Removal, Removed, RemovedItem, remove};

@@ -22,13 +22,18 @@ pub fn holdings(mirror: &Arc<Mirror>, authority: &Authority, repository: &Reposi
 
 /// The manifest that a name leads to, if it is known.
 pub async fn find(mirror: &Arc<Mirror>, name: &ImageName) -> Result<Found, Refused> {
-    let holdings = holdings(mirror, &name.authority, &name.repository)?;
+    let mut holdings = holdings(mirror, &name.authority, &name.repository)?;
     if let Some(short) = &name.digest {
         let digest = full_digest(mirror, Some(&holdings), short).await?;
         return Ok(Found { holdings, tag: None, digest });
     }
-    let tag = name.tag_or_latest();
-    let row = holdings.tag(&tag).await?;
+    let mut tag = name.tag_or_latest();
+    let mut row = holdings.tag(&tag).await?;
+    if let Some(target) = row.as_ref().and_then(|row| row.alias.clone()) {
+        holdings = self::holdings(mirror, &target.authority, &target.repository)?;
+        tag = target.tag;
+        row = holdings.tag(&tag).await?;
+    }
     let row = row.ok_or_else(|| Refused::not_found(format!("{name} is not held: nobody has pulled this tag")))?;
     let digest = row
         .digest

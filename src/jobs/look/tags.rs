@@ -34,6 +34,8 @@ pub struct TagEntry {
     /// Whether it could be pulled if no upstream answered.
     pub held: Wholeness,
     pub state: TagState,
+    /// The tag that it stands for.
+    pub alias: Option<String>,
     /// When upstream was last asked.
     pub checked: Timestamp,
     /// Where it pointed, and since when; the last one is where it points.
@@ -83,7 +85,8 @@ async fn entry(holdings: &Holdings, tag: Tag, row: TagRow) -> Result<TagEntry, R
         None => (Kind::Unknown, Vec::new(), Wholeness::Incomplete),
     };
     let (digest, checked) = (row.digest, row.checked);
-    Ok(TagEntry { tag, digest, kind, platforms, held, state, checked, history: history(row.history) })
+    let alias = row.alias.as_ref().map(ToString::to_string);
+    Ok(TagEntry { tag, digest, kind, platforms, held, state, alias, checked, history: history(row.history) })
 }
 
 pub(super) fn history(entries: Vec<HistoryEntry>) -> Vec<Moved> {

@@ -1,6 +1,8 @@
 //! Which registry and repository a request means (docs/ARCHITECTURE.md, "Names and namespaces"). Pure: no I/O, no
 //! state.
 
+pub(super) mod alias;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 

@@ -72,6 +72,7 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Stale => "stale",
         Outcome::Unproven => "unproven",
         Outcome::Pinned => "pinned",
+        Outcome::Alias => "alias",
     }
 }
 

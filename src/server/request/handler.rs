@@ -248,13 +248,25 @@ impl ClientConnection {
             Endpoint::Ping => Ok(Answer::ping()),
             Endpoint::Manifest(reference) => {
                 let no_cache = || conditional::wants_a_check(&parts.headers);
-                let manifest = mirror.manifest(target, reference, no_cache).await.map_err(failed)?;
                 let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
+                let mut manifest = mirror.manifest(target, reference, no_cache).await;
+                if manifest.is_err() && !by_tag {
+                    for other in mirror.alias_targets(target).await {
+                        manifest = mirror.manifest(&other, reference, || false).await.or(manifest);
+                    }
+                }
+                let manifest = manifest.map_err(failed)?;
                 answer::manifest(manifest, by_tag, ready, &parts.headers, &parts.method)
             }
             Endpoint::Blob(digest) => {
                 let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
-                let blob = mirror.blob(target, *digest, intent).await.map_err(failed)?;
+                let mut blob = mirror.blob(target, *digest, intent).await;
+                if blob.is_err() {
+                    for other in mirror.alias_targets(target).await {
+                        blob = mirror.blob(&other, *digest, intent).await.or(blob);
+                    }
+                }
+                let blob = blob.map_err(failed)?;
                 answer::blob(blob, ready, &parts.headers, &parts.method)
             }
             Endpoint::Tags => {

@@ -78,6 +78,7 @@ pub(super) fn list_headers(content_type: &'static str, provenance: &Provenance) 
 pub(super) fn provenance_headers(headers: &mut HeaderMap, provenance: &Provenance) -> Result<(), WireError> {
     let status = match provenance.outcome {
         Outcome::Hit => "roadstead; hit",
+        Outcome::Alias => "roadstead; hit; detail=\"tag is an alias\"",
         Outcome::Pinned => "roadstead; hit; detail=\"tag pinned to this digest\"",
         Outcome::Revalidated => "roadstead; fwd=stale; fwd-status=304",
         Outcome::Fill => "roadstead; fwd=miss; stored",

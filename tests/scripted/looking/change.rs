@@ -239,3 +239,55 @@ async fn a_tag_that_is_pinned_to_a_digest_answers_with_it_until_the_pin_is_taken
         assert!(status == 400 || status == 404, "{wrong}: {refused}");
     }
 }
+
+#[tokio::test]
+async fn an_alias_answers_with_what_its_target_points_to_and_with_all_it_needs() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let app = image(&[blob(3000, 1), blob(200, 2)]);
+    second.publish("team/app", "1.2", &app);
+    let toml = format!(
+        "[upstreams.\"docker.io\"]\nurl = \"{}\"\n[upstreams.\"registry.corp\"]\nurl = \"{}\"\n",
+        first.url(),
+        second.url()
+    );
+    let mirror = Mirror::start(toml).await;
+    let file = mirror.config_file();
+    let file = file.to_str().unwrap();
+    let made = roadstead(&["alias", "org/app:stable", "registry.corp/team/app:1.2", "--config", file]).await;
+    assert_eq!(stdout(&made), "docker.io/org/app:stable is registry.corp/team/app:1.2\n", "{}", stderr(&made));
+    let manifest = mirror.client().get("/v2/org/app/manifests/stable").await;
+    assert_eq!(
+        (manifest.status, manifest.header("docker-content-digest")),
+        (200, app.digest.as_str()),
+        "{}",
+        manifest.text()
+    );
+    assert_eq!(manifest.header("cache-status"), "roadstead; hit; detail=\"tag is an alias\"");
+    assert_eq!(mirror.client().get(&format!("/v2/org/app/manifests/{}", app.digest)).await.status, 200);
+    for part in &app.blobs {
+        let path = format!("/v2/org/app/blobs/{}", part.digest);
+        assert_eq!(mirror.client().get(&path).await.status, 200, "{path}");
+    }
+    let tags = api(&mirror, "tags?repository=org/app").await.1;
+    let tag = &tags["tags"][0];
+    assert_eq!((&tag["state"], &tag["alias"]), (&"alias".into(), &"registry.corp/team/app:1.2".into()), "{tags}");
+    crate::support::mirror::quiet(&mirror).await;
+    let covered = roadstead(&["coverage", "org/app:stable", "--config", file]).await;
+    assert_eq!(covered.status.code(), Some(0), "{}", stdout(&covered));
+    for (alias, target, code) in [
+        ("org/app", "registry.corp/team/app:1.2", 400),
+        ("org/app:x", "registry.corp/team/app@sha256:abcd", 400),
+        ("org/app:x", "quay.io/team/app:1", 400),
+        ("org/app:x", "org/app:x", 400),
+        ("org/app:x", "org/app:stable", 409),
+    ] {
+        let order = json!({ "alias": alias, "target": target });
+        let (status, refused) = over_socket(&mirror, "POST", "alias", &order).await;
+        assert_eq!(status, code, "{order}: {refused}");
+    }
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/stable").await.status, 200, "after a restart, too");
+    let (gone, _) = rm(&mirror, json!({ "references": ["org/app:stable"] })).await;
+    assert_eq!((&gone[0]["outcome"], &gone[0]["bytes"]), (&"done".into(), &0.into()), "{gone:?}");
+    assert_eq!(mirror.client().get("/v2/org/app/manifests/stable").await.status, 404);
+}

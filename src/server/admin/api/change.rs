@@ -10,6 +10,8 @@ use crate::cache::retention::Gc;
 use crate::jobs::Refused;
 use crate::jobs::change::{self, Removal};
 use crate::mirror::Mirror;
+use crate::oci::ImageName;
+use crate::quote::quoted;
 
 /// Names in one call.
 const MAX_NAMES: usize = 1000;
@@ -30,6 +32,13 @@ struct RefreshOrder {
     globs: Vec<String>,
     #[serde(default)]
     after: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AliasOrder {
+    alias: String,
+    target: String,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +64,13 @@ pub(super) async fn refresh(mirror: &Arc<Mirror>, asked: Asked) -> Result<Respon
         return Err(Refused::too_many(MAX_NAMES));
     }
     Ok(json(StatusCode::OK, &change::refresh(mirror, &globs, after.as_deref()).await?))
+}
+
+pub(super) async fn alias(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
+    let AliasOrder { alias, target } = asked.json().await?;
+    let read =
+        |text: &str| text.parse::<ImageName>().map_err(|err| Refused::invalid(format!("{}: {err}", quoted(text))));
+    Ok(json(StatusCode::OK, &change::alias(mirror, &read(&alias)?, &read(&target)?).await?))
 }
 
 pub(super) async fn gc(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {

@@ -53,6 +53,7 @@ pub(in crate::server) enum Call {
     Remove,
     Refresh,
     Gc,
+    Alias,
 }
 
 /// What calls work with.
@@ -102,6 +103,7 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
         Call::Coverage => look::coverage(mirror, asked).await,
         Call::Remove => change::remove(mirror, asked).await,
         Call::Refresh => change::refresh(mirror, asked).await,
+        Call::Alias => change::alias(mirror, asked).await,
         Call::Gc => change::gc(mirror, asked).await,
     }
 }

@@ -70,6 +70,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     guarded(Method::POST, "remove", Call::Remove, &[], Takes::Json),
     guarded(Method::POST, "refresh", Call::Refresh, &[], Takes::Json),
+    guarded(Method::POST, "alias", Call::Alias, &[], Takes::Json),
     guarded(Method::POST, "gc", Call::Gc, &[], Takes::Json),
 ];
 
