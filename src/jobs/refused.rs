@@ -17,7 +17,9 @@ pub struct Refused {
 pub enum RefusedCode {
     /// What was asked is malformed.
     Invalid,
-    /// It needs the admin socket, or the token.
+    /// It needs the admin socket, or a token, and none came.
+    Unauthorized,
+    /// The token is another one.
     Forbidden,
     /// A page of another site has sent it.
     CrossSite,
@@ -40,8 +42,9 @@ pub enum RefusedCode {
 }
 
 impl RefusedCode {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Invalid,
+        Self::Unauthorized,
         Self::Forbidden,
         Self::CrossSite,
         Self::NotFound,
@@ -58,6 +61,7 @@ impl RefusedCode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::CrossSite => "cross_site",
             Self::NotFound => "not_found",

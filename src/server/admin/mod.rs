@@ -136,7 +136,9 @@ impl Admin {
         if !may {
             let why =
                 "this needs the admin socket, or `Authorization: Bearer` with what is in `server.admin_token_file`";
-            return refuse(&Refused::new(RefusedCode::Forbidden, why));
+            let is_missing = !request.headers().contains_key(AUTHORIZATION);
+            let code = if is_missing { RefusedCode::Unauthorized } else { RefusedCode::Forbidden };
+            return refuse(&Refused::new(code, why));
         }
         let Some(mirror) = self.mirror.upgrade() else {
             return refuse(&Refused::new(RefusedCode::Unavailable, "the server is shutting down"));

@@ -158,7 +158,7 @@ async fn t71_a_body_that_a_form_can_send_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_wrong_is_refused_and_nothing_is_done() {
+async fn t73_a_body_that_is_wrong_is_refused_and_nothing_is_done() {
     let site = Site::start().await;
     let many: Vec<String> = (0..1001).map(|nth| format!("org/app:{nth}")).collect();
     for (order, status, code) in [

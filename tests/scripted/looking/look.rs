@@ -115,7 +115,7 @@ async fn tags_tell_where_they_point_for_which_platforms_and_where_they_pointed_b
 }
 
 #[tokio::test]
-async fn a_tag_that_moves_every_time_keeps_a_short_history() {
+async fn t73_a_tag_that_moves_every_time_keeps_a_short_history() {
     let registry = Upstream::start().await;
     let mirror = Mirror::of("docker.io", registry.url()).await;
     for nth in 0..30 {
@@ -172,7 +172,7 @@ async fn an_image_is_inspected_with_its_platforms_parts_config_and_referrers() {
 }
 
 #[tokio::test]
-async fn a_shortened_digest_that_fits_two_is_refused_with_both() {
+async fn t74_a_shortened_digest_that_fits_two_is_refused_with_both() {
     let registry = Upstream::start().await;
     // Four hex digits are 65,536 beginnings: two of 2000 blobs share one, almost surely.
     let mut seen = std::collections::HashMap::new();

@@ -1,8 +1,11 @@
 //! How commands find a mirror: over the network, over its socket, in its storage.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::{roadstead, stdout, told};
 use crate::operations::program::stderr;
 use crate::support::mirror::Mirror;
+use crate::support::upstream::Canary;
 
 const NOWHERE: &str = "[upstreams.\"docker.io\"]\nurl = \"http://127.0.0.1:9\"\n";
 
@@ -58,4 +61,28 @@ async fn what_names_no_server_is_wrong_usage() {
     let nobody = roadstead(&["status", "--server", "http://127.0.0.1:9"]).await;
     assert_eq!(nobody.status.code(), Some(1));
     assert!(stderr(&nobody).contains("http://127.0.0.1:9"), "{}", stderr(&nobody));
+}
+
+#[tokio::test]
+async fn t72_a_command_follows_no_redirect_with_its_token() {
+    let canary = Canary::listen();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let elsewhere =
+        format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", canary.url());
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let length = stream.read(&mut request).await.unwrap();
+        stream.write_all(elsewhere.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "right-token\n").unwrap();
+    let output = roadstead(&["status", "--server", &url, "--token-file", token.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("307"), "{}", stderr(&output));
+    assert!(answering.await.unwrap().contains("Authorization: Bearer right-token"));
+    canary.assert_untouched();
 }

@@ -61,7 +61,7 @@ async fn a_backup_over_the_network_needs_the_token_and_the_status_does_off_loopb
     }
     let without = Mirror::start(NOWHERE).await;
     let refused = Client::new(without.admin).get("/api/v1/backup").await;
-    assert_eq!(refused.status, 403);
+    assert_eq!(refused.status, 401);
     assert!(refused.json()["error"]["message"].as_str().unwrap().contains("admin_token_file"));
 }
 
@@ -114,7 +114,7 @@ async fn what_changes_something_needs_the_token_and_reading_does_not_on_loopback
         assert_eq!(admin.get(&format!("/api/v1/{path}")).await.status, 200, "{path}");
     }
     for (method, path) in [(Method::POST, "pins?pin=docker.io/a"), (Method::DELETE, "pins"), (Method::POST, "verify")] {
-        assert_eq!(admin.send(method, &format!("/api/v1/{path}"), &[]).await.status, 403, "{path}");
+        assert_eq!(admin.send(method, &format!("/api/v1/{path}"), &[]).await.status, 401, "{path}");
     }
     let refused = admin.send(Method::DELETE, "/api/v1/verify", &[]).await;
     assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, POST"));

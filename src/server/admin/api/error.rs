@@ -1,6 +1,7 @@
 //! Refusals as JSON: `{"error": {"code": …, "message": …}}`.
 
-use http::{Response, StatusCode};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::{ApiBody, json};
@@ -9,12 +10,17 @@ use crate::jobs::{Refused, RefusedCode};
 /// The answer to what is refused.
 pub(in crate::server::admin) fn refuse(refused: &Refused) -> Response<ApiBody> {
     let Refused { code, message } = refused;
-    json(status(*code), &json!({ "error": { "code": code.name(), "message": message } }))
+    let mut answer = json(status(*code), &json!({ "error": { "code": code.name(), "message": message } }));
+    if *code == RefusedCode::Unauthorized {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
 }
 
 pub(super) const fn status(code: RefusedCode) -> StatusCode {
     match code {
         RefusedCode::Invalid | RefusedCode::Ambiguous | RefusedCode::UnknownRegistry => StatusCode::BAD_REQUEST,
+        RefusedCode::Unauthorized => StatusCode::UNAUTHORIZED,
         RefusedCode::Forbidden | RefusedCode::CrossSite => StatusCode::FORBIDDEN,
         RefusedCode::NotFound => StatusCode::NOT_FOUND,
         RefusedCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
