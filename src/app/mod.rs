@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::cache::{self, RecoverError};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::jobs::VerifyJobs;
+use crate::jobs::{JobRunner, VerifyJobs};
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, RegistryError};
 use crate::server::{Admin, BindError, Listeners, PublicSide};
@@ -27,6 +27,7 @@ pub struct App {
     mirror: Arc<Mirror>,
     admin: Arc<Admin>,
     verify_jobs: Arc<VerifyJobs>,
+    job_runner: Arc<JobRunner>,
     background: Background,
     admin_socket: Option<PathBuf>,
     shutdown_deadline: Duration,
@@ -68,8 +69,10 @@ impl App {
         };
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let admin_socket = config.server.admin_socket.clone();
-        let verify_jobs = Arc::new(VerifyJobs::new(mirror.cache(), clock, config.verify.rate));
-        let admin = Arc::new(Admin::new(&mirror, Arc::clone(&verify_jobs), metrics.clone(), &config.server));
+        let verify_jobs = Arc::new(VerifyJobs::new(mirror.cache(), clock.clone(), config.verify.rate));
+        let job_runner = Arc::new(JobRunner::new(&mirror, clock));
+        let jobs = (Arc::clone(&verify_jobs), Arc::clone(&job_runner));
+        let admin = Arc::new(Admin::new(&mirror, jobs, metrics.clone(), &config.server));
         let via = Arc::clone(&opened.via);
         let public_side = Arc::new(PublicSide::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
         let background = Background::start(
@@ -80,11 +83,15 @@ impl App {
             (config.verify, config.coverage),
             was_clean,
         );
+        job_runner.resume().await;
+        let (warming, stopping) = (Arc::clone(&job_runner), opened.stopping.clone());
+        opened.tasks.spawn(async move { warming.run_schedules(config.warm, stopping).await });
         admin.set_ready(true);
         Ok(Self {
             mirror,
             admin,
             verify_jobs,
+            job_runner,
             background,
             admin_socket,
             shutdown_deadline: config.shutdown_deadline,
@@ -104,6 +111,7 @@ impl App {
     pub async fn stop(mut self) {
         self.admin.set_ready(false);
         self.verify_jobs.stop();
+        self.job_runner.stop();
         self.background.drain(Instant::now() + self.shutdown_deadline).await;
         cache::close(self.mirror.cache()).await;
         self.background.stop_admin();

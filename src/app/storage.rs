@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::index::Index;
 use crate::jobs::look::CoverageList;
+use crate::jobs::warm::schedule::WarmSchedule;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorSettings};
 use crate::oci::Digest;
@@ -36,6 +37,7 @@ pub(super) struct Serving {
     pub(super) server: ServerSettings,
     pub(super) verify: VerifySettings,
     pub(super) coverage: Vec<CoverageList>,
+    pub(super) warm: Vec<WarmSchedule>,
     pub(super) shutdown_deadline: Duration,
 }
 
@@ -88,6 +90,7 @@ impl Opened {
             server: config.server,
             verify: config.storage.verify,
             coverage: config.coverage,
+            warm: config.warm,
             shutdown_deadline: config.shutdown_deadline,
         };
         Ok((Self { mirror, tasks, stopping, via }, serving))

@@ -182,6 +182,11 @@ impl Cache {
         facts.is_some_and(|facts| !facts.is_offline)
     }
 
+    /// Whether there is a registry that content may come from again.
+    pub fn can_any_come_again(&self) -> bool {
+        self.registries.configured().iter().any(|(_, facts)| !facts.is_offline)
+    }
+
     /// Whether no registry that is online can give this blob again, as far as is known.
     pub fn is_last_copy(&self, row: Option<&BlobRow>) -> bool {
         let origin = row.and_then(|row| row.origin.as_ref());

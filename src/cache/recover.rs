@@ -31,7 +31,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
             Leftover::Resumable => resumable += 1,
             Leftover::Committed { digest, size_bytes, partial } => {
                 let origin = partial.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str());
-                let origin = origin.and_then(|name| name.parse().ok());
+                let origin = origin.filter(|name| *name != store::staged::NOWHERE).and_then(|name| name.parse().ok());
                 let row = BlobRow { size_bytes, origin, stored: cache.access_time() };
                 changes.push(Change::from(PutBlob { digest, row }));
                 names.push(partial);

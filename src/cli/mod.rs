@@ -2,6 +2,7 @@
 
 mod backup;
 mod change;
+mod carry;
 mod check_config;
 mod healthcheck;
 mod look;
@@ -179,6 +180,35 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Pull images before somebody asks for them. A running server does it, and goes on with it if this command is interrupted,
+    /// or the server is. Exits with 1 if one of them was not pulled whole.
+    Warm {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: carry::warm::Options,
+    },
+    /// Write what is held into a bundle: one OCI image layout, in a directory, a tar, or several.
+    Export {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: carry::export::Options,
+    },
+    /// Take images out of bundles and archives, without any registry. Exits with 1 if one of them is not whole.
+    Import {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: carry::import::Options,
+    },
+    /// Write a receipt of all that is held, for `export --since` at another site.
+    Inventory {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: carry::inventory::Options,
+    },
     /// Copy all facts (tags, grants, lists, pins) into a file, running or stopped. Blobs are not copied.
     Backup {
         #[command(flatten)]
@@ -223,6 +253,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Alias { reach, alias, target } => change::alias(&reach, &alias, &target),
         Command::Rm { reach, options } => change::remove(&reach, &options),
         Command::Gc { reach, options, json } => change::gc(&reach, &options, json),
+        Command::Warm { reach, options } => carry::warm::run(&reach, &options),
+        Command::Export { reach, options } => carry::export::run(&reach, &options),
+        Command::Import { reach, options } => carry::import::run(&reach, &options),
+        Command::Inventory { reach, options } => carry::inventory::run(&reach, &options),
         Command::Backup { reach, to } => backup::run(&reach, &to),
         Command::Restore { config, from } => restore::run(&config, &from),
     };

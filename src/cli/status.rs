@@ -66,6 +66,12 @@ fn lines(status: &Value) -> String {
             lines.push(format!("incomplete: {name}: {missing} blobs missing, {unproven} not yet proved"));
         }
     }
+    for warm in list(status, "warm") {
+        let state = warm.get("state").and_then(Value::as_str).unwrap_or("waits for its first round");
+        let (items, failed) = (plain(warm, "items"), plain(warm, "failed"));
+        let problem = warm.get("problem").and_then(Value::as_str).map(|why| format!(": {why}")).unwrap_or_default();
+        lines.push(format!("warm {}: {state}, {items} images, {failed} failed{problem}", plain(warm, "name")));
+    }
     for part in list(status, "degraded") {
         lines.push(format!("degraded: {}: {}", plain(part, "part"), plain(part, "why")));
     }

@@ -12,7 +12,7 @@ use crate::telemetry::Format;
 use super::problems::Collected;
 use super::section::Section;
 use super::server::check_server;
-use super::{Config, LogSettings, Problems, coverage, storage, upstreams};
+use super::{Config, LogSettings, Problems, coverage, storage, upstreams, warm};
 
 pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
     let config = {
@@ -31,6 +31,7 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
             },
             completion: CompletionTimes::default(),
             coverage: coverage::check(&root),
+            warm: warm::check(&root),
             namespaces: upstreams.namespaces,
             upstreams: upstreams.registries,
             served: upstreams.served,

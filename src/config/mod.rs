@@ -13,6 +13,7 @@ mod section;
 mod server;
 mod storage;
 mod upstreams;
+mod warm;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::cache::retention::EvictionSettings;
 use crate::cache::scrub::VerifySettings;
 use crate::fill::FillLimits;
 use crate::jobs::look::CoverageList;
+use crate::jobs::warm::schedule::WarmSchedule;
 use crate::mirror::{CompletionTimes, Namespaces, RegistrySettings};
 use crate::server::ServerSettings;
 use crate::store::SpaceLimits;
@@ -40,6 +42,8 @@ pub struct Config {
     pub completion: CompletionTimes,
     /// `[[coverage]]`.
     pub coverage: Vec<CoverageList>,
+    /// `[[warm]]`.
+    pub warm: Vec<WarmSchedule>,
     /// `server.log_format` and `server.log_level`.
     pub log: LogSettings,
     /// Time for responses and fills to end after SIGTERM.

@@ -235,6 +235,14 @@ impl FillWatcher {
         matches!(self.state.borrow().end, End::Proven)
     }
 
+    /// Why the fill failed, if it did.
+    pub(super) fn failure(&self) -> Option<FillError> {
+        match &self.state.borrow().end {
+            End::Failed(error) => Some(error.clone()),
+            End::Running | End::Proven => None,
+        }
+    }
+
     /// Waits until the fill has left the map, whose entry is the last to hold the sender.
     pub async fn ended(&mut self, deadline: Deadline) {
         while let Ok(Ok(())) = tokio::time::timeout_at(deadline, self.state.changed()).await {}

@@ -8,6 +8,7 @@ use super::error::FillError;
 use super::pass_through::{PassThrough, PassThroughSource};
 use super::progress::FillWatcher;
 use crate::store::{BlobFile, SEND_WINDOW};
+use crate::upstream::Deadline;
 
 /// Longest range that is given unproven, in bytes: the table of contents of a large layer, and no layer.
 const LONGEST_LAZY: u64 = 4 * 1024 * 1024;
@@ -30,6 +31,14 @@ pub struct FillSource {
     file: BlobFile,
     /// Where a short range in the withheld tail comes from instead, if that is wanted.
     lazy: Option<Box<PassThroughSource>>,
+}
+
+impl FillSource {
+    /// Waits until the fill has ended, without reading. Gives its error, if it failed.
+    pub async fn into_end(mut self, deadline: Deadline) -> Option<FillError> {
+        self.watcher.ended(deadline).await;
+        self.watcher.failure()
+    }
 }
 
 /// The next part of a range: bytes, or where they lie.

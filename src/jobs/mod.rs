@@ -4,11 +4,24 @@
 
 pub mod change;
 pub mod look;
+pub mod bundle;
+pub mod export;
+pub mod held;
+pub mod import;
+mod inventory;
+mod job;
+mod job_runner;
+mod named_images;
 mod pins;
 mod refused;
 mod status;
 mod verify;
+pub mod warm;
 
+pub use inventory::inventory;
+pub use job::{JobItem, JobKind, JobOutcome, JobReport, JobState, Jobs, NoJob, RunningJob};
+pub use job_runner::JobRunner;
+pub use named_images::named_images;
 pub use pins::{PinEntry, add_pins, list_pins, remove_pins};
 pub use refused::{Refused, RefusedCode};
 pub use status::{Degraded, Status};

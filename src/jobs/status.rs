@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::warm::schedule::WarmState;
 use crate::cache::{Quota, scrub};
 use crate::index::Counts;
 use crate::mirror::{ImagesReport, Mirror};
@@ -36,6 +37,8 @@ pub struct Status {
     pub facts: Option<Counts>,
     /// Images that could be pulled without upstream, as last counted. `null` on a stopped storage and soon after the start.
     pub images: Option<ImagesReport>,
+    /// Lists of `[[warm]]` with their last rounds. `null` on a stopped storage.
+    pub warm: Option<Vec<WarmState>>,
 }
 
 /// A part of the storage that is not well, or a trouble with an upstream.
@@ -68,6 +71,7 @@ impl Status {
             upstream_troubles: mirror.troubles(),
             facts: cache.counts().await.ok(),
             images: mirror.images(),
+            warm: None,
         }
     }
 }

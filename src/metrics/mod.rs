@@ -99,6 +99,11 @@ pub struct ByCoverage {
     pub outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByList {
+    pub list: String,
+}
+
 /// All metrics, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
@@ -139,6 +144,8 @@ pub struct Metrics {
     pub completed: Family<ByCompletion, Counter>,
     pub images: Family<ByImages, Gauge>,
     pub coverage: Family<ByCoverage, Gauge>,
+    pub warm_failed_images: Family<ByList, Gauge>,
+    pub warm_last_good: Family<ByList, Gauge>,
     /// `storage.max_size`; 0 without one.
     pub max_size: Gauge<u64, AtomicU64>,
     /// An upstream's own `max_size`.
@@ -196,6 +203,13 @@ impl Default for Metrics {
             images: made.one("images", "Images that are held whole, and those that lack blobs"),
             coverage: made
                 .one("coverage_images", "Images of a list that would survive an outage, and those that would not"),
+            warm_failed_images: made
+                .one("warm_failed_images", "Images of a `[[warm]]` list that the last round did not pull whole"),
+            warm_last_good: made.with_unit(
+                "warm_last_good_timestamp",
+                "When a round of a `[[warm]]` list last ended with every image held, since the epoch",
+                Unit::Seconds,
+            ),
             max_size: made.with_unit("max_size", "What `storage.max_size` says; 0 without a limit", Unit::Bytes),
             quota: made.with_unit("quota", "What an upstream's own `max_size` says", Unit::Bytes),
             build_info: made.one("build_info", "1, with the version of this program"),

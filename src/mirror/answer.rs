@@ -89,7 +89,7 @@ pub struct ReferrersAnswer {
 
 impl ReferrersAnswer {
     /// The manifests that refer to the subject.
-    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
+    pub fn digests(&self) -> impl Iterator<Item = Digest> + use<> {
         crate::upstream::ReferrerList::kept(self.descriptors.clone()).digests().into_iter()
     }
 }

@@ -70,7 +70,7 @@ impl PullError {
         matches!(self, Self::NotFound { .. }) || self.failure() == Some(&Failure::NotFound)
     }
 
-    pub(super) fn is_denied(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         matches!(self.failure(), Some(Failure::DeniedAnonymous | Failure::DeniedCredentials))
     }
 
@@ -93,7 +93,7 @@ impl PullError {
     }
 
     /// Upstream gave no answer that says anything about the content: asked later, it may.
-    pub(super) fn could_not_be_asked(&self) -> bool {
+    pub fn could_not_be_asked(&self) -> bool {
         match self {
             Self::Upstream(error) | Self::Incomplete { error, .. } => match &error.failure {
                 Failure::RateLimited { .. }
@@ -123,7 +123,7 @@ impl PullError {
     }
 
     /// Upstream is there, and has had enough of us.
-    pub(super) fn is_rationed(&self) -> bool {
+    pub fn is_rationed(&self) -> bool {
         matches!(
             self.failure(),
             Some(Failure::RateLimited { .. } | Failure::BreakerOpen { cause: BreakerCause::RateLimited, .. })

@@ -47,7 +47,7 @@ use crate::cache::retention::{EvictionSettings, Evictor, Pins};
 use crate::cache::{self, Cache};
 use crate::fill::{FillLimits, Fills};
 use crate::index::{AliasTarget, Index, Scope};
-use crate::oci::{Authority, Digest, PinPattern, Reference, Tag};
+use crate::oci::{Authority, Digest, ImageName, PinPattern, Reference, Tag};
 use crate::store::Store;
 use crate::upstream::{self, Trouble};
 
@@ -80,6 +80,27 @@ pub struct MirrorSettings {
     pub eviction: EvictionSettings,
     pub fills: FillLimits,
     pub completion: CompletionTimes,
+}
+
+/// Content can have no place here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    #[error("no upstream of the configuration is {0}; give it one (`offline = true` is enough), or another name by `--as`")]
+    UnknownRegistry(Authority),
+    #[error("the rules for {0} (`allow`, `deny`) refuse this repository")]
+    RefusedByRule(Authority),
+}
+
+/// Where content belongs, and what the configuration says of it.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    pub target: Target,
+    pub scope: Scope,
+    /// One grant opens a digest to the whole registry.
+    pub whole_authority: bool,
+    /// Upstream is never asked.
+    pub is_offline: bool,
+    pub max_manifest_bytes: u64,
 }
 
 impl Mirror {
@@ -172,6 +193,23 @@ impl Mirror {
     /// What clients are told while this registry limits pulls.
     pub fn when_rationed(&self, authority: &Authority) -> WhenRationed {
         self.registries.get(authority).map_or(WhenRationed::Wait, |registry| registry.policy.when_rationed)
+    }
+
+    /// Where the content of a name belongs, for jobs: aliases of registries are folded, and rules asked.
+    pub fn place(&self, name: &ImageName) -> Result<Placement, NoPlace> {
+        let authority = self.registries.namespaces().configured(&name.authority).unwrap_or(&name.authority).clone();
+        let target = Target { authority, repository: name.repository.clone(), via: None };
+        let (registry, scope) = self.enter(&target).map_err(|refused| match refused {
+            PullError::RefusedByRule { authority } => NoPlace::RefusedByRule(authority),
+            _ => NoPlace::UnknownRegistry(target.authority.clone()),
+        })?;
+        Ok(Placement {
+            target,
+            scope,
+            whole_authority: registry.policy.public,
+            is_offline: registry.policy.offline,
+            max_manifest_bytes: registry.client().settings().max_manifest_size,
+        })
     }
 
     /// A manifest by tag or digest. HEAD asks the same. `no_cache` is asked only where the answer matters.

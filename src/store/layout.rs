@@ -70,6 +70,16 @@ impl Layout {
         self.root.join("VERIFY")
     }
 
+    /// Blobs of imports that nothing names yet.
+    pub(super) fn staged(&self) -> PathBuf {
+        self.root.join("STAGED")
+    }
+
+    /// Jobs to go on with.
+    pub(super) fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
+    }
+
     pub(super) fn partials(&self) -> PathBuf {
         self.root.join("partial")
     }

@@ -9,6 +9,8 @@
 //! <root>/quarantine/<millis>-<alg>-<hex>        stored bytes that were found to be wrong, for a while
 //! <root>/STOPPED                       the last process ended in good order
 //! <root>/VERIFY                        where the background check is
+//! <root>/STAGED                        blobs of imports that nothing names yet
+//! <root>/jobs/<id>.json                jobs that go on after the process
 //! ```
 //!
 //! A name under `blobs/` exists only for bytes that were hashed, compared and synced. Everything blocking runs off the
@@ -26,6 +28,7 @@ pub mod quarantine;
 pub mod recovery;
 pub mod scrub;
 mod space;
+pub mod staged;
 
 use std::fs::File;
 use std::io;

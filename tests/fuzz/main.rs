@@ -17,6 +17,7 @@
     reason = "a test crate"
 )]
 
+mod bundles;
 mod challenge;
 mod config;
 mod facts;

@@ -18,6 +18,7 @@
 mod support;
 
 mod blobs;
+mod carry;
 mod eviction;
 mod facts;
 mod looking;

@@ -1,4 +1,5 @@
 mod gone;
+mod granted;
 mod images;
 mod leaving;
 mod look;
@@ -25,6 +26,7 @@ use crate::index::schema::{
 use crate::index::{Index, IndexError, Scope};
 
 pub use gone::gone_referrers;
+pub use granted::{stored_blobs, ungranted};
 pub use images::{HeldDigest, ImageFacts, held_digests, images};
 pub use leaving::{Leaving, LeavingContent, leaving};
 pub use look::{ContentFacts, aliases_in, content, digests_beginning, tags_behind, tags_pointing_to};

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::health::Health;
 use crate::jobs::look::UsageReports;
-use crate::jobs::{Refused, RefusedCode, VerifyJobs};
+use crate::jobs::{JobRunner, Refused, RefusedCode, VerifyJobs};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::oci::Authority;
@@ -45,6 +45,7 @@ pub struct Admin {
     mirror: Weak<Mirror>,
     verify_jobs: Arc<VerifyJobs>,
     usage: UsageReports,
+    job_runner: Arc<JobRunner>,
     metrics: Metrics,
     health: Health,
     ready: AtomicBool,
@@ -58,7 +59,7 @@ impl Admin {
     /// Not ready until [`Self::set_ready`].
     pub fn new(
         mirror: &Arc<Mirror>,
-        verify_jobs: Arc<VerifyJobs>,
+        (verify_jobs, job_runner): (Arc<VerifyJobs>, Arc<JobRunner>),
         metrics: Metrics,
         settings: &ServerSettings,
     ) -> Self {
@@ -68,6 +69,7 @@ impl Admin {
         Self {
             mirror,
             verify_jobs,
+            job_runner,
             usage: UsageReports::default(),
             metrics,
             health,
@@ -143,7 +145,8 @@ impl Admin {
         let Some(mirror) = self.mirror.upgrade() else {
             return refuse(&Refused::new(RefusedCode::Unavailable, "the server is shutting down"));
         };
-        let parts = Parts { mirror: &mirror, verify_jobs: &self.verify_jobs, usage: &self.usage };
+        let parts =
+            Parts { mirror: &mirror, verify_jobs: &self.verify_jobs, usage: &self.usage, job_runner: &self.job_runner };
         let mut response = route.answer(parts, request, id).await;
         if route.is_guarded() {
             response.extensions_mut().insert(Authorized);

@@ -59,7 +59,7 @@ impl Containerd {
         self.machine.folder()
     }
 
-    fn ctr(&self) -> Command {
+    pub(crate) fn ctr(&self) -> Command {
         let mut command = self.machine.command("ctr");
         command.arg("--address").arg(self.machine.path("c.sock"));
         command

@@ -34,7 +34,7 @@ pub(crate) trait Client: Sized {
 }
 
 /// The name that a user types.
-fn reference(authority: &str, image: &Image) -> String {
+pub(crate) fn reference(authority: &str, image: &Image) -> String {
     format!("{authority}/{REPOSITORY}:{}", image.tag)
 }
 

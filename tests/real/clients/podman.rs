@@ -28,7 +28,11 @@ impl Client for Podman {
 }
 
 impl Podman {
-    fn podman(&self) -> Command {
+    pub(crate) fn folder(&self) -> &Path {
+        self.machine.folder()
+    }
+
+    pub(crate) fn podman(&self) -> Command {
         let mut command = self.machine.command("podman");
         command
             .arg(format!("--root={}", self.machine.path("p-root")))

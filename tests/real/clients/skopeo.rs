@@ -49,6 +49,13 @@ impl Client for Skopeo {
     }
 }
 
+impl Skopeo {
+    /// Runs it with these arguments, and gives what it prints.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        process::run("skopeo", self.machine.folder(), self.machine.command("skopeo").args(arguments))
+    }
+}
+
 /// Adds the digest of each file below `folder`, computed anew.
 fn digests(folder: &Path, held: &mut HashSet<String>) {
     for entry in fs::read_dir(folder).expect("a copy is readable") {

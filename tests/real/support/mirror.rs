@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::certificate::Certificate;
@@ -49,6 +50,18 @@ impl Mirror {
     /// Starts it again on the same storage and the same ports.
     pub(crate) fn restart(&mut self) {
         assert!(self.serve(), "roadstead did not start again");
+    }
+
+    /// A command about this mirror, run to its end on the mirror's machine; what it prints.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        process::run("roadstead", &self.folder, &mut self.command(arguments))
+    }
+
+    /// The same, not yet run.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = process::command(env!("CARGO_BIN_EXE_roadstead"));
+        command.args(arguments).arg("--config").arg(self.folder.join("roadstead.toml"));
+        command
     }
 
     /// Ends it as a power cut would.

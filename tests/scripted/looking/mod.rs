@@ -89,8 +89,9 @@ async fn over_socket(mirror: &Mirror, method: &str, path: &str, body: &Value) ->
         format!("{method} /api/v1/{path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
     // A body that is too long is refused before it is read.
     let _refused = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_default())

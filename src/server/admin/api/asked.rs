@@ -103,7 +103,6 @@ impl Asked {
     }
 
     /// The body as it comes, for an upload, and its media type.
-    #[expect(dead_code, reason = "for `/api/v1/import`")]
     pub(super) fn into_stream(self) -> (HeaderMap, Incoming) {
         (self.headers, self.body)
     }

@@ -3,8 +3,10 @@
 mod asked;
 mod backup;
 mod change;
+mod carry;
 mod error;
 mod look;
+mod jobs;
 mod pins;
 mod routes;
 mod verify;
@@ -21,7 +23,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::jobs::look::UsageReports;
-use crate::jobs::{Refused, Status, VerifyJobs};
+use crate::jobs::{JobRunner, Refused, Status, VerifyJobs};
 use crate::mirror::Mirror;
 
 use asked::Asked;
@@ -54,6 +56,15 @@ pub(in crate::server) enum Call {
     Refresh,
     Gc,
     Alias,
+    Jobs,
+    Job,
+    CancelJob,
+    Warm,
+    Export,
+    ExportPart,
+    ExportReceipt,
+    Import,
+    Inventory,
 }
 
 /// What calls work with.
@@ -61,6 +72,7 @@ pub(in crate::server) struct Parts<'a> {
     pub(in crate::server) mirror: &'a Arc<Mirror>,
     pub(in crate::server) verify_jobs: &'a VerifyJobs,
     pub(in crate::server) usage: &'a UsageReports,
+    pub(in crate::server) job_runner: &'a Arc<JobRunner>,
 }
 
 impl Route {
@@ -85,10 +97,13 @@ impl Route {
 }
 
 async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
-    let Parts { mirror, verify_jobs, usage } = parts;
+    let Parts { mirror, verify_jobs, usage, job_runner } = parts;
     match call {
         Call::OpenApi => Ok(text(StatusCode::OK, Bytes::from_static(OPEN_API.as_bytes()))),
-        Call::Status => Ok(json(StatusCode::OK, &Status::of(mirror).await)),
+        Call::Status => {
+            let status = Status::of(mirror).await;
+            Ok(json(StatusCode::OK, &Status { warm: Some(job_runner.warm_states()), ..status }))
+        }
         Call::Backup => Ok(backup::backup(mirror)),
         Call::Pins => pins::list(mirror).await,
         Call::AddPins => pins::add(mirror, &asked).await,
@@ -105,6 +120,15 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
         Call::Refresh => change::refresh(mirror, asked).await,
         Call::Alias => change::alias(mirror, asked).await,
         Call::Gc => change::gc(mirror, asked).await,
+        Call::Jobs => Ok(jobs::list(job_runner)),
+        Call::Job => jobs::look(job_runner, &asked),
+        Call::CancelJob => jobs::cancel(job_runner, &asked),
+        Call::Warm => carry::warm(job_runner, asked).await,
+        Call::Export => carry::export(job_runner, asked).await,
+        Call::ExportPart => carry::part(job_runner, &asked),
+        Call::ExportReceipt => carry::receipt(job_runner, &asked),
+        Call::Import => carry::import(job_runner, asked).await,
+        Call::Inventory => carry::inventory(mirror).await,
     }
 }
 

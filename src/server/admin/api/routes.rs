@@ -26,7 +26,6 @@ pub(in crate::server::admin) enum Takes {
     Nothing,
     Json,
     /// Bytes of any length.
-    #[expect(dead_code, reason = "for `/api/v1/import`")]
     Stream,
 }
 
@@ -72,6 +71,16 @@ pub(super) const ROUTES: &[Route] = &[
     guarded(Method::POST, "refresh", Call::Refresh, &[], Takes::Json),
     guarded(Method::POST, "alias", Call::Alias, &[], Takes::Json),
     guarded(Method::POST, "gc", Call::Gc, &[], Takes::Json),
+    read("jobs", Call::Jobs, &[]),
+    read("jobs/{id}", Call::Job, &["skip", "limit"]),
+    guarded(Method::DELETE, "jobs/{id}", Call::CancelJob, &[], Takes::Nothing),
+    guarded(Method::POST, "warm", Call::Warm, &[], Takes::Json),
+    // They give content, and name everything that is held.
+    guarded(Method::POST, "export", Call::Export, &[], Takes::Json),
+    guarded(Method::GET, "jobs/{id}/parts", Call::ExportPart, &["part"], Takes::Nothing),
+    guarded(Method::GET, "jobs/{id}/receipt", Call::ExportReceipt, &[], Takes::Nothing),
+    guarded(Method::GET, "inventory", Call::Inventory, &[], Takes::Nothing),
+    guarded(Method::POST, "import", Call::Import, &["as"], Takes::Stream),
 ];
 
 impl Route {

@@ -1,0 +1,256 @@
+//! Starts jobs, and keeps what they leave to be fetched.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::export::{ExportRequest, PartStream, Plan, make_plan, stream_part};
+use super::import::{ImportRequest, import};
+use super::job::{JobKind, JobReport, JobState, Jobs, NoJob, RunningJob};
+use super::warm::schedule::{self, WarmSchedule, WarmState, WarmStates};
+use super::warm::{WarmRequest, warm};
+use crate::clock::Clock;
+use crate::metrics::ByList;
+use crate::mirror::Mirror;
+use crate::store::staged;
+
+/// An export that nobody fetches ends after so long.
+const UNFETCHED: Duration = Duration::from_hours(1);
+
+/// The one runner of jobs, for the API and for commands.
+pub struct JobRunner {
+    /// Weak, so that it does not keep a closed storage alive.
+    mirror: Weak<Mirror>,
+    jobs: Jobs,
+    exports: Mutex<HashMap<String, Arc<Fetched>>>,
+    warm_states: WarmStates,
+}
+
+/// An export, and which of its parts were fetched.
+struct Fetched {
+    plan: Arc<Plan>,
+    parts: Mutex<HashSet<usize>>,
+}
+
+impl JobRunner {
+    pub fn new(mirror: &Arc<Mirror>, clock: Clock) -> Self {
+        // Shutdown ends jobs first: a fill that one waits for is given the time to end.
+        let jobs = Jobs::new(clock, CancellationToken::new());
+        Self { mirror: Arc::downgrade(mirror), jobs, exports: Mutex::default(), warm_states: WarmStates::default() }
+    }
+
+    pub const fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Ends all jobs soon, and begins no other.
+    pub fn stop(&self) {
+        self.jobs.stop();
+    }
+
+    /// Starts an export: its parts are offered when all of it was looked up.
+    pub fn export(self: &Arc<Self>, request: ExportRequest) -> Result<Arc<RunningJob>, NoJob> {
+        let mirror = self.mirror()?;
+        let job = self.jobs.begin(JobKind::Export)?;
+        let (this, started) = (Arc::clone(self), Arc::clone(&job));
+        mirror.cache().context.tasks.clone().spawn(async move {
+            let job = started;
+            job.note("looks up what is held");
+            match make_plan(&mirror, &job, &request).await {
+                Ok(plan) => {
+                    let plan = Arc::new(plan);
+                    let fetched = Fetched { plan: Arc::clone(&plan), parts: Mutex::default() };
+                    this.exports().insert(job.id().to_owned(), Arc::new(fetched));
+                    job.note("waits for its parts to be fetched");
+                    job.offer_parts(plan.parts.iter().map(|part| part.bytes).collect());
+                    drop(mirror);
+                    this.wait_for_fetches(&job).await;
+                    this.exports().remove(job.id());
+                }
+                Err(err) => job.end(JobState::Failed, this.jobs.clock().now(), Some(err.to_string())),
+            }
+        });
+        Ok(job)
+    }
+
+    async fn wait_for_fetches(&self, job: &RunningJob) {
+        let mut changes = job.watch();
+        let (mut fetched, mut bytes) = (0, 0);
+        loop {
+            let Some(export) = self.exports().get(job.id()).cloned() else { return };
+            let count = export.fetched().len();
+            if count == export.plan.parts.len() {
+                return job.end(JobState::Done, self.jobs.clock().now(), None);
+            }
+            let change = tokio::select! {
+                change = tokio::time::timeout(UNFETCHED, changes.changed()) => change,
+                () = job.cancelled() => {
+                    return job.end(JobState::Stopped, self.jobs.clock().now(), Some("it was cancelled".to_owned()));
+                }
+            };
+            let report = job.report();
+            if change.is_err() && (count, report.bytes) == (fetched, bytes) {
+                let problem = "nobody has fetched its parts for an hour".to_owned();
+                return job.end(JobState::Stopped, self.jobs.clock().now(), Some(problem));
+            }
+            (fetched, bytes) = (count, report.bytes);
+        }
+    }
+
+    /// The bytes of one part of an export, from the first on. `None` if there is none.
+    pub fn part(&self, id: &str, number: usize) -> Option<(u64, PartStream)> {
+        let (mirror, job) = (self.mirror.upgrade()?, self.jobs.get(id)?);
+        let plan = Arc::clone(&self.exports().get(id)?.plan);
+        let bytes = plan.parts.get(number)?.bytes;
+        Some((bytes, stream_part(&mirror, &job, &plan, number)?))
+    }
+
+    /// A part was fetched to its end.
+    pub fn part_is_fetched(&self, id: &str, number: usize) {
+        let export = self.exports().get(id).cloned();
+        if let (Some(export), Some(job)) = (export, self.jobs.get(id)) {
+            export.fetched().insert(number);
+            job.tell();
+        }
+    }
+
+    /// Starts to pull what is named. The job is written down first: one that the process did not live to end goes on at the
+    /// next start.
+    pub async fn warm(self: &Arc<Self>, request: WarmRequest) -> Result<Arc<RunningJob>, NoJob> {
+        let mirror = self.mirror()?;
+        let job = self.jobs.begin(JobKind::Warm)?;
+        let text = serde_json::to_vec(&request).unwrap_or_default();
+        if let Err(err) = staged::remember_job(&mirror.cache().store, job.id(), text).await {
+            tracing::warn!(job = job.id(), error = %err, "a job cannot be written down: it does not outlive this process");
+        }
+        self.run_warm(&mirror, &job, request, job.id().to_owned());
+        Ok(job)
+    }
+
+    fn run_warm(self: &Arc<Self>, mirror: &Arc<Mirror>, job: &Arc<RunningJob>, request: WarmRequest, written: String) {
+        let (this, job, held) = (Arc::clone(self), Arc::clone(job), Arc::clone(mirror));
+        mirror.cache().context.tasks.spawn(async move {
+            warm(&held, &this.jobs, &job, request).await;
+            // What the end of the process has stopped goes on at the next start.
+            if !this.jobs.is_closed() {
+                let _gone = staged::forget_job(&held.cache().store, &written).await;
+            }
+        });
+    }
+
+    /// Goes on with what an earlier process did not live to end.
+    pub async fn resume(self: &Arc<Self>) {
+        let Ok(mirror) = self.mirror() else { return };
+        let written = staged::remembered_jobs(&mirror.cache().store).await.unwrap_or_default();
+        for (id, text) in written {
+            let Ok(request) = serde_json::from_slice::<WarmRequest>(&text) else {
+                let _gone = staged::forget_job(&mirror.cache().store, &id).await;
+                continue;
+            };
+            // Others wait for the next start.
+            let Ok(job) = self.jobs.begin(JobKind::Warm) else { return };
+            tracing::info!(job = job.id(), earlier = id, "an interrupted job goes on");
+            self.run_warm(&mirror, &job, request, id);
+        }
+    }
+
+    /// Keeps lists of images fresh, until the mirror stops.
+    pub async fn run_schedules(self: Arc<Self>, schedules: Vec<WarmSchedule>, stopping: CancellationToken) {
+        for schedule in &schedules {
+            self.warm_states.expect(&schedule.name);
+        }
+        let runs = schedules.into_iter().map(|schedule| self.run_schedule(schedule, &stopping));
+        futures_util::future::join_all(runs).await;
+    }
+
+    async fn run_schedule(self: &Arc<Self>, schedule: WarmSchedule, stopping: &CancellationToken) {
+        let mut pause = schedule.pause(true);
+        while schedule::wait(pause, stopping).await {
+            pause = schedule.pause(false);
+            let begun = match schedule.request().await {
+                Ok(request) => self.begin_round(request),
+                Err(why) => Err(why),
+            };
+            let job = match begun {
+                Ok(job) => job,
+                Err(why) => {
+                    self.warm_states.cannot_begin(&schedule.name, why);
+                    continue;
+                }
+            };
+            let mut changes = job.watch();
+            // In this order: no change is missed.
+            while !job.has_ended() {
+                self.warm_states.note(&schedule.name, &job.report());
+                tokio::select! {
+                    _changed = changes.changed() => {}
+                    () = stopping.cancelled() => return,
+                }
+            }
+            let report = job.report();
+            self.warm_states.note(&schedule.name, &report);
+            self.count_round(&schedule.name, &report);
+        }
+    }
+
+    /// A round of a schedule is not written down: the next start begins one by itself.
+    fn begin_round(self: &Arc<Self>, request: WarmRequest) -> Result<Arc<RunningJob>, String> {
+        let mirror = self.mirror().map_err(|err| err.to_string())?;
+        let job = self.jobs.begin(JobKind::Warm).map_err(|err| err.to_string())?;
+        let (this, running) = (Arc::clone(self), Arc::clone(&job));
+        mirror.cache().context.tasks.clone().spawn(async move { warm(&mirror, &this.jobs, &running, request).await });
+        Ok(job)
+    }
+
+    fn count_round(&self, name: &str, report: &JobReport) {
+        let Ok(mirror) = self.mirror() else { return };
+        let metrics = &mirror.cache().context.metrics;
+        let labels = ByList { list: name.to_owned() };
+        metrics.warm_failed_images.get_or_create(&labels).set(i64::try_from(report.failed).unwrap_or(i64::MAX));
+        let last_good = self.warm_states.list().into_iter().find(|state| state.name == name);
+        if let Some(at) = last_good.and_then(|state| state.last_good) {
+            let seconds = i64::try_from(at.as_millis() / 1000).unwrap_or_default();
+            metrics.warm_last_good.get_or_create(&labels).set(seconds);
+        }
+    }
+
+    /// The states of all schedules.
+    pub fn warm_states(&self) -> Vec<WarmState> {
+        self.warm_states.list()
+    }
+
+    /// What the other side has when it has imported an export.
+    pub fn receipt(&self, id: &str) -> Option<Arc<Plan>> {
+        self.exports().get(id).map(|export| Arc::clone(&export.plan))
+    }
+
+    /// Starts an import of what `archive` gives.
+    pub fn import(
+        self: &Arc<Self>,
+        archive: impl Read + Send + 'static,
+        request: ImportRequest,
+    ) -> Result<Arc<RunningJob>, NoJob> {
+        let mirror = self.mirror()?;
+        let job = self.jobs.begin(JobKind::Import)?;
+        let (this, started) = (Arc::clone(self), Arc::clone(&job));
+        mirror.cache().context.tasks.clone().spawn(async move { import(&mirror, &this.jobs, &started, archive, request).await });
+        Ok(job)
+    }
+
+    fn mirror(&self) -> Result<Arc<Mirror>, NoJob> {
+        self.mirror.upgrade().ok_or(NoJob::Stopping)
+    }
+
+    fn exports(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Fetched>>> {
+        self.exports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fetched {
+    fn fetched(&self) -> std::sync::MutexGuard<'_, HashSet<usize>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
