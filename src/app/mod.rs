@@ -84,8 +84,7 @@ impl App {
             was_clean,
         );
         job_runner.resume().await;
-        let (warming, stopping) = (Arc::clone(&job_runner), opened.stopping.clone());
-        opened.tasks.spawn(async move { warming.run_schedules(config.warm, stopping).await });
+        opened.tasks.spawn(Arc::clone(&job_runner).run_schedules(config.warm));
         admin.set_ready(true);
         Ok(Self {
             mirror,

@@ -1,8 +1,8 @@
 //! The command line: arguments, and one file per command.
 
 mod backup;
-mod change;
 mod carry;
+mod change;
 mod check_config;
 mod healthcheck;
 mod look;
@@ -10,7 +10,6 @@ mod lost;
 mod output;
 mod pin;
 mod reach;
-mod restore;
 mod serve;
 mod status;
 mod table;
@@ -258,7 +257,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Import { reach, options } => carry::import::run(&reach, &options),
         Command::Inventory { reach, options } => carry::inventory::run(&reach, &options),
         Command::Backup { reach, to } => backup::run(&reach, &to),
-        Command::Restore { config, from } => restore::run(&config, &from),
+        Command::Restore { config, from } => backup::restore::run(&config, &from),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
 }

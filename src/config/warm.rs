@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::jobs::held::WantedPlatforms;
+use crate::jobs::export::held::WantedPlatforms;
 use crate::jobs::warm::WarmRequest;
 use crate::jobs::warm::schedule::WarmSchedule;
 use crate::jobs::warm::select::Selector;

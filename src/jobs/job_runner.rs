@@ -1,12 +1,13 @@
 //! Starts jobs, and keeps what they leave to be fetched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::bundle::receipt::Receipt;
 use super::export::{ExportRequest, PartStream, Plan, make_plan, stream_part};
 use super::import::{ImportRequest, import};
 use super::job::{JobKind, JobReport, JobState, Jobs, NoJob, RunningJob};
@@ -20,12 +21,19 @@ use crate::store::staged;
 /// An export that nobody fetches ends after so long.
 const UNFETCHED: Duration = Duration::from_hours(1);
 
+/// Receipts of exports that have ended and can still be fetched.
+const MAX_RECEIPTS: usize = 4;
+
 /// The one runner of jobs, for the API and for commands.
 pub struct JobRunner {
     /// Weak, so that it does not keep a closed storage alive.
     mirror: Weak<Mirror>,
     jobs: Jobs,
+    /// Cancelled when all jobs have to end.
+    stopping: CancellationToken,
     exports: Mutex<HashMap<String, Arc<Fetched>>>,
+    /// Of the last exports that have ended.
+    receipts: Mutex<VecDeque<(String, Arc<Receipt>)>>,
     warm_states: WarmStates,
 }
 
@@ -38,8 +46,16 @@ struct Fetched {
 impl JobRunner {
     pub fn new(mirror: &Arc<Mirror>, clock: Clock) -> Self {
         // Shutdown ends jobs first: a fill that one waits for is given the time to end.
-        let jobs = Jobs::new(clock, CancellationToken::new());
-        Self { mirror: Arc::downgrade(mirror), jobs, exports: Mutex::default(), warm_states: WarmStates::default() }
+        let stopping = CancellationToken::new();
+        let jobs = Jobs::new(clock, stopping.clone());
+        Self {
+            mirror: Arc::downgrade(mirror),
+            jobs,
+            stopping,
+            exports: Mutex::default(),
+            receipts: Mutex::default(),
+            warm_states: WarmStates::default(),
+        }
     }
 
     pub const fn jobs(&self) -> &Jobs {
@@ -49,6 +65,7 @@ impl JobRunner {
     /// Ends all jobs soon, and begins no other.
     pub fn stop(&self) {
         self.jobs.stop();
+        self.stopping.cancel();
     }
 
     /// Starts an export: its parts are offered when all of it was looked up.
@@ -69,6 +86,11 @@ impl JobRunner {
                     drop(mirror);
                     this.wait_for_fetches(&job).await;
                     this.exports().remove(job.id());
+                    let mut receipts = this.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+                    receipts.push_back((job.id().to_owned(), Arc::clone(&plan.receipt)));
+                    if receipts.len() > MAX_RECEIPTS {
+                        receipts.pop_front();
+                    }
                 }
                 Err(err) => job.end(JobState::Failed, this.jobs.clock().now(), Some(err.to_string())),
             }
@@ -158,17 +180,17 @@ impl JobRunner {
     }
 
     /// Keeps lists of images fresh, until the mirror stops.
-    pub async fn run_schedules(self: Arc<Self>, schedules: Vec<WarmSchedule>, stopping: CancellationToken) {
+    pub async fn run_schedules(self: Arc<Self>, schedules: Vec<WarmSchedule>) {
         for schedule in &schedules {
             self.warm_states.expect(&schedule.name);
         }
-        let runs = schedules.into_iter().map(|schedule| self.run_schedule(schedule, &stopping));
+        let runs = schedules.into_iter().map(|schedule| self.run_schedule(schedule));
         futures_util::future::join_all(runs).await;
     }
 
-    async fn run_schedule(self: &Arc<Self>, schedule: WarmSchedule, stopping: &CancellationToken) {
+    async fn run_schedule(self: &Arc<Self>, schedule: WarmSchedule) {
         let mut pause = schedule.pause(true);
-        while schedule::wait(pause, stopping).await {
+        while schedule::wait(pause, &self.stopping).await {
             pause = schedule.pause(false);
             let begun = match schedule.request().await {
                 Ok(request) => self.begin_round(request),
@@ -187,7 +209,7 @@ impl JobRunner {
                 self.warm_states.note(&schedule.name, &job.report());
                 tokio::select! {
                     _changed = changes.changed() => {}
-                    () = stopping.cancelled() => return,
+                    () = self.stopping.cancelled() => return,
                 }
             }
             let report = job.report();
@@ -223,8 +245,12 @@ impl JobRunner {
     }
 
     /// What the other side has when it has imported an export.
-    pub fn receipt(&self, id: &str) -> Option<Arc<Plan>> {
-        self.exports().get(id).map(|export| Arc::clone(&export.plan))
+    pub fn receipt(&self, id: &str) -> Option<Arc<Receipt>> {
+        if let Some(export) = self.exports().get(id) {
+            return Some(Arc::clone(&export.plan.receipt));
+        }
+        let receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        receipts.iter().find(|(export, _)| export == id).map(|(_, receipt)| Arc::clone(receipt))
     }
 
     /// Starts an import of what `archive` gives.
@@ -236,7 +262,12 @@ impl JobRunner {
         let mirror = self.mirror()?;
         let job = self.jobs.begin(JobKind::Import)?;
         let (this, started) = (Arc::clone(self), Arc::clone(&job));
-        mirror.cache().context.tasks.clone().spawn(async move { import(&mirror, &this.jobs, &started, archive, request).await });
+        mirror
+            .cache()
+            .context
+            .tasks
+            .clone()
+            .spawn(async move { import(&mirror, &this.jobs, &started, archive, request).await });
         Ok(job)
     }
 

@@ -2,27 +2,24 @@
 //!
 //! A job belongs to no client: it goes on when the client that asked for it has left. Shutdown ends it.
 
-pub mod change;
-pub mod look;
 pub mod bundle;
+pub mod change;
 pub mod export;
-pub mod held;
 pub mod import;
-mod inventory;
 mod job;
 mod job_runner;
-mod named_images;
+pub mod look;
 mod pins;
 mod refused;
 mod status;
 mod verify;
 pub mod warm;
 
-pub use inventory::inventory;
+pub use export::inventory;
 pub use job::{JobItem, JobKind, JobOutcome, JobReport, JobState, Jobs, NoJob, RunningJob};
 pub use job_runner::JobRunner;
-pub use named_images::named_images;
 pub use pins::{PinEntry, add_pins, list_pins, remove_pins};
 pub use refused::{Refused, RefusedCode};
 pub use status::{Degraded, Status};
 pub use verify::{Job, Started, State, VerifyJobs};
+pub use warm::named_images;

@@ -85,7 +85,9 @@ pub struct MirrorSettings {
 /// Content can have no place here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlace {
-    #[error("no upstream of the configuration is {0}; give it one (`offline = true` is enough), or another name by `--as`")]
+    #[error(
+        "no upstream of the configuration is {0}; give it one (`offline = true` is enough), or another name by `--as`"
+    )]
     UnknownRegistry(Authority),
     #[error("the rules for {0} (`allow`, `deny`) refuse this repository")]
     RefusedByRule(Authority),

@@ -48,8 +48,7 @@ pub async fn note(store: &Store, digest: Digest, now: Timestamp) -> io::Result<(
     off_runtime(move || {
         let _turn = LIST.lock().unwrap_or_else(PoisonError::into_inner);
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
-        let mut list =
-            OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+        let mut list = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
         list.write_all(format!("{digest} {}\n", now.as_millis()).as_bytes())
     })
     .await

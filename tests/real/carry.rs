@@ -52,7 +52,10 @@ impl Story {
     }
 
     fn images(&self) -> impl Iterator<Item = (&'static str, &Image)> {
-        self.upstreams.all().into_iter().flat_map(|upstream| upstream.images.iter().map(|image| (upstream.authority, image)))
+        self.upstreams
+            .all()
+            .into_iter()
+            .flat_map(|upstream| upstream.images.iter().map(|image| (upstream.authority, image)))
     }
 }
 
@@ -90,13 +93,23 @@ fn bundles_are_read_by_skopeo_containerd_podman_and_docker() {
     let skopeo = Skopeo::set_up(story.folder.path(), "skopeo", &story.here);
     let told = skopeo.run(&["inspect", &format!("oci:{layout}:{single}")]);
     assert!(told.contains(image.digest()), "{told}");
-    skopeo.run(&["copy", "--all", &format!("oci:{layout}:{SECURE}/{REPOSITORY}:multi"), &format!("dir:{}", story.path("copy"))]);
+    skopeo.run(&[
+        "copy",
+        "--all",
+        &format!("oci:{layout}:{SECURE}/{REPOSITORY}:multi"),
+        &format!("dir:{}", story.path("copy")),
+    ]);
     let told = skopeo.run(&["inspect", &format!("oci-archive:{bundle}:{single}")]);
     assert!(told.contains(image.digest()), "{told}");
 
     let containerd = Containerd::set_up(story.folder.path(), "containerd", &story.here);
-    process::run("ctr", containerd.folder(), containerd.ctr().args(["images", "import", "--snapshotter", "native", &bundle]));
-    let told = process::run("ctr", containerd.folder(), containerd.ctr().args(["images", "ls", &format!("name=={single}")]));
+    process::run(
+        "ctr",
+        containerd.folder(),
+        containerd.ctr().args(["images", "import", "--snapshotter", "native", &bundle]),
+    );
+    let told =
+        process::run("ctr", containerd.folder(), containerd.ctr().args(["images", "ls", &format!("name=={single}")]));
     assert!(told.contains(image.digest()), "{told}");
 
     let podman = Podman::set_up(story.folder.path(), "podman", &story.here);
@@ -125,14 +138,21 @@ fn bundles_of_skopeo_podman_and_buildah_come_in() {
         made.push((kind, file));
     }
     let saved = story.path("saved");
-    process::run("podman", podman.folder(), podman.podman().args(["save", "--format", "docker-archive", "--output", &saved, &name]));
+    process::run(
+        "podman",
+        podman.folder(),
+        podman.podman().args(["save", "--format", "docker-archive", "--output", &saved, &name]),
+    );
     made.push(("podman-save", saved));
     for (kind, file) in &made {
         let to = format!("{HUB}/foreign/{kind}:x");
         let told = story.island.run(&["import", file, "--as", &to]);
         assert!(told.starts_with("done"), "{kind}: {told}");
-        let told = Skopeo::set_up(story.folder.path(), &format!("skopeo-{kind}"), &story.island)
-            .run(&["inspect", "--no-tags", &format!("docker://{to}")]);
+        let told = Skopeo::set_up(story.folder.path(), &format!("skopeo-{kind}"), &story.island).run(&[
+            "inspect",
+            "--no-tags",
+            &format!("docker://{to}"),
+        ]);
         // Archives of `docker save` have other layers than registries: unpacked ones.
         let is_same = matches!(*kind, "oci" | "oci-archive" | "dir");
         assert_eq!(told.contains(image.digest()), is_same, "{kind}: {told}");
@@ -148,7 +168,10 @@ fn gzipped(story: &Story, archive: &str) {
     let program = import.get_program().to_owned();
     let arguments: Vec<_> = import.get_args().map(ToOwned::to_owned).collect();
     import = Command::new("sh");
-    import.args(["-c", "archive=$1; shift; gzip --stdout \"$archive\" | \"$@\"", "sh", archive]).arg(program).args(arguments);
+    import
+        .args(["-c", "archive=$1; shift; gzip --stdout \"$archive\" | \"$@\"", "sh", archive])
+        .arg(program)
+        .args(arguments);
     let told = process::run("import", Path::new(&story.path("")), &mut import);
     assert!(told.contains(&format!("{HUB}/made/by:skopeo")), "{told}");
 }

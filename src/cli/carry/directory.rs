@@ -71,7 +71,8 @@ impl Read for DirectoryArchive {
             let size_bytes = file.metadata()?.len();
             let padding = vec![0; tar_padding(size_bytes)];
             let content = Exactly { file, left: size_bytes };
-            self.current = Box::new(Cursor::new(tar_header(&name, size_bytes)).chain(content).chain(Cursor::new(padding)));
+            self.current =
+                Box::new(Cursor::new(tar_header(&name, size_bytes)).chain(content).chain(Cursor::new(padding)));
         }
     }
 }

@@ -9,8 +9,8 @@ use clap::Args;
 use roadstead::clock::Clock;
 use roadstead::jobs::JobRunner;
 use roadstead::jobs::bundle::receipt::Receipt;
+use roadstead::jobs::export::held::WantedPlatforms;
 use roadstead::jobs::export::{Chosen, ExportRequest, PartStream};
-use roadstead::jobs::held::WantedPlatforms;
 use serde_json::{Value, json};
 
 use super::follow::{Engine, Shown};
@@ -109,9 +109,9 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
                     Ok(Box::new(Pieces { pieces, current: Bytes::new() }) as Box<dyn Read>)
                 };
                 let receipt = || {
-                    let plan = runner.receipt(&id).ok_or_else(|| failed("the export has gone"))?;
+                    let receipt = runner.receipt(&id).ok_or_else(|| failed("the export has gone"))?;
                     let mut text = Vec::new();
-                    plan.receipt.write(&mut text).map_err(|err| failed(&err.to_string()))?;
+                    receipt.write(&mut text).map_err(|err| failed(&err.to_string()))?;
                     Ok(text)
                 };
                 let written = tokio::task::block_in_place(|| write_parts(&job, &output, &mut shown, receipt, fetch));

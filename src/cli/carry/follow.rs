@@ -156,12 +156,17 @@ impl Shown {
             0 => String::new(),
             total => format!(" {} of {total}", number(job, "items")),
         };
-        let what = format!("{}{counted}{}", plain(job, "kind"), if note == "null" { String::new() } else { format!(": {note}") });
+        let what = format!(
+            "{}{counted}{}",
+            plain(job, "kind"),
+            if note == "null" { String::new() } else { format!(": {note}") }
+        );
         self.show(&what, number(job, "bytes"), number(job, "bytes_total"));
     }
 
     fn show(&mut self, what: &str, bytes: u64, total: u64) {
-        let is_late = self.last_line.is_none_or(|last| last.elapsed() >= if self.is_terminal { AT_TERMINAL } else { LINES });
+        let is_late =
+            self.last_line.is_none_or(|last| last.elapsed() >= if self.is_terminal { AT_TERMINAL } else { LINES });
         if self.as_json || !is_late {
             return;
         }
@@ -176,7 +181,11 @@ impl Shown {
         }
         let width = terminal_width();
         let filled = bytes.saturating_mul(20).checked_div(total).unwrap_or(0).min(20);
-        let bar = if total > 0 { format!("[{:20}] ", "#".repeat(usize::try_from(filled).unwrap_or_default())) } else { String::new() };
+        let bar = if total > 0 {
+            format!("[{:20}] ", "#".repeat(usize::try_from(filled).unwrap_or_default()))
+        } else {
+            String::new()
+        };
         let text: String = format!("{bar}{amount}  {what}").chars().take(width.saturating_sub(1)).collect();
         self.has_bar = true;
         let mut out = std::io::stderr().lock();

@@ -72,6 +72,13 @@ impl Output {
     /// Whether it may be written: a directory that holds something is not.
     pub(super) fn check(&self) -> Result<(), String> {
         if let Self::Directory(path) = self
+            && path.extension().is_some_and(|end| ["gz", "tgz", "zst", "zstd"].iter().any(|packed| end == *packed))
+        {
+            return Err(
+                "bundles are not packed: their layers are; name it `.tar`, or pipe `-` into a packer".to_owned()
+            );
+        }
+        if let Self::Directory(path) = self
             && path.exists()
         {
             let is_empty = path.is_dir() && path.read_dir().is_ok_and(|mut entries| entries.next().is_none());

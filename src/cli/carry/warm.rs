@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use roadstead::clock::Clock;
 use roadstead::jobs::JobRunner;
-use roadstead::jobs::held::WantedPlatforms;
+use roadstead::jobs::export::held::WantedPlatforms;
 use roadstead::jobs::warm::WarmRequest;
 use serde_json::{Value, json};
 
@@ -41,8 +41,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
         return Err(usage("nothing is named: name images, or give `-f`"));
     }
     WantedPlatforms::parse(&options.platforms).map_err(|why| usage(&format!("--platform: {why}")))?;
-    let request =
-        WarmRequest { references, platforms: options.platforms.clone(), referrers: options.referrers };
+    let request = WarmRequest { references, platforms: options.platforms.clone(), referrers: options.referrers };
     let mut shown = Shown::new(options.json, false);
     let job = match reach.find()? {
         Site::Running(server) => {

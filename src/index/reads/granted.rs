@@ -37,19 +37,20 @@ pub async fn stored_blobs(
     after: Option<String>,
     limit: usize,
 ) -> Result<(Vec<(Digest, BlobRow)>, Option<String>), IndexError> {
-    index.read(move |from| {
-        let start = after.unwrap_or_default();
-        let mut found = Vec::new();
-        for (seen, entry) in from.open_table(BLOBS)?.range(start.as_str()..)?.enumerate() {
-            let (name, row) = entry?;
-            if seen == limit {
-                return Ok((found, Some(name.value().to_owned())));
+    index
+        .read(move |from| {
+            let start = after.unwrap_or_default();
+            let mut found = Vec::new();
+            for (seen, entry) in from.open_table(BLOBS)?.range(start.as_str()..)?.enumerate() {
+                let (name, row) = entry?;
+                if seen == limit {
+                    return Ok((found, Some(name.value().to_owned())));
+                }
+                if let Ok(digest) = name.value().parse() {
+                    found.push((digest, parse(row.value())?));
+                }
             }
-            if let Ok(digest) = name.value().parse() {
-                found.push((digest, parse(row.value())?));
-            }
-        }
-        Ok((found, None))
-    })
-    .await
+            Ok((found, None))
+        })
+        .await
 }

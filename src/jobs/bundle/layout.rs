@@ -152,8 +152,7 @@ pub fn write_index(listed: &[ToList]) -> Vec<u8> {
         };
         Written { media_type: item.media_type.as_str(), digest: item.digest, size: item.size_bytes, annotations }
     });
-    let index =
-        WrittenIndex { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests: manifests.collect() };
+    let index = WrittenIndex { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests: manifests.collect() };
     serde_json::to_vec(&index).expect("it holds strings and numbers only")
 }
 
@@ -223,10 +222,12 @@ impl Rename {
 /// The name of an image: by `rename`, else as the bundle says. `has_several`: the bundle has other images.
 pub fn name_of(given: &Given, rename: Option<&Rename>, has_several: bool) -> Result<ImageName, Unnamed> {
     match (rename, given) {
-        (Some(rename), Given::Repository(_)) if !rename.is_pattern() => rename.apply(&Given::Nothing).map(|mut name| {
-            name.tag = None;
-            name
-        }),
+        (Some(rename), Given::Repository(_)) if !rename.is_pattern() => {
+            rename.apply(&Given::Nothing).map(|mut name| {
+                name.tag = None;
+                name
+            })
+        }
         (Some(rename), _) if has_several && !rename.is_pattern() => Err(Unnamed::Several(rename.0.clone())),
         (Some(rename), _) => rename.apply(given),
         (None, Given::Image(name) | Given::Repository(name)) => Ok(name.clone()),
@@ -281,7 +282,10 @@ mod tests {
         assert_eq!(named("registry.corp/*", &image, true).unwrap(), "registry.corp/app:2");
         assert_eq!(named("registry.corp/in/**", &image, true).unwrap(), "registry.corp/in/org/team/app:2");
         assert!(matches!(named("docker.io/library/x", &image, true), Err(Unnamed::Several(_))));
-        assert_eq!(named("docker.io/library/x", &Given::Tag("7".parse().unwrap()), false).unwrap(), "docker.io/library/x:7");
+        assert_eq!(
+            named("docker.io/library/x", &Given::Tag("7".parse().unwrap()), false).unwrap(),
+            "docker.io/library/x:7"
+        );
         assert_eq!(name_of(&Given::Nothing, None, false), Err(Unnamed::NoName));
         assert!(Rename::parse("docker.io/a/../b").is_err() && Rename::parse("***").is_err());
     }

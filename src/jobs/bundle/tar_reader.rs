@@ -34,7 +34,9 @@ pub enum TarError {
 }
 
 fn place(after: &Option<String>) -> String {
-    after.as_ref().map_or_else(|| "at its beginning".to_owned(), |name| format!("in or after {}", crate::quote::quoted(name)))
+    after
+        .as_ref()
+        .map_or_else(|| "at its beginning".to_owned(), |name| format!("in or after {}", crate::quote::quoted(name)))
 }
 
 /// One entry of an archive.

@@ -4,16 +4,19 @@
 //! asked for. The content of a plan is leased, so that it is not evicted before it is written. The same content gives the
 //! same bytes.
 
+pub mod held;
+mod inventory;
 mod plan;
 mod write;
 
 use std::time::Duration;
 
+pub use inventory::inventory;
 pub use plan::{ExportRefused, Part, Plan, make_plan};
 pub use write::{PartStream, stream_part};
 
 use super::bundle::receipt::Receipt;
-use super::held::WantedPlatforms;
+use held::WantedPlatforms;
 
 /// What is to be exported.
 #[derive(Debug, Clone)]

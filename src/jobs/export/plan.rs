@@ -12,7 +12,7 @@ use crate::jobs::bundle::docker_archive::{MANIFEST_FILE, ToSave, write_saved};
 use crate::jobs::bundle::layout::{INDEX_FILE, LAYOUT, LAYOUT_FILE, ToList, blob_path, write_index};
 use crate::jobs::bundle::receipt::{RECEIPT_FILE, Receipt};
 use crate::jobs::bundle::tar_writer::{TAR_END, tar_bytes};
-use crate::jobs::held::{HeldImage, Lacking, Sized, WantedPlatforms, look_up};
+use crate::jobs::export::held::{HeldImage, Lacking, Sized, WantedPlatforms, look_up};
 use crate::jobs::job::{JobItem, JobOutcome, RunningJob};
 use crate::mirror::{Mirror, Placement};
 use crate::oci::{Digest, ImageName, ShortDigest, Tag};
@@ -28,7 +28,7 @@ const STEP: usize = 1000;
 pub struct Plan {
     pub parts: Vec<Part>,
     /// What the other side has when it has imported this.
-    pub receipt: Receipt,
+    pub receipt: Arc<Receipt>,
     /// Keeps the content until it is written.
     _lease: Lease,
 }
@@ -135,10 +135,13 @@ impl Planner<'_> {
                     let name = ImageName { authority, repository, tag: None, digest: None };
                     // Of a registry that is not served any more.
                     let Ok(at) = self.mirror.place(&name) else { continue };
-                    if root.anywhere || (roots == PinRoots::Manifests && seen.contains(&(at.scope.clone(), root.manifest))) {
+                    if root.anywhere
+                        || (roots == PinRoots::Manifests && seen.contains(&(at.scope.clone(), root.manifest)))
+                    {
                         continue;
                     }
-                    let facts = self.mirror.cache().index.manifest(&at.scope, root.manifest, at.whole_authority).await?;
+                    let facts =
+                        self.mirror.cache().index.manifest(&at.scope, root.manifest, at.whole_authority).await?;
                     let is_wanted = facts.grant.is_some_and(|grant| since_day.is_none_or(|day| grant.used_day >= day));
                     if !is_wanted {
                         continue;
@@ -202,9 +205,12 @@ impl Planner<'_> {
             let mut next = Vec::new();
             for subject in subjects {
                 let rows = self.mirror.cache().index.referrers_of(&at.scope, subject).await?;
-                let digests = rows.iter().filter_map(|row| row.descriptor.get("digest")?.as_str()?.parse::<Digest>().ok());
+                let digests =
+                    rows.iter().filter_map(|row| row.descriptor.get("digest")?.as_str()?.parse::<Digest>().ok());
                 for digest in digests {
-                    let Ok(image) = look_up(self.mirror.cache(), at, digest, &WantedPlatforms::Held).await else { continue };
+                    let Ok(image) = look_up(self.mirror.cache(), at, digest, &WantedPlatforms::Held).await else {
+                        continue;
+                    };
                     next.push(digest);
                     self.push(repository.clone(), false, image)?;
                 }
@@ -212,7 +218,9 @@ impl Planner<'_> {
                     let Ok(tag) = format!("{}.{suffix}", subject.referrers_tag()).parse::<Tag>() else { continue };
                     let held = self.mirror.cache().index.tag(&at.scope, &tag, at.whole_authority).await?;
                     let Some(digest) = held.and_then(|held| held.row.digest) else { continue };
-                    let Ok(image) = look_up(self.mirror.cache(), at, digest, &WantedPlatforms::Held).await else { continue };
+                    let Ok(image) = look_up(self.mirror.cache(), at, digest, &WantedPlatforms::Held).await else {
+                        continue;
+                    };
                     self.push(full_name(at, Some(&tag), digest), true, image)?;
                 }
             }
@@ -248,7 +256,7 @@ impl Planner<'_> {
             parts.clear();
         }
         self.job.expect_bytes(parts.iter().map(|part| part.bytes).sum());
-        Ok(Plan { parts, receipt, _lease: lease })
+        Ok(Plan { parts, receipt: Arc::new(receipt), _lease: lease })
     }
 }
 
@@ -317,7 +325,9 @@ fn budget(entries: &[Entry], split: Option<u64>) -> Result<u64, ExportRefused> {
     // More than each image and each blob takes in the index, the manifest of Docker and the receipt.
     let described: u64 = entries
         .iter()
-        .map(|entry| 1024 + 4 * entry.name.len() as u64 + 400 * (entry.image.blobs.len() + entry.image.manifests.len()) as u64)
+        .map(|entry| {
+            1024 + 4 * entry.name.len() as u64 + 400 * (entry.image.blobs.len() + entry.image.manifests.len()) as u64
+        })
         .sum();
     let described = described + 8 * 1024;
     if described > split / 2 {

@@ -10,7 +10,7 @@ use super::plan::{Part, Plan};
 use crate::cache::Cache;
 use crate::jobs::bundle::layout::blob_path;
 use crate::jobs::bundle::tar_writer::{TAR_END, tar_header, tar_padding};
-use crate::jobs::held::EMPTY;
+use crate::jobs::export::held::EMPTY;
 use crate::jobs::job::RunningJob;
 use crate::mirror::Mirror;
 use crate::oci::{Algorithm, Digest};
@@ -75,7 +75,10 @@ impl PartWriter<'_> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not here any more"));
         let row = self.cache.index.blob_row(digest).await.map_err(io::Error::other)?.ok_or_else(gone)?;
         if row.size_bytes != size_bytes {
-            return Err(io::Error::other(format!("{digest} has {} bytes, and its manifest says {size_bytes}", row.size_bytes)));
+            return Err(io::Error::other(format!(
+                "{digest} has {} bytes, and its manifest says {size_bytes}",
+                row.size_bytes
+            )));
         }
         let file = self.cache.open(digest, &row).await?.ok_or_else(gone)?;
         let header = tar_header(&blob_path(digest), size_bytes);

@@ -183,7 +183,8 @@ impl<R: Read> Reading<'_, R> {
         if known == prefix {
             return true;
         }
-        let problem = format!("it holds two layouts, in {} and {}; the second is not read", quoted(&known), quoted(prefix));
+        let problem =
+            format!("it holds two layouts, in {} and {}; the second is not read", quoted(&known), quoted(prefix));
         self.collected.complain(problem);
         false
     }

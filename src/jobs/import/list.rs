@@ -43,7 +43,8 @@ pub(super) fn list(collected: &Collected, rename: Option<&Rename>) -> Result<Vec
     }
     Err(match &collected.problem {
         Some(problem) => problem.clone(),
-        None => "it is no bundle: it has neither index.json (an OCI layout) nor manifest.json (docker save, dir:)".to_owned(),
+        None => "it is no bundle: it has neither index.json (an OCI layout) nor manifest.json (docker save, dir:)"
+            .to_owned(),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::cache::Cache;
 use crate::index::{
     Change, GrantBlob, GrantManifest, IndexError, PutChildren, PutReferrer, PutTag, ReferrerRow, TagRow,
 };
-use crate::jobs::held::{EMPTY, empty_in};
+use crate::jobs::export::held::{EMPTY, empty_in};
 use crate::jobs::job::{JobItem, JobOutcome, RunningJob};
 use crate::mirror::{Mirror, Placement};
 use crate::oci::{Child, Digest, ImageName, Inspected, MediaType, Role, Tag};
@@ -67,12 +67,7 @@ pub(super) async fn record_all(
     needed
 }
 
-async fn record(
-    mirror: &Arc<Mirror>,
-    collected: &mut Collected,
-    item: &Item,
-    needed: &mut HashSet<Digest>,
-) -> JobItem {
+async fn record(mirror: &Arc<Mirror>, collected: &mut Collected, item: &Item, needed: &mut HashSet<Digest>) -> JobItem {
     let result = |outcome| JobItem::new(item.shown.clone(), outcome, 0);
     let (name, content) = match (&item.name, &item.content) {
         (Ok(name), Ok(content)) => (name, content),

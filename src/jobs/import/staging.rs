@@ -281,12 +281,7 @@ async fn begin(
     }
 }
 
-async fn commit(
-    cache: &Arc<Cache>,
-    digest: Digest,
-    size_bytes: u64,
-    partial: PartialFile,
-) -> Result<(), CommitError> {
+async fn commit(cache: &Arc<Cache>, digest: Digest, size_bytes: u64, partial: PartialFile) -> Result<(), CommitError> {
     if let Err(err) = partial.prove(Some(size_bytes)) {
         let _remembered = partial.discard().await;
         return Err(err);

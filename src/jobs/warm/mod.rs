@@ -3,6 +3,7 @@
 //! Names and selectors become references ([`select`]); each is pulled with all that it lists ([`pull`]). Where a registry
 //! limits pulls or cannot be reached, the job says so, waits, and goes on.
 
+mod named_images;
 mod pull;
 pub mod schedule;
 pub mod select;
@@ -14,11 +15,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::held::WantedPlatforms;
+use super::export::held::WantedPlatforms;
 use super::job::{JobItem, JobOutcome, JobState, Jobs, RunningJob};
 use crate::mirror::Mirror;
 use crate::quote::quoted;
 
+pub use named_images::named_images;
 use pull::Puller;
 
 /// Most images of one job.

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use crate::fill::BlobSource;
-use crate::jobs::held::WantedPlatforms;
+use crate::jobs::export::held::WantedPlatforms;
 use crate::jobs::job::{JobOutcome, RunningJob};
 use crate::mirror::{Intent, ManifestAnswer, Mirror, Outcome, Placement, PullError};
 use crate::oci::{Child, Digest, ImageName, Inspected, Reference, Role, Tag};
@@ -89,7 +89,13 @@ impl Puller {
     }
 
     /// A manifest, what it lists, and what refers to it.
-    async fn tree(&self, at: &Placement, answer: ManifestAnswer, pulled: &mut Pulled, depth: u8) -> Result<(), NotPulled> {
+    async fn tree(
+        &self,
+        at: &Placement,
+        answer: ManifestAnswer,
+        pulled: &mut Pulled,
+        depth: u8,
+    ) -> Result<(), NotPulled> {
         if depth > MAX_DEPTH || pulled.seen.len() > MAX_MANIFESTS {
             return Err((JobOutcome::Refused, "it lists too many manifests, or too deep in one another".to_owned()));
         }
@@ -121,7 +127,13 @@ impl Puller {
         Ok(())
     }
 
-    async fn referrers_of(&self, at: &Placement, subject: Digest, pulled: &mut Pulled, depth: u8) -> Result<(), NotPulled> {
+    async fn referrers_of(
+        &self,
+        at: &Placement,
+        subject: Digest,
+        pulled: &mut Pulled,
+        depth: u8,
+    ) -> Result<(), NotPulled> {
         let (mirror, target) = (&self.mirror, &at.target);
         let found = self.patiently(at, move || mirror.referrers(target, subject, Vec::new())).await?;
         let tags = ["sig", "att", "sbom"].iter().filter_map(|suffix| {

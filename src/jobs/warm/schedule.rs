@@ -9,9 +9,9 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::WarmRequest;
+use super::named_images::named_images;
 use crate::clock::Timestamp;
 use crate::jobs::job::{JobReport, JobState};
-use crate::jobs::named_images::named_images;
 
 /// From the start to the first round: a server that starts with many others has time to settle.
 const FIRST: Duration = Duration::from_secs(3);

@@ -80,8 +80,7 @@ pub(super) async fn resolve(puller: &Puller, text: &str) -> Result<Vec<String>, 
         return Ok(vec![name.to_string()]);
     };
     let (repository, selector) = split.map_err(refused)?;
-    let (authority, repository) =
-        ImageName::parse_repository(repository).map_err(|err| refused(err.to_string()))?;
+    let (authority, repository) = ImageName::parse_repository(repository).map_err(|err| refused(err.to_string()))?;
     let name = ImageName { authority, repository, tag: None, digest: None };
     let at = puller.place(&name)?;
     let mut tags: Vec<String> = Vec::new();

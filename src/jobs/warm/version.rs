@@ -106,7 +106,8 @@ impl Range {
 
     pub(super) fn contains(&self, version: &Version) -> bool {
         let names_pre = self.0.iter().any(|(_, bound)| bound.pre.is_some());
-        (version.pre.is_none() || names_pre) && self.0.iter().all(|(relation, bound)| is_within(*relation, bound, version))
+        (version.pre.is_none() || names_pre)
+            && self.0.iter().all(|(relation, bound)| is_within(*relation, bound, version))
     }
 }
 

@@ -290,7 +290,8 @@ async fn t79_a_bundle_that_does_not_fit_leaves_nothing() {
     let path = folder.path().join("b.tar");
     assert!(at(&mirror, &["export", "--all", "--output", text(&path)]).await.status.success());
     let toml = "[upstreams.\"docker.io\"]\nurl = \"http://127.0.0.1:9\"\noffline = true\n";
-    let small = crate::support::mirror::Mirror::builder(toml).storage("max_size = \"250KB\"\nmin_free = 0").start().await;
+    let small =
+        crate::support::mirror::Mirror::builder(toml).storage("max_size = \"250KB\"\nmin_free = 0").start().await;
     let done = at(&small, &["import", "--json", text(&path)]).await;
     assert_eq!(done.status.code(), Some(1), "{}", said(&done));
     assert!(said(&done).contains("there is no room"), "{}", said(&done));

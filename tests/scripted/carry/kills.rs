@@ -70,7 +70,8 @@ async fn kill_9_in_an_import_leaves_what_was_reported_and_nothing_half() {
         let reported = String::from_utf8_lossy(&done.stdout).into_owned();
         for (tag, image) in images().iter().enumerate() {
             let is_whole = is_served(&client, tag, image).await;
-            let is_reported = reported.lines().any(|line| line.contains(&format!("org/app:{tag}\"")) && line.contains("done"));
+            let is_reported =
+                reported.lines().any(|line| line.contains(&format!("org/app:{tag}\"")) && line.contains("done"));
             assert!(is_whole || !is_reported, "{tag} was reported, and is gone (kill {kill})\n{reported}");
             let manifest = client.get(&format!("/v2/org/app/manifests/{tag}")).await.status;
             assert!(is_whole || manifest == 404, "{tag} is half there (kill {kill})");

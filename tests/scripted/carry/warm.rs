@@ -22,12 +22,14 @@ async fn what_is_warmed_survives_an_outage_and_each_item_is_told() {
     registry.put_referrer("org/multi", &signature);
     registry.publish("org/app", "1", &app(9));
     let mirror = Mirror::of("docker.io", registry.url()).await;
-    let arguments = ["warm", "--json", "--referrers", "org/multi:1", "org/app:1", "org/none:1", "a b", "no.example/x:1"];
+    let arguments =
+        ["warm", "--json", "--referrers", "org/multi:1", "org/app:1", "org/none:1", "a b", "no.example/x:1"];
     let done = at(&mirror, &arguments).await;
     assert_eq!(done.status.code(), Some(1), "{}", said(&done));
     let (mut items, last) = lines(&done);
     items.sort_by_key(|item| item["item"].to_string());
-    let outcomes: Vec<_> = items.iter().map(|item| (item["item"].as_str().unwrap(), item["outcome"].as_str().unwrap())).collect();
+    let outcomes: Vec<_> =
+        items.iter().map(|item| (item["item"].as_str().unwrap(), item["outcome"].as_str().unwrap())).collect();
     let expected = [
         ("a b", "refused"),
         ("docker.io/org/app:1", "done"),

@@ -19,8 +19,8 @@ use super::jobs::{refusal, started};
 use super::{ApiBody, json};
 use crate::jobs::bundle::layout::Rename;
 use crate::jobs::bundle::receipt::Receipt;
+use crate::jobs::export::held::WantedPlatforms;
 use crate::jobs::export::{Chosen, ExportRequest};
-use crate::jobs::held::WantedPlatforms;
 use crate::jobs::import::ImportRequest;
 use crate::jobs::warm::WarmRequest;
 use crate::jobs::{JobRunner, Refused, RefusedCode, inventory as make_inventory};
@@ -78,7 +78,8 @@ pub(super) async fn export(runner: &Arc<JobRunner>, asked: Asked) -> Result<Resp
     };
     let since = told.since.as_deref().map(|text| Receipt::read(text.as_bytes()));
     let since = since.transpose().map_err(|err| Refused::invalid(format!("since: {err}")))?;
-    let platforms = WantedPlatforms::parse(&told.platforms).map_err(|err| Refused::invalid(format!("platforms: {err}")))?;
+    let platforms =
+        WantedPlatforms::parse(&told.platforms).map_err(|err| Refused::invalid(format!("platforms: {err}")))?;
     let request = ExportRequest { chosen, platforms, referrers: told.referrers, since, split: told.split };
     started(runner.export(request))
 }
@@ -112,9 +113,8 @@ pub(super) fn part(runner: &Arc<JobRunner>, asked: &Asked) -> Result<Response<Ap
 
 /// What the other side has when it has imported an export.
 pub(super) fn receipt(runner: &JobRunner, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
-    let plan = runner.receipt(&asked.id);
-    let plan = plan.ok_or_else(|| Refused::not_found("there is no export of this id that is ready"))?;
-    text(&plan.receipt)
+    let receipt = runner.receipt(&asked.id);
+    text(&receipt.ok_or_else(|| Refused::not_found("there is no export of this id that is ready"))?)
 }
 
 /// What is held here, as a receipt.
@@ -137,7 +137,11 @@ pub(super) async fn import(runner: &Arc<JobRunner>, asked: Asked) -> Result<Resp
     let (pieces, archive) = mpsc::channel(PIECES);
     let archive = Upload { pieces: archive, current: Bytes::new(), has_ended: false };
     let job = runner.import(archive, ImportRequest { rename }).map_err(refusal)?;
-    pass_on(body, &pieces).await;
+    tokio::select! {
+        () = pass_on(body, &pieces) => {}
+        () = job.cancelled() => {}
+    }
+    drop(pieces);
     Ok(json(StatusCode::ACCEPTED, &serde_json::json!({ "job": job.report() })))
 }
 

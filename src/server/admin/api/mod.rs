@@ -2,11 +2,11 @@
 
 mod asked;
 mod backup;
-mod change;
 mod carry;
+mod change;
 mod error;
-mod look;
 mod jobs;
+mod look;
 mod pins;
 mod routes;
 mod verify;

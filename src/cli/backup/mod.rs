@@ -1,3 +1,5 @@
+pub(super) mod restore;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _};
 use std::os::fd::AsFd as _;
@@ -8,9 +10,9 @@ use std::process::ExitCode;
 use roadstead::clock::Clock;
 use roadstead::index::{back_up, count_backup};
 
-use super::output::{failed, print};
-use super::reach::server::Upload;
-use super::reach::{Reach, Site, as_owner, offline_storage};
+use crate::cli::output::{failed, print};
+use crate::cli::reach::server::Upload;
+use crate::cli::reach::{Reach, Site, as_owner, offline_storage};
 
 /// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all. `-` is standard output, which
 /// may end early: a complete backup has a last line that says so.
@@ -73,7 +75,7 @@ fn write(reach: &Reach, site: &Site, out: File) -> Result<io::Result<File>, Exit
         let code = owner.run(command);
         return if code == ExitCode::SUCCESS { Ok(Ok(out)) } else { Err(code) };
     }
-    super::block_on(async {
+    crate::cli::block_on(async {
         let storage = tokio::task::block_in_place(|| offline_storage::open(config))?;
         let written = match out.try_clone() {
             Ok(clone) => back_up(&storage.index, clone).await.map_err(io::Error::other),

@@ -3,7 +3,7 @@
 use crate::index::{IndexError, PinRoots, stored_blobs};
 use crate::mirror::Mirror;
 
-use super::bundle::receipt::Receipt;
+use crate::jobs::bundle::receipt::Receipt;
 
 /// Rows that are read at a time.
 const STEP: usize = 1000;

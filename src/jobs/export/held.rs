@@ -100,7 +100,11 @@ impl WantedPlatforms {
 }
 
 /// The manifest that a repository may give, with its type.
-pub async fn held_manifest(cache: &Cache, at: &Placement, digest: Digest) -> Result<Option<(MediaType, Bytes)>, Lacking> {
+pub async fn held_manifest(
+    cache: &Cache,
+    at: &Placement,
+    digest: Digest,
+) -> Result<Option<(MediaType, Bytes)>, Lacking> {
     let facts = cache.index.manifest(&at.scope, digest, at.whole_authority).await?;
     let (Some(grant), media_type) = (facts.grant, facts.media_type) else { return Ok(None) };
     let Some(media_type) = media_type.or(grant.media_type) else { return Ok(None) };
@@ -147,7 +151,8 @@ impl Walk<'_> {
         if depth > MAX_DEPTH || found.manifests.len() >= MAX_MANIFESTS {
             return Err(Lacking::TooDeep);
         }
-        let inspected = Inspected::read(bytes, None).or_else(|_untyped| Inspected::read(bytes, Some(&found.media_type)));
+        let inspected =
+            Inspected::read(bytes, None).or_else(|_untyped| Inspected::read(bytes, Some(&found.media_type)));
         let inspected = inspected.map_err(|_not_one| Lacking::NoManifest(digest))?;
         let (manifests, blobs): (Vec<&Child>, Vec<&Child>) =
             inspected.children.iter().partition(|child| child.role == Role::Manifest);

@@ -3,12 +3,12 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::output::{failed, print, report};
-use super::reach::ConfigFile;
-use super::reach::{as_owner, offline_storage, server};
+use crate::cli::output::{failed, print, report};
+use crate::cli::reach::ConfigFile;
+use crate::cli::reach::{as_owner, offline_storage, server};
 
 /// Restores a backup into the storage of a stopped server.
-pub(super) fn run(file: &ConfigFile, from: &Path) -> Result<(), ExitCode> {
+pub(in crate::cli) fn run(file: &ConfigFile, from: &Path) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
     if server::ask_server(&config, "GET", "/livez").is_ok_and(|answer| answer.is_some()) {
         return Err(failed("the server runs: stop it, restore, and start it again"));
@@ -25,7 +25,7 @@ pub(super) fn run(file: &ConfigFile, from: &Path) -> Result<(), ExitCode> {
         command.arg("-").stdin(backup);
         return Err(owner.run(command));
     }
-    let restored = super::block_on(async {
+    let restored = crate::cli::block_on(async {
         let storage = tokio::task::block_in_place(|| offline_storage::open_or_create(&config))?;
         let restored = roadstead::index::restore(&storage.index, backup).await;
         storage.close().await;
