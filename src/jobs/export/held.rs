@@ -91,7 +91,7 @@ impl WantedPlatforms {
         texts.iter().map(read).collect::<Result<_, _>>().map(Self::Only)
     }
 
-    pub(super) fn contain(&self, platform: Option<&Platform>) -> bool {
+    pub(in crate::jobs) fn contain(&self, platform: Option<&Platform>) -> bool {
         match self {
             Self::Held | Self::All => true,
             Self::Only(wanted) => platform.is_some_and(|platform| wanted.iter().any(|want| want.names(platform))),

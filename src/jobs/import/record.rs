@@ -87,10 +87,9 @@ async fn record(mirror: &Arc<Mirror>, collected: &mut Collected, item: &Item, ne
     };
     if let Some(tag) = name.tag.as_ref().filter(|_| name.digest.is_none())
         && let Ok(Some(facts)) = mirror.cache().index.tag(&at.scope, tag, at.whole_authority).await
-        && facts.row.is_pinned
-        && facts.row.digest != Some(root)
+        && (facts.row.alias.is_some() || (facts.row.is_pinned && facts.row.digest != Some(root)))
     {
-        return result(JobOutcome::Refused).because("its tag is pinned to another digest");
+        return result(JobOutcome::Refused).because("its tag is pinned to another digest, or an alias of another tag");
     }
     if name.digest.as_ref().is_some_and(|digest| !digest.begins(root)) {
         return result(JobOutcome::Refused).because(format!("its name has another digest than {root}, which it is"));

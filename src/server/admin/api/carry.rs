@@ -114,7 +114,8 @@ pub(super) fn part(runner: &Arc<JobRunner>, asked: &Asked) -> Result<Response<Ap
 /// What the other side has when it has imported an export.
 pub(super) fn receipt(runner: &JobRunner, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
     let receipt = runner.receipt(&asked.id);
-    text(&receipt.ok_or_else(|| Refused::not_found("there is no export of this id that is ready"))?)
+    let none = || Refused::not_found("there is no export of this id that is ready");
+    text(receipt.ok_or_else(none)?.as_ref())
 }
 
 /// What is held here, as a receipt.
