@@ -82,7 +82,7 @@ fn what_was_warmed_and_carried_is_pulled_on_an_island_by_every_client() {
 }
 
 #[test]
-fn bundles_are_read_by_skopeo_containerd_podman_and_docker() {
+fn bundles_are_read_by_skopeo_containerd_and_podman() {
     let story = Story::begin();
     let (bundle, layout) = (story.path("bundle.tar"), story.path("layout"));
     let single = format!("{SECURE}/{REPOSITORY}:1");
@@ -118,7 +118,7 @@ fn bundles_are_read_by_skopeo_containerd_podman_and_docker() {
 }
 
 #[test]
-fn bundles_of_skopeo_podman_and_buildah_come_in() {
+fn bundles_of_skopeo_and_podman_come_in() {
     let story = Story::begin();
     let skopeo = Skopeo::set_up(story.folder.path(), "skopeo", &story.here);
     let source = format!("docker://{SECURE}/{REPOSITORY}:1");
