@@ -203,7 +203,12 @@ impl Mirror {
         let target = Target { authority, repository: name.repository.clone(), via: None };
         let (registry, scope) = self.enter(&target).map_err(|refused| match refused {
             PullError::RefusedByRule { authority } => NoPlace::RefusedByRule(authority),
-            _ => NoPlace::UnknownRegistry(target.authority.clone()),
+            PullError::NotFound { .. }
+            | PullError::Upstream(_)
+            | PullError::Incomplete { .. }
+            | PullError::Busy
+            | PullError::ShuttingDown
+            | PullError::Internal(_) => NoPlace::UnknownRegistry(target.authority.clone()),
         })?;
         Ok(Placement {
             target,

@@ -61,10 +61,11 @@ pub async fn list(store: &Store) -> io::Result<HashMap<Digest, Timestamp>> {
 }
 
 /// Takes blobs off the list.
-pub async fn forget(store: &Store, settled: HashSet<Digest>) -> io::Result<()> {
+pub async fn forget(store: &Store, settled: Vec<Digest>) -> io::Result<()> {
     let path = store.layout.staged();
     off_runtime(move || {
         let _turn = LIST.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled: HashSet<Digest> = settled.into_iter().collect();
         let mut staged = read(&path)?;
         staged.retain(|digest, _| !settled.contains(digest));
         if staged.is_empty() {

@@ -44,10 +44,17 @@ impl Engine<'_> {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Json,
+    Lines,
+    /// A bar that moves.
+    Terminal,
+}
+
 /// How the results of one command are shown, over all its jobs.
 pub(super) struct Shown {
-    as_json: bool,
-    is_terminal: bool,
+    style: Style,
     items: u64,
     failed: u64,
     /// Items that wait for another part, until one brings it.
@@ -60,17 +67,12 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn new(as_json: bool, is_output_taken: bool) -> Self {
-        let is_terminal = std::io::stderr().is_terminal() && !as_json;
-        Self {
-            as_json,
-            is_terminal,
-            items: 0,
-            failed: 0,
-            waiting: BTreeMap::new(),
-            last_line: None,
-            has_bar: false,
-            is_output_taken,
-        }
+        let style = match std::io::stderr().is_terminal() {
+            _ if as_json => Style::Json,
+            true => Style::Terminal,
+            false => Style::Lines,
+        };
+        Self { style, items: 0, failed: 0, waiting: BTreeMap::new(), last_line: None, has_bar: false, is_output_taken }
     }
 
     /// Follows a job until `is_ready` or its end, and gives its last state.
@@ -98,7 +100,7 @@ impl Shown {
                 self.progress(&job);
                 let pause = if looks < FIRST_LOOKS {
                     AT_FIRST
-                } else if self.is_terminal {
+                } else if self.style == Style::Terminal {
                     AT_TERMINAL
                 } else {
                     ELSEWHERE
@@ -124,7 +126,7 @@ impl Shown {
         let outcome = plain(item, "outcome");
         self.failed += u64::from(!matches!(outcome.as_str(), "done" | "held") && !flag(item, "waiting"));
         self.end_bar();
-        if self.as_json {
+        if self.style == Style::Json {
             return self.print(&item.to_string());
         }
         let problem = item.get("problem").and_then(Value::as_str).map(|why| format!(": {why}")).unwrap_or_default();
@@ -140,7 +142,7 @@ impl Shown {
     /// A message beside the results.
     pub(super) fn remark(&mut self, text: &str) {
         self.end_bar();
-        if !self.as_json {
+        if self.style != Style::Json {
             report(text);
         }
     }
@@ -165,14 +167,15 @@ impl Shown {
     }
 
     fn show(&mut self, what: &str, bytes: u64, total: u64) {
-        let is_late =
-            self.last_line.is_none_or(|last| last.elapsed() >= if self.is_terminal { AT_TERMINAL } else { LINES });
-        if self.as_json || !is_late {
+        let is_late = self
+            .last_line
+            .is_none_or(|last| last.elapsed() >= if self.style == Style::Terminal { AT_TERMINAL } else { LINES });
+        if self.style == Style::Json || !is_late {
             return;
         }
         let is_first = self.last_line.replace(Instant::now()).is_none();
         let amount = if total > 0 { format!("{} of {}", size(bytes), size(total)) } else { size(bytes) };
-        if !self.is_terminal {
+        if self.style != Style::Terminal {
             // A command that ends soon says nothing of its progress.
             if !is_first {
                 report(&format!("{what}, {amount}"));
@@ -212,7 +215,7 @@ impl Shown {
         if let Some(problem) = problem {
             report(&format!("roadstead: {problem}"));
         }
-        if self.as_json {
+        if self.style == Style::Json {
             let mut last = json!({ "done": true, "items": self.items, "failed": self.failed });
             if let Some(last) = last.as_object_mut() {
                 if count > 0 {

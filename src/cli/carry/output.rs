@@ -166,9 +166,8 @@ fn unpack_into(root: &Path, from: &mut dyn Read, progress: &mut dyn FnMut(u64)) 
     while let Some(entry) = archive.next_entry().map_err(io::Error::other)? {
         let name = match digest_of_path(&entry.name) {
             Some(("", digest)) => format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()),
-            Some(_) => continue,
             None if is_plain(&entry.name) => entry.name.clone(),
-            None => continue,
+            Some(_) | None => continue,
         };
         if entry.kind != TarKind::File {
             continue;

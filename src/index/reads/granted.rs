@@ -12,10 +12,10 @@ use crate::oci::Digest;
 use super::parse;
 
 /// Those of the digests that no scope was granted. Reads all grants: a second for a million.
-pub async fn ungranted(index: &Index, digests: HashSet<Digest>) -> Result<HashSet<Digest>, IndexError> {
+pub async fn ungranted(index: &Index, digests: Vec<Digest>) -> Result<HashSet<Digest>, IndexError> {
     index
         .read(move |from| {
-            let mut left = digests;
+            let mut left: HashSet<Digest> = digests.into_iter().collect();
             for table in [MANIFEST_GRANTS, BLOB_GRANTS] {
                 if left.is_empty() {
                     break;

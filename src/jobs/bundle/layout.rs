@@ -131,9 +131,8 @@ fn given(annotations: &BTreeMap<String, String>) -> Given {
     if let Some(name) = annotations.get(REF_NAME) {
         // A text without a slash is a tag, as the specification has it; Docker's short names are not meant.
         return match (name.contains('/'), name.parse(), name.parse()) {
-            (true, Ok(image), _) => Given::Image(image),
             (false, _, Ok(tag)) => Given::Tag(tag),
-            (false, Ok(image), Err(_)) => Given::Image(image),
+            (_, Ok(image), _) => Given::Image(image),
             (_, Err(_), _) => Given::Unreadable(name.clone()),
         };
     }
@@ -231,7 +230,7 @@ pub fn name_of(given: &Given, rename: Option<&Rename>, has_several: bool) -> Res
         (Some(rename), _) if has_several && !rename.is_pattern() => Err(Unnamed::Several(rename.0.clone())),
         (Some(rename), _) => rename.apply(given),
         (None, Given::Image(name) | Given::Repository(name)) => Ok(name.clone()),
-        (None, Given::Unreadable(text)) => Err(Unnamed::Unreadable(crate::quote::quoted(text).to_string())),
+        (None, Given::Unreadable(text)) => Err(Unnamed::Unreadable(crate::quote::quoted(text))),
         (None, Given::Tag(tag)) => Err(Unnamed::Unreadable(tag.to_string())),
         (None, Given::Nothing) => Err(Unnamed::NoName),
     }

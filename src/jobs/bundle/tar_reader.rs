@@ -19,11 +19,11 @@ const MAX_EXTENSIONS: u32 = 8;
 /// Why an archive cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
-    #[error("it ends in the middle, {}", place(.0))]
+    #[error("it ends in the middle, {}", place(.0.as_ref()))]
     Truncated(Option<String>),
-    #[error("it is no tar archive, {}", place(.0))]
+    #[error("it is no tar archive, {}", place(.0.as_ref()))]
     NotTar(Option<String>),
-    #[error("the name or the link of an entry is longer than {MAX_NAME_BYTES} bytes, {}", place(.0))]
+    #[error("the name or the link of an entry is longer than {MAX_NAME_BYTES} bytes, {}", place(.0.as_ref()))]
     LongName(Option<String>),
     #[error("an extended header has {0} bytes; {MAX_EXTENSION_BYTES} are read")]
     LongExtension(u64),
@@ -33,10 +33,8 @@ pub enum TarError {
     Io(#[from] io::Error),
 }
 
-fn place(after: &Option<String>) -> String {
-    after
-        .as_ref()
-        .map_or_else(|| "at its beginning".to_owned(), |name| format!("in or after {}", crate::quote::quoted(name)))
+fn place(after: Option<&String>) -> String {
+    after.map_or_else(|| "at its beginning".to_owned(), |name| format!("in or after {}", crate::quote::quoted(name)))
 }
 
 /// One entry of an archive.

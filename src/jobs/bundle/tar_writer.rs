@@ -16,13 +16,13 @@ pub fn tar_directory(name: &str) -> [u8; BLOCK] {
 }
 
 /// Zeros that follow content of this size.
-pub const fn tar_padding(size_bytes: u64) -> usize {
-    let over = size_bytes % BLOCK as u64;
-    if over == 0 { 0 } else { BLOCK - over as usize }
+pub fn tar_padding(size_bytes: u64) -> usize {
+    let over = usize::try_from(size_bytes % BLOCK as u64).unwrap_or_default();
+    if over == 0 { 0 } else { BLOCK - over }
 }
 
 /// Bytes that a file takes in an archive.
-pub const fn tar_bytes(size_bytes: u64) -> u64 {
+pub fn tar_bytes(size_bytes: u64) -> u64 {
     BLOCK as u64 + size_bytes + tar_padding(size_bytes) as u64
 }
 

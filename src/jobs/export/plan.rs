@@ -94,15 +94,15 @@ impl Planner<'_> {
         self.may_go_on()?;
         let name: ImageName = match text.parse() {
             Ok(name) => name,
-            Err(err) => return Ok(self.refuse(text, JobOutcome::Refused, &err)),
+            Err(err) => return self.refuse(text, JobOutcome::Refused, &err),
         };
         let at = match self.mirror.place(&name) {
             Ok(at) => at,
-            Err(err) => return Ok(self.refuse(text, JobOutcome::Refused, &err)),
+            Err(err) => return self.refuse(text, JobOutcome::Refused, &err),
         };
         let digest = match self.digest_of(&at, &name).await? {
             Ok(digest) => digest,
-            Err(why) => return Ok(self.refuse(text, JobOutcome::Missing, &why)),
+            Err(why) => return self.refuse(text, JobOutcome::Missing, &why),
         };
         let full = full_name(&at, name.digest.is_none().then(|| name.tag_or_latest()).as_ref(), digest);
         self.add(&at, text, full, digest).await
@@ -186,7 +186,7 @@ impl Planner<'_> {
         let image = match look_up(self.mirror.cache(), at, digest, &self.request.platforms).await {
             Ok(image) => image,
             Err(Lacking::Index(err)) => return Err(err.into()),
-            Err(error) => return Ok(self.refuse(item, JobOutcome::Missing, &error)),
+            Err(error) => return self.refuse(item, JobOutcome::Missing, &error),
         };
         let size_bytes = image.manifests.iter().chain(&image.blobs).map(|(_, size)| size).sum();
         let subjects: Vec<Digest> = image.manifests.iter().map(|(digest, _)| *digest).collect();
@@ -239,8 +239,10 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn refuse(&self, item: &str, outcome: JobOutcome, why: &dyn std::fmt::Display) {
+    #[expect(clippy::unnecessary_wraps, reason = "it is what the caller returns")]
+    fn refuse(&self, item: &str, outcome: JobOutcome, why: &dyn std::fmt::Display) -> Result<(), ExportRefused> {
         self.job.add(JobItem::new(crate::quote::quoted(item), outcome, 0).because(why));
+        Ok(())
     }
 
     fn may_go_on(&self) -> Result<(), ExportRefused> {

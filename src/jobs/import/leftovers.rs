@@ -44,7 +44,7 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, clock: &Clock, needed: &HashSet
             settled.insert(digest);
         }
     }
-    if let Err(err) = staged::forget(&cache.store, settled).await {
+    if let Err(err) = staged::forget(&cache.store, settled.into_iter().collect()).await {
         tracing::warn!(error = %err, "the list of imported blobs cannot be written");
     }
 }

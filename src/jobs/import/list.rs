@@ -88,8 +88,7 @@ fn item(
     let is_part = matches!(given, Given::Repository(_));
     let shown = match (&name, given) {
         (Ok(name), _) if is_part || (name.tag.is_none() && name.digest.is_none()) => format!("{name}@{digest}"),
-        (Ok(name), _) => name.to_string(),
-        (Err(_), Given::Image(name) | Given::Repository(name)) => name.to_string(),
+        (Ok(name), _) | (Err(_), Given::Image(name) | Given::Repository(name)) => name.to_string(),
         (Err(_), Given::Tag(tag)) => tag.to_string(),
         (Err(_), Given::Unreadable(text)) => quoted(text),
         (Err(_), Given::Nothing) => digest.to_owned(),

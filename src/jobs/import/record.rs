@@ -15,7 +15,7 @@ use crate::index::{
 use crate::jobs::export::held::{EMPTY, empty_in};
 use crate::jobs::job::{JobItem, JobOutcome, RunningJob};
 use crate::mirror::{Mirror, Placement};
-use crate::oci::{Child, Digest, ImageName, Inspected, MediaType, Role, Tag};
+use crate::oci::{Authority, Child, Digest, ImageName, Inspected, MediaType, Role, Tag};
 use crate::store::Verified;
 
 /// Most manifests, and most blobs, of one image.
@@ -269,7 +269,7 @@ impl Look<'_> {
             self.lacks.push(blob.digest);
             return Ok(());
         };
-        if grant.is_none() && !self.may_use(blob.digest, row.origin.as_ref().map(|origin| origin.as_str())) {
+        if grant.is_none() && !self.may_use(blob.digest, row.origin.as_ref().map(Authority::as_str)) {
             self.lacks.push(blob.digest);
             return Ok(());
         }
@@ -298,7 +298,7 @@ impl Look<'_> {
         let Placement { scope, whole_authority, max_manifest_bytes, .. } = self.at;
         let Some(row) = self.cache.index.blob_row(digest).await? else { return Ok(None) };
         let is_granted = self.cache.index.manifest(scope, digest, *whole_authority).await?.grant.is_some();
-        if !is_granted && !self.may_use(digest, row.origin.as_ref().map(|origin| origin.as_str())) {
+        if !is_granted && !self.may_use(digest, row.origin.as_ref().map(Authority::as_str)) {
             return Ok(None);
         }
         match self.cache.store.read_verified(digest, *max_manifest_bytes).await {

@@ -84,15 +84,15 @@ async fn run(
     });
     let mut pulls = std::pin::pin!(pulls.buffer_unordered(AT_ONCE));
     loop {
-        let pulled = tokio::select! {
-            pulled = pulls.next() => pulled,
+        let next = tokio::select! {
+            next = pulls.next() => next,
             () = job.cancelled() => return Ok(()),
         };
-        let Some((name, pulled)) = pulled else { return Ok(()) };
-        job.add(match pulled {
-            Ok(pulled) => {
-                let outcome = if pulled.has_fetched { JobOutcome::Done } else { JobOutcome::Held };
-                JobItem::new(name, outcome, pulled.bytes)
+        let Some((name, outcome)) = next else { return Ok(()) };
+        job.add(match outcome {
+            Ok(image) => {
+                let outcome = if image.has_fetched { JobOutcome::Done } else { JobOutcome::Held };
+                JobItem::new(name, outcome, image.bytes)
             }
             Err((outcome, why)) => JobItem::new(name, outcome, 0).because(why),
         });

@@ -110,7 +110,7 @@ impl WarmSchedule {
         // Without randomness rounds are not moved.
         let part = getrandom::fill(&mut random).map_or(0, |()| u32::from(u16::from_le_bytes(random)));
         let moved = most * part / u32::from(u16::MAX);
-        if is_first { moved } else { (self.every - most / 2).saturating_add(moved) }
+        if is_first { moved } else { self.every.saturating_sub(most / 2).saturating_add(moved) }
     }
 }
 
