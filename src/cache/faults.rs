@@ -109,7 +109,9 @@ fn store_manifests(evictor: &Arc<Evictor>) {
     for (digest, (origin, facts)) in cache.pending.take_unstored() {
         if let (Some(bytes), Some(registry)) = (cache.memory.content(digest), cache.registries.facts(&origin)) {
             let evictor = Arc::clone(evictor);
-            cache.context.tasks.spawn(async move { evictor.store((&origin, &registry), digest, bytes, facts).await });
+            cache.context.tasks.spawn(async move {
+                evictor.store((&origin, &registry), digest, bytes, facts, true).await;
+            });
         }
     }
 }

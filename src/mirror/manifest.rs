@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
-use super::completion::{Reach, begin_blobs, lacking};
+use super::completion::{Pull, Reach, begin_blobs, lacking};
 use super::error::PullError;
 use super::negative_cache::Asked;
 use super::policy::OnDenied;
@@ -48,14 +48,14 @@ impl Mirror {
         }
         let look = || {
             let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
-            async move {
+            Pull::carry(async move {
                 let held = mirror.granted_manifest(&registry, &scope, digest).await?;
                 Some(Ok((held, Outcome::Hit)))
-            }
+            })
         };
         let fetch = || {
             let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
-            async move {
+            Pull::carry(async move {
                 let deadline = registry.client().answer_deadline();
                 let fetched = mirror.obtain(&registry, &scope, digest, deadline).await;
                 let asked = Asked::Manifest(Reference::Digest(digest));
@@ -71,7 +71,7 @@ impl Mirror {
                     _ => {}
                 }
                 fetched
-            }
+            })
         };
         let (fetched, role) = self.manifest_fetches.run_unless((scope.clone(), digest), look, fetch).await?;
         let (manifest, outcome) = fetched?;
@@ -256,8 +256,10 @@ impl Mirror {
         let facts = self.facts_about(scope, &manifest, &inspected);
         let (evictor, source) = (Arc::clone(&self.evictor), Arc::clone(&registry.source));
         let bytes = manifest.bytes.clone();
+        // Nothing goes for what no client has asked for.
+        let may_evict = Pull::followed().is_none();
         self.cache.context.tasks.spawn(async move {
-            evictor.store((source.client.authority(), &source.facts), digest, bytes, facts).await;
+            evictor.store((source.client.authority(), &source.facts), digest, bytes, facts, may_evict).await;
         });
         Ok(manifest)
     }

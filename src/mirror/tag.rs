@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
-use super::completion::{Reach, lacking};
+use super::completion::{Pull, Reach, lacking};
 use super::error::PullError;
 use super::freshness::{Check, Freshness, deferral, is_young};
 use super::negative_cache::Asked;
@@ -91,7 +91,7 @@ impl Mirror {
         let check = || {
             let (mirror, registry) = (Arc::clone(self), Arc::clone(registry));
             let (scope, tag) = (scope.clone(), tag.clone());
-            async move { mirror.check(&registry, &scope, &tag, belief).await }
+            Pull::carry(async move { mirror.check(&registry, &scope, &tag, belief).await })
         };
         let (checked, role) = self.tag_checks.run((scope.clone(), tag.clone()), check).await?;
         Ok(checked?.seen_by(role, self.cache.context.clock.now()))

@@ -308,6 +308,11 @@ impl Store {
         self.space.has_plenty(size_bytes)
     }
 
+    /// Whether so many more bytes make nothing go, not even in the background.
+    pub fn has_room_to_spare(&self, more: u64) -> bool {
+        self.space.has_room_to_spare(more)
+    }
+
     /// Refuses what the disk itself has no room for. Some of that is evicted in the background, for the next request.
     pub fn require_on_disk(&self, size_bytes: u64) -> io::Result<()> {
         if self.space.has_on_disk(size_bytes) {

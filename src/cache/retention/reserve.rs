@@ -87,6 +87,9 @@ impl Evictor {
         may_evict: bool,
     ) -> Result<(), CommitError> {
         let before = partial_file.reserved_bytes();
+        if !may_evict && !self.has_room_to_spare(authority, registry, size_bytes.saturating_sub(before)) {
+            return Err(CommitError::NoSpace(size_bytes));
+        }
         let reserved = match self.reserve_now(partial_file, authority, registry, size_bytes).await {
             Err(CommitError::NoSpace(_)) if !may_evict => return Err(CommitError::NoSpace(size_bytes)),
             Err(CommitError::NoSpace(_)) => {
@@ -162,7 +165,8 @@ impl Evictor {
         }
     }
 
-    /// Stores verified bytes that are in memory, with the facts about them, evicting colder content if it must. Bytes that
+    /// Stores verified bytes that are in memory, with the facts about them, evicting colder content if it must and
+    /// `may_evict`. Bytes that
     /// the disk does not take are stored when it works again, if they are in memory still.
     pub async fn store(
         self: &Arc<Self>,
@@ -170,12 +174,17 @@ impl Evictor {
         digest: Digest,
         bytes: Bytes,
         facts: Vec<Change>,
+        may_evict: bool,
     ) {
         let (cache, size_bytes) = (&self.cache, bytes.len() as u64);
+        if !may_evict && !self.has_room_to_spare(origin, registry, size_bytes) {
+            self.count_refused(registry);
+            return;
+        }
         // From before the file is there until it is recorded.
         let _lease = cache.leases.lease(vec![digest]);
         let stored = match cache.store.put(origin, digest, bytes.clone()).await {
-            Err(CommitError::NoSpace(_)) if self.make_room_for(origin, registry, size_bytes).await => {
+            Err(CommitError::NoSpace(_)) if may_evict && self.make_room_for(origin, registry, size_bytes).await => {
                 cache.store.put(origin, digest, bytes).await
             }
             stored => stored,
@@ -206,6 +215,15 @@ impl Evictor {
             self.count_refused(registry);
         }
         has_room
+    }
+
+    /// Whether so much more of a registry fits without anything going for it, now or in the background.
+    fn has_room_to_spare(&self, authority: &Authority, registry: &RegistryFacts, more: u64) -> bool {
+        let within_quota = registry.max_size.is_none_or(|quota| {
+            let (high, _) = self.settings.marks.of(quota);
+            self.cache.store.used_by(authority).saturating_add(more) <= high
+        });
+        within_quota && self.cache.store.has_room_to_spare(more)
     }
 
     fn count_refused(&self, registry: &RegistryFacts) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pull::Pull;
 use super::queue::CompletionQueue;
 use super::report::{ImagesReport, IncompleteImage};
 use crate::index::{ImageFacts, images};
@@ -119,7 +120,7 @@ impl CompletionQueue {
             registry.is_some_and(|r| r.policy.completion_of(&scope.repository).complete != Complete::Off)
         };
         if is_provable || (!is_settled && is_fetched()) {
-            self.push(scope, *manifest, Duration::ZERO, 0);
+            self.push(scope, *manifest, Duration::ZERO, Pull::of_blobs());
         } else {
             let missing: Vec<Digest> = lacking.iter().filter(|h| !h.is_stored).map(|h| h.digest).collect();
             self.lacks(&subject, &missing);

@@ -6,11 +6,14 @@
 //! ([`work`]). A manifest that still lacks blobs is looked at again when one of them is stored, and by the census
 //! ([`census`]), which also finds what a restart or a full queue has forgotten.
 //!
+//! What follows from one client's pull has a depth and a budget ([`pull`]).
+//!
 //! One manifest of a registry at a time, behind its clients. A manifest that lists a digest proves nothing: grants come
 //! from upstream only.
 
 mod census;
 mod lacking;
+mod pull;
 pub(super) mod queue;
 mod report;
 mod work;
@@ -23,6 +26,7 @@ use tokio::task::JoinSet;
 
 pub(super) use census::run_census;
 pub(super) use lacking::{Reach, lacking};
+pub(super) use pull::Pull;
 pub(super) use queue::CompletionQueue;
 pub use queue::CompletionTimes;
 pub use report::{ImagesReport, IncompleteImage};
@@ -50,10 +54,10 @@ pub(super) async fn run(mirror: Arc<Mirror>) {
             match queue.next(&busy) {
                 Next::Item(item) => {
                     let work = Work::new(&mirror, &item.scope);
-                    let (manifest, depth) = (item.manifest, item.depth);
+                    let (manifest, pull) = (item.manifest, item.pull.clone());
                     let task = running.spawn(async move {
                         match work {
-                            Some(work) => work.complete(manifest, depth).await,
+                            Some(work) => work.complete(manifest, pull).await,
                             None => Ended::Done,
                         }
                     });

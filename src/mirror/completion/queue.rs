@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::pull::Pull;
 use super::report::ImagesReport;
 use crate::index::Scope;
 use crate::oci::{Authority, Digest};
@@ -46,8 +47,7 @@ pub(super) struct Item {
     pub(super) manifest: Digest,
     due: Instant,
     tries: u32,
-    /// Steps from subject to referrer that led here.
-    pub(super) depth: u8,
+    pub(super) pull: Pull,
 }
 
 /// The queue of the background work, and what it knows.
@@ -67,8 +67,6 @@ pub(super) struct State {
     queued: HashSet<Subject>,
     /// Blobs that are not stored, with the manifests that list them.
     lacked: HashMap<Digest, Vec<Subject>>,
-    /// Manifests that the background itself is fetching.
-    pub(super) own: HashSet<Subject>,
     /// Something has changed since the last census.
     pub(super) is_changed: bool,
     pub(super) report: Option<ImagesReport>,
@@ -87,7 +85,10 @@ impl CompletionQueue {
     /// A scope may read this manifest from now on.
     pub(in crate::mirror) fn granted(&self, scope: &Scope, manifest: Digest) {
         self.settled.invalidate(&(scope.clone(), manifest));
-        self.push(scope, manifest, self.times.head_start, 0);
+        match Pull::followed() {
+            Some(pull) => self.push(scope, manifest, Duration::ZERO, pull),
+            None => self.push(scope, manifest, self.times.head_start, Pull::of_client()),
+        }
     }
 
     /// The last census.
@@ -95,8 +96,8 @@ impl CompletionQueue {
         self.state().report.clone()
     }
 
-    pub(super) fn push(&self, scope: &Scope, manifest: Digest, delay: Duration, depth: u8) {
-        let item = Item { scope: scope.clone(), manifest, due: Instant::now() + delay, tries: 0, depth };
+    pub(super) fn push(&self, scope: &Scope, manifest: Digest, delay: Duration, pull: Pull) {
+        let item = Item { scope: scope.clone(), manifest, due: Instant::now() + delay, tries: 0, pull };
         self.push_item(item);
     }
 
@@ -104,12 +105,21 @@ impl CompletionQueue {
         {
             let mut state = self.state();
             state.is_changed = true;
-            if state.queues.get(&item.scope.authority).is_some_and(|queue| queue.len() >= MAX_QUEUED)
-                || !state.queued.insert((item.scope.clone(), item.manifest))
-            {
+            let State { queues, queued, .. } = &mut *state;
+            let queue = queues.entry(item.scope.authority.clone()).or_default();
+            let subject = (item.scope.clone(), item.manifest);
+            if queued.contains(&subject) {
+                let known = queue.iter_mut().find(|known| known.manifest == item.manifest && known.scope == item.scope);
+                if let Some(known) = known.filter(|known| item.pull.is_nearer(&known.pull)) {
+                    known.pull = item.pull;
+                }
                 return;
             }
-            state.queues.entry(item.scope.authority.clone()).or_default().push_back(item);
+            if queue.len() >= MAX_QUEUED {
+                return;
+            }
+            queued.insert(subject);
+            queue.push_back(item);
         }
         self.wake.notify_one();
     }
@@ -122,7 +132,7 @@ impl CompletionQueue {
             state.lacked.remove(&blob).unwrap_or_default()
         };
         for (scope, manifest) in lacking {
-            self.push(&scope, manifest, self.times.head_start, 0);
+            self.push(&scope, manifest, self.times.head_start, Pull::of_blobs());
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pull::Pull;
 use super::queue::{Ended, Subject};
 use crate::fill::{FillError, Priority};
 use crate::index::{HeldDigest, Scope, held_digests};
@@ -27,8 +28,6 @@ const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 /// for ever to be complete.
 const PATIENCE: Duration = Duration::from_secs(5);
 const DOWNLOAD_PATIENCE: Duration = Duration::from_mins(5);
-/// How far referrers of referrers are followed.
-const MAX_DEPTH: u8 = 3;
 /// Between two looks whether clients are served.
 const LOOK: Duration = Duration::from_millis(100);
 /// Longest download that is waited for.
@@ -68,14 +67,17 @@ impl Work {
         is_asked.then(|| Self { mirror: Arc::clone(mirror), registry, scope: scope.clone() })
     }
 
-    pub(super) async fn complete(self, manifest: Digest, depth: u8) -> Ended {
+    pub(super) async fn complete(self, manifest: Digest, pull: Pull) -> Ended {
         let Some(inspected) = self.inspect(manifest).await else { return Ended::Done };
         let completion = self.registry.policy.completion_of(&self.scope.repository).clone();
         let work = async {
             self.complete_blobs(manifest, &inspected, &completion).await?;
-            self.complete_index(&inspected, &completion, depth).await?;
-            if completion.referrers && depth < MAX_DEPTH {
-                self.complete_referrers(manifest, depth).await?;
+            if !pull.may_go_on() {
+                return Ok(());
+            }
+            self.complete_index(&inspected, &completion, &pull).await?;
+            if completion.referrers {
+                self.complete_referrers(manifest, &pull).await?;
             }
             Ok(())
         };
@@ -131,7 +133,7 @@ impl Work {
     }
 
     /// The manifests of an index: those that are held for another repository, and those of wanted platforms.
-    async fn complete_index(&self, inspected: &Inspected, completion: &Completion, depth: u8) -> Result<(), Duration> {
+    async fn complete_index(&self, inspected: &Inspected, completion: &Completion, pull: &Pull) -> Result<(), Duration> {
         let listed: Vec<&Child> =
             inspected.children.iter().filter(|c| c.role == Role::Manifest).take(MAX_LISTED).collect();
         for (child, held) in listed.iter().zip(self.held(&listed, true).await) {
@@ -139,19 +141,23 @@ impl Work {
             if held.is_served() || !(held.is_stored || is_wanted) || self.is_given_up(child.digest) {
                 continue;
             }
-            self.obtain_manifest(&Reference::Digest(child.digest), depth).await?;
+            self.obtain_manifest(&Reference::Digest(child.digest), pull).await?;
         }
         Ok(())
     }
 
     /// What refers to the manifest, by upstream's list and by the tags of cosign.
-    async fn complete_referrers(&self, subject: Digest, depth: u8) -> Result<(), Duration> {
+    async fn complete_referrers(&self, subject: Digest, pull: &Pull) -> Result<(), Duration> {
+        if !pull.may_ask(&self.scope) {
+            return Ok(());
+        }
         self.wait_for_clients(PATIENCE).await;
         match lists::referrers(&self.mirror, &self.registry, &self.scope, subject, Vec::new()).await {
             Ok(list) => {
+                pull.took(list.descriptors.len());
                 for digest in list.digests().take(MAX_LISTED) {
                     if !self.is_given_up(digest) && self.inspect(digest).await.is_none() {
-                        self.obtain_manifest(&Reference::Digest(digest), depth + 1).await?;
+                        self.obtain_manifest(&Reference::Digest(digest), pull).await?;
                     }
                 }
             }
@@ -163,27 +169,33 @@ impl Work {
         }
         for suffix in ["sig", "att", "sbom"] {
             if let Ok(tag) = format!("{}.{suffix}", subject.referrers_tag()).parse() {
-                self.obtain_manifest(&Reference::Tag(tag), depth + 1).await?;
+                self.obtain_manifest(&Reference::Tag(tag), pull).await?;
             }
         }
         Ok(())
     }
 
     /// Asks for a manifest as a client would. It is looked at in its turn.
-    async fn obtain_manifest(&self, reference: &Reference, depth: u8) -> Result<(), Duration> {
+    async fn obtain_manifest(&self, reference: &Reference, pull: &Pull) -> Result<(), Duration> {
+        if !pull.may_ask(&self.scope) {
+            return Ok(());
+        }
         self.wait_for_clients(PATIENCE).await;
         let (mirror, scope) = (&self.mirror, &self.scope);
-        let _own = match reference {
-            Reference::Digest(digest) => Some(Own::new(mirror, (scope.clone(), *digest))),
-            Reference::Tag(_) => None,
+        let next = pull.next();
+        let asking = async {
+            match reference {
+                Reference::Digest(digest) => mirror.manifest_by_digest(&self.registry, scope, *digest).await,
+                Reference::Tag(tag) => mirror.manifest_by_tag(&self.registry, scope, tag, Belief::Usual).await,
+            }
         };
-        let answer = match reference {
-            Reference::Digest(digest) => mirror.manifest_by_digest(&self.registry, scope, *digest).await,
-            Reference::Tag(tag) => mirror.manifest_by_tag(&self.registry, scope, tag, Belief::Usual).await,
-        };
+        let answer = next.clone().follow(asking).await;
         self.count("manifest", answer.is_ok());
         match answer {
-            Ok(answer) => mirror.completion.push(scope, answer.digest, Duration::ZERO, depth),
+            Ok(answer) => {
+                pull.took(answer.bytes.len());
+                mirror.completion.push(scope, answer.digest, Duration::ZERO, next);
+            }
             Err(error) => match (Refused::from(&error), reference) {
                 (Refused::For(pause), _) => return Err(pause),
                 (Refused::Here, Reference::Digest(digest)) => self.give_up(*digest),
@@ -262,25 +274,6 @@ impl Work {
     }
 }
 
-/// A manifest that the background fetches: no client is about to ask for its blobs.
-struct Own<'m> {
-    mirror: &'m Mirror,
-    subject: Subject,
-}
-
-impl<'m> Own<'m> {
-    fn new(mirror: &'m Mirror, subject: Subject) -> Self {
-        mirror.completion.state().own.insert(subject.clone());
-        Self { mirror, subject }
-    }
-}
-
-impl Drop for Own<'_> {
-    fn drop(&mut self) {
-        self.mirror.completion.state().own.remove(&self.subject);
-    }
-}
-
 /// A client was given a manifest that is new here: where the configuration wants images complete, the blobs begin before
 /// it asks for them.
 pub(in crate::mirror) fn begin_blobs(
@@ -290,7 +283,7 @@ pub(in crate::mirror) fn begin_blobs(
     inspected: &Inspected,
 ) {
     let is_wanted = registry.policy.completion_of(&subject.0.repository).complete == Complete::Image;
-    if !is_wanted || mirror.completion.state().own.contains(&subject) {
+    if !is_wanted || Pull::followed().is_some() {
         return;
     }
     let blobs: Vec<Digest> =

@@ -91,6 +91,13 @@ impl Space {
         size_bytes.saturating_mul(2).saturating_add(counts.unproven()) <= free
     }
 
+    /// Whether so many more bytes make nothing go, not even in the background.
+    pub(in crate::store) fn has_room_to_spare(&self, more: u64) -> bool {
+        let used = self.counts().used().saturating_add(more);
+        let within = self.limits.high_mark.or(self.limits.max_size);
+        within.is_none_or(|limit| used <= limit) && self.disk(more).lack == 0
+    }
+
     /// Whether the disk itself has so many bytes free.
     pub(in crate::store) fn has_on_disk(&self, size_bytes: u64) -> bool {
         self.free().is_none_or(|free| size_bytes <= free)

@@ -2,7 +2,7 @@
 
 use super::{LATER, QUICK, REPOSITORY, ahead_of_need, blob_status, tag};
 use crate::support::eventually;
-use crate::support::image::{artifact, image, index};
+use crate::support::image::{Builder as ImageBuilder, artifact, image, index};
 use crate::support::mirror::Mirror;
 use crate::support::upstream::*;
 
@@ -111,4 +111,71 @@ async fn nothing_that_is_used_goes_for_what_nobody_asked_for() {
     assert_eq!(mirror.client().head(&path).await.header("cache-status"), "roadstead; hit");
     // A client that asks has it stored, and what is colder goes.
     assert_eq!(blob_status(&mirror, REPOSITORY, &unasked.layers()[0].digest).await, 200);
+}
+
+#[tokio::test]
+async fn t93_referrers_of_referrers_are_followed_three_steps_and_no_further() {
+    let registry = Upstream::start().await;
+    let mut chain = vec![image(&[blob(1000, 1)])];
+    for step in 1..=6 {
+        let next = artifact(&chain[chain.len() - 1], "application/vnd.example.signature", blob(500, 10 + step));
+        registry.put_referrer(REPOSITORY, &next);
+        chain.push(next);
+    }
+    registry.publish(REPOSITORY, "1", &chain[0]);
+    let mirror = ahead_of_need(&registry, &format!("{QUICK}\ncomplete = \"image\"\nreferrers = true")).await;
+    assert_eq!(tag(&mirror, REPOSITORY, "1").await, 200);
+    let last = &chain[3];
+    eventually("the third step is held whole", async || registry.gets_of(&last.layers()[0].digest) == 1).await;
+    eventually("an end is found", async || {
+        let before = registry.requests().len();
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        registry.requests().len() == before
+    })
+    .await;
+    for further in &chain[4..] {
+        assert_eq!(registry.gets_of(&further.digest), 0);
+    }
+}
+
+#[tokio::test]
+async fn t93_one_pull_leads_to_500_questions_whatever_upstream_names() {
+    let registry = Upstream::start().await;
+    let image = image(&[blob(1000, 1)]);
+    registry.publish(REPOSITORY, "1", &image);
+    for nth in 0..700 {
+        registry.put_referrer(REPOSITORY, &artifact(&image, "application/vnd.example.signature", blob(10, 100 + nth)));
+    }
+    let mirror = ahead_of_need(&registry, &format!("{QUICK}\ncomplete = \"off\"\nreferrers = true")).await;
+    assert_eq!(tag(&mirror, REPOSITORY, "1").await, 200);
+    // The list is the first question.
+    eventually("the budget is spent", async || fetched(&mirror, "manifest") >= 499.0).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(fetched(&mirror, "manifest") < 500.0);
+    let asked = registry.requests_of(&manifests().get()).len() + registry.requests_of(&referrers()).len();
+    assert!(asked <= 510, "{asked}");
+}
+
+#[tokio::test]
+async fn t93_manifests_that_nobody_asked_for_take_32_mib_and_push_nothing_out() {
+    const MIB: usize = 1024 * 1024;
+    let registry = Upstream::start().await;
+    let used = image(&[blob(8 * MIB as u64, 1)]);
+    let image = image(&[blob(1000, 2)]);
+    registry.publish("org/used", "1", &used);
+    registry.publish(REPOSITORY, "1", &image);
+    for nth in 0..45 {
+        let referrer = ImageBuilder::new().layer(blob(10, 100 + nth)).subject(&image).padding(MIB).build();
+        registry.put_referrer(REPOSITORY, &referrer);
+    }
+    let toml = super::upstream(&registry, &format!("{QUICK}\ncomplete = \"off\"\nreferrers = true"));
+    let mirror = Mirror::builder(toml).storage("max_size = \"16MiB\"").completes().start().await;
+    mirror.pull_whole("org/used", "1").await;
+    assert_eq!(tag(&mirror, REPOSITORY, "1").await, 200);
+    eventually("the budget is spent", async || fetched(&mirror, "manifest") >= 31.0).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(fetched(&mirror, "manifest") <= 33.0);
+    let path = format!("/v2/org/used/blobs/{}", used.layers()[0].digest);
+    assert_eq!(mirror.client().head(&path).await.header("cache-status"), "roadstead; hit");
+    assert!(mirror.metric("roadstead_evicted_blobs_total{authority=\"docker.io\",reason=\"space\"}") < 1.0);
 }
