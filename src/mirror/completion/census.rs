@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::pull::Pull;
 use super::queue::CompletionQueue;
 use super::report::{ImagesReport, IncompleteImage};
+use super::work::MAX_LISTED;
 use crate::index::{ImageFacts, images};
 use crate::metrics::ByImages;
 use crate::mirror::Mirror;
@@ -122,7 +123,8 @@ impl CompletionQueue {
         if is_provable || (!is_settled && is_fetched()) {
             self.push(scope, *manifest, Duration::ZERO, Pull::of_blobs());
         } else {
-            let missing: Vec<Digest> = lacking.iter().filter(|h| !h.is_stored).map(|h| h.digest).collect();
+            let missing: Vec<Digest> =
+                lacking.iter().filter(|h| !h.is_stored).map(|h| h.digest).take(MAX_LISTED).collect();
             self.lacks(&subject, &missing);
         }
     }

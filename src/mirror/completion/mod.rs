@@ -12,6 +12,7 @@
 //! from upstream only.
 
 mod census;
+mod lacked;
 mod lacking;
 mod pull;
 pub(super) mod queue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::lacked::{Lacked, Subject};
 use super::pull::Pull;
 use super::report::ImagesReport;
 use crate::index::Scope;
@@ -14,8 +15,6 @@ use crate::oci::{Authority, Digest};
 
 /// Manifests of one registry that wait. The census finds those that were left out.
 const MAX_QUEUED: usize = 1000;
-/// Blobs that manifests are known to lack.
-const MAX_LACKED: usize = 100_000;
 /// A manifest whose upstream could not be asked is tried so often; later the census finds it again.
 const MAX_TRIES: u32 = 5;
 /// What upstream refused is not asked again for so long.
@@ -36,9 +35,6 @@ impl Default for CompletionTimes {
         Self { head_start: Duration::from_secs(2), census: Duration::from_mins(1) }
     }
 }
-
-/// A manifest in a scope.
-pub(super) type Subject = (Scope, Digest);
 
 /// A manifest that waits to be looked at.
 #[derive(Debug, Clone)]
@@ -65,8 +61,7 @@ pub(in crate::mirror) struct CompletionQueue {
 pub(super) struct State {
     queues: HashMap<Authority, VecDeque<Item>>,
     queued: HashSet<Subject>,
-    /// Blobs that are not stored, with the manifests that list them.
-    lacked: HashMap<Digest, Vec<Subject>>,
+    lacked: Lacked,
     /// Something has changed since the last census.
     pub(super) is_changed: bool,
     pub(super) report: Option<ImagesReport>,
@@ -109,6 +104,9 @@ impl CompletionQueue {
             let queue = queues.entry(item.scope.authority.clone()).or_default();
             let subject = (item.scope.clone(), item.manifest);
             if queued.contains(&subject) {
+                if !item.pull.may_go_on() {
+                    return;
+                }
                 let known = queue.iter_mut().find(|known| known.manifest == item.manifest && known.scope == item.scope);
                 if let Some(known) = known.filter(|known| item.pull.is_nearer(&known.pull)) {
                     known.pull = item.pull;
@@ -129,25 +127,17 @@ impl CompletionQueue {
         let lacking = {
             let mut state = self.state();
             state.is_changed = true;
-            state.lacked.remove(&blob).unwrap_or_default()
+            state.lacked.take(blob)
         };
-        for (scope, manifest) in lacking {
-            self.push(&scope, manifest, self.times.head_start, Pull::of_blobs());
+        for subject in lacking {
+            let (scope, manifest) = &*subject;
+            self.push(scope, *manifest, self.times.head_start, Pull::of_blobs());
         }
     }
 
     /// A manifest lists blobs that are not stored.
     pub(super) fn lacks(&self, subject: &Subject, blobs: &[Digest]) {
-        let mut state = self.state();
-        for blob in blobs {
-            if state.lacked.len() >= MAX_LACKED {
-                return;
-            }
-            let subjects = state.lacked.entry(*blob).or_default();
-            if subjects.len() < MAX_QUEUED && !subjects.contains(subject) {
-                subjects.push(subject.clone());
-            }
-        }
+        self.state().lacked.add(subject, blobs);
     }
 
     /// The work on an item has ended.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lacked::Subject;
 use super::pull::Pull;
-use super::queue::{Ended, Subject};
+use super::queue::Ended;
 use crate::fill::{FillError, Priority};
 use crate::index::{HeldDigest, Scope, held_digests};
 use crate::metrics::ByCompletion;
@@ -21,7 +22,7 @@ use crate::oci::{Child, Digest, Inspected, Reference, Role};
 use crate::upstream::Deadline;
 
 /// Most blobs, and most manifests, that are looked at for one manifest.
-const MAX_LISTED: usize = 1000;
+pub(super) const MAX_LISTED: usize = 1000;
 /// Most bytes of a config that is fetched though nobody asked for it. Configs have kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 /// Longest wait for a registry's clients, for a question and for a download. A registry that is never idle must not wait
@@ -133,7 +134,12 @@ impl Work {
     }
 
     /// The manifests of an index: those that are held for another repository, and those of wanted platforms.
-    async fn complete_index(&self, inspected: &Inspected, completion: &Completion, pull: &Pull) -> Result<(), Duration> {
+    async fn complete_index(
+        &self,
+        inspected: &Inspected,
+        completion: &Completion,
+        pull: &Pull,
+    ) -> Result<(), Duration> {
         let listed: Vec<&Child> =
             inspected.children.iter().filter(|c| c.role == Role::Manifest).take(MAX_LISTED).collect();
         for (child, held) in listed.iter().zip(self.held(&listed, true).await) {
