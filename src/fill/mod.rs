@@ -78,6 +78,11 @@ impl Fills {
         self.admission.count_running(authority)
     }
 
+    /// Whether a fill from here would run at once.
+    pub fn has_place(&self, source: &Source) -> bool {
+        self.admission.has_place(source.client.authority(), source.client.settings().max_connections)
+    }
+
     /// The running fill, or a new one that is granted to `scope`. `true` if it is new.
     ///
     /// `may_be_stored`: another fill may have ended since the caller looked; the new one looks again.

@@ -45,6 +45,14 @@ pub struct Fill {
     /// Uses one connection until a client asks.
     is_slow: bool,
     positions: Arc<ReaderPositions>,
+    /// Cancelled when this goes.
+    gone: CancellationToken,
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        self.gone.cancel();
+    }
 }
 
 /// Where readers wait for bytes that the sequential download will not bring soon, and how many do.
@@ -112,6 +120,7 @@ impl Fill {
             asked: CancellationToken::new(),
             is_slow: priority == Priority::Background,
             positions: Arc::default(),
+            gone: CancellationToken::new(),
         };
         if priority == Priority::Client {
             fill.ask();
@@ -149,9 +158,14 @@ impl Fill {
         self.state.borrow().size_bytes
     }
 
-    /// Whether anybody waits for it or reads it.
-    pub(super) fn is_followed(&self) -> bool {
-        self.state.receiver_count() > 0
+    /// Whether a client waits for it or reads it.
+    pub(super) fn is_attended(&self) -> bool {
+        self.is_asked() && self.state.receiver_count() > 0
+    }
+
+    /// Resolves when it has ended. Who waits so does not count as one who follows it.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.gone.clone().cancelled_owned()
     }
 
     /// How many bytes have come.

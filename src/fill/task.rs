@@ -108,19 +108,23 @@ impl FillTask {
         self.guard.fill().fail(self.source.client.error_at(0, Failure::BadDigest).into());
     }
 
-    /// Waits for its turn, as long as for an answer. No file is open meanwhile.
+    /// Waits for its turn, as long as for an answer; what no client has asked for does not wait. No file is open meanwhile.
     async fn permit(&self) -> Result<FillPermit, FillError> {
         let client = &self.source.client;
         let late = "`max_connections` or `max_fills` downloads are running";
-        let turn = match self.fills.admission.enter(client.authority(), client.settings().max_connections) {
+        // A client that asks in this moment begins anew.
+        let is_asked = self.guard.fill().is_asked();
+        let turn = match self.fills.admission.enter(client.authority(), client.settings().max_connections, is_asked) {
             Admission::Now(permit) => return Ok(permit),
             Admission::Later(turn) => turn,
+            Admission::Full if !is_asked => return Err(FillError::Again),
             Admission::Full => return Err(FillError::Busy),
         };
         tokio::select! {
             permit = tokio::time::timeout_at(client.answer_deadline(), turn) => match permit {
                 Ok(Ok(permit)) => Ok(permit),
-                Ok(Err(_)) | Err(_) => Err(client.error_at(0, Failure::Crowded(late)).into()),
+                Ok(Err(_made_way)) => Err(FillError::Busy),
+                Err(_elapsed) => Err(client.error_at(0, Failure::Crowded(late)).into()),
             },
             () = self.context().stopping.cancelled() => Err(FillError::ShuttingDown),
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::lacked::{Lacked, Subject};
@@ -15,6 +15,8 @@ use crate::oci::{Authority, Digest};
 
 /// Manifests of one registry that wait. The census finds those that were left out.
 const MAX_QUEUED: usize = 1000;
+/// Downloads, of all registries, that begin before a client asks, at one time.
+const MAX_AHEAD: usize = 32;
 /// A manifest whose upstream could not be asked is tried so often; later the census finds it again.
 const MAX_TRIES: u32 = 5;
 /// What upstream refused is not asked again for so long.
@@ -51,6 +53,8 @@ pub(in crate::mirror) struct CompletionQueue {
     pub(super) times: CompletionTimes,
     state: Mutex<State>,
     pub(super) wake: Notify,
+    /// Downloads that begin before a client asks.
+    pub(super) ahead: Arc<Semaphore>,
     /// Blobs and manifests that upstream does not have there, or refuses to show.
     pub(super) given_up: moka::sync::Cache<Subject, ()>,
     /// Manifests that were looked at to the end.
@@ -70,7 +74,14 @@ pub(super) struct State {
 impl CompletionQueue {
     pub(in crate::mirror) fn new(times: CompletionTimes) -> Arc<Self> {
         let memory = || moka::sync::Cache::builder().max_capacity(MAX_GIVEN_UP).time_to_live(GIVEN_UP_FOR).build();
-        Arc::new(Self { times, state: Mutex::default(), wake: Notify::new(), given_up: memory(), settled: memory() })
+        Arc::new(Self {
+            times,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            ahead: Arc::new(Semaphore::new(MAX_AHEAD)),
+            given_up: memory(),
+            settled: memory(),
+        })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::lacked::Subject;
@@ -25,6 +26,8 @@ use crate::upstream::Deadline;
 pub(super) const MAX_LISTED: usize = 1000;
 /// Most bytes of a config that is fetched though nobody asked for it. Configs have kilobytes.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+/// Blobs of one manifest that begin before its client asks for them, at one time.
+const MAX_AHEAD: usize = 6;
 /// Longest wait for a registry's clients, for a question and for a download. A registry that is never idle must not wait
 /// for ever to be complete.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -281,7 +284,7 @@ impl Work {
 }
 
 /// A client was given a manifest that is new here: where the configuration wants images complete, the blobs begin before
-/// it asks for them.
+/// it asks for them, a few at a time.
 pub(in crate::mirror) fn begin_blobs(
     mirror: &Arc<Mirror>,
     registry: &Arc<Registry>,
@@ -296,11 +299,29 @@ pub(in crate::mirror) fn begin_blobs(
         inspected.children.iter().filter(|c| c.role.is_blob()).map(|c| c.digest).take(MAX_LISTED).collect();
     let (mirror, registry) = (Arc::clone(mirror), Arc::clone(registry));
     let tasks = mirror.cache.context.tasks.clone();
-    tasks.spawn(async move {
+    tasks.clone().spawn(async move {
         let (scope, is_public) = (&subject.0, registry.policy.public);
         let held = held_digests(&mirror.cache.index, scope, blobs, false, is_public).await.unwrap_or_default();
+        let few = Arc::new(Semaphore::new(MAX_AHEAD));
+        let stopping = &mirror.cache.context.stopping;
         for blob in held.iter().filter(|held| !held.is_stored) {
-            mirror.fills.join_or_start(&registry.source, scope, blob.digest, Priority::Ahead, || true);
+            let turn = tokio::select! {
+                turn = Arc::clone(&few).acquire_owned() => turn,
+                () = stopping.cancelled() => return,
+            };
+            // Where others have the places, this is left to the client, and to the background.
+            let place = Arc::clone(&mirror.completion.ahead).try_acquire_owned();
+            let (Ok(turn), Ok(place), true) = (turn, place, mirror.fills.has_place(&registry.source)) else { return };
+            let (fill, _) = mirror.fills.join_or_start(&registry.source, scope, blob.digest, Priority::Ahead, || true);
+            let (gone, stopping) = (fill.gone(), stopping.clone());
+            drop(fill);
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = gone => {}
+                    () = stopping.cancelled() => {}
+                }
+                drop((turn, place));
+            });
         }
     });
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::eventually;
+use crate::support::image::image;
 use crate::support::mirror::{Mirror, files_below, quiet};
 use crate::support::upstream::*;
 
@@ -236,4 +237,74 @@ async fn t67_a_download_that_crawls_and_that_nobody_reads_ends_and_is_gone_on_wi
     assert!(mirror.client().get(&path_at("hostile.test", &digest)).await.body == content.to_bytes());
     let starts: Vec<_> = hostile.requests_of(&blobs().get()).iter().filter_map(Recorded::range_start).collect();
     assert!(starts.first().is_some_and(|start| *start > 0), "{starts:?}");
+}
+
+#[tokio::test]
+async fn t67_of_a_manifest_with_many_blobs_six_begin_ahead_and_none_wait_in_line() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let layers: Vec<_> = (0..60).map(|seed| blob(MIB, 100 + seed)).collect();
+    hostile.publish("library/app", "1", &image(&layers));
+    hostile.throttle(2000);
+    let mirror = Mirror::start(two(&honest, &hostile, "complete = \"image\"")).await;
+    let status = mirror.client().get("/v2/library/app/manifests/1?ns=hostile.test").await.status;
+    assert_eq!(status, 200);
+    eventually("some begin", async || running(&mirror) >= 6.0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(running(&mirror) <= 6.0, "{}", running(&mirror));
+    assert_eq!(hostile.requests_of(&blobs().get()).len(), 6);
+}
+
+#[tokio::test]
+async fn t67_downloads_that_no_client_waits_for_end_for_those_of_others_whatever_their_rate() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let layers: Vec<_> = (0..6).map(|seed| blob(MIB, 100 + seed)).collect();
+    hostile.publish("library/app", "1", &image(&layers));
+    // Well above a kibibyte per second, and far from any end.
+    hostile.throttle(5000);
+    let toml = two(&honest, &hostile, "complete = \"image\"");
+    let mirror = Mirror::builder(toml).server("max_fills = 6").start().await;
+    assert_eq!(mirror.client().get("/v2/library/app/manifests/1?ns=hostile.test").await.status, 200);
+    eventually("they have their places", async || running(&mirror) >= 4.0).await;
+    let pulls = (0..8).map(|seed| {
+        let digest = honest.blob("library/app", blob(MIB, 1000 + seed));
+        let client = mirror.client();
+        tokio::spawn(async move { client.get(&path_at("docker.io", &digest)).await.status })
+    });
+    let began = std::time::Instant::now();
+    for pull in pulls.collect::<Vec<_>>() {
+        assert_eq!(pull.await.unwrap(), 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn t67_a_full_line_of_others_does_not_turn_away_who_has_few_waiting() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let digests: Vec<_> = (0..40).map(|seed| hostile.blob("library/app", blob(MIB, 10 + seed))).collect();
+    hostile.throttle(2000);
+    // One line takes no more than half: the other half is for another that crawls.
+    let toml = format!(
+        "{}\n[upstreams.\"other.test\"]\nurl = \"{}\"\n",
+        two(&honest, &hostile, "max_connections = 3"),
+        hostile.url()
+    );
+    let server = "max_fills = 8\nmax_waiting_fills = 16";
+    let mirror = Mirror::builder(toml).server(server).start().await;
+    let mut crawling = Vec::new();
+    for (nth, digest) in digests.iter().enumerate() {
+        let authority = if nth % 2 == 0 { "hostile.test" } else { "other.test" };
+        let (client, path) = (mirror.client(), path_at(authority, digest));
+        crawling.push(tokio::spawn(async move { client.get(&path).await.status }));
+    }
+    mirror.wait_for_requests_in_flight(16).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let pulls = (0..4).map(|seed| {
+        let digest = honest.blob("library/app", blob(MIB, 1000 + seed));
+        let client = mirror.client();
+        tokio::spawn(async move { client.get(&path_at("docker.io", &digest)).await.status })
+    });
+    for pull in pulls.collect::<Vec<_>>() {
+        assert_eq!(pull.await.unwrap(), 200);
+    }
+    crawling.iter().for_each(tokio::task::JoinHandle::abort);
 }
