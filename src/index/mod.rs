@@ -43,7 +43,7 @@ pub use pins::{PinRoot, PinRoots};
 pub use reads::{
     AuthorityUsage, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts,
     RepositoryUsage, Sums, TagFacts, Usage, aliases_in, content, digests_beginning, gone_referrers, held_digests,
-    images, is_named, leaving, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
+    images, is_named, leaving, nearly_whole, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;

@@ -82,7 +82,7 @@ impl Mirror {
     /// upstream turns out to be back. Costs nothing while all is well.
     pub(super) async fn refuse_incomplete(
         self: &Arc<Self>,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         scope: &Scope,
         manifest: &Manifest,
     ) -> Result<(), PullError> {

@@ -51,7 +51,7 @@ use crate::oci::{Authority, Digest, ImageName, PinPattern, Reference, Tag};
 use crate::store::Store;
 use crate::upstream::{self, Trouble};
 
-use completion::CompletionQueue;
+use completion::{CompletionQueue, Looks};
 use grants::Grants;
 use lists::Lists;
 use manifest::ManifestFetches;
@@ -71,6 +71,7 @@ pub struct Mirror {
     lists: Lists,
     negative_cache: NegativeCache,
     completion: Arc<CompletionQueue>,
+    looks: Looks,
 }
 
 /// The settings of the mirror, already checked.
@@ -139,6 +140,7 @@ impl Mirror {
             grants: Grants::new(&cache, &fills, &completion),
             manifest_fetches: ManifestFetches::new(tasks.clone()),
             tag_checks: TagChecks::new(tasks.clone()),
+            looks: Looks::new(tasks.clone()),
             lists: Lists::new(tasks),
             negative_cache: NegativeCache::new(cache.context.clock.clone()),
             cache,

@@ -315,7 +315,7 @@ impl Mirror {
     /// Upstream did not say what the tag points to: what is held may be served, by cause.
     async fn without_an_answer(
         self: &Arc<Self>,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         scope: &Scope,
         tag: &Tag,
         copy: Option<Copy>,
@@ -371,7 +371,7 @@ impl Mirror {
     /// that then asks nobody else.
     async fn lacks(
         self: &Arc<Self>,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         scope: &Scope,
         manifest: &Manifest,
         error: &PullError,

@@ -53,6 +53,52 @@ pub async fn held_digests(
         .await
 }
 
+/// Of these manifests, those that a scope may read, with how many of the blobs they list cannot be served, counted up to
+/// two; `None` where nothing says what a manifest lists. No more than `most` blobs are looked up; what would take more is
+/// left out.
+pub async fn nearly_whole(
+    index: &Index,
+    scope: &Scope,
+    manifests: Vec<Digest>,
+    whole_authority: bool,
+    most: usize,
+) -> Result<Vec<(Digest, Option<usize>)>, IndexError> {
+    let (scope, view) = (scope.clone(), std::sync::Arc::clone(&index.view));
+    index
+        .read(move |from| {
+            let is_revoked = |digest| view.revocations.contains_digest(&scope, digest, whole_authority);
+            let children = from.open_table(CHILDREN)?;
+            let (mut found, mut looked_up) = (Vec::new(), 0);
+            for manifest in manifests {
+                if looked_up >= most {
+                    break;
+                }
+                let itself = held(from, &scope, manifest, true, whole_authority, is_revoked(manifest))?;
+                if !itself.is_granted {
+                    continue;
+                }
+                let Some(listed) = children.get(manifest.to_string().as_str())? else {
+                    found.push((manifest, None));
+                    continue;
+                };
+                let mut lacking = 0;
+                for digest in parse::<Vec<Digest>>(listed.value())? {
+                    looked_up += 1;
+                    let held = held(from, &scope, digest, false, whole_authority, is_revoked(digest))?;
+                    lacking += usize::from(!held.is_served());
+                    if lacking == 2 || looked_up >= most {
+                        break;
+                    }
+                }
+                if lacking == 2 || looked_up < most {
+                    found.push((manifest, Some(lacking)));
+                }
+            }
+            Ok(found)
+        })
+        .await
+}
+
 /// Up to `limit` manifests behind `after` that some scope may read, and where to go on; `None` at the end. What lists
 /// manifests itself is left out, as is what nobody has stored yet.
 pub async fn images(

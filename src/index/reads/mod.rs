@@ -27,7 +27,7 @@ use crate::index::{Index, IndexError, Scope};
 
 pub use gone::gone_referrers;
 pub use granted::{stored_blobs, ungranted};
-pub use images::{HeldDigest, ImageFacts, held_digests, images};
+pub use images::{HeldDigest, ImageFacts, held_digests, images, nearly_whole};
 pub use leaving::{Leaving, LeavingContent, leaving};
 pub use look::{ContentFacts, aliases_in, content, digests_beginning, tags_behind, tags_pointing_to};
 pub use naming::is_named;

@@ -26,7 +26,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
 pub(super) use census::run_census;
-pub(super) use lacking::{Reach, lacking};
+pub(super) use lacking::{Looks, Reach, lacking};
 pub(super) use pull::Pull;
 pub(super) use queue::CompletionQueue;
 pub use queue::CompletionTimes;

@@ -165,7 +165,9 @@ async fn t93_manifests_that_nobody_asked_for_take_32_mib_and_push_nothing_out() 
     registry.publish("org/used", "1", &used);
     registry.publish(REPOSITORY, "1", &image);
     for nth in 0..45 {
-        let referrer = ImageBuilder::new().layer(blob(10, 100 + nth)).subject(&image).padding(MIB).build();
+        // Annotations would be in the list, too.
+        let url = format!("https://example.test/{}", "x".repeat(MIB));
+        let referrer = ImageBuilder::new().layer_from(blob(10, 100 + nth), &[url]).subject(&image).build();
         registry.put_referrer(REPOSITORY, &referrer);
     }
     let toml = super::upstream(&registry, &format!("{QUICK}\ncomplete = \"off\"\nreferrers = true"));

@@ -92,3 +92,38 @@ async fn a_ration_of_manifests_alone_refuses_no_image_and_one_of_blobs_too_refus
     }
     assert_eq!(by_digest(&mirror, &part).await.0, 502);
 }
+
+#[tokio::test]
+async fn t95_an_index_of_many_images_that_are_not_whole_is_refused_for_little() {
+    let registry = Upstream::start().await;
+    let images: Vec<Image> = (0..150)
+        .map(|nth| {
+            let layers = [blob(10, 1000 + nth), blob(10, 2000 + nth)];
+            layers.iter().fold(Builder::new().padding(200_000), |builder, layer| builder.layer(layer.clone())).build()
+        })
+        .collect();
+    let all = index(&images.iter().collect::<Vec<_>>());
+    let mirror = held(&registry, &[("all", &all)]).await;
+    for image in &images {
+        assert_eq!(by_digest(&mirror, image).await.0, 200);
+    }
+    registry.stop().await;
+    mirror.advance(LATER);
+    assert_eq!(tag(&mirror, REPOSITORY, "all").await, 502);
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(by_digest(&mirror, &all).await.0, 502);
+    }
+    // A look that reads all of them has 30 MB parsed: seconds each, in a debug build.
+    assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+    // One that comes last and is whole is found.
+    registry.restart().await;
+    let last = &images[149];
+    for part in std::iter::once(last.config()).chain(last.layers()) {
+        pull(&mirror, &part.digest).await;
+    }
+    registry.stop().await;
+    mirror.advance(LATER);
+    assert_eq!(tag(&mirror, REPOSITORY, "all").await, 200);
+    assert_eq!(by_digest(&mirror, &all).await.0, 200);
+}
