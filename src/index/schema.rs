@@ -30,6 +30,9 @@ pub(super) const BLOB_GRANTS: TableDefinition<'_, ScopedKey, Row> = TableDefinit
 pub(super) const MANIFEST_TYPES: TableDefinition<'_, ScopedKey, Row> = TableDefinition::new("manifest_types");
 /// (domain, authority, repository, subject and referrer) → [`super::ReferrerRow`].
 pub(super) const REFERRERS: TableDefinition<'_, ScopedKey, Row> = TableDefinition::new("referrers");
+/// (referrer, domain, authority, repository, subject) of each row of [`REFERRERS`] that was put since there is this table.
+/// Made when it is first needed.
+pub(super) const REFERRED: TableDefinition<'_, (&str, u32, &str, &str, &str), ()> = TableDefinition::new("referred");
 /// digest → [`super::BlobRow`].
 pub(super) const BLOBS: TableDefinition<'_, &str, Row> = TableDefinition::new("blobs");
 /// manifest's digest → digests of what it needs.

@@ -9,7 +9,7 @@ use crate::cache::{RegistryFacts, describe_fault};
 use crate::index::{Change, IndexError};
 use crate::metrics::ByAuthority;
 use crate::oci::{Authority, Digest};
-use crate::store::{self, CommitError, PartialFile, Shortage};
+use crate::store::{self, CommitError, Committed, PartialFile, Shortage};
 
 use super::batch::EvictionPermit;
 use super::{EvictionGoal, Evictor, Reason};
@@ -183,9 +183,9 @@ impl Evictor {
         }
         // From before the file is there until it is recorded.
         let _lease = cache.leases.lease(vec![digest]);
-        let stored = match cache.store.put(origin, digest, bytes.clone()).await {
+        let stored = match self.put(origin, registry, digest, bytes.clone()).await {
             Err(CommitError::NoSpace(_)) if may_evict && self.make_room_for(origin, registry, size_bytes).await => {
-                cache.store.put(origin, digest, bytes).await
+                self.put(origin, registry, digest, bytes).await
             }
             stored => stored,
         };
@@ -202,12 +202,32 @@ impl Evictor {
         }
     }
 
+    /// Stores bytes within the limits, the registry's own among them.
+    async fn put(
+        &self,
+        origin: &Authority,
+        registry: &RegistryFacts,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Option<Committed>, CommitError> {
+        let (cache, size_bytes) = (&self.cache, bytes.len() as u64);
+        let is_over = |quota| cache.store.used_by(origin).saturating_add(size_bytes) > quota;
+        let is_held = cache.index.blob_row(digest).await.is_ok_and(|row| row.is_some());
+        if !is_held && registry.max_size.is_some_and(is_over) {
+            return Err(CommitError::NoSpace(size_bytes));
+        }
+        cache.store.put(origin, digest, bytes).await
+    }
+
     /// Makes room for bytes that the store sets space aside for by itself. `true` if there may be room now.
     async fn make_room_for(self: &Arc<Self>, origin: &Authority, registry: &RegistryFacts, size_bytes: u64) -> bool {
         let evicting = async {
             self.cache.pins.known(&self.cache.index).await;
             let Some(permit) = self.permit().await else { return false };
-            self.make_room(permit, (origin, origin.as_str()), None, size_bytes).await.is_some()
+            let (facts, quota) = ((origin, registry.name.as_str()), registry.max_size);
+            // First within its own limit, then within those of all.
+            let Some(permit) = self.make_room(permit, facts, quota, size_bytes).await else { return false };
+            quota.is_none() || self.make_room(permit, facts, quota, size_bytes).await.is_some()
         };
         let has_room =
             self.could_fit(registry, size_bytes) && tokio::time::timeout(PATIENCE, evicting).await.unwrap_or(false);

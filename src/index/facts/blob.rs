@@ -3,6 +3,7 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::drop_referrer;
 use super::{BytesMoved, Each, Fact, Kind, unrecoverable};
 use crate::clock::Timestamp;
 use crate::index::IndexError;
@@ -142,7 +143,9 @@ impl Kind for EndEviction {
         let marked = eviction_order::unmark_evicting(to, &self.digests)?;
         for digest in marked.iter().filter(|_| self.gone) {
             remove(to, *digest)?;
-            to.open_table(CHILDREN)?.remove(digest.to_string().as_str())?;
+            let name = digest.to_string();
+            to.open_table(CHILDREN)?.remove(name.as_str())?;
+            drop_referrer(to, &name)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 use super::{BytesMoved, Kind};
 use crate::clock::Timestamp;
 use crate::index::eviction_order::{self, Access, EvictionOrder, seconds};
-use crate::index::schema::{BLOBS, OwnedKey, REFERRERS};
+use crate::index::schema::{BLOBS, OwnedKey, REFERRED, REFERRERS};
 use crate::index::{IndexError, Scope};
 use crate::oci::Digest;
 
@@ -82,11 +82,15 @@ pub struct DropReferrers(pub Vec<OwnedKey>);
 impl Kind for DropReferrers {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         let (mut rows, blobs) = (to.open_table(REFERRERS)?, to.open_table(BLOBS)?);
+        let mut referred = to.open_table(REFERRED)?;
         for (domain, authority, repository, both) in &self.0 {
             let is_gone =
                 both.split_once(' ').map(|(_, referrer)| blobs.get(referrer)).transpose()?.flatten().is_none();
             if is_gone {
                 rows.remove((*domain, authority.as_str(), repository.as_str(), both.as_str()))?;
+                if let Some((subject, referrer)) = both.split_once(' ') {
+                    referred.remove((referrer, *domain, authority.as_str(), repository.as_str(), subject))?;
+                }
             }
         }
         Ok(())

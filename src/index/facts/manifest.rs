@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Each, Fact, Kind};
 use crate::index::eviction_order::{self, EvictionOrder};
 use crate::index::generation::Generations;
-use crate::index::schema::{self, CHILDREN, Key, MANIFEST_TYPES, REFERRERS};
+use crate::index::schema::{self, CHILDREN, Key, MANIFEST_TYPES, REFERRED, REFERRERS};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Authority, Digest, MediaType};
 
@@ -89,6 +89,10 @@ impl Kind for PutReferrer {
         let Self { scope, subject, referrer, row } = self;
         let key = Key::referrer(scope, *subject, *referrer);
         to.open_table(REFERRERS)?.insert(key.as_tuple(), schema::json(row)?.as_slice())?;
+        let (referrer_name, subject_name) = (referrer.to_string(), subject.to_string());
+        let place = (scope.domain, scope.authority.as_str(), scope.repository.as_str());
+        let referred = (referrer_name.as_str(), place.0, place.1, place.2, subject_name.as_str());
+        to.open_table(REFERRED)?.insert(referred, ())?;
         let pinned_at = EvictionOrder::open(to)?.pinned_at(&subject.to_string())?;
         pinned_at.map_or(Ok(()), |at| eviction_order::reach(to, Some(scope), &referrer.to_string(), at))
     }
@@ -101,6 +105,26 @@ impl Kind for PutReferrer {
         let key = Key::referrer(&self.scope, self.subject, self.referrer);
         Ok(from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none())
     }
+}
+
+/// Drops what is known of a manifest as a referrer.
+pub(super) fn drop_referrer(to: &WriteTransaction, referrer: &str) -> Result<(), IndexError> {
+    let (mut rows, mut referred) = (to.open_table(REFERRERS)?, to.open_table(REFERRED)?);
+    let mut subjects = Vec::new();
+    for entry in referred.range((referrer, 0, "", "", "")..)? {
+        let (key, _) = entry?;
+        let (of, domain, authority, repository, subject) = key.value();
+        if of != referrer {
+            break;
+        }
+        subjects.push((domain, authority.to_owned(), repository.to_owned(), subject.to_owned()));
+    }
+    for (domain, authority, repository, subject) in &subjects {
+        let (authority, repository) = (authority.as_str(), repository.as_str());
+        referred.remove((referrer, *domain, authority, repository, subject.as_str()))?;
+        rows.remove((*domain, authority, repository, format!("{subject} {referrer}").as_str()))?;
+    }
+    Ok(())
 }
 
 pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {

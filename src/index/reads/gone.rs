@@ -38,7 +38,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::health::Health;
-    use crate::index::{BlobRow, Change, PutBlob, PutReferrer, ReferrerRow, Scope};
+    use crate::index::{BeginEviction, BlobRow, Change, EndEviction, PutBlob, PutReferrer, ReferrerRow, Scope};
     use crate::oci::{Algorithm, Digest};
 
     #[tokio::test]
@@ -72,6 +72,12 @@ mod tests {
         let mut left: Vec<_> = left.into_iter().map(|row| row.descriptor["size"].clone()).collect();
         left.sort_by_key(serde_json::Value::as_u64);
         assert_eq!(left, [1, 2]);
+        let begin = Change::from(BeginEviction(vec![digest(1)]));
+        let end = Change::from(EndEviction { digests: vec![digest(1)], gone: true });
+        index.apply(vec![begin, end]).await.unwrap();
+        let left = index.referrers_of(&scope, subject).await.unwrap();
+        assert_eq!(left.len(), 1, "the row of one that is evicted goes at once");
+        assert_eq!(left[0].descriptor["size"], 2);
         index.close().await;
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::eventually;
-use crate::support::image::image;
+use crate::support::image::{Builder as ImageBuilder, image};
 use crate::support::mirror::{Mirror, files_below, quiet};
 use crate::support::upstream::*;
 
@@ -245,7 +245,7 @@ async fn t67_of_a_manifest_with_many_blobs_six_begin_ahead_and_none_wait_in_line
     let layers: Vec<_> = (0..60).map(|seed| blob(MIB, 100 + seed)).collect();
     hostile.publish("library/app", "1", &image(&layers));
     hostile.throttle(2000);
-    let mirror = Mirror::start(two(&honest, &hostile, "complete = \"image\"")).await;
+    let mirror = Mirror::start(two(&honest, &hostile, "complete = \"image\"\nsegments = 1")).await;
     let status = mirror.client().get("/v2/library/app/manifests/1?ns=hostile.test").await.status;
     assert_eq!(status, 200);
     eventually("some begin", async || running(&mirror) >= 6.0).await;
@@ -261,7 +261,7 @@ async fn t67_downloads_that_no_client_waits_for_end_for_those_of_others_whatever
     hostile.publish("library/app", "1", &image(&layers));
     // Well above a kibibyte per second, and far from any end.
     hostile.throttle(5000);
-    let toml = two(&honest, &hostile, "complete = \"image\"");
+    let toml = two(&honest, &hostile, "complete = \"image\"\nsegments = 1");
     let mirror = Mirror::builder(toml).server("max_fills = 6").start().await;
     assert_eq!(mirror.client().get("/v2/library/app/manifests/1?ns=hostile.test").await.status, 200);
     eventually("they have their places", async || running(&mirror) >= 4.0).await;
@@ -307,4 +307,26 @@ async fn t67_a_full_line_of_others_does_not_turn_away_who_has_few_waiting() {
         assert_eq!(pull.await.unwrap(), 200);
     }
     crawling.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn t51_manifests_stay_within_their_registrys_own_limit_and_push_out_no_others() {
+    let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
+    let subject = image(&[blob(10, 1)]);
+    let toml = two(&honest, &hostile, "max_size = \"2MiB\"");
+    let mirror = Mirror::builder(toml).storage("max_size = \"8MiB\"").start().await;
+    fill_up(&honest, &mirror, 5).await;
+    for seed in 0..12 {
+        let layer = blob(10, 100 + seed);
+        let referrer = ImageBuilder::new().subject(&subject).padding(600_000).layer(layer).build();
+        hostile.put_referrer("library/app", &referrer);
+        let path = format!("/v2/library/app/manifests/{}?ns=hostile.test", referrer.digest);
+        assert_eq!(mirror.client().get(&path).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let used = mirror.inner().cache().store.used_by(&"hostile.test".parse().unwrap());
+    assert!(used > MIB && used <= 2 * MIB, "{used}");
+    for seed in 0..5 {
+        assert!(is_hit(&mirror, "docker.io", &blob(MIB, 1000 + seed).sha256()).await);
+    }
 }
