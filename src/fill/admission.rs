@@ -70,7 +70,7 @@ impl State {
         let own = self.by_authority.get(authority).copied().unwrap_or(0);
         let kept_free = match own {
             0 => 0,
-            own if own < FEW => self.limits.running / 8,
+            own if own < FEW => self.limits.running.div_ceil(8).min(self.limits.running / 4),
             _ => self.limits.running / 4,
         };
         own < most && self.running + kept_free < self.limits.running

@@ -27,10 +27,10 @@ pub(super) async fn keep_pace(download: &Download<'_>) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (began, before) = (Instant::now(), download.segments().written_bytes());
     let mut written = VecDeque::new();
-    let end = |why| {
+    let end = |because| {
         let endpoint = download.endpoints().last().copied().unwrap_or(0);
-        tracing::debug!(digest = %download.job.fill.digest, why, "a download gives its place to others");
-        download.fail(Stop::Failed(client.error_at(endpoint, Failure::Timeout(why)).into()));
+        tracing::debug!(digest = %download.job.fill.digest, because, "a download gives its place to others");
+        download.fail(Stop::Failed(client.error_at(endpoint, Failure::Timeout(because)).into()));
     };
     loop {
         tokio::select! {
