@@ -109,9 +109,9 @@ impl Kind for PutReferrer {
 
 /// Drops what is known of a manifest as a referrer.
 pub(super) fn drop_referrer(to: &WriteTransaction, referrer: &str) -> Result<(), IndexError> {
-    let (mut rows, mut referred) = (to.open_table(REFERRERS)?, to.open_table(REFERRED)?);
+    let (mut rows, mut by_name) = (to.open_table(REFERRERS)?, to.open_table(REFERRED)?);
     let mut subjects = Vec::new();
-    for entry in referred.range((referrer, 0, "", "", "")..)? {
+    for entry in by_name.range((referrer, 0, "", "", "")..)? {
         let (key, _) = entry?;
         let (of, domain, authority, repository, subject) = key.value();
         if of != referrer {
@@ -121,7 +121,7 @@ pub(super) fn drop_referrer(to: &WriteTransaction, referrer: &str) -> Result<(),
     }
     for (domain, authority, repository, subject) in &subjects {
         let (authority, repository) = (authority.as_str(), repository.as_str());
-        referred.remove((referrer, *domain, authority, repository, subject.as_str()))?;
+        by_name.remove((referrer, *domain, authority, repository, subject.as_str()))?;
         rows.remove((*domain, authority, repository, format!("{subject} {referrer}").as_str()))?;
     }
     Ok(())

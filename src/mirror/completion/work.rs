@@ -150,7 +150,7 @@ impl Work {
             if held.is_served() || !(held.is_stored || is_wanted) || self.is_given_up(child.digest) {
                 continue;
             }
-            self.obtain_manifest(&Reference::Digest(child.digest), pull).await?;
+            Box::pin(self.obtain_manifest(&Reference::Digest(child.digest), pull)).await?;
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Work {
                 pull.took(list.descriptors.len());
                 for digest in list.digests().take(MAX_LISTED) {
                     if !self.is_given_up(digest) && self.inspect(digest).await.is_none() {
-                        self.obtain_manifest(&Reference::Digest(digest), pull).await?;
+                        Box::pin(self.obtain_manifest(&Reference::Digest(digest), pull)).await?;
                     }
                 }
             }
@@ -178,7 +178,7 @@ impl Work {
         }
         for suffix in ["sig", "att", "sbom"] {
             if let Ok(tag) = format!("{}.{suffix}", subject.referrers_tag()).parse() {
-                self.obtain_manifest(&Reference::Tag(tag), pull).await?;
+                Box::pin(self.obtain_manifest(&Reference::Tag(tag), pull)).await?;
             }
         }
         Ok(())
