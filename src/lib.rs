@@ -60,6 +60,7 @@ pub mod oci;
 pub mod quote;
 pub mod secret;
 pub mod server;
+pub mod shared_bytes;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

@@ -50,6 +50,7 @@ pub use stored::StoredBytes;
 
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern, Repository, Tag};
+use crate::shared_bytes::{Crowded, SharedBytes};
 
 use view::View;
 use writer::Writer;
@@ -67,6 +68,7 @@ pub struct Scope {
 pub struct Index {
     view: Arc<View>,
     writer: Writer,
+    contents: SharedBytes<Digest>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,8 @@ pub enum IndexError {
     Newer { path: PathBuf, version: u32 },
     #[error("the index is being opened anew after its disk failed")]
     Unavailable,
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     #[error("the index is closed")]
     Closed,
 }
@@ -101,7 +105,7 @@ impl IndexError {
     fn is_damage(&self) -> bool {
         match self {
             Self::BadRow => true,
-            Self::Closed | Self::Unavailable | Self::Log(_) | Self::Newer { .. } => false,
+            Self::Closed | Self::Unavailable | Self::Crowded(_) | Self::Log(_) | Self::Newer { .. } => false,
             Self::Database(err) => match &**err {
                 redb::Error::Io(err) => matches!(
                     err.kind(),
@@ -119,7 +123,15 @@ impl IndexError {
     }
 }
 
+/// Bytes of all long lists and manifests that memory and answers hold.
+const CONTENT_BYTES: usize = 256 * 1024 * 1024;
+
 impl Index {
+    /// Long lists, and other contents that answers hold, by their digest.
+    pub const fn contents(&self) -> &SharedBytes<Digest> {
+        &self.contents
+    }
+
     /// Makes changes together, and visible to every read that starts later.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         self.writer.apply(changes, writer::Until::Visible).await

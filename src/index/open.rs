@@ -13,10 +13,11 @@ use super::log::segments::{LogDirectory, Position};
 use super::log::{Log, snapshot};
 use super::view::View;
 use super::writer::Writer;
-use super::{Index, IndexError};
+use super::{CONTENT_BYTES, Index, IndexError};
 use crate::clock::Timestamp;
 use crate::health::Health;
 use crate::oci::Digest;
+use crate::shared_bytes::SharedBytes;
 
 /// Blobs between two lines of the log.
 const REPORT_EVERY: u64 = 100_000;
@@ -58,7 +59,7 @@ impl Index {
         };
         let view = Arc::new(View::new(Database::new(path, database), log, health));
         let writer = Writer::start(Arc::clone(&view));
-        Ok((Self { view, writer }, opened))
+        Ok((Self { view, writer, contents: SharedBytes::within(CONTENT_BYTES) }, opened))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::coalesce::LeaderDied;
 use crate::fill::FillError;
 use crate::oci::Authority;
+use crate::shared_bytes::Crowded;
 use crate::upstream::{BreakerCause, Failure, UpstreamError};
 
 /// Why a pull failed.
@@ -28,6 +29,9 @@ pub enum PullError {
     /// Too many downloads wait for their turn.
     #[error("too many downloads are waiting here")]
     Busy,
+    /// Answers hold as much memory as they may.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The failure is on this side, and the next server, or this one started again, will answer.
     #[error("this mirror is shutting down")]
     ShuttingDown,
@@ -61,6 +65,7 @@ impl PullError {
             | Self::RefusedByRule { .. }
             | Self::Incomplete { .. }
             | Self::Busy
+            | Self::Crowded(_)
             | Self::ShuttingDown
             | Self::Internal(_) => None,
         }
@@ -87,6 +92,7 @@ impl PullError {
             | Self::RefusedByRule { .. }
             | Self::Incomplete { .. }
             | Self::Busy
+            | Self::Crowded(_)
             | Self::ShuttingDown
             | Self::Internal(_)) => error,
         }
@@ -117,7 +123,7 @@ impl PullError {
                 | Failure::BadDigest
                 | Failure::Offline => false,
             },
-            Self::Busy | Self::ShuttingDown | Self::Internal(_) => true,
+            Self::Busy | Self::Crowded(_) | Self::ShuttingDown | Self::Internal(_) => true,
             Self::NotFound { .. } | Self::RefusedByRule { .. } => false,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
@@ -13,14 +14,18 @@ use super::policy::OnDenied;
 use super::registries::Registry;
 use crate::cache::{Cache, Manifest, scrub};
 use crate::coalesce::Coalesce;
-use crate::index::{BlobRow, Change, PutBlob, PutChildren, PutReferrer, ReferrerRow, Scope};
+use crate::index::{BlobRow, Change, ManifestFacts, PutBlob, PutChildren, PutReferrer, ReferrerRow, Scope};
 use crate::metrics::ByAuthority;
 use crate::oci::{Algorithm, Digest, Inspected, NotAManifest, Reference};
+use crate::shared_bytes::{Crowded, SHORT};
 use crate::store::Verified;
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
 /// Fetches of manifests by digest, one for each scope and digest.
 pub(super) type ManifestFetches = Coalesce<(Scope, Digest), Result<(Manifest, Outcome), PullError>>;
+
+/// Long manifests that are read from the disk at one time.
+static READERS: Semaphore = Semaphore::const_new(4);
 
 impl Manifest {
     pub(super) fn answer(self, provenance: Provenance) -> ManifestAnswer {
@@ -35,7 +40,7 @@ impl Mirror {
         scope: &Scope,
         digest: Digest,
     ) -> Result<ManifestAnswer, PullError> {
-        if let Some(held) = self.granted_manifest(registry, scope, digest).await {
+        if let Some(held) = self.granted_manifest(registry, scope, digest).await? {
             self.refuse_incomplete(registry, scope, &held).await?;
             return Ok(held.answer(Provenance::of(Outcome::Hit)));
         }
@@ -49,8 +54,8 @@ impl Mirror {
         let look = || {
             let (mirror, registry, scope) = (Arc::clone(self), Arc::clone(registry), scope.clone());
             Pull::carry(async move {
-                let held = mirror.granted_manifest(&registry, &scope, digest).await?;
-                Some(Ok((held, Outcome::Hit)))
+                let held = mirror.granted_manifest(&registry, &scope, digest).await.transpose()?;
+                Some(held.map(|held| (held, Outcome::Hit)))
             })
         };
         let fetch = || {
@@ -106,62 +111,91 @@ impl Mirror {
         registry: &Registry,
         scope: &Scope,
         digest: Digest,
-    ) -> Option<Manifest> {
+    ) -> Result<Option<Manifest>, PullError> {
         let Cache { memory, index, .. } = &*self.cache;
         if let Some((grant, manifest)) = memory.manifest(index, scope, digest)
             && !self.grants.is_unused(registry, &grant)
             && registry.takes_manifest_of(manifest.bytes.len())
         {
             self.grants.touch(registry, scope, digest, &grant);
-            return Some(manifest);
+            return Ok(Some(manifest));
         }
         let generation = self.cache.index.generation_of_digest(scope, digest);
         let held = match self.cache.index.manifest(scope, digest, registry.policy.public).await {
             Ok(held) => held,
             Err(err) => {
                 tracing::warn!(error = %err, %digest, "upstream is asked instead");
-                return None;
+                return Ok(None);
             }
         };
-        let grant = self.grants.unless_unused(registry, digest, held.grant).await?;
-        let media_type = held.media_type.or_else(|| grant.media_type.clone())?;
-        let bytes = self.manifest_bytes(registry, digest).await?;
+        let Some(grant) = self.grants.unless_unused(registry, digest, held.grant).await else { return Ok(None) };
+        let Some(media_type) = held.media_type.or_else(|| grant.media_type.clone()) else { return Ok(None) };
+        let Some(bytes) = self.manifest_bytes(registry, digest, held.blob.as_ref()).await? else { return Ok(None) };
         self.grants.touch(registry, scope, digest, &grant);
         let manifest = Manifest { digest, media_type, bytes };
         if registry.policy.public && grant.may_add(&scope.repository) {
             // Pins go by repository, also where grants do not.
             self.grants.grant_manifest(registry, scope, &manifest).await;
-            return Some(manifest);
+            return Ok(Some(manifest));
         }
         self.cache.memory.keep_manifest(scope, &manifest, grant, generation);
-        Some(manifest)
+        Ok(Some(manifest))
     }
 
-    /// From memory, else from disk. Damaged bytes go into quarantine, and are fetched again.
-    async fn manifest_bytes(&self, registry: &Registry, digest: Digest) -> Option<Bytes> {
-        if let Some(bytes) = self.cache.memory.content(digest).filter(|bytes| registry.takes_manifest_of(bytes.len())) {
-            return Some(bytes);
+    /// From memory, from another answer, else from disk. Damaged bytes go into quarantine, and are fetched again.
+    async fn manifest_bytes(
+        &self,
+        registry: &Registry,
+        digest: Digest,
+        row: Option<&BlobRow>,
+    ) -> Result<Option<Bytes>, PullError> {
+        if let Some(bytes) = self.manifest_in_memory(registry, digest) {
+            return Ok(Some(bytes));
         }
         let limit = registry.client().settings().max_manifest_size;
+        let most = usize::try_from(row.map_or(limit, |row| row.size_bytes)).unwrap_or(usize::MAX);
+        let _turn = if most > SHORT { READERS.acquire().await.ok() } else { None };
+        // Another may have read it meanwhile.
+        if let Some(bytes) = self.manifest_in_memory(registry, digest).filter(|_| most > SHORT) {
+            return Ok(Some(bytes));
+        }
+        if row.is_some() && self.cache.index.contents().is_full_for(most) {
+            return Err(Crowded.into());
+        }
         match self.cache.store.read_verified(digest, limit).await {
-            Ok(Verified::Right(bytes)) => {
-                self.cache.memory.keep_content(digest, bytes.clone());
-                Some(bytes)
-            }
+            Ok(Verified::Right(bytes)) => self.keep_content(digest, bytes).map(Some),
             Ok(Verified::Wrong(file_id)) => {
                 scrub::take_out(&self.cache, digest, file_id).await;
-                None
+                Ok(None)
             }
-            Ok(Verified::TooLarge) => None,
+            Ok(Verified::TooLarge) => Ok(None),
             Ok(Verified::Missing) => {
                 self.cache.remove_missing(digest).await;
-                None
+                Ok(None)
             }
             Err(err) => {
                 tracing::warn!(%digest, error = %err, "a stored manifest cannot be read; it is fetched again");
-                None
+                Ok(None)
             }
         }
+    }
+
+    fn manifest_in_memory(&self, registry: &Registry, digest: Digest) -> Option<Bytes> {
+        let Cache { memory, index, .. } = &*self.cache;
+        let fits = |bytes: &Bytes| registry.takes_manifest_of(bytes.len());
+        if let Some(bytes) = memory.content(digest) {
+            return Some(bytes).filter(fits);
+        }
+        let bytes = index.contents().find(&digest).filter(fits)?;
+        memory.keep_content(digest, bytes.clone());
+        Some(bytes)
+    }
+
+    /// Verified bytes, as all answers with them have them.
+    fn keep_content(&self, digest: Digest, bytes: Bytes) -> Result<Bytes, PullError> {
+        let bytes = self.cache.index.contents().share(&digest, bytes.len(), || bytes.clone())?;
+        self.cache.memory.keep_content(digest, bytes.clone());
+        Ok(bytes)
     }
 
     /// Asks upstream for a manifest that this scope has no use of yet: HEAD where the bytes and their type are held from
@@ -175,7 +209,7 @@ impl Mirror {
     ) -> Result<(Manifest, Outcome), PullError> {
         let reference = Reference::Digest(digest);
         let upstream = registry.client();
-        if let Some(held) = self.held_in_authority(registry, scope, digest).await {
+        if let Some(held) = self.held_in_authority(registry, scope, digest).await? {
             match upstream.head_manifest(&scope.repository, &reference, deadline).await {
                 // A front door says yes to everything with a page of its own: only who names the digest has it.
                 Ok(head) if head.digest == Some(digest) => {
@@ -208,11 +242,11 @@ impl Mirror {
         registry: &Registry,
         scope: &Scope,
         digest: Digest,
-    ) -> Option<Manifest> {
-        let held = self.cache.index.manifest(scope, digest, registry.policy.public).await.ok()?;
-        let media_type = held.media_type?;
-        let bytes = self.manifest_bytes(registry, digest).await?;
-        Some(Manifest { digest, media_type, bytes })
+    ) -> Result<Option<Manifest>, PullError> {
+        let held = self.cache.index.manifest(scope, digest, registry.policy.public).await.ok();
+        let Some(ManifestFacts { media_type: Some(media_type), blob, .. }) = held else { return Ok(None) };
+        let bytes = self.manifest_bytes(registry, digest, blob.as_ref()).await?;
+        Ok(bytes.map(|bytes| Manifest { digest, media_type, bytes }))
     }
 
     /// The digest that a body fetched by tag has: in the algorithm that upstream files it under, if that fits.
@@ -249,8 +283,7 @@ impl Mirror {
             .ok()
             .and_then(|held| held.media_type);
         let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
-        let manifest = Manifest { digest, media_type, bytes: fetched.bytes.clone() };
-        self.cache.memory.keep_content(digest, manifest.bytes.clone());
+        let manifest = Manifest { digest, media_type, bytes: self.keep_content(digest, fetched.bytes.clone())? };
         self.grants.grant_manifest(registry, scope, &manifest).await;
         begin_blobs(self, registry, (scope.clone(), digest), &inspected);
         let facts = self.facts_about(scope, &manifest, &inspected);

@@ -209,6 +209,7 @@ impl Mirror {
             | PullError::Upstream(_)
             | PullError::Incomplete { .. }
             | PullError::Busy
+            | PullError::Crowded(_)
             | PullError::ShuttingDown
             | PullError::Internal(_) => NoPlace::UnknownRegistry(target.authority.clone()),
         })?;

@@ -112,7 +112,7 @@ impl Mirror {
         if let Some(target) = row.as_ref().and_then(|row| row.alias.clone()) {
             return Ok(Known::Alias(target));
         }
-        let copy = self.held_copy(registry, scope, row.clone()).await;
+        let copy = self.held_copy(registry, scope, row.clone()).await?;
         let now = self.cache.context.clock.now();
         if let Some(copy) = &copy {
             let TagRow { checked, hold_until, .. } = *copy.row;
@@ -174,10 +174,15 @@ impl Mirror {
         }
     }
 
-    async fn held_copy(self: &Arc<Self>, registry: &Registry, scope: &Scope, row: Option<Arc<TagRow>>) -> Option<Copy> {
-        let row = row?;
-        let manifest = self.granted_manifest(registry, scope, row.digest?).await?;
-        Some(Copy { row, manifest })
+    async fn held_copy(
+        self: &Arc<Self>,
+        registry: &Registry,
+        scope: &Scope,
+        row: Option<Arc<TagRow>>,
+    ) -> Result<Option<Copy>, PullError> {
+        let Some((row, digest)) = row.and_then(|row| Some((Arc::clone(&row), row.digest?))) else { return Ok(None) };
+        let manifest = self.granted_manifest(registry, scope, digest).await?;
+        Ok(manifest.map(|manifest| Copy { row, manifest }))
     }
 
     /// Asks upstream what the tag points to, records it, and says what to serve.
@@ -196,7 +201,7 @@ impl Mirror {
             Known::Alias(_) => return Err(registry.not_found(true)),
             Known::Pinned(digest) => {
                 let deadline = registry.client().answer_deadline();
-                let manifest = match self.granted_manifest(registry, scope, digest).await {
+                let manifest = match self.granted_manifest(registry, scope, digest).await? {
                     Some(held) => held,
                     None => self.obtain(registry, scope, digest, deadline).await?.0,
                 };
@@ -290,7 +295,7 @@ impl Mirror {
         fetched: &FetchedManifest,
     ) -> Result<(Manifest, Outcome), PullError> {
         let digest = Self::digest_of(fetched);
-        if let Some(held) = self.held_in_authority(registry, scope, digest).await {
+        if let Some(held) = self.held_in_authority(registry, scope, digest).await? {
             self.grants.grant_manifest(registry, scope, &held).await;
             return Ok((held, Outcome::Revalidated));
         }
@@ -305,7 +310,7 @@ impl Mirror {
         digest: Digest,
         deadline: Deadline,
     ) -> Result<(Manifest, Outcome), PullError> {
-        if let Some(held) = self.held_in_authority(registry, scope, digest).await {
+        if let Some(held) = self.held_in_authority(registry, scope, digest).await? {
             self.grants.grant_manifest(registry, scope, &held).await;
             return Ok((held, Outcome::Revalidated));
         }

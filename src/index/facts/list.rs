@@ -10,6 +10,7 @@ use crate::index::revocations::Revocation;
 use crate::index::schema::{self, Key, LAST, LIST_BYTES, LIST_CONTENTS, LIST_USES, LISTS, OwnedKey, SUMS};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Algorithm, Authority, Digest};
+use crate::shared_bytes::SharedBytes;
 
 /// Lists kept of one repository: pages of tags, and referrers by subject.
 const MAX_LISTS: usize = 200;
@@ -66,15 +67,25 @@ pub(in crate::index) struct KeptList {
 }
 
 impl KeptList {
+    /// With a content of its own.
     pub(in crate::index) fn with_content(
         self,
         contents: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Option<ListRow>, IndexError> {
+        self.with(contents, |_, content| Ok(Bytes::copy_from_slice(content)))
+    }
+
+    fn with(
+        self,
+        contents: &impl ReadableTable<&'static str, &'static [u8]>,
+        copy: impl FnOnce(Digest, &[u8]) -> Result<Bytes, IndexError>,
+    ) -> Result<Option<ListRow>, IndexError> {
         let Self { digest, content, next, checked, hold_until, .. } = self;
         let content = match (content, digest) {
-            (Some(content), _) => Some(Bytes::from(content)),
+            (Some(content), _) => Some(copy(Digest::of(Algorithm::Sha256, content.as_bytes()), content.as_bytes())?),
             (None, Some(digest)) => {
-                contents.get(digest.to_string().as_str())?.map(|content| Bytes::copy_from_slice(content.value()))
+                let content = contents.get(digest.to_string().as_str())?;
+                content.map(|content| copy(digest, content.value())).transpose()?
             }
             (None, None) => None,
         };
@@ -82,10 +93,17 @@ impl KeptList {
     }
 }
 
-/// A list with its content.
-pub(in crate::index) fn get(from: &ReadTransaction, key: &Key) -> Result<Option<ListRow>, IndexError> {
+/// A list with its content, which is that of all who have it.
+pub(in crate::index) fn get(
+    from: &ReadTransaction,
+    key: &Key,
+    shared: &SharedBytes<Digest>,
+) -> Result<Option<ListRow>, IndexError> {
     let row: Option<KeptList> = schema::row(&from.open_table(LISTS)?, key)?;
-    row.map_or(Ok(None), |row| row.with_content(&from.open_table(LIST_CONTENTS)?))
+    let Some(row) = row else { return Ok(None) };
+    row.with(&from.open_table(LIST_CONTENTS)?, |digest, content| {
+        Ok(shared.share(&digest, content.len(), || Bytes::copy_from_slice(content))?)
+    })
 }
 
 /// The rows while they change: a content goes with the last list that has it.

@@ -148,8 +148,8 @@ impl Index {
         if self.view.revocations.contains(scope) {
             return Ok(None);
         }
-        let key = Key::list(scope, list);
-        self.read(move |from| facts::list(from, &key)).await
+        let (key, contents) = (Key::list(scope, list), self.contents.clone());
+        self.read(move |from| facts::list(from, &key, &contents)).await
     }
 
     /// The queries of next pages that upstream's own links named, in the lists of a repository whose names begin with `family`.

@@ -74,7 +74,7 @@ async fn has_one(mirror: &Arc<Mirror>, registry: &Registry, scope: &Scope, liste
     held.retain(|(_, lacking)| reach.blobs || lacking.is_none_or(|lacking| lacking < 2));
     held.sort_by_key(|(_, lacking)| lacking.unwrap_or(1));
     for (digest, _) in held.into_iter().take(MAX_READ) {
-        let Some(child) = mirror.granted_manifest(registry, scope, digest).await else { continue };
+        let Ok(Some(child)) = mirror.granted_manifest(registry, scope, digest).await else { continue };
         let Ok(inspected) = Inspected::read(&child.bytes, Some(&child.media_type)) else { continue };
         if inspected.shape != Shape::Index && lacking_blobs(mirror, registry, scope, &inspected, reach).await.is_none()
         {

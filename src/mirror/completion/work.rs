@@ -95,7 +95,7 @@ impl Work {
     async fn inspect(&self, manifest: Digest) -> Option<Inspected> {
         let is_public = self.registry.policy.public;
         self.mirror.cache.index.manifest(&self.scope, manifest, is_public).await.ok()?.grant?;
-        let held = self.mirror.held_in_authority(&self.registry, &self.scope, manifest).await?;
+        let held = self.mirror.held_in_authority(&self.registry, &self.scope, manifest).await.ok()??;
         Inspected::read(&held.bytes, Some(&held.media_type)).ok()
     }
 

@@ -22,11 +22,12 @@ use super::policy::{OnDenied, Ttl};
 use super::registries::Registry;
 use crate::clock::Timestamp;
 use crate::coalesce::Coalesce;
-use crate::index::{Change, DropLists, ListRow, PutList, Scope, is_named};
+use crate::index::{Change, DropLists, IndexError, ListRow, PutList, Scope, is_named};
 use crate::metrics::ByResult;
-use crate::oci::{Digest, read_object};
+use crate::oci::{Algorithm, Digest, read_object};
 use crate::quote::quoted;
-use crate::upstream::TagList;
+use crate::shared_bytes::{self, SharedBytes};
+use crate::upstream::{TagList, read_in_turn};
 
 /// The names of lists of referrers begin so; the subject follows.
 const REFERRERS_OF: &str = "referrers:";
@@ -72,13 +73,28 @@ fn unread() -> PullError {
 /// The outcome of one fetch, shared by all who waited.
 type FetchedList = Result<List, PullError>;
 
-/// Fetches of lists, one for each scope and name.
-pub(super) struct Lists(Coalesce<(Scope, String), FetchedList>);
+/// Work on lists that is done once for all who wait.
+pub(super) struct Lists {
+    /// For each scope and name.
+    fetches: Coalesce<(Scope, String), FetchedList>,
+    /// For each scope, subject and types of artifacts.
+    filters: Coalesce<(Scope, Digest, Vec<String>), Result<Bytes, PullError>>,
+}
 
 impl Lists {
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self(Coalesce::new(tasks))
+        Self { fetches: Coalesce::new(tasks.clone()), filters: Coalesce::new(tasks) }
     }
+}
+
+/// A list that was made here, as all answers with this content have it.
+async fn shared(contents: &SharedBytes<Digest>, json: Bytes) -> Result<Bytes, PullError> {
+    let (contents, length) = (contents.clone(), json.len());
+    if length <= shared_bytes::SHORT {
+        return Ok(json);
+    }
+    let share = move || contents.share(&Digest::of(Algorithm::Sha256, &json), length, || json.clone());
+    Ok(read_in_turn(length, share).await.ok_or_else(unread)??)
 }
 
 /// A list that is asked for.
@@ -106,10 +122,15 @@ impl ListRequest {
     {
         let policy = &self.registry.policy;
         let now = self.now();
-        let row = self.mirror.cache.index.list(&self.scope, &self.name).await.unwrap_or_else(|err| {
-            tracing::warn!(error = %err, list = quoted(&self.name), "upstream is asked instead");
-            None
-        });
+        let row = match self.mirror.cache.index.list(&self.scope, &self.name).await {
+            Ok(row) => row,
+            // Upstream's answer would have no room either.
+            Err(IndexError::Crowded(crowded)) => return Err(crowded.into()),
+            Err(err) => {
+                tracing::warn!(error = %err, list = quoted(&self.name), "upstream is asked instead");
+                None
+            }
+        };
         let held = row.and_then(|row| Some((List::of(&row)?, row.checked, row.hold_until)));
         let freshness = match held {
             Some((_, checked, hold_until)) => {
@@ -147,14 +168,19 @@ impl ListRequest {
             let (request, fetching) = (self.clone(), fetch());
             async move {
                 let before = request.row().await;
-                let fetched = fetching.await;
+                let fetched = match fetching.await {
+                    Ok(List { json, next }) => {
+                        shared(request.mirror.cache.index.contents(), json).await.map(|json| List { json, next })
+                    }
+                    failed => failed,
+                };
                 // Here and not in the request, whose client may leave.
                 request.record(&fetched, before).await;
                 fetched
             }
         };
         let key = (self.scope.clone(), self.name.clone());
-        let (fetched, role) = self.mirror.lists.0.run_unless(key, look, work).await?;
+        let (fetched, role) = self.mirror.lists.fetches.run_unless(key, look, work).await?;
         match fetched {
             Ok(list) => {
                 Ok((list, Provenance { age: Some(Duration::ZERO), ..Provenance::of(Outcome::Fill.seen_by(role)) }))

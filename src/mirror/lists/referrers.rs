@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{List, ListRequest, REFERRERS_OF, unread};
+use super::{List, ListRequest, REFERRERS_OF, shared, unread};
 use crate::index::Scope;
 use crate::mirror::Mirror;
 use crate::mirror::answer::{Outcome, Provenance, ReferrersAnswer};
@@ -27,8 +27,15 @@ pub(in crate::mirror) async fn referrers(
     if wanted.is_empty() || list.is_empty() {
         return Ok(ReferrersAnswer { descriptors: list.json().clone(), provenance });
     }
-    let filtered = read_in_turn(list.json().len(), move || list.of_types(&wanted).json().clone());
-    Ok(ReferrersAnswer { descriptors: filtered.await.ok_or_else(unread)?, provenance })
+    let filter = || {
+        let (list, wanted, contents) = (list.clone(), wanted.clone(), mirror.cache.index.contents().clone());
+        async move {
+            let filtered = read_in_turn(list.json().len(), move || list.of_types(&wanted).json().clone());
+            shared(&contents, filtered.await.ok_or_else(unread)?).await
+        }
+    };
+    let (descriptors, _role) = mirror.lists.filters.run((scope.clone(), subject, wanted.clone()), filter).await?;
+    Ok(ReferrersAnswer { descriptors: descriptors?, provenance })
 }
 
 async fn all(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{List, ListRequest, unread};
+use super::{List, ListRequest, shared, unread};
 use crate::index::Scope;
 use crate::mirror::Mirror;
 use crate::mirror::answer::{Outcome, Provenance, TagsAnswer};
@@ -148,10 +148,13 @@ async fn page(
             if is_gone && query.is_first_page() {
                 mirror.negative_cache.remember(scope, Asked::Tags, registry.policy.negative_ttl);
             }
-            if is_gone || error.is_denied() || error.is_upstreams_word() {
+            let is_final = error.is_denied() || error.is_upstreams_word() || matches!(error, PullError::Crowded(_));
+            if is_gone || is_final {
                 return Err(error);
             }
-            held(mirror, registry, scope, query).await.ok_or(error)
+            let mut held = held(mirror, registry, scope, query).await.ok_or(error)?;
+            held.tags = shared(mirror.cache.index.contents(), held.tags).await?;
+            Ok(held)
         }
     }
 }

@@ -17,6 +17,8 @@ use tracing::Level;
 
 use crate::metrics::Metrics;
 use crate::mirror::Outcome;
+use crate::oci::Digest;
+use crate::shared_bytes::SharedBytes;
 use crate::telemetry;
 
 use labels::Labels;
@@ -48,6 +50,8 @@ pub(in crate::server) struct Counts {
     limit: usize,
     /// Of these, the streams of each HTTP/2 client: one connection can have many.
     streams: Mutex<HashMap<IpAddr, usize>>,
+    /// What answers hold in memory.
+    contents: SharedBytes<Digest>,
 }
 
 /// Follows a request to the end of its answer and reports it when dropped.
@@ -77,13 +81,14 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
 }
 
 impl Counts {
-    pub(in crate::server) fn new(metrics: Metrics, limit: usize) -> Self {
-        Self { metrics, answering: AtomicUsize::new(0), limit, streams: Mutex::default() }
+    pub(in crate::server) fn new(metrics: Metrics, limit: usize, contents: SharedBytes<Digest>) -> Self {
+        Self { metrics, answering: AtomicUsize::new(0), limit, streams: Mutex::default(), contents }
     }
 
-    /// Whether three quarters of all places are taken: clients that take nothing have to go sooner.
+    /// Whether three quarters of all places, or of the memory of answers, are taken: clients that take nothing have to go
+    /// sooner.
     pub(in crate::server) fn is_crowded(&self) -> bool {
-        self.answering.load(Ordering::Relaxed) >= self.limit - self.limit / 4
+        self.answering.load(Ordering::Relaxed) >= self.limit - self.limit / 4 || self.contents.is_crowded()
     }
 
     /// Counts a stream; `false` if its client has three quarters of all places.

@@ -49,7 +49,8 @@ pub(in crate::server) struct ClientConnection {
 
 impl PublicSide {
     pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>) -> Self {
-        let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests));
+        let contents = mirror.cache().index.contents().clone();
+        let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests, contents));
         Self { mirror, settings, metrics, via, counts, route_cache: RouteCache::default() }
     }
 

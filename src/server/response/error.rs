@@ -129,6 +129,10 @@ impl WireError {
                 let message = format!("{asked}: {error}; `max_waiting_fills` raises the limit");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests, message).after(SOON)
             }
+            PullError::Crowded(_) => {
+                let message = format!("{asked}: {error}");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
+            }
             PullError::ShuttingDown => {
                 let message = format!("{asked}: this mirror is shutting down");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)

@@ -1,5 +1,6 @@
 //! Attacks from either side. The number of a threat in docs/SECURITY-THREATS.md is in the name of its tests: `t2_…`.
 
+mod answers;
 mod as_root;
 mod bounds;
 mod breaker;

@@ -1,0 +1,133 @@
+//! What answers hold in memory, however many clients wait for them.
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::hub;
+use crate::blobs::process::Process;
+use crate::support::eventually;
+use crate::support::image::{Builder, OCI_INDEX};
+use crate::support::mirror::Mirror;
+use crate::support::upstream::*;
+
+const MIB: u64 = 1024 * 1024;
+const TAGS: &str = "/v2/library/app/tags/list";
+
+/// The head of an answer, of whose body the client takes no more.
+async fn unread(address: std::net::SocketAddr, path: &str) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("an answer comes").unwrap());
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+/// A list of tags just below the cap.
+fn long_list() -> Content {
+    let names: Vec<String> = (0..160_000).map(|nth| format!("\"a-tag-of-twenty-{nth:06}\"")).collect();
+    Content::from(format!("{{\"tags\":[{}]}}", names.join(",")))
+}
+
+#[tokio::test]
+async fn t50_a_list_is_in_memory_once_however_many_clients_wait_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    upstream.script(tag_lists().always().body(long_list()));
+    let subject = sha256(b"subject");
+    let descriptors: Vec<String> = (0..12_000)
+        .map(|nth| {
+            format!(
+                "{{\"mediaType\":\"a/b\",\"digest\":\"sha256:{nth:064x}\",\"size\":1,\"artifactType\":\"x/y\",\"annotations\":{{\"a\":\"{}\"}}}}",
+                "b".repeat(150)
+            )
+        })
+        .collect();
+    let referrer_list = format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", descriptors.join(","));
+    upstream.script(referrers().always().body(referrer_list).header("content-type", OCI_INDEX));
+    let process = Process::start(directory.path(), &upstream).await;
+    let filtered = format!("/v2/library/app/referrers/{subject}?artifactType=x/y");
+    for path in [TAGS, &filtered] {
+        assert!(process.client().get(path).await.body.len() as u64 > 3 * MIB, "{path}");
+        let before = process.private_bytes();
+        let mut clients = Vec::new();
+        for _client in 0..100 {
+            clients.push(unread(process.address(), path).await);
+        }
+        assert!(clients.iter().all(|(_, head)| head.contains(" 200 OK")), "{path}");
+        let grown = process.private_bytes().saturating_sub(before) / MIB;
+        assert!(grown < 64, "{path}: {grown} MiB");
+    }
+}
+
+#[tokio::test]
+async fn t50_many_long_manifests_are_in_memory_once_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    // More than the 64 MiB of memory have room for.
+    let manifests: Vec<_> = (0..24).map(|nth| Builder::new().layer(blob(10, nth)).padding(4_000_000).build()).collect();
+    for (nth, manifest) in manifests.iter().enumerate() {
+        upstream.publish("library/app", &format!("t{nth}"), manifest);
+    }
+    let process = Process::start(directory.path(), &upstream).await;
+    let before = process.private_bytes();
+    let mut clients = Vec::new();
+    for _again in 0..6 {
+        for manifest in &manifests {
+            let path = format!("/v2/library/app/manifests/{}", manifest.digest);
+            clients.push(unread(process.address(), &path).await);
+        }
+    }
+    assert!(clients.iter().all(|(_, head)| head.contains(" 200 OK")));
+    let grown = process.private_bytes().saturating_sub(before) / MIB;
+    assert!(grown < 256, "{} answers of 4 MiB: {grown} MiB", clients.len());
+}
+
+#[tokio::test]
+async fn t50_long_contents_take_256_mib_together_and_short_ones_go_on() {
+    let upstream = Upstream::start().await;
+    upstream.script(tag_lists().always().body(long_list()));
+    let long = Builder::new().padding(4_000_000).build();
+    upstream.publish("library/app", "long", &long);
+    let app = super::publish_app(&upstream);
+    let mirror = Mirror::start(hub(upstream.url(), "")).await;
+    let paths = [TAGS, "/v2/library/app/manifests/long"];
+    for path in paths {
+        assert_eq!(mirror.client().get(path).await.status, 200);
+    }
+    let mirror = mirror.restart().await;
+    let contents = mirror.inner().cache().index.contents().clone();
+    let take = |mebibytes: usize| {
+        let bytes = Bytes::from(vec![0; mebibytes << 20]);
+        contents.share(&sha256(&mebibytes.to_be_bytes()).parse().unwrap(), bytes.len(), || bytes.clone()).unwrap()
+    };
+    let others = take(254);
+    for path in paths {
+        let refused = mirror.client().get(path).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text());
+    }
+    let answer = mirror.client().get(super::APP).await;
+    assert_eq!((answer.status, answer.body), (200, app.manifest));
+    drop(others);
+    for path in paths {
+        assert_eq!(mirror.client().get(path).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn t67_who_takes_nothing_goes_after_5_s_while_answers_hold_much_memory() {
+    let upstream = Upstream::start().await;
+    upstream.script(tag_lists().always().body(long_list()));
+    let mirror = Mirror::start(hub(upstream.url(), "")).await;
+    let contents = mirror.inner().cache().index.contents().clone();
+    let bytes = Bytes::from(vec![0; 200 << 20]);
+    let _others = contents.share(&sha256(b"others").parse().unwrap(), bytes.len(), || bytes.clone()).unwrap();
+    let (_stalled, head) = unread(mirror.address, TAGS).await;
+    assert!(head.contains(" 200 OK"));
+    eventually("the list is let go", async || contents.bytes() == bytes.len()).await;
+}
