@@ -65,7 +65,7 @@ impl Fills {
     ) -> Box<PassThroughSource> {
         let (origin, scope) = (Arc::clone(source), scope.clone());
         let (metrics, tails) = (self.cache.context.metrics.clone(), Arc::clone(&self.tails));
-        Box::new(PassThroughSource { origin, scope, digest, size_bytes, metrics, tails })
+        Box::new(PassThroughSource { origin, scope, digest, size_bytes, metrics, tails, place: Arc::default() })
     }
 
     /// The running fill of this digest from this registry, for a client that asks for the blob.

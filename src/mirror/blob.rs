@@ -304,6 +304,7 @@ impl BlobRequest<'_> {
             if size_bytes <= WITHHELD_BYTES {
                 return Ok((BlobSource::Memory(read_whole(source).await?), size_bytes));
             }
+            source.take_place().await?;
             Ok((BlobSource::PassThrough(source), size_bytes))
         };
         let opened = tokio::time::timeout_at(self.deadline, begin).await;

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use auth::{Challenge, RefusedLogin, TokenAnswer};
-pub use blobs::{BlobBody, OpenedBlob, ShownBytes};
+pub use blobs::{BlobBody, OpenedBlob, PassingPlace, ShownBytes};
 pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
 pub use clients::{ClientError, check_ca, is_public, system_trust};
 pub use error::{BreakerCause, Failure, UpstreamError};

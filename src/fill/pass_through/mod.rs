@@ -8,7 +8,7 @@ mod pieces;
 mod tails;
 mod whole;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
@@ -18,7 +18,7 @@ use super::progress::WITHHELD_BYTES;
 use crate::index::Scope;
 use crate::metrics::{ByAuthority, Metrics};
 use crate::oci::{Digest, Hasher};
-use crate::upstream::{Failure, OpenedBlob};
+use crate::upstream::{Failure, OpenedBlob, PassingPlace};
 
 use pieces::Piece;
 pub(super) use tails::ProvenTails;
@@ -33,6 +33,8 @@ pub struct PassThroughSource {
     pub(super) size_bytes: u64,
     pub(super) metrics: Metrics,
     pub(super) tails: Arc<ProvenTails>,
+    /// For the first question.
+    pub(super) place: Arc<Mutex<Option<PassingPlace>>>,
 }
 
 /// The reading of one client.
@@ -84,6 +86,7 @@ impl PassThrough {
             Reading::Nothing | Reading::Whole(_) | Reading::Piece(_) => {
                 // A place of upstream's connections is not held while the tail is read.
                 self.reading = Reading::Nothing;
+                drop(self.source.place().take());
                 let tail = self.source.tails.read(&self.source).await?;
                 self.reading = Reading::Tail(tail.clone());
                 tail
@@ -113,6 +116,17 @@ impl PassThrough {
 }
 
 impl PassThroughSource {
+    /// Waits for a place: before it, an answer must not begin.
+    pub async fn take_place(&self) -> Result<(), FillError> {
+        let place = self.origin.client.place(self.origin.client.answer_deadline()).await?;
+        *self.place() = Some(place);
+        Ok(())
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<PassingPlace>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The position of the first byte that needs the proof of the whole.
     pub(super) const fn withheld_from(&self) -> u64 {
         self.size_bytes.saturating_sub(WITHHELD_BYTES)
@@ -122,7 +136,8 @@ impl PassThroughSource {
     async fn open(&self, from: u64, end: Option<u64>) -> Result<OpenedBlob, FillError> {
         let Self { origin, scope, digest, size_bytes, .. } = self;
         let deadline = origin.client.answer_deadline();
-        let opened = origin.client.pass_blob(&scope.repository, *digest, (from, end), deadline).await?;
+        let place = self.place().take();
+        let opened = origin.client.pass_blob(&scope.repository, *digest, (from, end), place, deadline).await?;
         if opened.size_bytes.is_some_and(|stated| stated != *size_bytes) {
             let why = format!("it has {size_bytes} bytes to HEAD, and another number to GET");
             return Err(origin.client.error_at(opened.endpoint, Failure::Refused(why)).into());

@@ -17,8 +17,9 @@ use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::request::{AnsweredIn, Fault, Kind, Question, Requests};
 use crate::upstream::{Deadline, RegistryClient, body};
 
+pub use passing::PassingPlace;
 pub(super) use passing::Places;
-use passing::{Connection, Place};
+use passing::{Connection, Lent};
 
 /// A blob's response, whose body is still to be read.
 pub struct OpenedBlob {
@@ -54,7 +55,7 @@ pub struct BlobBody {
 enum Held {
     Own(Connection),
     /// A client that waits may take it from one that does not read.
-    Lent(Arc<Place>),
+    Lent(Lent),
     Nothing,
 }
 
@@ -63,7 +64,7 @@ impl BlobBody {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let chunk = match &mut self.connection {
             Held::Own(connection) => connection.chunk(self.idle).await?,
-            Held::Lent(place) => place.chunk(self.idle).await?,
+            Held::Lent(lent) => lent.chunk().await?,
             Held::Nothing => None,
         };
         if let Some(chunk) = &chunk {
@@ -74,7 +75,7 @@ impl BlobBody {
 
     fn lend(&mut self, places: &Places) {
         self.connection = match std::mem::replace(&mut self.connection, Held::Nothing) {
-            Held::Own(connection) => Held::Lent(places.lend(connection)),
+            Held::Own(connection) => Held::Lent(places.lend(connection, self.idle)),
             lent @ (Held::Lent(_) | Held::Nothing) => lent,
         };
     }
@@ -106,6 +107,19 @@ impl RegistryClient {
         this.open_range(&self.downloads, repository, digest, range, skip, deadline).await
     }
 
+    /// A place for a blob that is passed through; if it must, that of a client that does not read.
+    pub async fn place(&self, deadline: Deadline) -> Result<PassingPlace, UpstreamError> {
+        Ok(self.places.keep(self.passing_slot(deadline).await?))
+    }
+
+    async fn passing_slot(&self, deadline: Deadline) -> Result<OwnedSemaphorePermit, UpstreamError> {
+        self.refuse_by_breakers()?;
+        tokio::select! {
+            slot = self.slot(&self.passing, deadline) => slot,
+            never = self.places.take_stalled(&self.passing, self.settings.idle_timeout) => match never {},
+        }
+    }
+
     /// Opens a blob at `from`, up to its end or to `end`, for pass-through, read at one client's pace. It uses no connection
     /// of the downloads.
     pub async fn pass_blob(
@@ -113,20 +127,19 @@ impl RegistryClient {
         repository: &Repository,
         digest: Digest,
         (from, end): (u64, Option<u64>),
+        place: Option<PassingPlace>,
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
         let last = end.and_then(|end| end.checked_sub(1));
         let range = (from > 0 || last.is_some()).then_some((from, last));
         let skip = |at| self.is_marked_bad(at, digest);
-        let open = self.open_range(&self.passing, repository, digest, range, skip, deadline);
-        let opened = tokio::select! {
-            opened = open => opened,
-            never = self.places.take_stalled(&self.passing, self.settings.idle_timeout) => match never {},
+        let slot = match place.and_then(PassingPlace::use_it) {
+            Some(slot) => slot,
+            None => self.passing_slot(deadline).await?,
         };
-        opened.map(|mut opened| {
-            opened.body.lend(&self.places);
-            opened
-        })
+        let mut opened = self.open_in(slot, repository, digest, range, skip, deadline).await?;
+        opened.body.lend(&self.places);
+        Ok(opened)
     }
 
     /// The bytes of `range`, to prove that a scope serves the stored blob. If the upstream sends the blob from its start,
@@ -214,16 +227,35 @@ impl RegistryClient {
         skip: impl Fn(usize) -> bool,
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
-        let question = &question(Method::GET, repository, digest, range);
-        if let Some(refused) = Requests::of(self).refused_by_breakers(Kind::Blob) {
-            return Err(refused);
-        }
+        self.refuse_by_breakers()?;
+        let slot = self.slot(slots, deadline).await?;
+        self.open_in(slot, repository, digest, range, skip, deadline).await
+    }
+
+    fn refuse_by_breakers(&self) -> Result<(), UpstreamError> {
+        Requests::of(self).refused_by_breakers(Kind::Blob).map_or(Ok(()), Err)
+    }
+
+    async fn slot(&self, slots: &Arc<Semaphore>, deadline: Deadline) -> Result<OwnedSemaphorePermit, UpstreamError> {
         // A wait in our own queue must not look like a slow endpoint, so the endpoint keeps half of the time.
         let max_wait = deadline.saturating_duration_since(Deadline::now()) / 2;
         let wait = tokio::time::timeout(max_wait, Arc::clone(slots).acquire_owned());
         let Ok(Ok(slot)) = wait.await else {
             return Err(self.error_at(0, Failure::Crowded("`max_connections` downloads are running")));
         };
+        Ok(slot)
+    }
+
+    async fn open_in(
+        &self,
+        slot: OwnedSemaphorePermit,
+        repository: &Repository,
+        digest: Digest,
+        range: Option<(u64, Option<u64>)>,
+        skip: impl Fn(usize) -> bool,
+        deadline: Deadline,
+    ) -> Result<OpenedBlob, UpstreamError> {
+        let question = &question(Method::GET, repository, digest, range);
         let (at, response) = Requests::of(self)
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
                 let response = Requests::of(self).exchange(&endpoint, question).await?;

@@ -131,3 +131,24 @@ async fn t67_who_takes_nothing_goes_after_5_s_while_answers_hold_much_memory() {
     assert!(head.contains(" 200 OK"));
     eventually("the list is let go", async || contents.bytes() == bytes.len()).await;
 }
+
+#[tokio::test]
+async fn t67_seventy_clients_that_read_nothing_leave_a_place_to_one_that_reads() {
+    let upstream = Upstream::start().await;
+    let large = upstream.blob("library/app", blob(16 * MIB, 60));
+    let content = blob(MIB, 61);
+    let small = upstream.blob("library/app", &content);
+    let mirror = Mirror::builder(hub(upstream.url(), "")).storage("max_size = \"10KiB\"").start().await;
+    let (address, path) = (mirror.address, super::blob_path("library/app", &large));
+    let stalled = || {
+        let path = path.clone();
+        tokio::spawn(async move { unread(address, &path).await })
+    };
+    let _stalled: Vec<_> = (0..70).map(|_client| stalled()).collect();
+    let passing = || upstream.requests().iter().filter(|request| request.method == "GET").count();
+    eventually("all 64 places are taken", async || passing() >= 64).await;
+    for _again in 0..2 {
+        let answer = mirror.client().get(&super::blob_path("library/app", &small)).await;
+        assert!(answer.status == 200 && answer.body == content.to_bytes(), "{} {}", answer.status, answer.body.len());
+    }
+}
