@@ -24,6 +24,8 @@ use crate::upstream::{Deadline, Failure, FetchedManifest};
 /// Fetches of manifests by digest, one for each scope and digest.
 pub(super) type ManifestFetches = Coalesce<(Scope, Digest), Result<(Manifest, Outcome), PullError>>;
 
+/// What a child, or an annotation, costs besides its text. Bytes.
+const ENTRY_BYTES: usize = 128;
 /// Long manifests that are read from the disk at one time.
 static READERS: Semaphore = Semaphore::const_new(4);
 
@@ -286,12 +288,17 @@ impl Mirror {
         let manifest = Manifest { digest, media_type, bytes: self.keep_content(digest, fetched.bytes.clone())? };
         self.grants.grant_manifest(registry, scope, &manifest).await;
         begin_blobs(self, registry, (scope.clone(), digest), &inspected);
+        let origin = (upstream.authority(), registry.facts());
+        let Some(permit) = self.evictor.may_store(origin, waiting_bytes(&manifest, &inspected)) else {
+            return Ok(manifest);
+        };
         let facts = self.facts_about(scope, &manifest, &inspected);
         let (evictor, source) = (Arc::clone(&self.evictor), Arc::clone(&registry.source));
         let bytes = manifest.bytes.clone();
         // Nothing goes for what no client has asked for.
         let may_evict = Pull::followed().is_none();
         self.cache.context.tasks.spawn(async move {
+            let _waits = permit;
             evictor.store((source.client.authority(), &source.facts), digest, bytes, facts, may_evict).await;
         });
         Ok(manifest)
@@ -330,6 +337,13 @@ impl Mirror {
         tracing::warn!(authority = registry.name(), repository = %scope.repository, %reference, endpoint = %error.endpoint,
             "upstream sent a manifest that is not the one asked for; nothing of it was kept");
     }
+}
+
+/// What a manifest and the facts about it take in memory, about.
+fn waiting_bytes(manifest: &Manifest, inspected: &Inspected) -> usize {
+    let annotations = inspected.annotations.iter().map(|(key, value)| key.len() + value.len() + ENTRY_BYTES);
+    let descriptor = inspected.subject.map_or(0, |_| 2 * annotations.sum::<usize>());
+    manifest.bytes.len() + ENTRY_BYTES * (4 + inspected.children.len()) + descriptor
 }
 
 fn schema_1(registry: &Registry, scope: &Scope) -> PullError {

@@ -10,6 +10,7 @@ mod lease;
 mod out_of_space;
 mod pins;
 mod reserve;
+mod storing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 pub use access_times::AccessTimes;
 pub use lease::{Lease, Leases};
 pub use pins::{Pin, Pins};
+pub use storing::StorePermit;
 
 use crate::clock::Timestamp;
 use crate::oci::{Authority, PinPattern};
@@ -26,6 +28,7 @@ use crate::store;
 
 use super::Cache;
 use out_of_space::OutOfSpace;
+use storing::Storing;
 
 /// Between looks when nobody asks.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -68,6 +71,7 @@ pub struct Evictor {
     cache: Arc<Cache>,
     settings: EvictionSettings,
     out_of_space: OutOfSpace,
+    storing: Storing,
 }
 
 /// Why a blob goes.
@@ -144,7 +148,7 @@ struct EvictionGoal {
 
 impl Evictor {
     pub fn new(cache: Arc<Cache>, settings: EvictionSettings) -> Arc<Self> {
-        Arc::new(Self { cache, settings, out_of_space: OutOfSpace::default() })
+        Arc::new(Self { cache, settings, out_of_space: OutOfSpace::default(), storing: Storing::default() })
     }
 
     pub const fn cache(&self) -> &Arc<Cache> {

@@ -12,7 +12,7 @@ use crate::oci::{Authority, Digest};
 use crate::store::{self, CommitError, Committed, PartialFile, Shortage};
 
 use super::batch::EvictionPermit;
-use super::{EvictionGoal, Evictor, Reason};
+use super::{EvictionGoal, Evictor, Reason, StorePermit};
 
 /// Longest that a fill waits for others to go. Its reader waits for as long; a batch that is under way goes on without
 /// them.
@@ -163,6 +163,15 @@ impl Evictor {
             };
             permit = next;
         }
+    }
+
+    /// Whether so many bytes may wait to be stored. If too many wait, `None`: these go without, and are counted.
+    pub fn may_store(&self, (origin, registry): (&Authority, &RegistryFacts), bytes: usize) -> Option<StorePermit> {
+        let permit = self.storing.admit(origin, bytes);
+        if permit.is_none() {
+            self.count_refused(registry);
+        }
+        permit
     }
 
     /// Stores verified bytes that are in memory, with the facts about them, evicting colder content if it must and

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use roadstead::cache::RegistryFacts;
+
 use super::hub;
 use crate::blobs::process::Process;
 use crate::support::eventually;
@@ -151,4 +153,32 @@ async fn t67_seventy_clients_that_read_nothing_leave_a_place_to_one_that_reads()
         let answer = mirror.client().get(&super::blob_path("library/app", &small)).await;
         assert!(answer.status == 200 && answer.body == content.to_bytes(), "{} {}", answer.status, answer.body.len());
     }
+}
+
+#[tokio::test]
+async fn t50_a_manifest_beyond_those_that_wait_to_be_stored_is_answered_and_not_stored() {
+    let upstream = Upstream::start().await;
+    let (app, other) = (super::publish_app(&upstream), Builder::new().layer(blob(10, 1)).build());
+    upstream.publish("library/app", "other", &other);
+    let mirror = Mirror::start(hub(upstream.url(), "")).await;
+    let stored = async |digest: &str| {
+        let held = mirror.inner().cache().store.stamp(digest.parse().unwrap()).await.unwrap();
+        held.is_some()
+    };
+    let (authority, registry) = ("docker.io".parse().unwrap(), facts());
+    let wait = |mebibytes: usize| mirror.inner().evictor().may_store((&authority, &registry), mebibytes << 20);
+    let waiting = wait(32).expect("one registry has half of the 64 MiB");
+    let elsewhere = "other.test".parse().unwrap();
+    assert!(mirror.inner().evictor().may_store((&elsewhere, &registry), 4 << 20).is_some());
+    assert_eq!(mirror.client().get(super::APP).await.status, 200);
+    assert_eq!(mirror.metric(r#"roadstead_reservations_refused_total{authority="docker.io"}"#), 1.0);
+    drop(waiting);
+    assert_eq!(mirror.client().get("/v2/library/app/manifests/other").await.status, 200);
+    eventually("there is room again", async || stored(&other.digest).await).await;
+    assert!(!stored(&app.digest).await);
+    assert!(wait(32).is_some(), "what is stored waits no more");
+}
+
+fn facts() -> RegistryFacts {
+    RegistryFacts { name: "docker.io".to_owned(), max_size: None, is_offline: false, is_public: false }
 }
