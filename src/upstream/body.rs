@@ -1,15 +1,27 @@
 //! Reads bodies and header values from upstream, within limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
 
 use crate::upstream::error::Failure;
 
+/// Bodies of up to so many bytes need no room.
+const SHORT: usize = 64 * 1024;
+/// Room is counted in pages of so many bytes.
+const PAGE: usize = 4096;
+/// For the long bodies of one registry: 32 MiB, in pages.
+const OWN_ROOM: usize = 32 * 1024 * 1024 / PAGE;
+/// For those of all registries: 128 MiB.
+static ALL_ROOM: Semaphore = Semaphore::const_new(4 * OWN_ROOM);
+/// Longest wait for room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest `Retry-After` that is believed. A longer one says no more than that there is one.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(6);
 /// A number this near to the present, as Unix time, is an instant and no count of seconds.
@@ -18,28 +30,67 @@ const NEAR: Duration = Duration::from_hours(24);
 /// bodies without any.
 const CODINGS: [&str; 8] = ["gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcz"];
 
-/// Reads a whole body of at most `limit_bytes`.
+/// Room in memory for the long bodies of one registry, and of all.
+pub(super) struct Rooms(Arc<Semaphore>);
+
+/// The room that a body takes, as long as it is held.
+#[derive(Debug)]
+pub(super) struct Room {
+    _own: OwnedSemaphorePermit,
+    _all: SemaphorePermit<'static>,
+}
+
+/// A body that was read.
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    pub(super) room: Option<Room>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(OWN_ROOM)))
+    }
+}
+
+impl Rooms {
+    async fn take(&self, bytes: usize) -> Result<Room, Failure> {
+        // One that is longer than all there is takes all.
+        let pages = u32::try_from(bytes.div_ceil(PAGE).min(OWN_ROOM)).unwrap_or(u32::MAX);
+        let both = async {
+            let own = Arc::clone(&self.0).acquire_many_owned(pages).await.ok()?;
+            Some(Room { _own: own, _all: ALL_ROOM.acquire_many(pages).await.ok()? })
+        };
+        let room = tokio::time::timeout(ROOM_PATIENCE, both).await.ok().flatten();
+        room.ok_or(Failure::Crowded("too many other long answers are being read"))
+    }
+}
+
+/// Reads a whole body of at most `limit_bytes`. A long one waits for room.
 pub(super) async fn read_capped(
     mut response: reqwest::Response,
     limit_bytes: u64,
     key: &'static str,
     idle: Duration,
-) -> Result<Bytes, Failure> {
+    rooms: &Rooms,
+) -> Result<Body, Failure> {
     let too_large = Failure::TooLarge { limit_bytes, key };
     let announced = content_length(response.headers()).unwrap_or(limit_bytes);
     if announced > limit_bytes {
         return Err(too_large);
     }
     let most = usize::try_from(announced).unwrap_or(usize::MAX);
-    let mut body: Vec<u8> = Vec::new();
+    let (mut body, mut room): (Vec<u8>, _) = (Vec::new(), None);
     loop {
         let chunk = next_chunk(&mut response, idle, "its answer stopped coming").await?;
-        let Some(chunk) = chunk else { return Ok(body.into()) };
+        let Some(chunk) = chunk else { return Ok(Body { bytes: body.into(), room }) };
         if body.len() as u64 + chunk.len() as u64 > limit_bytes {
             return Err(too_large);
         }
         // Room is taken as bytes come, and no more than there can be: twice the whole would be held for long.
         let needed = body.len() + chunk.len();
+        if needed > SHORT && room.is_none() {
+            room = Some(rooms.take(most).await?);
+        }
         if needed > body.capacity() {
             let room = (2 * body.capacity()).min(most).max(needed);
             body.reserve_exact(room - body.len());

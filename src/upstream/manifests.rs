@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
@@ -20,6 +22,8 @@ pub struct ManifestHead {
 #[derive(Debug, Clone)]
 pub struct FetchedManifest {
     pub bytes: Bytes,
+    /// Until it is kept elsewhere.
+    _room: Option<Arc<body::Room>>,
     pub content_type: Option<MediaType>,
     /// `Docker-Content-Digest`. Only its algorithm is used.
     pub claimed: Option<Digest>,
@@ -87,9 +91,10 @@ impl RegistryClient {
                 let response = Requests::of(self).exchange(&endpoint, question).await?;
                 let head = head_of(response.headers());
                 let limit = self.settings.max_manifest_size;
-                let bytes = Requests::of(self).read(response, limit, "max_manifest_size").await?;
+                let body::Body { bytes, room } = Requests::of(self).read(response, limit, "max_manifest_size").await?;
                 Ok::<_, Fault>(FetchedManifest {
                     bytes,
+                    _room: room.map(Arc::new),
                     content_type: head.media_type,
                     claimed: head.digest,
                     endpoint: at,

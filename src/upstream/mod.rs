@@ -70,6 +70,8 @@ pub struct RegistryClient {
     passing: Arc<Semaphore>,
     /// Those that are taken.
     places: Places,
+    /// For long bodies of other requests.
+    rooms: Arc<body::Rooms>,
     /// Limits other requests. They may outlive their clients, so the number of clients is no bound.
     questions: Arc<Semaphore>,
     /// Endpoints that sent wrong bytes for a digest, with the time until which they are not asked for it.
@@ -137,6 +139,7 @@ impl RegistryClient {
             downloads: Arc::new(Semaphore::new(settings.max_connections)),
             passing: Arc::new(Semaphore::new(settings.max_connections)),
             places: Places::default(),
+            rooms: Arc::default(),
             questions: Arc::new(Semaphore::new(settings.max_connections.max(MIN_QUESTIONS))),
             marked_bad: Arc::default(),
             counts_pulls: Arc::new(AtomicBool::new(settings.counts_pulls)),

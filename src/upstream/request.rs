@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, RANGE, VIA};
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
@@ -193,16 +192,16 @@ impl<'c> Requests<'c> {
         response: reqwest::Response,
         limit_bytes: u64,
         key: &'static str,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<body::Body, Failure> {
         let settings = &self.client.settings;
         let is_labelled = body::is_compressed(response.headers());
-        let bytes = body::read_capped(response, limit_bytes, key, settings.idle_timeout).await?;
+        let body = body::read_capped(response, limit_bytes, key, settings.idle_timeout, &self.client.rooms).await?;
         let labels = ByAuthority::of(&settings.name);
-        self.client.metrics.upstream_bytes.get_or_create(&labels).inc_by(bytes.len() as u64);
-        if is_labelled && !bytes.trim_ascii_start().starts_with(b"{") {
+        self.client.metrics.upstream_bytes.get_or_create(&labels).inc_by(body.bytes.len() as u64);
+        if is_labelled && !body.bytes.trim_ascii_start().starts_with(b"{") {
             return Err(Failure::Refused("its body is compressed, though identity was asked for".to_owned()));
         }
-        Ok(bytes)
+        Ok(body)
     }
 
     fn verdict(&self, question: &Question, response: &reqwest::Response, by: By) -> Option<Failure> {

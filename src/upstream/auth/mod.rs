@@ -31,6 +31,7 @@ use crate::oci::{Authority, Repository};
 use crate::secret::Secret;
 
 use crate::upstream::Context;
+use crate::upstream::body::Rooms;
 use crate::upstream::clients::Clients;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
@@ -51,6 +52,8 @@ pub(in crate::upstream) struct Auth {
     tokens: moka::sync::Cache<TokenKey, Token>,
     renewals: Coalesce<TokenKey, Result<Token, Failure>>,
     tasks: TaskTracker,
+    /// For long answers of token servers.
+    rooms: Rooms,
     /// Logins from helper programs, by credential and host.
     helped: moka::sync::Cache<(usize, String), (Login, Timestamp)>,
     login_backoff: LoginBackoff,
@@ -120,6 +123,7 @@ impl Auth {
             tokens: token_cache(),
             renewals: Coalesce::new(tasks.clone()),
             tasks,
+            rooms: Rooms::default(),
             helped: moka::sync::Cache::new(1000),
             login_backoff: LoginBackoff::new(clock.clone()),
             clock,

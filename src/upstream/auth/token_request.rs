@@ -129,11 +129,11 @@ impl Auth {
             status @ 500.. => return Err(Failure::ServerError(status)),
             status => return Err(Failure::Refused(format!("its token server answered with status {status}"))),
         }
-        let read = body::read_capped(response, MAX_ANSWER_BYTES, "", self.settings.idle_timeout).await;
+        let read = body::read_capped(response, MAX_ANSWER_BYTES, "", self.settings.idle_timeout, &self.rooms).await;
         if let Err(Failure::TooLarge { .. }) = read {
             return Err(Failure::Refused("its token server sent more than 1 MiB".to_owned()));
         }
-        let answer = TokenAnswer::read(&read?);
+        let answer = TokenAnswer::read(&read?.bytes);
         let answer = answer.ok_or_else(|| Failure::Refused("its token server sent no usable token".to_owned()))?;
         let margin = (answer.life / 10).min(Duration::from_secs(30));
         let now = self.clock.now();

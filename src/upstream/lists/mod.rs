@@ -53,8 +53,13 @@ impl RegistryClient {
                     let response = Requests::of(self).exchange(&endpoint, question).await?;
                     let next = next_page(response.headers())?;
                     let limit = self.settings.max_list_size;
-                    let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
-                    let tags = read_in_turn(bytes.len(), move || TagList::read(&bytes)).await.flatten();
+                    let body = Requests::of(self).read(response, limit, "max_list_size").await?;
+                    let tags = read_in_turn(body.bytes.len(), move || {
+                        let tags = TagList::read(&body.bytes);
+                        drop(body);
+                        tags
+                    });
+                    let tags = tags.await.flatten();
                     let tags =
                         tags.ok_or_else(|| Failure::Refused("its tag list is not the spec's JSON".to_owned()))?;
                     Ok::<_, Fault>(TagsPage { tags, next })
@@ -102,12 +107,13 @@ impl RegistryClient {
                     let is_typed = is(MediaType::OCI_INDEX);
                     let next = next_page(response.headers())?;
                     let limit = self.settings.max_list_size;
-                    let bytes = Requests::of(self).read(response, limit, "max_list_size").await?;
+                    let body = Requests::of(self).read(response, limit, "max_list_size").await?;
                     // The list counts, whatever its label says.
-                    let read = read_in_turn(bytes.len(), move || {
-                        let list = ReferrerList::read(&bytes, !is_typed);
+                    let read = read_in_turn(body.bytes.len(), move || {
+                        let list = ReferrerList::read(&body.bytes, !is_typed);
                         // An object of another kind, or a page.
-                        let is_none = list.is_none() && !is_typed && !ReferrerList::breaks_off(&bytes);
+                        let is_none = list.is_none() && !is_typed && !ReferrerList::breaks_off(&body.bytes);
+                        drop(body);
                         (list, is_none)
                     });
                     let (list, is_none) = read.await.unwrap_or_default();

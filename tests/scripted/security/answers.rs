@@ -182,3 +182,38 @@ async fn t50_a_manifest_beyond_those_that_wait_to_be_stored_is_answered_and_not_
 fn facts() -> RegistryFacts {
     RegistryFacts { name: "docker.io".to_owned(), max_size: None, is_offline: false, is_public: false }
 }
+
+#[tokio::test]
+async fn t29_long_bodies_of_one_registry_take_32_mib_while_they_come_and_others_go_on() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let long = |seed| Builder::new().layer(blob(10, seed)).padding(4_000_000).build();
+    let digests: Vec<String> =
+        (0..12).map(|nth| upstream.publish("library/app", &format!("t{nth}"), &long(nth))).collect();
+    let app = super::publish_app(&upstream);
+    other.publish("library/app", "v1", &long(20));
+    let gate = Gate::closed();
+    let long_ones = digests.clone();
+    let is_long = move |request: &Recorded| request.reference.as_ref().is_some_and(|digest| long_ones.contains(digest));
+    upstream.script(manifests().get().when(is_long).always().stall_after(1_000_000, &gate));
+    let toml = format!("{}[upstreams.\"other.test\"]\nurl = \"{}\"\n", hub(upstream.url(), ""), other.url());
+    let mirror = Mirror::start(toml).await;
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    for digest in digests {
+        let (client, ended) = (mirror.client(), ended.clone());
+        tokio::spawn(async move {
+            let answer = client.get(&format!("/v2/library/app/manifests/{digest}")).await;
+            ended.send(answer.status).unwrap();
+        });
+    }
+    let mut next = async || tokio::time::timeout(PATIENCE, ends.recv()).await.expect("an answer comes").unwrap();
+    // Each is counted with all the bytes that it may have.
+    for _beyond_eight in 0..4 {
+        assert_eq!(next().await, 504);
+    }
+    assert_eq!(mirror.client().get("/v2/library/app/manifests/v1?ns=other.test").await.status, 200);
+    assert_eq!(mirror.client().get(super::APP).await.body, app.manifest, "a short one needs no room");
+    gate.open();
+    for _within in 0..8 {
+        assert_eq!(next().await, 200);
+    }
+}
