@@ -99,6 +99,8 @@ impl ClientConnection {
         };
         let decided = if !completion.admit(is_stream) {
             Decided::failed(WireError::busy())
+        } else if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+            Decided::failed(WireError::several_hosts())
         } else if is_misdirected {
             Decided::failed(WireError::misdirected())
         } else {

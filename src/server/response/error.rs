@@ -52,6 +52,11 @@ impl WireError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
     }
 
+    /// RFC 9112 section 3.2: somebody in between may have read the other one.
+    pub(in crate::server) fn several_hosts() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, "a request has one Host header")
+    }
+
     pub(in crate::server) fn misdirected() -> Self {
         let message =
             "the Host header names neither this server nor a registry; `server.hostnames` lists this server's names";

@@ -54,6 +54,16 @@ async fn t57_a_listener_on_loopback_answers_its_own_names_and_registries_only() 
 }
 
 #[tokio::test]
+async fn t6_a_request_with_two_hosts_is_refused() {
+    let (_upstream, mirror) = mirror("127.0.0.1:0").await;
+    let path = "/v2/library/app/manifests/1";
+    for second in ["docker.io", "evil.test"] {
+        let hosts = format!("host: docker.io\r\nhost: {second}\r\n");
+        assert_eq!(status(mirror.address, path, &hosts).await, 400, "{second}");
+    }
+}
+
+#[tokio::test]
 async fn a_listener_that_others_reach_answers_every_name() {
     let (_upstream, mirror) = mirror("0.0.0.0:0").await;
     let address = SocketAddr::from(([127, 0, 0, 1], mirror.address.port()));
