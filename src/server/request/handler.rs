@@ -116,6 +116,20 @@ impl ClientConnection {
             && !self_hosts::may_name_loopback(host, &settings.hostnames, |named| mirror.is_configured(named))
     }
 
+    /// Whether a request to a listener on loopback, by the name of a registry, leads to another one: the owner of that name
+    /// may have led a browser here.
+    fn is_led_away(&self, claims: &Claims<'_>, target: &Target) -> bool {
+        let PublicSide { mirror, settings, .. } = &*self.public_side;
+        if !self.listener.address.ip().is_loopback()
+            || !self_hosts::names_a_registry(claims.host, &settings.hostnames, |named| mirror.is_configured(named))
+        {
+            return false;
+        }
+        let by_host = Claims { host: claims.host, name: claims.name, ..Claims::default() };
+        let by_host = mirror.resolve(&by_host, &self.listener.default_authority);
+        by_host.is_ok_and(|by_host| by_host.authority != target.authority)
+    }
+
     /// The part of a request that decides its route. In a request for a whole URL, the URL's host replaces `Host`.
     fn key<'a>(&self, parts: &'a Parts) -> RequestKey<'a> {
         let host = parts.uri.authority().map(http::uri::Authority::as_str);
@@ -214,6 +228,9 @@ impl ClientConnection {
             Ok(target) => target,
             Err(error) => return failed(WireError::of_namespace(&error, &route.endpoint)),
         };
+        if self.is_led_away(&claims, &target) {
+            return failed(WireError::misdirected());
+        }
         let label = self.public_side.mirror.label(&target.authority);
         let labels = Arc::new(Labels::of_target(&route, &target, label));
         let resolved =

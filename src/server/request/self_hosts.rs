@@ -35,6 +35,16 @@ pub(in crate::server) fn may_name_loopback(
     is_loopback(&named) || is_listed(&named, hostnames) || is_registry(&named)
 }
 
+/// Whether a `Host` is the name of a registry, and none of loopback or of this server.
+pub(in crate::server) fn names_a_registry(
+    host: Option<&str>,
+    hostnames: &[Authority],
+    is_registry: impl FnOnce(&Authority) -> bool,
+) -> bool {
+    let named = host.and_then(|host| host.parse::<Authority>().ok());
+    named.is_some_and(|named| !is_loopback(&named) && !is_listed(&named, hostnames) && is_registry(&named))
+}
+
 /// Whether a request to the admin side may say this `Host`: an address, which no page can name, a name of loopback, or a
 /// name of this server, with any port.
 pub(in crate::server) fn may_name_admin_side(host: Option<&str>, hostnames: &[Authority]) -> bool {

@@ -64,6 +64,29 @@ async fn t6_a_request_with_two_hosts_is_refused() {
 }
 
 #[tokio::test]
+async fn t57_under_the_name_of_a_registry_loopback_answers_for_that_registry_only() {
+    let (good, evil) = (Upstream::start().await, Upstream::start().await);
+    for upstream in [&good, &evil] {
+        upstream.publish("library/app", "1", &image(&[blob(10, 1)]));
+    }
+    let of = |name: &str, upstream: &Upstream| format!("[upstreams.\"{name}\"]\nurl = \"{}\"\n", upstream.url());
+    let mirror = Mirror::start(of("good.test", &good) + &of("evil.test", &evil)).await;
+    let path = "/v2/library/app/manifests/1";
+    for (host, path, expected) in [
+        ("evil.test", path.to_owned(), 200),
+        ("evil.test", format!("{path}?ns=evil.test"), 200),
+        ("evil.test", format!("{path}?ns=good.test"), 421),
+        ("evil.test", format!("{path}?oci-ref-name=good.test/library/app:1"), 421),
+        ("localhost:5000", format!("{path}?ns=good.test"), 200),
+        ("good.test", format!("{path}?ns=good.test"), 200),
+        // Nor from the route cache.
+        ("evil.test", format!("{path}?ns=good.test"), 421),
+    ] {
+        assert_eq!(status(mirror.address, &path, &format!("host: {host}\r\n")).await, expected, "{host} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_listener_that_others_reach_answers_every_name() {
     let (_upstream, mirror) = mirror("0.0.0.0:0").await;
     let address = SocketAddr::from(([127, 0, 0, 1], mirror.address.port()));
