@@ -109,15 +109,13 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> SharedBytes<K> {
         };
         let bytes = make();
         let mut held = self.0.held();
-        let content = match held.contents.get(key).and_then(Weak::upgrade) {
-            Some(content) => content,
-            None => {
-                held.bytes += bytes.len();
-                let content = Arc::new(Content { key: key.clone(), bytes: bytes.clone(), all: Arc::clone(&self.0) });
-                held.contents.insert(key.clone(), Arc::downgrade(&content));
-                content
-            }
-        };
+        let other = held.contents.get(key).and_then(Weak::upgrade);
+        let content = other.unwrap_or_else(|| {
+            held.bytes += bytes.len();
+            let content = Arc::new(Content { key: key.clone(), bytes: bytes.clone(), all: Arc::clone(&self.0) });
+            held.contents.insert(key.clone(), Arc::downgrade(&content));
+            content
+        });
         // In this order: what is dropped may need the lock.
         drop(held);
         drop((room, bytes));

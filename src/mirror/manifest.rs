@@ -165,7 +165,7 @@ impl Mirror {
             return Err(Crowded.into());
         }
         match self.cache.store.read_verified(digest, limit).await {
-            Ok(Verified::Right(bytes)) => self.keep_content(digest, bytes).map(Some),
+            Ok(Verified::Right(bytes)) => self.keep_content(digest, &bytes).map(Some),
             Ok(Verified::Wrong(file_id)) => {
                 scrub::take_out(&self.cache, digest, file_id).await;
                 Ok(None)
@@ -194,7 +194,7 @@ impl Mirror {
     }
 
     /// Verified bytes, as all answers with them have them.
-    fn keep_content(&self, digest: Digest, bytes: Bytes) -> Result<Bytes, PullError> {
+    fn keep_content(&self, digest: Digest, bytes: &Bytes) -> Result<Bytes, PullError> {
         let bytes = self.cache.index.contents().share(&digest, bytes.len(), || bytes.clone())?;
         self.cache.memory.keep_content(digest, bytes.clone());
         Ok(bytes)
@@ -285,7 +285,7 @@ impl Mirror {
             .ok()
             .and_then(|held| held.media_type);
         let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
-        let manifest = Manifest { digest, media_type, bytes: self.keep_content(digest, fetched.bytes.clone())? };
+        let manifest = Manifest { digest, media_type, bytes: self.keep_content(digest, &fetched.bytes)? };
         self.grants.grant_manifest(registry, scope, &manifest).await;
         begin_blobs(self, registry, (scope.clone(), digest), &inspected);
         let origin = (upstream.authority(), registry.facts());

@@ -67,8 +67,24 @@ pub(in crate::index) struct KeptList {
 }
 
 impl KeptList {
+    /// Whether the content has this text in it.
+    pub(in crate::index) fn has_text(
+        &self,
+        contents: &impl ReadableTable<&'static str, &'static [u8]>,
+        text: &str,
+    ) -> Result<bool, IndexError> {
+        let is_in = |content: &[u8]| content.windows(text.len()).any(|part| part == text.as_bytes());
+        Ok(match (&self.content, self.digest) {
+            (Some(content), _) => is_in(content.as_bytes()),
+            (None, Some(digest)) => {
+                contents.get(digest.to_string().as_str())?.is_some_and(|content| is_in(content.value()))
+            }
+            (None, None) => false,
+        })
+    }
+
     /// With a content of its own.
-    pub(in crate::index) fn with_content(
+    fn with_content(
         self,
         contents: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Option<ListRow>, IndexError> {

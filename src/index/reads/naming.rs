@@ -23,8 +23,7 @@ fn is_in_list(from: &ReadTransaction, scope: &Scope, digest: Digest, lists: &str
     let contents = from.open_table(LIST_CONTENTS)?;
     for entry in from.open_table(LISTS)?.range(range(scope, lists, &last))?.take(MAX_LOOKED_AT) {
         let Ok(row) = serde_json::from_slice::<KeptList>(entry?.1.value()) else { continue };
-        let kept = row.with_content(&contents)?;
-        if kept.is_some_and(|kept| kept.content.windows(name.len()).any(|part| part == name.as_bytes())) {
+        if row.has_text(&contents, &name)? {
             return Ok(true);
         }
     }

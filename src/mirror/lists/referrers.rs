@@ -10,6 +10,7 @@ use crate::mirror::error::PullError;
 use crate::mirror::negative_cache::Asked;
 use crate::mirror::registries::Registry;
 use crate::oci::{Digest, Inspected, NotAManifest, Reference, Shape};
+use crate::shared_bytes::SHORT;
 use crate::upstream::{Deadline, Failure, ReferrerList, read_in_turn};
 
 /// Pages of one answer; a list that is longer is refused.
@@ -26,6 +27,9 @@ pub(in crate::mirror) async fn referrers(
     let (list, provenance) = all(mirror, registry, scope, subject).await?;
     if wanted.is_empty() || list.is_empty() {
         return Ok(ReferrersAnswer { descriptors: list.json().clone(), provenance });
+    }
+    if list.json().len() <= SHORT {
+        return Ok(ReferrersAnswer { descriptors: list.of_types(&wanted).json().clone(), provenance });
     }
     let filter = || {
         let (list, wanted, contents) = (list.clone(), wanted.clone(), mirror.cache.index.contents().clone());

@@ -90,13 +90,14 @@ impl Place {
         idle: Duration,
     ) {
         let give = async {
-            loop {
-                let chunk = connection.chunk(idle).await;
-                let goes_on = matches!(chunk, Ok(Some(_)));
-                *self.waits_since() = Some(Instant::now());
-                let taken = client.send(chunk).await;
+            // The next chunk is read when the one before is taken.
+            while let Ok(free) = client.reserve().await {
                 *self.waits_since() = None;
-                if taken.is_err() || !goes_on {
+                let chunk = connection.chunk(idle).await;
+                let is_last = !matches!(chunk, Ok(Some(_)));
+                *self.waits_since() = (!is_last).then(Instant::now);
+                free.send(chunk);
+                if is_last {
                     return;
                 }
             }
