@@ -38,7 +38,6 @@ async fn each_form_of_a_request_reaches_its_upstream_and_no_other() {
         ("/v2/org/app/manifests/1?oci-ref-name=quay.io/org/app:1", "", "", "org/app"),
         ("/v2/org/app/manifests/1?oci-ref-name=quay.io", "", "", "org/app"),
         ("/v2/org/app/manifests/1", "quay.io", "", "org/app"),
-        ("/v2/org/app/manifests/1?ns=docker.io", "quay.io", "org/app", ""),
         ("/v2/org/app/manifests/1", "mirror.elsewhere", "org/app", ""),
         ("/v2/org/app/manifests/1", "", "org/app", ""),
         ("/v2/hub/org/app/manifests/1", "", "org/app", ""),

@@ -70,7 +70,8 @@ async fn t57_under_the_name_of_a_registry_loopback_answers_for_that_registry_onl
         upstream.publish("library/app", "1", &image(&[blob(10, 1)]));
     }
     let of = |name: &str, upstream: &Upstream| format!("[upstreams.\"{name}\"]\nurl = \"{}\"\n", upstream.url());
-    let mirror = Mirror::start(of("good.test", &good) + &of("evil.test", &evil)).await;
+    let toml = of("good.test", &good) + &of("evil.test", &evil);
+    let mirror = Mirror::start(toml.clone()).await;
     let path = "/v2/library/app/manifests/1";
     for (host, path, expected) in [
         ("evil.test", path.to_owned(), 200),
@@ -84,6 +85,10 @@ async fn t57_under_the_name_of_a_registry_loopback_answers_for_that_registry_onl
     ] {
         assert_eq!(status(mirror.address, &path, &format!("host: {host}\r\n")).await, expected, "{host} {path}");
     }
+    // Where others reach it, `ns` decides.
+    let mirror = Mirror::builder(toml).listen("0.0.0.0:0").start().await;
+    let address = SocketAddr::from(([127, 0, 0, 1], mirror.address.port()));
+    assert_eq!(status(address, &format!("{path}?ns=good.test"), "host: evil.test\r\n").await, 200);
 }
 
 #[tokio::test]
