@@ -175,8 +175,7 @@ impl Evictor {
     }
 
     /// Stores verified bytes that are in memory, with the facts about them, evicting colder content if it must and
-    /// `may_evict`. Bytes that
-    /// the disk does not take are stored when it works again, if they are in memory still.
+    /// `may_evict`. Bytes that the disk does not take are stored when it works again, if they are in memory still.
     pub async fn store(
         self: &Arc<Self>,
         (origin, registry): (&Authority, &RegistryFacts),

@@ -198,7 +198,7 @@ impl Work {
                 Reference::Tag(tag) => mirror.manifest_by_tag(&self.registry, scope, tag, Belief::Usual).await,
             }
         };
-        let answer = next.clone().follow(asking).await;
+        let answer = Box::pin(next.clone().follow(asking)).await;
         self.count("manifest", answer.is_ok());
         match answer {
             Ok(answer) => {
