@@ -16,10 +16,10 @@ use crate::upstream::error::Failure;
 const SHORT: usize = 64 * 1024;
 /// Room is counted in pages of so many bytes.
 const PAGE: usize = 4096;
-/// For the long bodies of one registry: 32 MiB, in pages.
-const OWN_ROOM: usize = 32 * 1024 * 1024 / PAGE;
+/// For the long bodies of one registry: 64 MiB, in pages.
+const OWN_ROOM: usize = 64 * 1024 * 1024 / PAGE;
 /// For those of all registries: 128 MiB.
-static ALL_ROOM: Semaphore = Semaphore::const_new(4 * OWN_ROOM);
+static ALL_ROOM: Semaphore = Semaphore::const_new(2 * OWN_ROOM);
 /// Longest wait for room.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest `Retry-After` that is believed. A longer one says no more than that there is one.

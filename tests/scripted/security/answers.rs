@@ -184,13 +184,13 @@ fn facts() -> RegistryFacts {
 }
 
 #[tokio::test]
-async fn t29_long_bodies_of_one_registry_take_32_mib_while_they_come_and_others_go_on() {
+async fn t29_long_bodies_of_one_registry_take_64_mib_while_they_come_and_others_go_on() {
     let (upstream, other) = (Upstream::start().await, Upstream::start().await);
     let long = |seed| Builder::new().layer(blob(10, seed)).padding(4_000_000).build();
     let digests: Vec<String> =
-        (0..12).map(|nth| upstream.publish("library/app", &format!("t{nth}"), &long(nth))).collect();
+        (0..20).map(|nth| upstream.publish("library/app", &format!("t{nth}"), &long(nth))).collect();
     let app = super::publish_app(&upstream);
-    other.publish("library/app", "v1", &long(20));
+    other.publish("library/app", "v1", &long(40));
     let gate = Gate::closed();
     let long_ones = digests.clone();
     let is_long = move |request: &Recorded| request.reference.as_ref().is_some_and(|digest| long_ones.contains(digest));
@@ -207,13 +207,13 @@ async fn t29_long_bodies_of_one_registry_take_32_mib_while_they_come_and_others_
     }
     let mut next = async || tokio::time::timeout(PATIENCE, ends.recv()).await.expect("an answer comes").unwrap();
     // Each is counted with all the bytes that it may have.
-    for _beyond_eight in 0..4 {
+    for _beyond_sixteen in 0..4 {
         assert_eq!(next().await, 504);
     }
     assert_eq!(mirror.client().get("/v2/library/app/manifests/v1?ns=other.test").await.status, 200);
     assert_eq!(mirror.client().get(super::APP).await.body, app.manifest, "a short one needs no room");
     gate.open();
-    for _within in 0..8 {
+    for _within in 0..16 {
         assert_eq!(next().await, 200);
     }
 }
