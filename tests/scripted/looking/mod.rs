@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use crate::operations::program::{run, stderr};
 use crate::support::client::Client;
 use crate::support::image::{Image, image, index};
-use crate::support::mirror::Mirror;
+use crate::support::mirror::{Mirror, quiet};
 use crate::support::upstream::*;
 
 /// A command to its end, while the mirror in this process goes on.
@@ -66,6 +66,7 @@ impl Site {
         assert_eq!(mirror.client().get("/v2/org/app/manifests/1").await.status, 200);
         mirror.pull_whole("org/app", "amd64").await;
         mirror.pull_whole("org/tool", "latest").await;
+        quiet(&mirror).await;
         Self { registry, mirror, app, amd64, arm64, tool }
     }
 }
