@@ -1,6 +1,6 @@
 //! Export: what is held, written as one OCI image layout, or as several that are imported one by one.
 //!
-//! A plan is made first ([`plan`]), which names every byte; then each part is written from it ([`write`]), as often as it is
+//! A plan is made first ([`plan`]), which names every byte; then each part is written from it ([`mod@write`]), as often as it is
 //! asked for. The content of a plan is leased, so that it is not evicted before it is written. The same content gives the
 //! same bytes.
 

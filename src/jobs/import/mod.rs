@@ -1,6 +1,6 @@
 //! Import: images out of an archive, read once from the beginning to the end, into what is held.
 //!
-//! 1. [`collect`] reads the archive. Each blob goes into the store as it comes, hashed, synced, and readable by nobody: it
+//! 1. [`mod@collect`] reads the archive. Each blob goes into the store as it comes, hashed, synced, and readable by nobody: it
 //!    has no grant. What describes the images is kept in memory.
 //! 2. [`list`] makes items of that: an image and its name.
 //! 3. [`record`] looks whether an item is whole, and records all of it at once: grants, tag, what refers to what.
