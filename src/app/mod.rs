@@ -70,11 +70,11 @@ impl App {
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let admin_socket = config.server.admin_socket.clone();
         let verify_jobs = Arc::new(VerifyJobs::new(mirror.cache(), clock.clone(), config.verify.rate));
-        let job_runner = Arc::new(JobRunner::new(&mirror, clock));
+        let job_runner = Arc::new(JobRunner::new(&mirror, clock.clone()));
         let jobs = (Arc::clone(&verify_jobs), Arc::clone(&job_runner));
         let admin = Arc::new(Admin::new(&mirror, jobs, metrics.clone(), &config.server));
         let via = Arc::clone(&opened.via);
-        let public_side = Arc::new(PublicSide::new(Arc::clone(&mirror), config.server, metrics.clone(), via));
+        let public_side = Arc::new(PublicSide::new(Arc::clone(&mirror), config.server, metrics.clone(), via, clock));
         let background = Background::start(
             &opened,
             listeners,

@@ -4,6 +4,7 @@ mod backup;
 mod carry;
 mod change;
 mod check_config;
+mod explain;
 mod healthcheck;
 mod look;
 mod lost;
@@ -46,6 +47,13 @@ enum Command {
     CheckConfig {
         #[command(flatten)]
         config: ConfigFile,
+    },
+    /// Say which rule of `[access]` decides whether somebody may read something, and why. Exits with 1 if it is refused.
+    Explain {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        question: explain::Question,
     },
     /// Show what is stored, what is not well, and which upstreams are in trouble, running or stopped.
     Status {
@@ -238,6 +246,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Serve { config, set } => serve::run(&config, &set),
         Command::CheckConfig { config } => check_config::run(&config),
+        Command::Explain { config, question } => explain::run(&config, &question),
         Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
         Command::Pin { reach, action } => pin::run(&reach, &action),

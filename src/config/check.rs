@@ -12,7 +12,7 @@ use crate::telemetry::Format;
 use super::problems::Collected;
 use super::section::Section;
 use super::server::check_server;
-use super::{Config, LogSettings, Problems, coverage, storage, upstreams, warm};
+use super::{Config, LogSettings, Problems, access, coverage, storage, upstreams, warm};
 
 pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
     let config = {
@@ -20,10 +20,12 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
         let upstreams = upstreams::check(&root);
         let server = root.section("server");
         let storage = storage::check(root.section("storage"), &upstreams.namespaces);
+        let mut serving = check_server(&server, &upstreams.namespaces, &storage.path);
+        serving.access = access::check(&root, &upstreams.namespaces, &serving.listeners);
         let config = Config {
             log: log(&server),
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),
-            server: check_server(&server, &upstreams.namespaces, &storage.path),
+            server: serving,
             storage,
             fills: FillLimits {
                 running: server.number("max_fills", 1).unwrap_or(256) as usize,

@@ -49,6 +49,15 @@ impl<'a> Section<'a> {
         self.problems.doubt(self.key(key), message);
     }
 
+    /// The same of an entry of a list, as in `who[1]`.
+    pub(super) fn problem_at(&self, entry: &str, message: &str) {
+        self.problems.add(format!("{}.{entry}", self.path), message);
+    }
+
+    pub(super) fn doubt_at(&self, entry: &str, message: &str) {
+        self.problems.doubt(format!("{}.{entry}", self.path), message);
+    }
+
     /// Whether secrets, certificates and keys are to be read.
     pub(super) const fn reads_secrets(&self) -> bool {
         self.problems.reads_secrets

@@ -42,6 +42,7 @@ pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storag
         max_requests: server.number("max_requests", 1).unwrap_or(4096) as usize,
         max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,
         stall_timeout: server.duration("stall_timeout").unwrap_or(Duration::from_mins(1)),
+        access: None,
     }
 }
 

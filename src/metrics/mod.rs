@@ -104,6 +104,19 @@ pub struct ByList {
     pub list: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByIdentity {
+    pub identity: String,
+    pub result: &'static str,
+}
+
+impl ByIdentity {
+    /// A client that did not say who it is, or lied.
+    pub const fn unknown() -> Self {
+        Self { identity: String::new(), result: "unknown" }
+    }
+}
+
 /// All metrics, shared by clones.
 #[derive(Clone)]
 pub struct Metrics {
@@ -121,6 +134,9 @@ pub struct Metrics {
     pub served_bytes: Family<ByAuthority, Counter>,
     pub time_to_first_byte: Family<ByOutcome, Waits>,
     pub requests_in_flight: Gauge,
+    /// Identities are configured names, at most 1000; the rest is `other`.
+    pub identity_requests: Family<ByIdentity, Counter>,
+    pub logins: Family<[(&'static str, &'static str); 1], Counter>,
     pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
@@ -178,6 +194,8 @@ impl Default for Metrics {
                 Unit::Seconds,
             ),
             requests_in_flight: made.one("requests_in_flight", "Requests being answered now"),
+            identity_requests: made.one("identity_requests", "Requests by who sent them, where access is configured"),
+            logins: made.one("logins", "Passwords that were checked, by result"),
             connections_refused: made.one("connections_refused", "Connections turned away because there were too many"),
             fills_running: made.one("fills_running", "Blobs being downloaded now"),
             breaker_open: made.one("breaker_open", "1 while an endpoint is not asked"),

@@ -34,6 +34,11 @@ impl PinPattern {
             }
     }
 
+    /// Whether it matches this repository, whatever tag it names.
+    pub fn is_in(&self, authority: &Authority, repository: &Repository) -> bool {
+        self.authority.matches(authority.as_str()) && self.repositories.matches(repository)
+    }
+
     /// Whether it may match whole repositories of this authority.
     pub fn may_match(&self, authority: &Authority) -> bool {
         self.tag.is_none() && self.authority.matches(authority.as_str())

@@ -5,6 +5,8 @@
 //! ```text
 //! listener/    accept, limit, TLS, deadlines, HTTP/1.1 or HTTP/2
 //!    │
+//! access/      who the client is, and what it may read; nothing unless configured
+//!    │
 //! request/     route (pure), conditional headers; the handler asks the mirror
 //!    │
 //! response/    headers of answers and errors; bodies; files by sendfile
@@ -14,6 +16,7 @@
 //!
 //! `admin/` serves operators, on its own address and unix socket.
 
+mod access;
 mod access_log;
 mod admin;
 mod listener;
@@ -22,6 +25,9 @@ mod response;
 mod settings;
 mod stall;
 
+pub use access::{
+    AccessSettings, Asked, Asker, BrokenLine, Decision, HeaderKeys, Htpasswd, InvalidWho, Rule, Who, decide,
+};
 pub use admin::Admin;
 pub use listener::{BindError, CertificateError, Listeners, load_identity};
 pub use request::{Endpoint, PublicSide, Route, RouteError};

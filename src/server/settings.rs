@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::oci::Authority;
+use crate::server::access::AccessSettings;
 
 /// The checked configuration of the server.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// A client that takes nothing for so long is disconnected.
     pub stall_timeout: Duration,
+    /// Who may read what; `None`: whoever reaches a listener reads everything.
+    pub access: Option<AccessSettings>,
 }
 
 /// One address for clients.

@@ -17,6 +17,7 @@
 
 mod support;
 
+mod access;
 mod blobs;
 mod carry;
 mod eviction;

@@ -36,6 +36,10 @@ fn write_text(out: &mut Vec<u8>, now: &dyn std::fmt::Display, line: &AccessLine,
     write!(out, "{now} {:>5} request client={} method=", end.level.as_str(), line.client)?;
     quoted(out, method(line))?;
     out.extend_from_slice(line.labels.log_text.get_or_init(|| subject_text(&line.labels)));
+    if let Some(identity) = &line.identity {
+        out.extend_from_slice(b" identity=");
+        quoted(out, identity)?;
+    }
     number(out, b" status=", line.status.into());
     out.extend_from_slice(b" outcome=\"");
     out.extend_from_slice(line.outcome.as_bytes());
@@ -76,6 +80,10 @@ fn write_json(out: &mut Vec<u8>, now: &dyn std::fmt::Display, line: &AccessLine,
     out.extend_from_slice(b",\"method\":");
     serde_json::to_writer(&mut *out, method(line))?;
     out.extend_from_slice(line.labels.log_text.get_or_init(|| subject_json(&line.labels)));
+    if let Some(identity) = &line.identity {
+        out.extend_from_slice(b",\"identity\":");
+        serde_json::to_writer(&mut *out, &**identity)?;
+    }
     number(out, b",\"status\":", line.status.into());
     out.extend_from_slice(b",\"outcome\":\"");
     out.extend_from_slice(line.outcome.as_bytes());
@@ -188,6 +196,7 @@ pub(in crate::server) fn trace(line: &AccessLine, end: &End<'_>) {
                 authority = labels.authority,
                 repository = labels.repository,
                 reference = labels.reference,
+                identity = line.identity.as_deref(),
                 status = line.status,
                 outcome = line.outcome,
                 bytes = end.bytes,

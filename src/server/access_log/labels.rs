@@ -43,6 +43,12 @@ impl Labels {
         Arc::clone(&UNKNOWN)
     }
 
+    /// For requests to the token server.
+    pub(in crate::server) fn token() -> Arc<Self> {
+        static TOKEN: LazyLock<Arc<Labels>> = LazyLock::new(|| Arc::new(Labels::new("token", String::new())));
+        Arc::clone(&TOKEN)
+    }
+
     /// For a path that is not parsed yet: the log shows the path itself.
     pub(in crate::server) fn of_path(path: &str) -> Self {
         Self::new("other", quoted(path))

@@ -34,6 +34,8 @@ pub(in crate::server) struct AccessLine {
     pub(in crate::server) client: IpAddr,
     pub(in crate::server) method: Method,
     pub(in crate::server) labels: Arc<Labels>,
+    /// Who sent it, where that is asked.
+    pub(in crate::server) identity: Option<Arc<str>>,
     pub(in crate::server) outcome: &'static str,
     pub(in crate::server) status: u16,
     /// `User-Agent`, as it was sent.

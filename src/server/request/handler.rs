@@ -9,12 +9,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed};
 use crate::oci::Authority;
 use crate::quote::quoted;
 
-use super::{conditional, self_hosts};
+use super::{auth, conditional, self_hosts};
+use crate::server::access::{Access, Identified, Refusal};
 use crate::server::access_log::labels::Labels;
 use crate::server::access_log::request_id::RequestId;
 use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
@@ -36,6 +38,8 @@ pub struct PublicSide {
     /// The value of our own `Via`, by which loops are found.
     pub via: Arc<str>,
     counts: Arc<Counts>,
+    /// `None`: nobody is asked who it is.
+    access: Option<Access>,
     route_cache: RouteCache,
 }
 
@@ -48,10 +52,11 @@ pub(in crate::server) struct ClientConnection {
 }
 
 impl PublicSide {
-    pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>) -> Self {
+    pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>, clock: Clock) -> Self {
         let contents = mirror.cache().index.contents().clone();
         let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests, contents));
-        Self { mirror, settings, metrics, via, counts, route_cache: RouteCache::default() }
+        let access = settings.access.as_ref().map(|access| Access::new(access, &metrics, clock));
+        Self { mirror, settings, metrics, via, counts, access, route_cache: RouteCache::default() }
     }
 
     /// How long a client may take nothing.
@@ -82,6 +87,7 @@ impl ClientConnection {
             client: self.peer.ip(),
             method: parts.method.clone(),
             labels: Labels::unknown(),
+            identity: None,
             outcome: "error",
             status: CLIENT_LEFT,
             agent: parts.headers.get(USER_AGENT).cloned(),
@@ -104,9 +110,41 @@ impl ClientConnection {
         } else if is_misdirected {
             Decided::failed(WireError::misdirected())
         } else {
-            self.decide(&parts, &key, known, ns.as_ref(), &mut completion.line).await
+            match &self.public_side.access {
+                None => self.decide(&parts, &key, known, ns.as_ref(), None, &mut completion.line).await,
+                Some(access) => {
+                    let line = &mut completion.line;
+                    Box::pin(self.decide_for(access, &parts, &key, known, ns.as_ref(), line)).await
+                }
+            }
         };
-        Self::finish(decided, ns.as_ref(), &parts.method, completion)
+        self.finish(decided, ns.as_ref(), &parts.method, completion)
+    }
+
+    /// Finds out who the client is, and decides for it.
+    async fn decide_for(
+        &self,
+        access: &Access,
+        parts: &Parts,
+        key: &RequestKey<'_>,
+        known: Option<Arc<ResolvedRequest>>,
+        ns: Option<&Authority>,
+        line: &mut AccessLine,
+    ) -> Decided {
+        let origin = || auth::origin(&self.listener, key.host, self.local, parts);
+        let identified = access.identify(&parts.headers, line.client).await;
+        line.identity = identified.as_ref().ok().map(|identified| Arc::clone(&identified.client.name));
+        if access.has_token_server() && auth::is_token_path(&self.listener.mounts, parts.uri.path()) {
+            line.labels = Labels::token();
+            return Decided { answer: auth::token(access, identified, &parts.method, origin), outcome: Some("hit") };
+        }
+        match identified {
+            Ok(identified) => self.decide(parts, key, known, ns, Some((access, &identified)), line).await,
+            Err(refusal) => {
+                line.labels = Arc::new(Labels::of_path(parts.uri.path()));
+                Decided::failed(access.answer(&refusal, &origin()))
+            }
+        }
     }
 
     /// Whether a page in a browser on this machine may have sent the request: to a listener on loopback, by a foreign name.
@@ -138,7 +176,13 @@ impl ClientConnection {
         RequestKey { local: self.local, host, path }
     }
 
-    fn finish(decided: Decided, ns: Option<&Authority>, method: &Method, mut completion: Completion) -> Response<Body> {
+    fn finish(
+        &self,
+        decided: Decided,
+        ns: Option<&Authority>,
+        method: &Method,
+        mut completion: Completion,
+    ) -> Response<Body> {
         let line = &mut completion.line;
         if let Some(outcome) = decided.outcome {
             line.outcome = outcome;
@@ -153,6 +197,9 @@ impl ClientConnection {
         };
         let (mut parts, body) = response.into_parts();
         headers::request_headers(&mut parts.headers, ns, line.request.as_str());
+        if self.public_side.access.is_some() {
+            auth::keep_private(&mut parts.headers);
+        }
         completion.answered(parts.status.as_u16(), http_body::Body::size_hint(&body).exact().unwrap_or(0));
         Response::from_parts(parts, body.watched(completion))
     }
@@ -163,6 +210,7 @@ impl ClientConnection {
         key: &RequestKey<'_>,
         known: Option<Arc<ResolvedRequest>>,
         ns: Option<&Authority>,
+        client: Option<(&Access, &Identified)>,
         line: &mut AccessLine,
     ) -> Decided {
         let hops = hops(&parts.headers);
@@ -171,7 +219,7 @@ impl ClientConnection {
         }
         let resolved = match known {
             Some(resolved) => resolved,
-            None => match self.read(parts, key, ns, line) {
+            None => match self.read(parts, key, ns, client, line) {
                 Ok(resolved) => resolved,
                 Err(decided) => return *decided,
             },
@@ -179,6 +227,12 @@ impl ClientConnection {
         line.labels = Arc::clone(&resolved.labels);
         if !is_read(&parts.method) {
             return Decided::failed(WireError::method_not_allowed());
+        }
+        if let Some((access, identified)) = client {
+            let ResolvedRequest { route, target, .. } = &*resolved;
+            if let Err(refusal) = access.check(identified, line.client, target, &route.endpoint) {
+                return self.refused(access, &refusal, parts, key);
+            }
         }
         let answer = match hops {
             None => self.ask(&resolved.target, &resolved, parts).await,
@@ -194,6 +248,7 @@ impl ClientConnection {
         parts: &Parts,
         key: &RequestKey<'_>,
         ns: Option<&Authority>,
+        client: Option<(&Access, &Identified)>,
         line: &mut AccessLine,
     ) -> Result<Arc<ResolvedRequest>, Box<Decided>> {
         let failed = |error| Err(Box::new(Decided::failed(error)));
@@ -220,7 +275,12 @@ impl ClientConnection {
         };
         if route.endpoint == Endpoint::Ping {
             return match self.public_side.mirror.ping(&claims) {
-                Ok(()) => Err(Box::new(Decided { answer: Ok(Answer::ping()), outcome: Some("hit") })),
+                Ok(()) => Err(Box::new(match client {
+                    Some((access, identified)) if access.challenges_ping(identified) => {
+                        self.refused(access, &Refusal::NothingShown, parts, key)
+                    }
+                    _ => Decided { answer: Ok(Answer::ping()), outcome: Some("hit") },
+                })),
                 Err(error) => failed(WireError::of_namespace(&error, &route.endpoint)),
             };
         }
@@ -237,6 +297,10 @@ impl ClientConnection {
             Arc::new(ResolvedRequest { route, target, ns: ns.cloned(), labels, ready: CachedHeaders::default() });
         self.public_side.route_cache.keep(key, &resolved);
         Ok(resolved)
+    }
+
+    fn refused(&self, access: &Access, refusal: &Refusal, parts: &Parts, key: &RequestKey<'_>) -> Decided {
+        Decided::failed(access.answer(refusal, &auth::origin(&self.listener, key.host, self.local, parts)))
     }
 
     /// The `ns` to echo in every answer, errors included. Only an admitted one is echoed.

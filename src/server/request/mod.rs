@@ -1,5 +1,6 @@
 //! From a request to the mirror's answer.
 
+mod auth;
 pub(in crate::server) mod conditional;
 pub(in crate::server) mod handler;
 pub(in crate::server) mod route;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_NONE_MATCH, IF_RANGE, LINK, RANGE,
-    RETRY_AFTER,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -83,6 +83,14 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let provenance = Provenance { outcome: Outcome::Hit, age: None, stale_because: None };
         Self { status: StatusCode::OK, headers, body: Payload::Bytes(Bytes::from_static(b"{}")), provenance }
+    }
+
+    /// The answer of the token server.
+    pub(in crate::server) fn token(token: &serde_json::Value) -> Self {
+        let body = Payload::Bytes(token.to_string().into());
+        let mut answer = Self { body, ..Self::ping() };
+        answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
     }
 
     pub(in crate::server) fn provenance(&self) -> &Provenance {
@@ -274,6 +282,9 @@ pub(in crate::server) fn error(error: &WireError, request: &str, method: &Method
     }
     if let Some(wait) = error.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    if let Some(challenge) = &error.challenge {
+        headers.insert(WWW_AUTHENTICATE, challenge.clone());
     }
     response
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::mirror::{NamespaceError, PullError};
 use crate::oci::ErrorCode;
@@ -20,6 +20,8 @@ pub(in crate::server) struct WireError {
     pub(in crate::server) retry_after: Option<Duration>,
     /// A 404 from the negative cache.
     pub(in crate::server) remembered: bool,
+    /// `WWW-Authenticate`.
+    pub(in crate::server) challenge: Option<HeaderValue>,
 }
 
 /// `Retry-After` where the upstream gave none.
@@ -34,7 +36,8 @@ impl WireError {
         message: impl Into<String>,
     ) -> Self {
         debug_assert!(status.is_client_error() || status.is_server_error());
-        Self { status, code: code.into(), message: message.into(), retry_after: None, remembered: false }
+        let message = message.into();
+        Self { status, code: code.into(), message, retry_after: None, remembered: false, challenge: None }
     }
 
     /// With a `Retry-After`.
@@ -55,6 +58,11 @@ impl WireError {
     /// RFC 9112 section 3.2: somebody in between may have read the other one.
     pub(in crate::server) fn several_hosts() -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, "a request has one Host header")
+    }
+
+    pub(in crate::server) fn too_many_logins() -> Self {
+        let message = "too many passwords are being checked here";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
     }
 
     pub(in crate::server) fn misdirected() -> Self {

@@ -17,7 +17,9 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+pub(in crate::server) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// The same where not everybody may read it.
+pub(in crate::server) const PRIVATE_IMMUTABLE: &str = "private, max-age=31536000, immutable";
 /// A tag may move, so caches between client and mirror must revalidate.
 pub(super) const REVALIDATE: &str = "no-cache";
 

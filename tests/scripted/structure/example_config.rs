@@ -42,6 +42,9 @@ fn with_everything_on(directory: &Path) -> String {
     std::fs::write(&certificate, identity.cert.pem()).unwrap();
     std::fs::write(&key, identity.signing_key.serialize_pem()).unwrap();
     std::fs::write(&secret, "{}").unwrap();
+    let (htpasswd, keys) = (directory.join("htpasswd"), directory.join("keys"));
+    std::fs::write(&htpasswd, format!("ci-a:{}\n", bcrypt::hash("password", 4).unwrap())).unwrap();
+    std::fs::write(&keys, "node-1 a-key-of-sensible-length\n").unwrap();
     let example = file("config/roadstead.toml");
     let lines = example.lines().map(|line| {
         let setting =
@@ -56,6 +59,8 @@ fn with_everything_on(directory: &Path) -> String {
         let line = ["tls.key", "client.key"]
             .iter()
             .fold(line, |line, name| line.replace(&format!("/etc/roadstead/{name}"), &path(&key)));
+        let line =
+            line.replace("/etc/roadstead/htpasswd", &path(&htpasswd)).replace("/etc/roadstead/keys", &path(&keys));
         let line = line.replace("/root/.docker/config.json", &path(&secret));
         ["roadstead-admin", "hub", "proxy", "team-a"]
             .iter()
@@ -69,6 +74,8 @@ fn every_setting_that_is_only_shown_is_valid_too() {
     let directory = tempfile::tempdir().unwrap();
     let all = load(&with_everything_on(directory.path()));
     assert_eq!(all.server.listeners.len(), 2);
+    let access = all.server.access.unwrap();
+    assert_eq!((access.rules.len(), access.header.unwrap().keys.len()), (1, 1));
     assert!(all.served.contains(&"*.example.com".to_owned()));
 }
 
@@ -78,7 +85,7 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         ["text", "texts", "flag", "number", "duration", "size", "parsed", "parsed_list", "section", "sections"];
     let example = file("config/roadstead.toml");
     let mut keys = 0;
-    for source in ["check", "coverage", "endpoints", "identity", "server", "storage", "upstreams"]
+    for source in ["access", "check", "coverage", "endpoints", "identity", "server", "storage", "upstreams"]
         .map(|name| format!("src/config/{name}.rs"))
     {
         let text = file(&source);

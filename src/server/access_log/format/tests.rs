@@ -76,6 +76,7 @@ fn a_line_reads_as_the_others_do() {
             client: if nth % 2 == 0 { "127.0.0.1".parse().unwrap() } else { "2001:db8::1".parse().unwrap() },
             method: if nth % 3 == 0 { Method::HEAD } else { Method::from_bytes(b"M!X").unwrap() },
             labels: Arc::new(labels),
+            identity: (nth % 4 == 1).then(|| "ci-a\"".into()),
             outcome: "hit",
             status: 200,
             agent: (nth % 3 != 0).then(|| HeaderValue::from_bytes(agents[nth % agents.len()]).unwrap()),

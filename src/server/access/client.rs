@@ -1,0 +1,82 @@
+//! Who a client is.
+
+use std::sync::Arc;
+
+use crate::metrics::{ByIdentity, Counter, Metrics};
+
+/// Most names with counters of their own; the rest count as `other`.
+const MAX_COUNTED: usize = 1000;
+/// Longest name, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+/// The name of a client that shows nothing.
+pub(super) const ANONYMOUS: &str = "anonymous";
+
+/// An identity, shared by all its requests.
+#[derive(Debug)]
+pub(in crate::server) struct Client {
+    pub(in crate::server) name: Arc<str>,
+    /// Whether it is one of the named users, and not a client that shows nothing.
+    pub(super) is_user: bool,
+    pub(in crate::server) allowed: Counter,
+    pub(in crate::server) refused: Counter,
+}
+
+/// Makes clients, with a bound for their counters.
+pub(super) struct Clients<'a> {
+    metrics: &'a Metrics,
+    made: usize,
+}
+
+impl<'a> Clients<'a> {
+    pub(super) const fn new(metrics: &'a Metrics) -> Self {
+        Self { metrics, made: 0 }
+    }
+
+    pub(super) fn user(&mut self, name: &str) -> Arc<Client> {
+        self.make(name, true)
+    }
+
+    /// One that shows nothing: anonymous, or known by its network.
+    pub(super) fn nobody(&mut self, name: &str) -> Arc<Client> {
+        self.make(name, false)
+    }
+
+    fn make(&mut self, name: &str, is_user: bool) -> Arc<Client> {
+        self.made += 1;
+        let identity = if self.made > MAX_COUNTED { "other" } else { name };
+        let counter = |result| {
+            let labels = ByIdentity { identity: identity.to_owned(), result };
+            self.metrics.identity_requests.get_or_create_owned(&labels)
+        };
+        Arc::new(Client { name: name.into(), is_user, allowed: counter("allowed"), refused: counter("refused") })
+    }
+}
+
+/// A line that cannot be read. It shows nothing of the line, which may hold a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} {why}")]
+pub struct BrokenLine {
+    /// From 1.
+    pub line: usize,
+    pub why: &'static str,
+}
+
+/// The lines of a file that are neither empty nor comments, with their numbers from 1.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+pub(super) fn name_problem(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("has no name")
+    } else if name.len() > MAX_NAME_BYTES {
+        Some("has a name of more than 128 bytes")
+    } else if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some("has a name with other characters than visible ASCII")
+    } else if name == ANONYMOUS {
+        Some("has the name of clients that show nothing, `anonymous`")
+    } else {
+        None
+    }
+}
