@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use roadstead::mirror::{Claims, DOCKER_HUB, Target};
+use roadstead::oci::PinPattern;
 use roadstead::server::{AccessSettings, Asked, Asker, Decision, Rule, decide};
 
 use super::output::{failed, print};
@@ -25,11 +26,11 @@ pub(super) struct Question {
 
 pub(super) fn run(file: &ConfigFile, question: &Question) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
-    let (name, asked) = split(&question.reference);
+    let (name, wanted) = split(&question.reference);
     let default = DOCKER_HUB.parse().map_err(|_never| failed("Docker Hub has no name"))?;
     let target = config.namespaces.resolve(&Claims { name, ..Claims::default() }, &default);
     let target = target.map_err(|err| failed(&format!("{}: {err}", question.reference)))?;
-    let says = config.server.access.as_ref().map(|access| explain(access, question, &target, asked));
+    let says = config.server.access.as_ref().map(|access| explain(access, question, &target, wanted));
     let (by_rules, mut lines) = says.unwrap_or_else(|| (true, vec!["there is no [access]: all may read".to_owned()]));
     let policy = config.upstreams.iter().find(|upstream| upstream.upstream.name == target.authority.as_str());
     let by_upstream = policy.is_none_or(|upstream| upstream.policy.allows(&target.repository));
@@ -38,18 +39,20 @@ pub(super) fn run(file: &ConfigFile, question: &Question) -> Result<(), ExitCode
     }
     let is_allowed = by_rules && by_upstream;
     let Target { authority, repository, .. } = &target;
-    let what = match asked {
+    let what = match wanted {
         Asked::Tag(tag) => format!("{authority}/{repository}:{tag}"),
         Asked::Content => format!("content of {authority}/{repository} by its digest"),
         Asked::Tags => format!("the tags of {authority}/{repository}"),
     };
     let verdict = if is_allowed { "allowed" } else { "refused" };
     print(&format!("{} is {verdict} {what}", question.name));
-    lines.iter().for_each(|line| print(&format!("  {line}")));
+    for line in &lines {
+        print(&format!("  {line}"));
+    }
     if is_allowed { Ok(()) } else { Err(ExitCode::FAILURE) }
 }
 
-/// The name in front of a tag or a digest, and what is asked of it.
+/// The name in front of a tag or a digest, and what of it is wanted.
 fn split(reference: &str) -> (&str, Asked<'_>) {
     if let Some((name, _digest)) = reference.split_once('@') {
         return (
@@ -64,11 +67,11 @@ fn split(reference: &str) -> (&str, Asked<'_>) {
 }
 
 /// Whether the rules allow it, and what each rule says up to the one that decides.
-fn explain(access: &AccessSettings, question: &Question, target: &Target, asked: Asked<'_>) -> (bool, Vec<String>) {
+fn explain(access: &AccessSettings, question: &Question, target: &Target, wanted: Asked<'_>) -> (bool, Vec<String>) {
     let user = (question.name != "anonymous").then_some(question.name.as_str());
     let asker = Asker { user, has_anonymous: access.anonymous, address: question.from };
     let Target { authority, repository, .. } = target;
-    let decision = decide(&access.rules, &asker, authority, repository, asked);
+    let decision = decide(&access.rules, &asker, authority, repository, wanted);
     let decider = match decision {
         Decision::Rule { at, .. } => at,
         Decision::NoRules | Decision::NoneMatches => access.rules.len(),
@@ -80,7 +83,7 @@ fn explain(access: &AccessSettings, question: &Question, target: &Target, asked:
     let mut lines: Vec<String> = access.rules.iter().enumerate().take(decider).map(passed).collect();
     lines.extend(access.rules.get(decider).map(|rule| {
         let who = rule.who.iter().filter(|who| who.matches(&asker)).map(ToString::to_string).collect::<Vec<_>>();
-        let what = rule.covering(authority, repository, asked).map(|what| what.as_str()).collect::<Vec<_>>();
+        let what = rule.covering(authority, repository, wanted).map(PinPattern::as_str).collect::<Vec<_>>();
         format!("access.rules[{decider}] decides: {}, {}, allow = {}", who.join(", "), what.join(", "), rule.allow)
     }));
     match decision {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::panic, clippy::print_stderr, reason = "the harness fails tests and shows what programs wrote")]
 
+mod access;
 mod carry;
 mod clients;
 mod crash;

@@ -1,4 +1,4 @@
-//! Who may read what (docs/access.md). Absent from the configuration, it is not asked.
+//! Who may read what (docs/access.md). Absent from the configuration, nobody is asked.
 //!
 //! A request is identified by its headers and its address alone, before its path is read (`Access::identify`). When it is
 //! known what it asks for, and before anything is looked up, the rules decide (`Access::check`): alike on a hit and a miss,
@@ -128,7 +128,7 @@ impl Access {
         {
             return shown(client);
         }
-        let mut authorizations = headers.get_all(AUTHORIZATION).iter().map(|value| value.as_bytes());
+        let mut authorizations = headers.get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes);
         let authorization = authorizations.next().unwrap_or_default();
         if let (Some(logins), Some(encoded)) = (&self.logins, behind(b"basic ", authorization)) {
             if authorizations.next().is_some() {
@@ -171,12 +171,12 @@ impl Access {
             has_anonymous: self.anonymous.is_some(),
             address: Some(peer),
         };
-        let asked = match endpoint {
+        let wanted = match endpoint {
             Endpoint::Manifest(Reference::Tag(tag)) => Asked::Tag(tag.as_str()),
             Endpoint::Manifest(Reference::Digest(_)) | Endpoint::Blob(_) | Endpoint::Referrers(_) => Asked::Content,
             Endpoint::Tags | Endpoint::Ping => Asked::Tags,
         };
-        if decide(&self.rules, &asker, &target.authority, &target.repository, asked).is_allowed() {
+        if decide(&self.rules, &asker, &target.authority, &target.repository, wanted).is_allowed() {
             client.allowed.inc();
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl Access {
         refusal.answer(&self.sign_in, origin)
     }
 
-    /// The same at the token server, which is asked by Basic.
+    /// The same at the token server, whose clients show Basic.
     pub(in crate::server) fn answer_of_token_server(&self, refusal: &Refusal, origin: &Origin) -> WireError {
         let sign_in = if self.logins.is_some() { &SignIn::Basic } else { &SignIn::None };
         refusal.answer(sign_in, origin)

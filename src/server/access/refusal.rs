@@ -77,11 +77,8 @@ impl Refusal {
                 &format!("{asked}: {name} may not read it here; `roadstead explain` says by which rule")
             }
         };
-        let challenge = match self {
-            Self::NotAllowed { may_sign_in: false, .. } => None,
-            _ => sign_in.challenge(self, origin),
-        };
-        match challenge {
+        let may_sign_in = !matches!(self, Self::NotAllowed { may_sign_in: false, .. });
+        match may_sign_in.then(|| sign_in.challenge(self, origin)).flatten() {
             Some(challenge) => WireError {
                 challenge: Some(challenge),
                 ..WireError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message)

@@ -138,8 +138,8 @@ impl Rule {
 
     /// A pattern with a tag is about that tag. If it allows, the content of its repository is open by digest too, since a
     /// tag leads to digests only; if it refuses, it takes no content away, which other tags may have.
-    pub fn covers(&self, authority: &Authority, repository: &Repository, asked: Asked<'_>) -> bool {
-        self.covering(authority, repository, asked).next().is_some()
+    pub fn covers(&self, authority: &Authority, repository: &Repository, wanted: Asked<'_>) -> bool {
+        self.covering(authority, repository, wanted).next().is_some()
     }
 
     /// The patterns by which it covers something.
@@ -147,9 +147,9 @@ impl Rule {
         &self,
         authority: &Authority,
         repository: &Repository,
-        asked: Asked<'_>,
+        wanted: Asked<'_>,
     ) -> impl Iterator<Item = &PinPattern> {
-        self.what.iter().filter(move |what| match asked {
+        self.what.iter().filter(move |what| match wanted {
             Asked::Tag(tag) => what.matches(authority, repository, Some(tag)),
             Asked::Content if self.allow => what.is_in(authority, repository),
             Asked::Content | Asked::Tags => what.matches(authority, repository, None),
@@ -162,12 +162,12 @@ pub fn decide(
     asker: &Asker<'_>,
     authority: &Authority,
     repository: &Repository,
-    asked: Asked<'_>,
+    wanted: Asked<'_>,
 ) -> Decision {
     if rules.is_empty() {
         return Decision::NoRules;
     }
-    let matching = |rule: &Rule| rule.is_about(asker) && rule.covers(authority, repository, asked);
+    let matching = |rule: &Rule| rule.is_about(asker) && rule.covers(authority, repository, wanted);
     match rules.iter().enumerate().find(|(_, rule)| matching(rule)) {
         Some((at, rule)) => Decision::Rule { at, allow: rule.allow },
         None => Decision::NoneMatches,
@@ -184,10 +184,10 @@ mod tests {
         Rule { who, what, allow }
     }
 
-    fn allowed(rules: &[Rule], user: Option<&str>, from: &str, repository: &str, asked: Asked<'_>) -> bool {
+    fn allowed(rules: &[Rule], user: Option<&str>, from: &str, repository: &str, wanted: Asked<'_>) -> bool {
         let asker = Asker { user, has_anonymous: true, address: Some(from.parse().unwrap()) };
         let (authority, repository) = repository.split_once('/').unwrap();
-        decide(rules, &asker, &authority.parse().unwrap(), &repository.parse().unwrap(), asked).is_allowed()
+        decide(rules, &asker, &authority.parse().unwrap(), &repository.parse().unwrap(), wanted).is_allowed()
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
     fn a_tag_opens_itself_and_content_and_closes_itself_only() {
         let rules =
             [rule(&["user:*"], &["quay.io/org/app:dev-*"], false), rule(&["user:*"], &["quay.io/org/app:v*"], true)];
-        let may = |asked| allowed(&rules, Some("a"), "192.0.2.1", "quay.io/org/app", asked);
+        let may = |wanted| allowed(&rules, Some("a"), "192.0.2.1", "quay.io/org/app", wanted);
         assert!(may(Asked::Tag("v1")) && may(Asked::Content));
         assert!(!may(Asked::Tag("dev-1")) && !may(Asked::Tag("latest")) && !may(Asked::Tags));
     }

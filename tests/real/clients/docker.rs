@@ -55,6 +55,16 @@ impl Client for Docker {
     }
 }
 
+impl Docker {
+    pub(crate) fn folder(&self) -> &Path {
+        self.machine.folder()
+    }
+
+    pub(crate) fn docker(&self) -> Command {
+        docker(&self.machine)
+    }
+}
+
 fn docker(machine: &Machine) -> Command {
     let mut command = machine.command("docker");
     command.arg("--host").arg(format!("unix://{}", machine.path("d.sock")));

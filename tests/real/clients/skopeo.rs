@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::{Client, reference, with_etc_containers};
 use crate::support::image::{self, Dialect, Image};
@@ -53,6 +54,14 @@ impl Skopeo {
     /// Runs it with these arguments, and gives what it prints.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         process::run("skopeo", self.machine.folder(), self.machine.command("skopeo").args(arguments))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.machine.folder()
+    }
+
+    pub(crate) fn skopeo(&self) -> Command {
+        self.machine.command("skopeo")
     }
 }
 
