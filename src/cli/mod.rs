@@ -4,7 +4,6 @@ mod backup;
 mod carry;
 mod change;
 mod check_config;
-mod explain;
 mod healthcheck;
 mod look;
 mod lost;
@@ -53,7 +52,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
         #[command(flatten)]
-        question: explain::Question,
+        question: look::Question,
     },
     /// Show what is stored, what is not well, and which upstreams are in trouble, running or stopped.
     Status {
@@ -246,7 +245,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Serve { config, set } => serve::run(&config, &set),
         Command::CheckConfig { config } => check_config::run(&config),
-        Command::Explain { config, question } => explain::run(&config, &question),
+        Command::Explain { config, question } => look::explain(&config, &question),
         Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
         Command::Pin { reach, action } => pin::run(&reach, &action),

@@ -11,8 +11,8 @@ use crate::telemetry::Format;
 
 use super::problems::Collected;
 use super::section::Section;
-use super::server::check_server;
-use super::{Config, LogSettings, Problems, access, coverage, storage, upstreams, warm};
+use super::server::{access, check_server};
+use super::{Config, LogSettings, Problems, coverage, storage, upstreams, warm};
 
 pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
     let config = {

@@ -1,6 +1,5 @@
 //! The configuration: TOML and environment, read raw, then checked. All problems are reported at once, with their keys.
 
-mod access;
 mod check;
 mod completion;
 mod coverage;

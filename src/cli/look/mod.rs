@@ -1,6 +1,7 @@
 //! Commands that look at what is held.
 
 mod coverage;
+mod explain;
 mod inspect;
 mod pages;
 mod repositories;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::output::usage;
 
 pub(super) use coverage::{Options as CoverageOptions, run as coverage};
+pub(super) use explain::{Question, run as explain};
 pub(super) use inspect::run as inspect;
 pub(super) use repositories::{du, ls};
 pub(super) use tags::{Options as TagsOptions, run as tags};

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::mirror::{Claims, Intent, Mirror, TagsQuery, Target, WhenRationed};
+use crate::mirror::{Claims, Intent, Mirror, Target, WhenRationed};
 use crate::oci::Authority;
 use crate::quote::quoted;
 
@@ -20,6 +20,7 @@ use crate::server::access::{Access, Identified, Refusal};
 use crate::server::access_log::labels::Labels;
 use crate::server::access_log::request_id::RequestId;
 use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
+use crate::server::request::query::{claims_in, tags_query};
 use crate::server::request::route::{Endpoint, Route};
 use crate::server::request::route_cache::{RequestKey, ResolvedRequest, RouteCache};
 use crate::server::response::answer::{self, Answer, Link};
@@ -391,30 +392,4 @@ fn hops(headers: &HeaderMap) -> Option<String> {
 
 fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-fn tags_query(route: &Route) -> Result<TagsQuery, WireError> {
-    let mut query = TagsQuery::default();
-    for (key, value) in &route.query {
-        match key.as_str() {
-            "ns" | "oci-ref-name" => {}
-            "n" => {
-                if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
-                    let message = "`n` is a number of tags";
-                    let code = crate::oci::ErrorCode::Unsupported;
-                    return Err(WireError::new(http::StatusCode::BAD_REQUEST, code, message));
-                }
-                // A number beyond u32 is clamped like any other large one.
-                query.n = Some(value.parse().unwrap_or(u32::MAX));
-            }
-            "last" => query.last = Some(value.clone()),
-            _ => query.cursors.push((key.clone(), value.clone())),
-        }
-    }
-    Ok(query)
-}
-
-/// The parameters that select the upstream. The link to the next page needs them too.
-fn claims_in(route: &Route) -> Vec<(String, String)> {
-    route.query.iter().filter(|(key, _)| key == "ns" || key == "oci-ref-name").cloned().collect()
 }

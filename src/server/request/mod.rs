@@ -3,6 +3,7 @@
 mod auth;
 pub(in crate::server) mod conditional;
 pub(in crate::server) mod handler;
+mod query;
 pub(in crate::server) mod route;
 mod route_cache;
 pub(in crate::server) mod self_hosts;

@@ -1,11 +1,13 @@
-//! The section `[server]`.
+//! The sections `[server]` and `[access]`.
+
+pub(super) mod access;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rules::{certificate_problem, require_file};
-use super::section::Section;
+use crate::config::rules::{certificate_problem, require_file};
+use crate::config::section::Section;
 use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
 use crate::server::{ListenerSettings, ServerSettings, TlsSettings, load_identity};

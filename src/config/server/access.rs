@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
-use super::rules::its_file;
-use super::section::Section;
+use crate::config::rules::its_file;
+use crate::config::section::Section;
 use crate::mirror::{DOCKER_HUB, Namespaces, PinError};
 use crate::oci::{InvalidPin, PinPattern};
 use crate::server::{AccessSettings, BrokenLine, HeaderKeys, Htpasswd, ListenerSettings, Rule, Who};
@@ -17,7 +17,7 @@ const MAX_BROKEN: usize = 20;
 /// A shorter key may be guessed.
 const SENSIBLE_KEY_BYTES: usize = 16;
 
-pub(super) fn check(
+pub(in crate::config) fn check(
     root: &Section<'_>,
     namespaces: &Namespaces,
     listeners: &[ListenerSettings],

@@ -8,11 +8,11 @@ use roadstead::mirror::{Claims, DOCKER_HUB, Target};
 use roadstead::oci::PinPattern;
 use roadstead::server::{AccessSettings, Asked, Asker, Decision, Rule, decide};
 
-use super::output::{failed, print};
-use super::reach::ConfigFile;
+use crate::cli::output::{failed, print};
+use crate::cli::reach::ConfigFile;
 
 #[derive(Debug, Args)]
-pub(super) struct Question {
+pub(in crate::cli) struct Question {
     /// The name of a user or a key, or "anonymous" for a client that shows nothing.
     #[arg(long = "as", value_name = "NAME")]
     name: String,
@@ -24,7 +24,7 @@ pub(super) struct Question {
     reference: String,
 }
 
-pub(super) fn run(file: &ConfigFile, question: &Question) -> Result<(), ExitCode> {
+pub(in crate::cli) fn run(file: &ConfigFile, question: &Question) -> Result<(), ExitCode> {
     let config = file.read_without_secrets()?;
     let (name, wanted) = split(&question.reference);
     let default = DOCKER_HUB.parse().map_err(|_never| failed("Docker Hub has no name"))?;
