@@ -9,10 +9,11 @@ use crate::fill::FillLimits;
 use crate::mirror::CompletionTimes;
 use crate::telemetry::Format;
 
+use super::lists::{coverage, warm};
 use super::problems::Collected;
 use super::section::Section;
 use super::server::{access, check_server};
-use super::{Config, LogSettings, Problems, coverage, storage, upstreams, warm};
+use super::{Config, LogSettings, Problems, storage, upstreams};
 
 pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
     let config = {

@@ -2,9 +2,9 @@
 
 mod check;
 mod completion;
-mod coverage;
 mod endpoints;
 mod identity;
+mod lists;
 mod presets;
 mod problems;
 mod raw;
@@ -13,7 +13,6 @@ mod section;
 mod server;
 mod storage;
 mod upstreams;
-mod warm;
 
 use std::path::PathBuf;
 use std::time::Duration;

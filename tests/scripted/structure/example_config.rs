@@ -85,8 +85,19 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         ["text", "texts", "flag", "number", "duration", "size", "parsed", "parsed_list", "section", "sections"];
     let example = file("config/roadstead.toml");
     let mut keys = 0;
-    for source in ["check", "coverage", "endpoints", "identity", "server/access", "server/mod", "storage", "upstreams"]
-        .map(|name| format!("src/config/{name}.rs"))
+    for source in [
+        "check",
+        "endpoints",
+        "identity",
+        "lists/coverage",
+        "lists/mod",
+        "lists/warm",
+        "server/access",
+        "server/mod",
+        "storage",
+        "upstreams",
+    ]
+    .map(|name| format!("src/config/{name}.rs"))
     {
         let text = file(&source);
         for piece in text.split('.').skip(1) {

@@ -1,6 +1,5 @@
 //! Lists of images that are kept fresh: `[[warm]]`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::jobs::export::held::WantedPlatforms;
@@ -9,29 +8,17 @@ use crate::jobs::warm::schedule::WarmSchedule;
 use crate::jobs::warm::select::Selector;
 use crate::oci::ImageName;
 
-use super::section::Section;
+use crate::config::section::Section;
 
 const EVERY: Duration = Duration::from_hours(1);
 /// Shortest period: tags are not checked more often.
 const SHORTEST: Duration = Duration::from_mins(1);
 
-pub(super) fn check(root: &Section<'_>) -> Vec<WarmSchedule> {
+pub(in crate::config) fn check(root: &Section<'_>) -> Vec<WarmSchedule> {
     let mut lists: Vec<WarmSchedule> = Vec::new();
     for list in root.sections("warm") {
-        let name = list.text("name").unwrap_or_default();
-        if name.is_empty() {
-            list.problem("name", "is the label of the list in `status` and the metrics, and must be there");
-        } else if lists.iter().any(|other| other.name == name) {
-            list.problem("name", "is the name of another list");
-        }
-        let references = list.each("images", |text| read(text).map(|()| text.to_owned())).unwrap_or_default();
-        let file = list.text("file").map(PathBuf::from);
-        if references.is_empty() && file.is_none() {
-            list.problem("images", "must name some, or `file` a list of them");
-        }
-        if file.as_ref().is_some_and(|file| !file.exists()) {
-            list.doubt("file", "is not there now");
-        }
+        let name = super::name(&list, lists.iter().map(|other| &other.name), "`status` and the metrics");
+        let (references, file) = super::images(&list, read);
         let platforms = list.texts("platforms").unwrap_or_default();
         if let Err(why) = WantedPlatforms::parse(&platforms) {
             list.problem("platforms", why);
