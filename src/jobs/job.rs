@@ -97,6 +97,7 @@ pub enum JobOutcome {
     Missing,
     /// The configuration or the input forbids it.
     Refused,
+    /// It did not work, or cannot be told now.
     Failed,
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::index::IndexError;
 
+use super::JobOutcome;
+
 /// A refusal, with a code that programs can rely on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -73,6 +75,25 @@ impl RefusedCode {
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// How an item ends that is refused so.
+    pub const fn outcome(self) -> JobOutcome {
+        match self {
+            Self::NotFound => JobOutcome::Missing,
+            Self::Unavailable => JobOutcome::Failed,
+            Self::Invalid
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::CrossSite
+            | Self::MethodNotAllowed
+            | Self::UnknownRegistry
+            | Self::Ambiguous
+            | Self::Conflict
+            | Self::Pinned
+            | Self::TooLarge
+            | Self::UnsupportedMediaType => JobOutcome::Refused,
         }
     }
 }

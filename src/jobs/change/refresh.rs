@@ -8,8 +8,7 @@ use futures_util::stream;
 use serde::Serialize;
 
 use crate::index::{OwnedKey, PinRoot, PinRoots};
-use crate::jobs::Refused;
-use crate::jobs::look::Outcome;
+use crate::jobs::{JobOutcome, Refused};
 use crate::mirror::{self, Mirror, Target};
 use crate::oci::{Digest, PinPattern, Tag};
 use crate::quote::quoted;
@@ -36,7 +35,7 @@ pub struct Refreshed {
 pub struct RefreshItem {
     pub item: String,
     /// `done`: it points somewhere else now. `held`: it points where it pointed.
-    pub outcome: Outcome,
+    pub outcome: JobOutcome,
     /// Bytes of its manifest.
     pub bytes: u64,
     pub problem: Option<String>,
@@ -74,7 +73,7 @@ pub async fn refresh(mirror: &Arc<Mirror>, globs: &[String], after: Option<&str>
 }
 
 fn done(items: Vec<RefreshItem>, next: Option<String>) -> Refreshed {
-    let is_well = |item: &&RefreshItem| matches!(item.outcome, Outcome::Done | Outcome::Held);
+    let is_well = |item: &&RefreshItem| matches!(item.outcome, JobOutcome::Done | JobOutcome::Held);
     let failed = items.len() - items.iter().filter(is_well).count();
     Refreshed { items, failed, next }
 }
@@ -101,15 +100,15 @@ async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag) -> RefreshItem {
             let (digest, bytes) = (Some(answer.digest), answer.bytes.len() as u64);
             let problem = answer.provenance.stale_because;
             let outcome = match (&problem, answer.provenance.outcome) {
-                (Some(_), _) => Outcome::Failed,
-                (None, mirror::Outcome::Pinned) => Outcome::Held,
-                (None, _) if answer.digest == before => Outcome::Held,
-                (None, _) => Outcome::Done,
+                (Some(_), _) => JobOutcome::Failed,
+                (None, mirror::Outcome::Pinned) => JobOutcome::Held,
+                (None, _) if answer.digest == before => JobOutcome::Held,
+                (None, _) => JobOutcome::Done,
             };
             RefreshItem { item, outcome, bytes, problem, digest }
         }
         Err(err) => {
-            let outcome = if err.is_not_found() { Outcome::Missing } else { Outcome::Failed };
+            let outcome = if err.is_not_found() { JobOutcome::Missing } else { JobOutcome::Failed };
             RefreshItem { item, outcome, bytes: 0, problem: Some(err.to_string()), digest: None }
         }
     }

@@ -8,8 +8,7 @@ use crate::index::{
     Candidate, Change, Leaving, LeavingContent, RemoveGrants, RemoveRepository, RemoveTag, content, leaving,
     tags_pointing_to,
 };
-use crate::jobs::look::{self, Outcome};
-use crate::jobs::{Refused, RefusedCode};
+use crate::jobs::{JobOutcome, Refused, RefusedCode, look};
 use crate::mirror::{Holdings, Mirror};
 use crate::oci::{Digest, ImageName, Named, ShortDigest, Tag};
 use crate::quote::quoted;
@@ -34,7 +33,7 @@ pub struct Removed {
 #[derive(Debug, Serialize)]
 pub struct RemovedItem {
     pub item: String,
-    pub outcome: Outcome,
+    pub outcome: JobOutcome,
     /// Bytes that are gone, or would be.
     pub bytes: u64,
     pub problem: Option<String>,
@@ -60,20 +59,14 @@ pub async fn remove(mirror: &Arc<Mirror>, names: &[String], how: Removal) -> Rem
         let item = match one(mirror, text, how).await {
             Ok(item) => item,
             Err(Refused { code, message }) => {
-                let outcome = if code == RefusedCode::NotFound {
-                    Outcome::Missing
-                } else if code == RefusedCode::Unavailable {
-                    Outcome::Failed
-                } else {
-                    Outcome::Refused
-                };
+                let outcome = code.outcome();
                 let (item, problem, tags) = (quoted(text), Some(message), Vec::new());
                 RemovedItem { item, outcome, bytes: 0, problem, blobs: 0, tags, last_copy_bytes: 0 }
             }
         };
         items.push(item);
     }
-    let failed = items.iter().filter(|item| item.outcome != Outcome::Done).count();
+    let failed = items.iter().filter(|item| item.outcome != JobOutcome::Done).count();
     Removed { items, failed, dry_run: how.dry_run }
 }
 
@@ -104,7 +97,7 @@ async fn one(mirror: &Arc<Mirror>, text: &str, how: Removal) -> Result<RemovedIt
     let all: u64 = content.iter().map(|content| content.size_bytes).sum();
     let mut item = RemovedItem {
         item: named.to_string(),
-        outcome: Outcome::Done,
+        outcome: JobOutcome::Done,
         bytes: all,
         problem: told,
         blobs: content.len(),

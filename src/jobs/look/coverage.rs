@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::examine::{Examined, Image, examine};
 use super::find::find;
-use crate::jobs::{Refused, RefusedCode};
+use crate::jobs::{JobOutcome, Refused};
 use crate::mirror::Mirror;
 use crate::oci::{Digest, ImageName, Platform};
 use crate::quote::quoted;
@@ -18,24 +18,11 @@ const MAX_NAMED: usize = 20;
 #[derive(Debug, Clone, Serialize)]
 pub struct Item {
     pub item: String,
-    pub outcome: Outcome,
+    pub outcome: JobOutcome,
     /// Bytes of it that are held.
     pub bytes: u64,
     pub problem: Option<String>,
     pub platforms: Vec<PlatformState>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It was done.
-    Done,
-    Held,
-    Missing,
-    /// It is no name, or of a registry that is not configured.
-    Refused,
-    /// It cannot be told.
-    Failed,
 }
 
 /// One platform of an image.
@@ -65,20 +52,14 @@ pub async fn coverage(mirror: &Arc<Mirror>, names: &[String], platforms: &[Platf
         let item = match cover(mirror, text, platforms).await {
             Ok(item) => item,
             Err(Refused { code, message }) => {
-                let outcome = if code == RefusedCode::NotFound {
-                    Outcome::Missing
-                } else if code == RefusedCode::Unavailable {
-                    Outcome::Failed
-                } else {
-                    Outcome::Refused
-                };
+                let outcome = code.outcome();
                 let (item, problem) = (quoted(text), Some(message));
                 Item { item, outcome, bytes: 0, problem, platforms: Vec::new() }
             }
         };
         items.push(item);
     }
-    let failed = items.iter().filter(|item| item.outcome != Outcome::Held).count();
+    let failed = items.iter().filter(|item| item.outcome != JobOutcome::Held).count();
     Covered { items, failed }
 }
 
@@ -104,7 +85,7 @@ async fn cover(mirror: &Arc<Mirror>, text: &str, platforms: &[Platform]) -> Resu
     } else {
         problem(&examined, &states)
     };
-    let outcome = if problem.is_none() { Outcome::Held } else { Outcome::Missing };
+    let outcome = if problem.is_none() { JobOutcome::Held } else { JobOutcome::Missing };
     Ok(Item { item: name.to_string(), outcome, bytes, problem, platforms: states })
 }
 

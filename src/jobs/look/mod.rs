@@ -9,7 +9,7 @@ mod repositories;
 mod tags;
 mod watch;
 
-pub use coverage::{Covered, Item, Outcome, PlatformState, coverage};
+pub use coverage::{Covered, Item, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
 pub use find::{Found, find, full_digest, holdings};
 pub use inspect::{InspectedImage, InspectedPart, InspectedTag, Inspection, StoredContent, inspect};

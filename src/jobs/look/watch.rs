@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::coverage::{Outcome, coverage};
+use super::coverage::coverage;
+use crate::jobs::JobOutcome;
 use crate::metrics::ByCoverage;
 use crate::mirror::Mirror;
 use crate::oci::Platform;
@@ -64,7 +65,7 @@ async fn look(mirror: &Arc<Mirror>, list: &CoverageList) {
     let (mut held, mut missing) = (0, 0);
     for some in images.chunks(STEP) {
         for item in coverage(mirror, some, &list.platforms).await.items {
-            if item.outcome == Outcome::Held { held += 1 } else { missing += 1 }
+            if item.outcome == JobOutcome::Held { held += 1 } else { missing += 1 }
         }
         tokio::task::yield_now().await;
     }
