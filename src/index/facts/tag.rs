@@ -84,16 +84,12 @@ pub struct PutTag {
 
 impl Kind for PutTag {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        let key = Key::tag(&self.scope, &self.tag);
-        let mut tags = to.open_table(TAGS)?;
-        let known: Option<TagRow> = schema::row(&tags, &key)?;
-        let is_ordered = |row: &TagRow| row.is_pinned || row.alias.is_some();
-        if known.as_ref().is_some_and(is_ordered) && !is_ordered(&self.row) {
-            // A check that had begun before an operator said where it points.
-            return Ok(());
-        }
-        tags.insert(key.as_tuple(), schema::json(&self.row)?.as_slice())?;
-        Ok(())
+        change_row(to, &self.scope, &self.tag, |known| {
+            let is_ordered = |row: &TagRow| row.is_pinned || row.alias.is_some();
+            // A check that had begun before an operator said where it points changes nothing.
+            let is_late = known.as_ref().is_some_and(is_ordered) && !is_ordered(&self.row);
+            (!is_late).then(|| self.row.clone())
+        })
     }
 
     fn bump(&self, generations: &Generations) {
@@ -135,14 +131,9 @@ pub struct StampTag {
 
 impl Kind for StampTag {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        let mut tags = to.open_table(TAGS)?;
-        let key = Key::tag(&self.scope, &self.tag);
-        let row: Option<TagRow> = schema::row(&tags, &key)?;
-        if let Some(row) = row {
-            let row = TagRow { checked: self.checked, hold_until: self.hold_until, ..row };
-            tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
-        }
-        Ok(())
+        change_row(to, &self.scope, &self.tag, |known| {
+            known.map(|row| TagRow { checked: self.checked, hold_until: self.hold_until, ..row })
+        })
     }
 
     fn bump(&self, generations: &Generations) {
@@ -161,11 +152,9 @@ pub struct PinTag {
 
 impl Kind for PinTag {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        let mut tags = to.open_table(TAGS)?;
-        let key = Key::tag(&self.scope, &self.tag);
-        let row = TagRow::moved_to(schema::row(&tags, &key)?, self.digest, self.at);
-        tags.insert(key.as_tuple(), schema::json(&TagRow { is_pinned: true, ..row })?.as_slice())?;
-        Ok(())
+        change_row(to, &self.scope, &self.tag, |known| {
+            Some(TagRow { is_pinned: true, ..TagRow::moved_to(known, self.digest, self.at) })
+        })
     }
 
     fn bump(&self, generations: &Generations) {
@@ -182,15 +171,11 @@ pub struct UnpinTag {
 
 impl Kind for UnpinTag {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        let mut tags = to.open_table(TAGS)?;
-        let key = Key::tag(&self.scope, &self.tag);
-        let row: Option<TagRow> = schema::row(&tags, &key)?;
-        if let Some(row) = row.filter(|row| row.is_pinned) {
+        change_row(to, &self.scope, &self.tag, |known| {
             let (checked, hold_until) = (Timestamp::default(), Timestamp::default());
-            let row = TagRow { checked, hold_until, is_pinned: false, ..row };
-            tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
-        }
-        Ok(())
+            let pinned = known.filter(|row| row.is_pinned)?;
+            Some(TagRow { checked, hold_until, is_pinned: false, ..pinned })
+        })
     }
 
     fn bump(&self, generations: &Generations) {
@@ -209,24 +194,36 @@ pub struct PutAlias {
 
 impl Kind for PutAlias {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
-        let mut tags = to.open_table(TAGS)?;
-        let key = Key::tag(&self.scope, &self.tag);
-        let known: Option<TagRow> = schema::row(&tags, &key)?;
-        let row = TagRow {
-            digest: None,
-            checked: self.at,
-            hold_until: Timestamp::default(),
-            history: known.map(|known| known.history).unwrap_or_default(),
-            is_pinned: false,
-            alias: Some(self.target.clone()),
-        };
-        tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
-        Ok(())
+        change_row(to, &self.scope, &self.tag, |known| {
+            Some(TagRow {
+                digest: None,
+                checked: self.at,
+                hold_until: Timestamp::default(),
+                history: known.map(|known| known.history).unwrap_or_default(),
+                is_pinned: false,
+                alias: Some(self.target.clone()),
+            })
+        })
     }
 
     fn bump(&self, generations: &Generations) {
         generations.bump_tag(&self.scope, &self.tag);
     }
+}
+
+/// Writes what `change` makes of a tag's row; `None` leaves it.
+fn change_row(
+    to: &WriteTransaction,
+    scope: &Scope,
+    tag: &Tag,
+    change: impl FnOnce(Option<TagRow>) -> Option<TagRow>,
+) -> Result<(), IndexError> {
+    let mut tags = to.open_table(TAGS)?;
+    let key = Key::tag(scope, tag);
+    if let Some(row) = change(schema::row(&tags, &key)?) {
+        tags.insert(key.as_tuple(), schema::json(&row)?.as_slice())?;
+    }
+    Ok(())
 }
 
 pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
