@@ -107,29 +107,8 @@ impl Failure {
     }
 
     /// Whether the same question may be answered a moment later. No failure that opens a breaker is one of these.
-    pub const fn may_be_over_soon(&self) -> bool {
-        match self {
-            Self::ServerError(status) => *status != 501,
-            Self::Broken(_) => true,
-            Self::NotFound
-            | Self::DeniedAnonymous
-            | Self::DeniedCredentials
-            | Self::LoginRefused
-            | Self::LockedOut
-            | Self::RateLimited { .. }
-            | Self::Unreachable(_)
-            | Self::Timeout(_)
-            | Self::Crowded(_)
-            | Self::UnexpectedStatus(_)
-            | Self::Refused(_)
-            | Self::TooLarge { .. }
-            | Self::RangeNotThere
-            | Self::HeadRefused
-            | Self::BadDigest
-            | Self::BreakerOpen { .. }
-            | Self::Offline
-            | Self::NoDescriptors => false,
-        }
+    pub fn may_be_over_soon(&self) -> bool {
+        self.is_of_the_server() && *self != Self::ServerError(501)
     }
 
     /// Whether a HEAD of a manifest that was answered so proves nothing: some proxies and front doors answer GET alone.

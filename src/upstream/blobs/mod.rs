@@ -81,6 +81,12 @@ impl BlobBody {
     }
 }
 
+/// The range to ask for; `None` asks for the whole blob.
+fn asked_range(from: u64, end: Option<u64>) -> Option<(u64, Option<u64>)> {
+    let last = end.and_then(|end| end.checked_sub(1));
+    (from > 0 || last.is_some()).then_some((from, last))
+}
+
 impl RegistryClient {
     /// Opens a blob at `from`, up to its end or to `end`. `avoid`, the endpoint whose body has just broken, is asked last.
     pub async fn open_blob(
@@ -91,8 +97,7 @@ impl RegistryClient {
         avoid: Option<usize>,
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
-        let last = end.and_then(|end| end.checked_sub(1));
-        let range = (from > 0 || last.is_some()).then_some((from, last));
+        let range = asked_range(from, end);
         // A download whose body broke tries again by itself.
         let once = avoid.map(|_| self.asking_once());
         let this = once.as_ref().unwrap_or(self);
@@ -130,8 +135,7 @@ impl RegistryClient {
         place: Option<PassingPlace>,
         deadline: Deadline,
     ) -> Result<OpenedBlob, UpstreamError> {
-        let last = end.and_then(|end| end.checked_sub(1));
-        let range = (from > 0 || last.is_some()).then_some((from, last));
+        let range = asked_range(from, end);
         let skip = |at| self.is_marked_bad(at, digest);
         let slot = match place.and_then(PassingPlace::use_it) {
             Some(slot) => slot,

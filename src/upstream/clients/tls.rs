@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -38,13 +38,12 @@ pub(in crate::upstream) fn client_config(
 ) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let builder = if skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
-    } else if ca.is_empty() {
+    let builder = if ca.is_empty() && !skip_verify {
         builder.with_root_certificates(ROOTS.clone())
     } else {
-        let verifier = ListedToo::new(ca, provider)?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        let algorithms = provider.signature_verification_algorithms;
+        let trusted = if skip_verify { Trusted::Anything } else { Trusted::ListedToo(ListedToo::new(ca, provider)?) };
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { trusted, algorithms }))
     };
     let mut config = match identity {
         Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?,
@@ -87,7 +86,40 @@ fn is_not_vouched(error: &rustls::Error) -> bool {
     is_ca_as_end_entity || *reason == CertificateError::UnknownIssuer
 }
 
-impl ServerCertVerifier for ListedToo {
+impl ListedToo {
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        match self.vouched.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(error) if is_not_vouched(&error) && self.listed.iter().any(|listed| listed == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
+            }
+            verified => verified.map(|_| ()),
+        }
+    }
+}
+
+/// Which certificates of servers are accepted.
+#[derive(Debug)]
+enum Trusted {
+    /// `insecure_skip_verify`.
+    Anything,
+    ListedToo(ListedToo),
+}
+
+/// Signatures are checked whatever is trusted.
+#[derive(Debug)]
+struct Verifier {
+    trusted: Trusted,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -96,51 +128,9 @@ impl ServerCertVerifier for ListedToo {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.vouched.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(error) if is_not_vouched(&error) && self.listed.iter().any(|listed| listed == end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
+        if let Trusted::ListedToo(listed) = &self.trusted {
+            listed.verify(end_entity, intermediates, server_name, ocsp_response, now)?;
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.vouched.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.vouched.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.vouched.supported_verify_schemes()
-    }
-}
-
-/// `insecure_skip_verify`: accepts any certificate, but still checks signatures.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -150,7 +140,7 @@ impl ServerCertVerifier for NoVerification {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -159,11 +149,11 @@ impl ServerCertVerifier for NoVerification {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -203,7 +193,7 @@ mod tests {
         let year = |year: u64| UnixTime::since_unix_epoch(Duration::from_hours((year - 1970) * 8766));
         let verify = |listed: &CertificateDer<'static>, shown: &CertificateDer<'static>, name: &'static str, at| {
             let verifier = ListedToo::new(std::slice::from_ref(listed), Arc::new(ring::default_provider())).unwrap();
-            verifier.verify_server_cert(shown, &[], &name.try_into().unwrap(), &[], at).is_ok()
+            verifier.verify(shown, &[], &name.try_into().unwrap(), &[], at).is_ok()
         };
         for make in [certificate, issued] {
             let (own, other) = (make(2020..2040), make(2020..2040));
