@@ -243,7 +243,7 @@ async fn t77_a_wrong_digest_a_missing_blob_and_a_cut_archive_are_refused_alone()
 #[tokio::test]
 async fn t78_bombs_are_refused() {
     let island = island().await;
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     let mut bomb = entry("blobs/sha256/".to_owned().as_str(), b'5', "", b"");
     let mut header = file("zeros", b"");
     header[124..136].copy_from_slice(b"77777777777\0");
@@ -258,7 +258,7 @@ async fn t78_bombs_are_refused() {
     }
     let done = import(&island, &gzip.finish().unwrap(), &[]).await;
     assert_eq!(done.status.code(), Some(1));
-    assert!(said(&done).contains("a hundred times") || said(&done).contains("ends in the middle"), "{}", said(&done));
+    assert!(said(&done).contains("a hundred times"), "{}", said(&done));
 
     let mut huge = file("index.json", b"");
     huge[124..136].copy_from_slice(b"77777777777\0");
