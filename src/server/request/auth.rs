@@ -9,7 +9,7 @@ use crate::server::access::{Access, Identified, Origin, Refusal};
 use crate::server::request::route::Route;
 use crate::server::response::answer::Answer;
 use crate::server::response::error::WireError;
-use crate::server::response::headers::{IMMUTABLE, PRIVATE_IMMUTABLE};
+use crate::server::response::headers::{IMMUTABLE, PRIVATE_IMMUTABLE, PRIVATE_REVALIDATE, REVALIDATE};
 
 /// Where the token server is, behind a mount.
 const TOKEN_PATH: &str = "/token";
@@ -58,7 +58,9 @@ pub(super) fn token(
 
 /// What is not open to everybody is no matter for caches that others share.
 pub(super) fn keep_private(headers: &mut HeaderMap) {
-    if headers.get(CACHE_CONTROL).is_some_and(|value| value == IMMUTABLE) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static(PRIVATE_IMMUTABLE));
+    let Some(said) = headers.get(CACHE_CONTROL) else { return };
+    let private = [(IMMUTABLE, PRIVATE_IMMUTABLE), (REVALIDATE, PRIVATE_REVALIDATE)];
+    if let Some((_, private)) = private.into_iter().find(|(public, _)| said == public) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(private));
     }
 }

@@ -21,7 +21,9 @@ pub(in crate::server) const IMMUTABLE: &str = "public, max-age=31536000, immutab
 /// The same where not everybody may read it.
 pub(in crate::server) const PRIVATE_IMMUTABLE: &str = "private, max-age=31536000, immutable";
 /// A tag may move, so caches between client and mirror must revalidate.
-pub(super) const REVALIDATE: &str = "no-cache";
+pub(in crate::server) const REVALIDATE: &str = "no-cache";
+/// The same, for one client alone.
+pub(in crate::server) const PRIVATE_REVALIDATE: &str = "private, no-cache";
 
 /// The headers of every answer, with capacity for the others.
 pub(super) fn base_headers() -> HeaderMap {
