@@ -2,9 +2,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use roadstead::jobs::{add_pins, list_pins, remove_pins};
+use roadstead::oci::PinPattern;
 use serde_json::json;
 
-use super::output::{flag, list, plain, print, print_json};
+use super::output::{flag, list, plain, print, print_json, usage};
 use super::reach::{Reach, Request, query};
 
 #[derive(Subcommand)]
@@ -36,6 +37,12 @@ pub(super) fn run(reach: &Reach, action: &Action) -> Result<(), ExitCode> {
         Action::Add { patterns } => ("POST", patterns.as_slice(), false),
         Action::Rm { patterns } => ("DELETE", patterns.as_slice(), false),
     };
+    if let Action::Add { patterns } = action {
+        // The mirror would refuse it as well. What is mistyped is told as that.
+        for pattern in patterns.iter().filter(|pattern| !pattern.contains('@')) {
+            pattern.parse::<PinPattern>().map_err(|err| usage(&format!("{pattern}: {err}")))?;
+        }
+    }
     let path = query("/api/v1/pins", patterns.iter().map(|pattern| ("pin", pattern)));
     let pins = reach.answer(Request { method, path: &path, body: None }, async |mirror| {
         let pins = match action {
