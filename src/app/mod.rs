@@ -70,7 +70,7 @@ impl App {
         let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
         let admin_socket = config.server.admin_socket.clone();
         let verify_jobs = Arc::new(VerifyJobs::new(mirror.cache(), clock.clone(), config.verify.rate));
-        let job_runner = Arc::new(JobRunner::new(&mirror, clock.clone()));
+        let job_runner = Arc::new(JobRunner::new(&mirror));
         let jobs = (Arc::clone(&verify_jobs), Arc::clone(&job_runner));
         let admin = Arc::new(Admin::new(&mirror, jobs, metrics.clone(), &config.server));
         let via = Arc::clone(&opened.via);
@@ -114,7 +114,8 @@ impl App {
         self.background.drain(Instant::now() + self.shutdown_deadline).await;
         cache::close(self.mirror.cache()).await;
         self.background.stop_admin();
-        // While the storage is still locked: later the socket may be another server's. One that is left is replaced at the next start.
+        // While the storage is still locked: later the socket may be another server's. One that is left is replaced at the
+        // next start.
         let _left = self.admin_socket.as_deref().map(std::fs::remove_file);
     }
 }

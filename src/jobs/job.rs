@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::job_report::{JobItem, JobKind, JobReport, JobState};
 use crate::clock::{Clock, Timestamp};
 
 /// Jobs that have ended and are still told of.
@@ -21,12 +21,11 @@ const MAX_RUNNING: usize = 16;
 const MAX_IMPORTS: usize = 4;
 /// Results that one job keeps. Those of further items are counted only.
 const MAX_ITEMS: usize = 200_000;
-/// Longest text of a problem, in bytes.
-const MAX_PROBLEM_BYTES: usize = 2000;
 
 /// The jobs of this process.
 pub struct Jobs {
     clock: Clock,
+    /// Cancelled when all jobs have to end.
     stopping: CancellationToken,
     state: Mutex<State>,
     /// Imports record their images one after the other.
@@ -38,7 +37,6 @@ struct State {
     /// In the order in which they began.
     jobs: VecDeque<Arc<RunningJob>>,
     last_id: u64,
-    is_closed: bool,
 }
 
 /// One job.
@@ -66,79 +64,6 @@ struct Results {
     parts: Vec<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    Warm,
-    Export,
-    Import,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    Running,
-    /// Every item was worked on, well or not.
-    Done,
-    /// It was cancelled, or the mirror stopped.
-    Stopped,
-    /// It could not go on.
-    Failed,
-}
-
-/// How an item ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobOutcome {
-    Done,
-    /// It was there already.
-    Held,
-    /// Some of it is not here, or not in the bundle.
-    Missing,
-    /// The configuration or the input forbids it.
-    Refused,
-    /// It did not work, or cannot be told now.
-    Failed,
-}
-
-/// The result of one item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct JobItem {
-    pub item: String,
-    pub outcome: JobOutcome,
-    pub bytes: u64,
-    pub problem: Option<String>,
-    /// It lacks what another part of the same bundle has: no failure yet.
-    #[serde(rename = "waiting", skip_serializing_if = "std::ops::Not::not")]
-    pub is_waiting: bool,
-}
-
-/// The state of a job as it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct JobReport {
-    /// Unique since the start of the server.
-    pub id: String,
-    pub kind: JobKind,
-    pub state: JobState,
-    pub begun: Timestamp,
-    pub ended: Option<Timestamp>,
-    pub bytes: u64,
-    /// Zero if it is not known.
-    pub bytes_total: u64,
-    /// Items that have ended, those of them that failed, and those that wait for another part of a bundle.
-    pub items: u64,
-    pub failed: u64,
-    pub waiting: u64,
-    /// `null` if it is not known.
-    pub items_total: Option<u64>,
-    /// What it does, or waits for.
-    pub note: Option<String>,
-    /// Why it could not go on.
-    pub problem: Option<String>,
-    /// Of an export: the sizes of the parts that can be fetched. Bytes.
-    pub parts: Vec<u64>,
-}
-
 /// A job cannot begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoJob {
@@ -148,34 +73,15 @@ pub enum NoJob {
     TooMany,
 }
 
-impl JobItem {
-    pub fn new(item: impl Into<String>, outcome: JobOutcome, bytes: u64) -> Self {
-        Self { item: item.into(), outcome, bytes, problem: None, is_waiting: false }
-    }
-
-    #[must_use]
-    pub fn because(mut self, problem: impl std::fmt::Display) -> Self {
-        let mut problem = problem.to_string();
-        problem.truncate(problem.floor_char_boundary(MAX_PROBLEM_BYTES));
-        self.problem = Some(problem);
-        self
-    }
-
-    const fn is_failed(&self) -> bool {
-        !matches!(self.outcome, JobOutcome::Done | JobOutcome::Held) && !self.is_waiting
-    }
-}
-
 impl Jobs {
-    /// `stopping` ends all jobs.
-    pub fn new(clock: Clock, stopping: CancellationToken) -> Self {
-        Self { clock, stopping, state: Mutex::default(), import_turn: Semaphore::new(1) }
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, stopping: CancellationToken::new(), state: Mutex::default(), import_turn: Semaphore::new(1) }
     }
 
     /// A new job, whose work the caller does.
     pub fn begin(&self, kind: JobKind) -> Result<Arc<RunningJob>, NoJob> {
         let mut state = self.state();
-        if state.is_closed || self.stopping.is_cancelled() {
+        if self.stopping.is_cancelled() {
             return Err(NoJob::Stopping);
         }
         let running = || state.jobs.iter().filter(|job| !job.has_ended());
@@ -218,16 +124,11 @@ impl Jobs {
 
     /// Ends all jobs soon, and begins no other.
     pub fn stop(&self) {
-        let mut state = self.state();
-        state.is_closed = true;
-        for job in &state.jobs {
-            job.cancel();
-        }
+        self.stopping.cancel();
     }
 
-    /// The mirror stops.
-    pub(super) fn is_closed(&self) -> bool {
-        self.state().is_closed
+    pub(super) const fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     pub(super) const fn import_turn(&self) -> &Semaphore {
@@ -243,23 +144,9 @@ impl Jobs {
     }
 }
 
-impl JobKind {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Warm => "warm",
-            Self::Export => "export",
-            Self::Import => "import",
-        }
-    }
-}
-
 impl RunningJob {
     pub fn id(&self) -> &str {
         &self.id
-    }
-
-    pub const fn kind(&self) -> JobKind {
-        self.kind
     }
 
     /// Ends it soon. What it has done stays.
@@ -277,6 +164,17 @@ impl RunningJob {
 
     pub fn has_ended(&self) -> bool {
         self.ended.get().is_some()
+    }
+
+    /// Resolves when it has ended.
+    pub async fn ended(&self) {
+        let mut changes = self.watch();
+        // In this order: no change is missed.
+        while !self.has_ended() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     pub fn report(&self) -> JobReport {
@@ -303,12 +201,6 @@ impl RunningJob {
     /// Up to `limit` results behind the first `skip`.
     pub fn items(&self, skip: usize, limit: usize) -> Vec<JobItem> {
         self.results().items.iter().skip(skip).take(limit).cloned().collect()
-    }
-
-    /// Whether every item is well, and nothing else was wrong.
-    pub fn is_good(&self) -> bool {
-        self.ended.get().is_some_and(|(state, _, problem)| *state == JobState::Done && problem.is_none())
-            && self.results().failed == 0
     }
 
     pub fn add_bytes(&self, bytes: u64) {
@@ -374,10 +266,11 @@ impl RunningJob {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::job_report::JobOutcome;
 
     #[test]
     fn old_jobs_are_forgotten_and_running_ones_are_not() {
-        let jobs = Jobs::new(Clock::default(), CancellationToken::new());
+        let jobs = Jobs::new(Clock::default());
         let first = jobs.begin(JobKind::Warm).unwrap();
         for _ in 0..2 * MAX_ENDED {
             jobs.begin(JobKind::Import).unwrap().end(JobState::Done, Timestamp::default(), None);
@@ -385,14 +278,14 @@ mod tests {
         assert!(jobs.get(first.id()).is_some() && jobs.list().len() <= MAX_ENDED + 2);
         first.add(JobItem::new("a", JobOutcome::Missing, 0).because("gone"));
         first.end(JobState::Done, Timestamp::default(), None);
-        assert!(!first.is_good() && first.report().failed == 1);
+        assert!(!first.report().is_good() && first.report().failed == 1);
         jobs.stop();
         assert_eq!(jobs.begin(JobKind::Warm).err(), Some(NoJob::Stopping));
     }
 
     #[test]
     fn no_more_jobs_run_than_may() {
-        let jobs = Jobs::new(Clock::default(), CancellationToken::new());
+        let jobs = Jobs::new(Clock::default());
         let running: Vec<_> = (0..MAX_RUNNING).map(|_| jobs.begin(JobKind::Warm).unwrap()).collect();
         assert_eq!(jobs.begin(JobKind::Warm).err(), Some(NoJob::TooMany));
         assert!(running.iter().all(|job| !job.has_ended()));

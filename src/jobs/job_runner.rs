@@ -5,15 +5,13 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::bundle::receipt::Receipt;
 use super::export::{ExportRequest, PartStream, Plan, make_plan, stream_part};
 use super::import::{ImportRequest, import};
-use super::job::{JobKind, JobReport, JobState, Jobs, NoJob, RunningJob};
+use super::job::{Jobs, NoJob, RunningJob};
+use super::job_report::{JobKind, JobReport, JobState};
 use super::warm::schedule::{self, WarmSchedule, WarmState, WarmStates};
 use super::warm::{WarmRequest, warm};
-use crate::clock::Clock;
 use crate::metrics::ByList;
 use crate::mirror::Mirror;
 use crate::store::staged;
@@ -29,8 +27,6 @@ pub struct JobRunner {
     /// Weak, so that it does not keep a closed storage alive.
     mirror: Weak<Mirror>,
     jobs: Jobs,
-    /// Cancelled when all jobs have to end.
-    stopping: CancellationToken,
     exports: Mutex<HashMap<String, Arc<Fetched>>>,
     /// Of the last exports that have ended.
     receipts: Mutex<VecDeque<(String, Arc<Receipt>)>>,
@@ -44,14 +40,10 @@ struct Fetched {
 }
 
 impl JobRunner {
-    pub fn new(mirror: &Arc<Mirror>, clock: Clock) -> Self {
-        // Shutdown ends jobs first: a fill that one waits for is given the time to end.
-        let stopping = CancellationToken::new();
-        let jobs = Jobs::new(clock, stopping.clone());
+    pub fn new(mirror: &Arc<Mirror>) -> Self {
         Self {
             mirror: Arc::downgrade(mirror),
-            jobs,
-            stopping,
+            jobs: Jobs::new(mirror.cache().context.clock.clone()),
             exports: Mutex::default(),
             receipts: Mutex::default(),
             warm_states: WarmStates::default(),
@@ -62,10 +54,9 @@ impl JobRunner {
         &self.jobs
     }
 
-    /// Ends all jobs soon, and begins no other.
+    /// Ends all jobs soon, and begins no other. Shutdown does so first: a fill that one waits for is given the time to end.
     pub fn stop(&self) {
         self.jobs.stop();
-        self.stopping.cancel();
     }
 
     /// Starts an export: its parts are offered when all of it was looked up.
@@ -157,7 +148,7 @@ impl JobRunner {
         mirror.cache().context.tasks.spawn(async move {
             warm(&held, &this.jobs, &job, request).await;
             // What the end of the process has stopped goes on at the next start.
-            if !this.jobs.is_closed() {
+            if !this.jobs.stopping().is_cancelled() {
                 let _gone = staged::forget_job(&held.cache().store, &written).await;
             }
         });
@@ -190,7 +181,7 @@ impl JobRunner {
 
     async fn run_schedule(self: &Arc<Self>, schedule: WarmSchedule) {
         let mut pause = schedule.pause(true);
-        while schedule::wait(pause, &self.stopping).await {
+        while schedule::wait(pause, self.jobs.stopping()).await {
             pause = schedule.pause(false);
             let begun = match schedule.request().await {
                 Ok(request) => self.begin_round(request),
@@ -209,7 +200,7 @@ impl JobRunner {
                 self.warm_states.note(&schedule.name, &job.report());
                 tokio::select! {
                     _changed = changes.changed() => {}
-                    () = self.stopping.cancelled() => return,
+                    () = self.jobs.stopping().cancelled() => return,
                 }
             }
             let report = job.report();

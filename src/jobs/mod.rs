@@ -7,6 +7,7 @@ pub mod change;
 pub mod export;
 pub mod import;
 mod job;
+mod job_report;
 mod job_runner;
 pub mod look;
 mod pins;
@@ -16,7 +17,8 @@ mod verify;
 pub mod warm;
 
 pub use export::inventory;
-pub use job::{JobItem, JobKind, JobOutcome, JobReport, JobState, Jobs, NoJob, RunningJob};
+pub use job::{Jobs, NoJob, RunningJob};
+pub use job_report::{JobItem, JobKind, JobOutcome, JobReport, JobState};
 pub use job_runner::JobRunner;
 pub use pins::{PinEntry, add_pins, list_pins, remove_pins};
 pub use refused::{Refused, RefusedCode};

@@ -1,4 +1,5 @@
-//! Adds and removes several pins at once, all or none.
+//! Adds and removes several pins at once: all are read before any is made. What a tag is pinned to is written before the pin
+//! that keeps the content.
 
 use std::sync::Arc;
 

@@ -101,8 +101,6 @@ pub struct Placement {
     pub scope: Scope,
     /// One grant opens a digest to the whole registry.
     pub whole_authority: bool,
-    /// Upstream is never asked.
-    pub is_offline: bool,
     pub max_manifest_bytes: u64,
 }
 
@@ -217,7 +215,6 @@ impl Mirror {
             target,
             scope,
             whole_authority: registry.policy.public,
-            is_offline: registry.policy.offline,
             max_manifest_bytes: registry.client().settings().max_manifest_size,
         })
     }

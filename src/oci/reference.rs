@@ -26,6 +26,12 @@ pub enum InvalidReference {
 }
 
 impl Tag {
+    /// Those under which cosign keeps signatures, attestations and SBOMs, where it does not use the referrers API.
+    pub fn of_cosign(subject: Digest) -> impl Iterator<Item = Self> {
+        let tag = subject.referrers_tag();
+        ["sig", "att", "sbom"].into_iter().filter_map(move |suffix| format!("{tag}.{suffix}").parse().ok())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -6,10 +6,13 @@ use std::io::{self, Cursor, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use roadstead::jobs::bundle::docker_archive::MANIFEST_FILE;
+use roadstead::jobs::bundle::layout::{INDEX_FILE, LAYOUT_FILE};
+use roadstead::jobs::bundle::receipt::RECEIPT_FILE;
 use roadstead::jobs::bundle::tar_writer::{TAR_END, tar_bytes, tar_header, tar_padding};
 
 /// Files that say what the others are, in the order in which they are sent.
-const FIRST: [&str; 5] = ["oci-layout", "index.json", "manifest.json", "roadstead-receipt", "version"];
+const FIRST: [&str; 5] = [LAYOUT_FILE, INDEX_FILE, MANIFEST_FILE, RECEIPT_FILE, "version"];
 
 /// A directory as an archive.
 pub(super) struct DirectoryArchive {

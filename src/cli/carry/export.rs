@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use clap::Args;
-use roadstead::clock::Clock;
 use roadstead::jobs::JobRunner;
 use roadstead::jobs::bundle::receipt::Receipt;
 use roadstead::jobs::export::held::WantedPlatforms;
@@ -87,8 +86,14 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             let id = started.get("job").map(|job| plain(job, "id")).unwrap_or_default();
             let (engine, is_ready) = (Engine::Server(&server), |job: &Value| !list(job, "parts").is_empty());
             let job = crate::cli::block_on(shown.follow(&engine, &id, is_ready))?;
-            let receipt = || receipt_of(&server, &id);
-            write_parts(&job, &output, &mut shown, receipt, &mut |part| fetch(&server, &id, part)).map(|()| job)
+            let receipt = || server.bytes(&format!("/api/v1/jobs/{id}/receipt"));
+            let fetch = &mut |part| fetch(&server, &id, part);
+            let written = write_parts(&job, &output, &mut shown, receipt, fetch);
+            if written.is_err() {
+                // Nobody fetches the rest.
+                let _told = server.ask("DELETE", &format!("/api/v1/jobs/{id}"), Upload::Nothing);
+            }
+            written.map(|()| job)
         }
         Site::Stopped(config) => {
             let chosen = match options.used_since {
@@ -99,9 +104,9 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             let split = options.split.map(|split| split.as_u64());
             let request = ExportRequest { chosen, platforms, referrers: options.referrers, since: receipt, split };
             offline_storage::with_mirror(*config, async |mirror| {
-                let runner = Arc::new(JobRunner::new(mirror, Clock::default()));
-                let job = runner.export(request).map_err(|err| failed(&err.to_string()))?;
-                let id = job.id().to_owned();
+                let runner = Arc::new(JobRunner::new(mirror));
+                let running = runner.export(request).map_err(|err| failed(&err.to_string()))?;
+                let id = running.id().to_owned();
                 let is_ready = |job: &Value| !list(job, "parts").is_empty();
                 let job = shown.follow(&Engine::Here(&runner), &id, is_ready).await?;
                 let fetch = &mut |part| {
@@ -110,11 +115,13 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
                 };
                 let receipt = || {
                     let receipt = runner.receipt(&id).ok_or_else(|| failed("the export has gone"))?;
-                    let mut text = Vec::new();
-                    receipt.write(&mut text).map_err(|err| failed(&err.to_string()))?;
-                    Ok(text)
+                    Ok(receipt.to_bytes())
                 };
                 let written = tokio::task::block_in_place(|| write_parts(&job, &output, &mut shown, receipt, fetch));
+                if written.is_ok() {
+                    (0..list(&job, "parts").len()).for_each(|nth| runner.part_is_fetched(&id, nth));
+                    running.ended().await;
+                }
                 runner.stop();
                 written.map(|()| job)
             })?
@@ -152,16 +159,6 @@ fn write_parts(
 fn fetch(server: &Server, id: &str, part: usize) -> Result<Box<dyn Read>, ExitCode> {
     let answer = server.ask("GET", &format!("/api/v1/jobs/{id}/parts?part={part}"), Upload::Nothing)?;
     if answer.is_success() { Ok(answer.body) } else { Err(failed(&answer.refusal())) }
-}
-
-fn receipt_of(server: &Server, id: &str) -> Result<Vec<u8>, ExitCode> {
-    let mut answer = server.ask("GET", &format!("/api/v1/jobs/{id}/receipt"), Upload::Nothing)?;
-    if !answer.is_success() {
-        return Err(failed(&answer.refusal()));
-    }
-    let mut text = Vec::new();
-    answer.body.read_to_end(&mut text).map_err(|err| failed(&format!("the receipt was cut short: {err}")))?;
-    Ok(text)
 }
 
 /// A part that this process makes.

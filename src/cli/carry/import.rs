@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use roadstead::clock::Clock;
 use roadstead::jobs::JobRunner;
 use roadstead::jobs::bundle::layout::Rename;
 use roadstead::jobs::import::ImportRequest;
@@ -47,7 +46,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             }
         }
         Site::Stopped(config) => offline_storage::with_mirror(*config, async |mirror| {
-            let runner = Arc::new(JobRunner::new(mirror, Clock::default()));
+            let runner = Arc::new(JobRunner::new(mirror));
             for path in &options.paths {
                 let (archive, _) = open(path)?;
                 let request = ImportRequest { rename: rename.clone() };

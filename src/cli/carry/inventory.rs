@@ -1,4 +1,3 @@
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,7 +6,6 @@ use roadstead::jobs;
 
 use super::output::write_file;
 use crate::cli::output::{failed, report};
-use crate::cli::reach::server::Upload;
 use crate::cli::reach::{Reach, Site, offline_storage};
 
 #[derive(Debug, Args)]
@@ -20,21 +18,10 @@ pub(in crate::cli) struct Options {
 /// Writes what is held as a receipt, for `export --since` at another site.
 pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCode> {
     let text = match reach.find()? {
-        Site::Running(server) => {
-            let mut answer = server.ask("GET", "/api/v1/inventory", Upload::Nothing)?;
-            if !answer.is_success() {
-                return Err(failed(&answer.refusal()));
-            }
-            let mut text = Vec::new();
-            answer.body.read_to_end(&mut text).map_err(|err| failed(&format!("the receipt was cut short: {err}")))?;
-            text
-        }
+        Site::Running(server) => server.bytes("/api/v1/inventory")?,
         Site::Stopped(config) => {
             let receipt = offline_storage::with_mirror(*config, async |mirror| jobs::inventory(mirror).await)?;
-            let receipt = receipt.map_err(|err| failed(&err.to_string()))?;
-            let mut text = Vec::new();
-            receipt.write(&mut text).map_err(|err| failed(&err.to_string()))?;
-            text
+            receipt.map_err(|err| failed(&err.to_string()))?.to_bytes()
         }
     };
     write_receipt(options.output.as_deref(), &text)

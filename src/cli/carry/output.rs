@@ -5,7 +5,9 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use roadstead::jobs::bundle::layout::digest_of_path;
+use roadstead::jobs::bundle::docker_archive::MANIFEST_FILE;
+use roadstead::jobs::bundle::layout::{INDEX_FILE, LAYOUT_FILE, blob_path, digest_of_path};
+use roadstead::jobs::bundle::receipt::RECEIPT_FILE;
 use roadstead::jobs::bundle::tar_reader::{TarKind, TarReader};
 
 /// Bytes that are copied at a time.
@@ -28,7 +30,8 @@ impl Output {
         } else if is_archive || (path.exists() && !path.is_dir()) {
             Self::Archive(path.to_owned())
         } else {
-            Self::Directory(path.to_owned())
+            // Without a `/` at its end: what is written first stands beside it.
+            Self::Directory(path.components().collect())
         }
     }
 
@@ -165,7 +168,7 @@ fn unpack_into(root: &Path, from: &mut dyn Read, progress: &mut dyn FnMut(u64)) 
     let mut directories = std::collections::BTreeSet::from([root.to_owned()]);
     while let Some(entry) = archive.next_entry().map_err(io::Error::other)? {
         let name = match digest_of_path(&entry.name) {
-            Some(("", digest)) => format!("blobs/{}/{}", digest.algorithm().name(), digest.hex()),
+            Some(("", digest)) => blob_path(digest),
             None if is_plain(&entry.name) => entry.name.clone(),
             Some(_) | None => continue,
         };
@@ -197,5 +200,5 @@ fn unpack_into(root: &Path, from: &mut dyn Read, progress: &mut dyn FnMut(u64)) 
 }
 
 fn is_plain(name: &str) -> bool {
-    matches!(name, "oci-layout" | "index.json" | "manifest.json" | "roadstead-receipt")
+    matches!(name, LAYOUT_FILE | INDEX_FILE | MANIFEST_FILE | RECEIPT_FILE)
 }

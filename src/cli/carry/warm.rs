@@ -3,7 +3,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use roadstead::clock::Clock;
 use roadstead::jobs::JobRunner;
 use roadstead::jobs::export::held::WantedPlatforms;
 use roadstead::jobs::warm::WarmRequest;
@@ -52,7 +51,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             crate::cli::block_on(shown.follow(&engine, &id, |_| false))?
         }
         Site::Stopped(config) => offline_storage::with_mirror(*config, async |mirror| {
-            let runner = Arc::new(JobRunner::new(mirror, Clock::default()));
+            let runner = Arc::new(JobRunner::new(mirror));
             let job = runner.warm(request).await.map_err(|err| failed(&err.to_string()))?;
             shown.follow(&Engine::Here(&runner), job.id(), |_| false).await
         })??,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{ago, pages};
 use crate::cli::output::{list, number, plain, print, print_json, size};
-use crate::cli::reach::{Reach, Request, Site, offline_storage};
+use crate::cli::reach::{Reach, Request};
 use crate::cli::table::{Align, Table};
 
 pub(in crate::cli) fn ls(
@@ -30,15 +30,9 @@ pub(in crate::cli) fn ls(
 
 pub(in crate::cli) fn du(reach: &Reach, glob: Option<&str>, as_json: bool) -> Result<(), ExitCode> {
     // One report answers both: it is kept as long as it has taken, and longer.
-    let mut found = match reach.find()? {
-        Site::Running(server) => server.json(Request::get("/api/v1/usage"))?,
-        Site::Stopped(config) => {
-            let usage =
-                offline_storage::with_mirror(*config, async |mirror| used(mirror, &UsageReports::default()).await)?;
-            let usage = usage.map_err(|refused| crate::cli::output::failed(&refused.to_string()))?;
-            serde_json::to_value(usage).unwrap_or_default()
-        }
-    };
+    let mut found = reach.answer(Request::get("/api/v1/usage"), async |mirror| {
+        Ok(serde_json::to_value(used(mirror, &UsageReports::default()).await?).unwrap_or_default())
+    })?;
     let rows = ask(reach, glob, "size", None)?;
     if let Some(found) = found.as_object_mut() {
         found.insert("repositories".to_owned(), rows.get("repositories").cloned().unwrap_or_else(|| json!([])));

@@ -100,6 +100,17 @@ impl Server {
         serde_json::from_str(&text).map_err(|err| failed(&format!("the answer of {} is no JSON: {err}", self.name())))
     }
 
+    /// All bytes of what is at a path. Prints a failure, or the server's error.
+    pub(in crate::cli) fn bytes(&self, path: &str) -> Result<Vec<u8>, ExitCode> {
+        let mut answer = self.ask("GET", path, Upload::Nothing)?;
+        if !answer.is_success() {
+            return Err(failed(&answer.refusal()));
+        }
+        let mut bytes = Vec::new();
+        answer.body.read_to_end(&mut bytes).map_err(|err| failed(&format!("the answer was cut short: {err}")))?;
+        Ok(bytes)
+    }
+
     fn exchange(&self, method: &str, path: &str, upload: Upload<'_>) -> io::Result<Answer> {
         match self {
             Self::Socket(socket) => {

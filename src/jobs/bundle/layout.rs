@@ -183,15 +183,8 @@ impl Rename {
         }
     }
 
-    const fn is_pattern(&self) -> bool {
-        let mut rest = self.0.as_bytes();
-        while let [first, behind @ ..] = rest {
-            if *first == b'*' {
-                return true;
-            }
-            rest = behind;
-        }
-        false
+    fn is_pattern(&self) -> bool {
+        self.0.contains('*')
     }
 
     fn apply(&self, given: &Given) -> Result<ImageName, Unnamed> {

@@ -48,6 +48,13 @@ pub enum ReceiptRefused {
 }
 
 impl Receipt {
+    /// As [`Self::write`], into memory.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes).expect("memory takes what is written");
+        bytes
+    }
+
     pub fn read(mut from: impl BufRead) -> Result<Self, ReceiptRefused> {
         let mut receipt = Self::default();
         let mut line = Vec::new();

@@ -5,8 +5,8 @@
 
 use std::io::{self, Read};
 
-const BLOCK: usize = 512;
-const BLOCK_BYTES: u64 = BLOCK as u64;
+use super::tar_writer::{BLOCK, tar_padding};
+
 /// Longest name of an entry, in bytes.
 pub const MAX_NAME_BYTES: usize = 4096;
 /// Largest extended header, in bytes. Pax headers also carry what nobody reads, such as times and attributes.
@@ -125,7 +125,7 @@ impl<R: Read> TarReader<R> {
         // Some writers give links a size that no content follows.
         let is_bare = matches!(kind, TarKind::HardLink(_) | TarKind::SymbolicLink(_) | TarKind::Directory);
         self.content = if is_bare { 0 } else { size_bytes };
-        self.padding = padding(self.content);
+        self.padding = tar_padding(self.content) as u64;
         self.last = Some(name.clone());
         let size_bytes = if kind == TarKind::File { size_bytes } else { 0 };
         Ok(TarEntry { name, kind, size_bytes })
@@ -187,8 +187,7 @@ impl<R: Read> TarReader<R> {
         let mut bytes = vec![0; usize::try_from(size_bytes).unwrap_or_default()];
         self.fill(&mut bytes)?;
         let mut padded = [0; BLOCK];
-        let padding = usize::try_from(padding(size_bytes)).unwrap_or_default();
-        self.fill(padded.get_mut(..padding).unwrap_or_default())?;
+        self.fill(padded.get_mut(..tar_padding(size_bytes)).unwrap_or_default())?;
         Ok(bytes)
     }
 
@@ -225,10 +224,6 @@ impl<R: Read> Read for TarReader<R> {
         self.content -= read as u64;
         Ok(read)
     }
-}
-
-const fn padding(size_bytes: u64) -> u64 {
-    (BLOCK_BYTES - size_bytes % BLOCK_BYTES) % BLOCK_BYTES
 }
 
 struct Header([u8; BLOCK]);

@@ -1,19 +1,9 @@
 //! Headers of a tar archive that is the same whenever it is written: no times, no users, one mode.
 
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 
 /// The end of an archive.
 pub const TAR_END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
-
-/// The header of a file. `name` has at most 100 bytes of ASCII: the names of an image layout have.
-pub fn tar_header(name: &str, size_bytes: u64) -> [u8; BLOCK] {
-    header(name, size_bytes, b'0', b"0000644\0")
-}
-
-/// The header of a directory, whose name ends with a slash.
-pub fn tar_directory(name: &str) -> [u8; BLOCK] {
-    header(name, 0, b'5', b"0000755\0")
-}
 
 /// Zeros that follow content of this size.
 pub fn tar_padding(size_bytes: u64) -> usize {
@@ -26,7 +16,8 @@ pub fn tar_bytes(size_bytes: u64) -> u64 {
     BLOCK as u64 + size_bytes + tar_padding(size_bytes) as u64
 }
 
-fn header(name: &str, size_bytes: u64, kind: u8, mode: &[u8]) -> [u8; BLOCK] {
+/// The header of a file. `name` has at most 100 bytes of ASCII: the names of an image layout have.
+pub fn tar_header(name: &str, size_bytes: u64) -> [u8; BLOCK] {
     debug_assert!(name.len() <= 100, "{name}");
     let mut header = [0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| {
@@ -35,7 +26,7 @@ fn header(name: &str, size_bytes: u64, kind: u8, mode: &[u8]) -> [u8; BLOCK] {
         }
     };
     put(0, name.get(..100).unwrap_or(name).as_bytes());
-    put(100, mode);
+    put(100, b"0000644\0");
     put(108, b"0000000\0");
     put(116, b"0000000\0");
     // Octal digits are enough for 8 GiB; larger ones are written as GNU does, which all readers know.
@@ -47,7 +38,7 @@ fn header(name: &str, size_bytes: u64, kind: u8, mode: &[u8]) -> [u8; BLOCK] {
     }
     put(136, b"00000000000\0");
     put(148, b"        ");
-    put(156, &[kind]);
+    put(156, b"0");
     put(257, b"ustar\x0000");
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     let mut put = |at: usize, bytes: &[u8]| {
@@ -63,18 +54,16 @@ fn header(name: &str, size_bytes: u64, kind: u8, mode: &[u8]) -> [u8; BLOCK] {
 mod tests {
     use std::io::Read as _;
 
-    use super::super::tar_reader::{TarKind, TarReader};
+    use super::super::tar_reader::TarReader;
     use super::*;
 
     #[test]
     fn what_is_written_is_read() {
-        let mut archive = tar_directory("blobs/").to_vec();
-        archive.extend(tar_header("blobs/sha256/aa", 3));
+        let mut archive = tar_header("blobs/sha256/aa", 3).to_vec();
         archive.extend(b"abc");
         archive.extend(vec![0; tar_padding(3)]);
         archive.extend(TAR_END);
         let mut reader = TarReader::new(archive.as_slice());
-        assert_eq!(reader.next_entry().unwrap().unwrap().kind, TarKind::Directory);
         let file = reader.next_entry().unwrap().unwrap();
         assert_eq!((file.name.as_str(), file.size_bytes), ("blobs/sha256/aa", 3));
         let mut text = String::new();

@@ -9,16 +9,15 @@ use super::{Chosen, ExportRequest};
 use crate::cache::retention::Lease;
 use crate::index::{IndexError, PinRoots};
 use crate::jobs::bundle::docker_archive::{MANIFEST_FILE, ToSave, write_saved};
-use crate::jobs::bundle::layout::{INDEX_FILE, LAYOUT, LAYOUT_FILE, ToList, blob_path, write_index};
+use crate::jobs::bundle::layout::{INDEX_FILE, LAYOUT, LAYOUT_FILE, MAX_IMAGES, ToList, blob_path, write_index};
 use crate::jobs::bundle::receipt::{RECEIPT_FILE, Receipt};
 use crate::jobs::bundle::tar_writer::{TAR_END, tar_bytes};
 use crate::jobs::export::held::{HeldImage, Lacking, Sized, WantedPlatforms, look_up};
-use crate::jobs::job::{JobItem, JobOutcome, RunningJob};
+use crate::jobs::job::RunningJob;
+use crate::jobs::job_report::{JobItem, JobOutcome};
 use crate::mirror::{Mirror, Placement};
 use crate::oci::{Digest, ImageName, ShortDigest, Tag};
 
-/// Most images of one export.
-const MAX_IMAGES: usize = 100_000;
 /// How far referrers of referrers are followed.
 const MAX_REFERRER_DEPTH: u8 = 3;
 /// Rows that are read from the index at a time.
@@ -214,8 +213,7 @@ impl Planner<'_> {
                     next.push(digest);
                     self.push(repository.clone(), false, image)?;
                 }
-                for suffix in ["sig", "att", "sbom"] {
-                    let Ok(tag) = format!("{}.{suffix}", subject.referrers_tag()).parse::<Tag>() else { continue };
+                for tag in Tag::of_cosign(subject) {
                     let held = self.mirror.cache().index.tag(&at.scope, &tag, at.whole_authority).await?;
                     let Some(digest) = held.and_then(|held| held.row.digest) else { continue };
                     let Ok(image) = look_up(self.mirror.cache(), at, digest, &WantedPlatforms::Held).await else {
@@ -351,13 +349,11 @@ fn part(listed: &[&Entry], blobs: &[Sized], receipt: &Receipt) -> Part {
         .collect();
     // Docker before version 25, and `podman load`, read only this.
     let saved: Vec<ToSave> = listed.iter().filter(|entry| entry.has_name).filter_map(|entry| to_save(entry)).collect();
-    let mut receipt_text = Vec::new();
-    receipt.write(&mut receipt_text).expect("it is written into memory");
     let head = vec![
         (LAYOUT_FILE, Bytes::from_static(LAYOUT.as_bytes())),
         (INDEX_FILE, Bytes::from(write_index(&items))),
         (MANIFEST_FILE, Bytes::from(write_saved(&saved))),
-        (RECEIPT_FILE, Bytes::from(receipt_text)),
+        (RECEIPT_FILE, Bytes::from(receipt.to_bytes())),
     ];
     let mut seen = HashSet::new();
     let manifests = listed.iter().flat_map(|entry| &entry.image.manifests).copied();

@@ -6,8 +6,9 @@
 //! 3. [`record`] looks whether an item is whole, and records all of it at once: grants, tag, what refers to what.
 //! 4. Blobs that no item needs are removed again ([`leftovers`]).
 //!
-//! Several may read at one time; they record one after the other. Memory of each, at most: 64 MiB for an index, three times that while it is read, 100 MiB for what is
-//! known of 500,000 blobs, 160 MiB for a receipt, and 40 MiB for blobs that are being stored.
+//! Several may read at one time; they record one after the other. Memory of each, at most: 64 MiB for an index, three times
+//! that while it is read, 100 MiB for what is known of 500,000 blobs, 160 MiB for a receipt, and 40 MiB for blobs that are
+//! being stored.
 
 mod collect;
 mod leftovers;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 
 use super::bundle::layout::Rename;
 use super::bundle::unpacked::Unpacked;
-use super::job::{JobState, Jobs, RunningJob};
+use super::job::{Jobs, RunningJob};
+use super::job_report::JobState;
 use crate::mirror::Mirror;
 
 use collect::collect;

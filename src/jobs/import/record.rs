@@ -13,7 +13,8 @@ use crate::index::{
     Change, GrantBlob, GrantManifest, IndexError, PutChildren, PutReferrer, PutTag, ReferrerRow, TagRow,
 };
 use crate::jobs::export::held::{EMPTY, empty_in};
-use crate::jobs::job::{JobItem, JobOutcome, RunningJob};
+use crate::jobs::job::RunningJob;
+use crate::jobs::job_report::{JobItem, JobOutcome};
 use crate::mirror::{Mirror, Placement};
 use crate::oci::{Authority, Child, Digest, ImageName, Inspected, MediaType, Role, Tag};
 use crate::store::Verified;
@@ -26,19 +27,17 @@ const MAX_DEPTH: u8 = 4;
 /// Digests that are named when some are not there.
 const MAX_NAMED: usize = 5;
 
-/// Why an item is not recorded.
-enum Refusal {
-    Lacks(Vec<Digest>),
-    Is(JobOutcome, String),
-}
+/// Why an item is not recorded, whatever else comes.
+struct Refusal(JobOutcome, String);
 
 impl From<IndexError> for Refusal {
     fn from(err: IndexError) -> Self {
-        Self::Is(JobOutcome::Failed, err.to_string())
+        Self(JobOutcome::Failed, err.to_string())
     }
 }
 
 /// An item that is whole.
+#[derive(Default)]
 struct Whole {
     facts: Vec<Change>,
     digests: Vec<Digest>,
@@ -95,7 +94,7 @@ async fn record(mirror: &Arc<Mirror>, collected: &mut Collected, item: &Item, ne
         return result(JobOutcome::Refused).because(format!("its name has another digest than {root}, which it is"));
     }
     let cache = mirror.cache();
-    let mut look = Look { cache, at: &at, collected, whole: Whole::new(), seen: HashSet::new(), lacks: Vec::new() };
+    let mut look = Look { cache, at: &at, collected, whole: Whole::default(), seen: HashSet::new(), lacks: Vec::new() };
     let looked = look.image(root, media_type.as_ref()).await;
     let (mut whole, lacks) = (look.whole, look.lacks);
     match looked {
@@ -112,15 +111,14 @@ async fn record(mirror: &Arc<Mirror>, collected: &mut Collected, item: &Item, ne
                 Err(err) => result(JobOutcome::Failed).because(err),
             }
         }
-        Ok(()) | Err(Refusal::Lacks(_)) => {
-            let lacks = if let Err(Refusal::Lacks(lacks)) = looked { lacks } else { lacks };
+        Ok(()) => {
             let refused = refuse(collected, &lacks, &item.shown);
             if refused.is_waiting {
                 needed.extend(whole.digests);
             }
             refused
         }
-        Err(Refusal::Is(outcome, why)) => result(outcome).because(why),
+        Err(Refusal(outcome, why)) => result(outcome).because(why),
     }
 }
 
@@ -169,12 +167,6 @@ fn refuse(collected: &Collected, lacks: &[Digest], shown: &str) -> JobItem {
     item
 }
 
-impl Whole {
-    const fn new() -> Self {
-        Self { facts: Vec::new(), digests: Vec::new(), bytes: 0, has_news: false, empty: None }
-    }
-}
-
 struct Look<'a> {
     cache: &'a Arc<Cache>,
     at: &'a Placement,
@@ -186,10 +178,11 @@ struct Look<'a> {
 
 impl Look<'_> {
     async fn image(&mut self, root: Digest, media_type: Option<&MediaType>) -> Result<(), Refusal> {
-        match self.bytes(root).await? {
-            Some(bytes) => self.manifest(root, &bytes, media_type, 0).await,
-            None => Err(Refusal::Lacks(vec![root])),
-        }
+        let Some(bytes) = self.bytes(root).await? else {
+            self.lacks.push(root);
+            return Ok(());
+        };
+        self.manifest(root, &bytes, media_type, 0).await
     }
 
     async fn manifest(
@@ -199,7 +192,7 @@ impl Look<'_> {
         media_type: Option<&MediaType>,
         depth: u8,
     ) -> Result<(), Refusal> {
-        let refused = |why: String| Err(Refusal::Is(JobOutcome::Refused, why));
+        let refused = |why: String| Err(Refusal(JobOutcome::Refused, why));
         if depth > MAX_DEPTH || self.seen.len() > MAX_MANIFESTS {
             return refused("it lists too many manifests, or manifests too deep in one another".to_owned());
         }
@@ -262,7 +255,7 @@ impl Look<'_> {
             return Ok(());
         }
         if self.whole.digests.len() > MAX_BLOBS {
-            return Err(Refusal::Is(JobOutcome::Refused, format!("it has more than {MAX_BLOBS} blobs")));
+            return Err(Refusal(JobOutcome::Refused, format!("it has more than {MAX_BLOBS} blobs")));
         }
         let (row, grant) = self.cache.index.blob(&self.at.scope, blob.digest, self.at.whole_authority).await?;
         let Some(row) = row.filter(|row| row.size_bytes == blob.size_bytes) else {
@@ -306,9 +299,9 @@ impl Look<'_> {
             Ok(Verified::Missing | Verified::Wrong(_)) => Ok(None),
             Ok(Verified::TooLarge) => {
                 let why = format!("its manifest {digest} is larger than {max_manifest_bytes} bytes");
-                Err(Refusal::Is(JobOutcome::Refused, why))
+                Err(Refusal(JobOutcome::Refused, why))
             }
-            Err(err) => Err(Refusal::Is(JobOutcome::Failed, format!("{digest} cannot be read: {err}"))),
+            Err(err) => Err(Refusal(JobOutcome::Failed, format!("{digest} cannot be read: {err}"))),
         }
     }
 }

@@ -24,8 +24,6 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 const SMALL_BYTES: u64 = 1024 * 1024;
 /// So many of them at one time: 32 MiB.
 const MAX_SMALL: usize = 32;
-/// Rows that are looked up at a time.
-const STEP: usize = 1000;
 
 /// What became of a blob of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,11 +74,9 @@ impl Staging {
         let own = receipt.blobs.iter().filter(|(_, (_, of))| *of == part || *of == 0 || part == 0);
         let own: Vec<(Digest, u64)> = own.map(|(digest, (size, _))| (*digest, *size)).collect();
         let mut needed = 0_u64;
-        for some in own.chunks(STEP) {
-            for (digest, size_bytes) in some {
-                if self.cache.index.blob_row(*digest).await.ok().flatten().is_none() {
-                    needed = needed.saturating_add(*size_bytes);
-                }
+        for (digest, size_bytes) in &own {
+            if self.cache.index.blob_row(*digest).await.ok().flatten().is_none() {
+                needed = needed.saturating_add(*size_bytes);
             }
         }
         self.job.expect_bytes(own.iter().map(|(_, size)| size).sum());

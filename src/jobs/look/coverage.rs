@@ -68,14 +68,9 @@ async fn cover(mirror: &Arc<Mirror>, text: &str, platforms: &[Platform]) -> Resu
     let found = find(mirror, &name).await?;
     let examined = examine(&found.holdings, found.digest).await?;
     let states = states(&examined, platforms);
-    let bytes = examined.manifest.as_ref().map_or(0, |read| read.size_bytes)
-        + examined.images.iter().filter(|image| image.digest != found.digest).map(Image::held_bytes).sum::<u64>()
-        + examined
-            .images
-            .iter()
-            .filter(|i| i.digest == found.digest)
-            .map(|i| i.held_bytes() - i.size_bytes)
-            .sum::<u64>();
+    // An image counts its own manifest.
+    let own = examined.manifest.as_ref().filter(|_| examined.images.iter().all(|image| image.digest != found.digest));
+    let bytes = own.map_or(0, |read| read.size_bytes) + examined.images.iter().map(Image::held_bytes).sum::<u64>();
     let too_old = found.tag.as_ref().and_then(|(tag, row)| found.holdings.too_old(tag, row));
     let problem = if !found.holdings.is_allowed() {
         Some("the configuration does not let clients pull from this repository".to_owned())

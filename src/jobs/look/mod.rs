@@ -13,7 +13,7 @@ pub use coverage::{Covered, Item, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
 pub use find::{Found, find, full_digest, holdings};
 pub use inspect::{InspectedImage, InspectedPart, InspectedTag, Inspection, StoredContent, inspect};
-pub use page::{DEFAULT_LIMIT, MAX_LIMIT, PageQuery};
+pub use page::{MAX_LIMIT, PageQuery};
 pub use repositories::{
     AuthorityRow, Repositories, RepositoryRow, Sort, UsageReport, UsageReports, repositories, used,
 };

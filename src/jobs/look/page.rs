@@ -3,7 +3,7 @@
 use crate::jobs::Refused;
 
 /// Rows of a page, if nobody says how many.
-pub const DEFAULT_LIMIT: usize = 100;
+const DEFAULT_LIMIT: usize = 100;
 pub const MAX_LIMIT: usize = 1000;
 
 /// Which page.

@@ -16,7 +16,8 @@ use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::export::held::WantedPlatforms;
-use super::job::{JobItem, JobOutcome, JobState, Jobs, RunningJob};
+use super::job::{Jobs, RunningJob};
+use super::job_report::{JobItem, JobOutcome, JobState};
 use crate::mirror::Mirror;
 use crate::quote::quoted;
 
@@ -42,7 +43,7 @@ pub struct WarmRequest {
     pub referrers: bool,
 }
 
-/// Pulls what is named, and ends the job. `true` if it is not to be begun again.
+/// Pulls what is named, and ends the job.
 pub(super) async fn warm(mirror: &Arc<Mirror>, jobs: &Jobs, job: &Arc<RunningJob>, request: WarmRequest) {
     let problem = match WantedPlatforms::parse(&request.platforms) {
         Ok(platforms) => run(mirror, job, &request, platforms).await.err(),

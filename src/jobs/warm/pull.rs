@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 
 use crate::fill::BlobSource;
 use crate::jobs::export::held::WantedPlatforms;
-use crate::jobs::job::{JobOutcome, RunningJob};
+use crate::jobs::job::RunningJob;
+use crate::jobs::job_report::JobOutcome;
 use crate::mirror::{Intent, ManifestAnswer, Mirror, Outcome, Placement, PullError};
 use crate::oci::{Child, Digest, ImageName, Inspected, Reference, Role, Tag};
 use crate::upstream::Deadline;
@@ -136,9 +137,7 @@ impl Puller {
     ) -> Result<(), NotPulled> {
         let (mirror, target) = (&self.mirror, &at.target);
         let found = self.patiently(at, move || mirror.referrers(target, subject, Vec::new())).await?;
-        let tags = ["sig", "att", "sbom"].iter().filter_map(|suffix| {
-            format!("{}.{suffix}", subject.referrers_tag()).parse::<Tag>().ok().map(Reference::Tag)
-        });
+        let tags = Tag::of_cosign(subject).map(Reference::Tag);
         for reference in found.digests().map(Reference::Digest).chain(tags) {
             match self.manifest(at, &reference).await {
                 Ok(answer) => Box::pin(self.tree(at, answer, pulled, depth + 1)).await?,

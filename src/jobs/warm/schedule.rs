@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::WarmRequest;
 use super::named_images::named_images;
 use crate::clock::Timestamp;
-use crate::jobs::job::{JobReport, JobState};
+use crate::jobs::job_report::{JobReport, JobState};
 
 /// From the start to the first round: a server that starts with many others has time to settle.
 const FIRST: Duration = Duration::from_secs(3);
@@ -70,8 +70,7 @@ impl WarmStates {
 
     pub(in crate::jobs) fn note(&self, name: &str, report: &JobReport) {
         if let Some(state) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
-            let is_good = report.state == JobState::Done && report.failed == 0 && report.problem.is_none();
-            state.last_good = report.ended.filter(|_| is_good).or(state.last_good);
+            state.last_good = report.ended.filter(|_| report.is_good()).or(state.last_good);
             state.job = Some(report.id.clone());
             state.state = Some(report.state);
             (state.items, state.failed) = (report.items, report.failed);

@@ -7,7 +7,7 @@ use regex_lite::Regex;
 
 use super::pull::{NotPulled, Puller};
 use super::version::{Range, Version};
-use crate::jobs::job::JobOutcome;
+use crate::jobs::job_report::JobOutcome;
 use crate::mirror::TagsQuery;
 use crate::oci::ImageName;
 

@@ -19,7 +19,7 @@ use crate::mirror::lists;
 use crate::mirror::policy::{Complete, Completion};
 use crate::mirror::registries::Registry;
 use crate::mirror::tag::Belief;
-use crate::oci::{Child, Digest, Inspected, Reference, Role};
+use crate::oci::{Child, Digest, Inspected, Reference, Role, Tag};
 use crate::upstream::Deadline;
 
 /// Most blobs, and most manifests, that are looked at for one manifest.
@@ -176,10 +176,8 @@ impl Work {
                 }
             }
         }
-        for suffix in ["sig", "att", "sbom"] {
-            if let Ok(tag) = format!("{}.{suffix}", subject.referrers_tag()).parse() {
-                Box::pin(self.obtain_manifest(&Reference::Tag(tag), pull)).await?;
-            }
+        for tag in Tag::of_cosign(subject) {
+            Box::pin(self.obtain_manifest(&Reference::Tag(tag), pull)).await?;
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ async fn the_same_content_gives_the_same_bytes_in_an_archive_a_directory_and_a_s
     let (_registry, mirror, ..) = site().await;
     let folder = tempfile::tempdir().unwrap();
     let (one, other, directory) =
-        (folder.path().join("one.tar"), folder.path().join("other.tar"), folder.path().join("layout"));
+        (folder.path().join("one.tar"), folder.path().join("other.tar"), folder.path().join("layout/"));
     for (path, names) in [(&one, ["org/app:1", "org/app:2"]), (&other, ["org/app:2", "org/app:1"])] {
         let done = at(&mirror, &["export", "--output", text(path), names[0], names[1]]).await;
         assert!(done.status.success(), "{}", said(&done));

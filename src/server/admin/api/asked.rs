@@ -102,8 +102,8 @@ impl Asked {
         serde_json::from_slice(&body).map_err(|err| Refused::invalid(format!("the body: {err}")))
     }
 
-    /// The body as it comes, for an upload, and its media type.
-    pub(super) fn into_stream(self) -> (HeaderMap, Incoming) {
-        (self.headers, self.body)
+    /// The body as it comes, for an upload.
+    pub(super) fn into_stream(self) -> Incoming {
+        self.body
     }
 }

@@ -23,7 +23,7 @@ use crate::jobs::export::held::WantedPlatforms;
 use crate::jobs::export::{Chosen, ExportRequest};
 use crate::jobs::import::ImportRequest;
 use crate::jobs::warm::WarmRequest;
-use crate::jobs::{JobRunner, Refused, RefusedCode, inventory as make_inventory};
+use crate::jobs::{JobRunner, Refused, inventory as make_inventory};
 use crate::mirror::Mirror;
 
 /// An upload from which nothing comes for so long is cut.
@@ -115,26 +115,25 @@ pub(super) fn part(runner: &Arc<JobRunner>, asked: &Asked) -> Result<Response<Ap
 pub(super) fn receipt(runner: &JobRunner, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
     let receipt = runner.receipt(&asked.id);
     let none = || Refused::not_found("there is no export of this id that is ready");
-    text(receipt.ok_or_else(none)?.as_ref())
+    Ok(text(receipt.ok_or_else(none)?.as_ref()))
 }
 
 /// What is held here, as a receipt.
 pub(super) async fn inventory(mirror: &Mirror) -> Result<Response<ApiBody>, Refused> {
-    text(&make_inventory(mirror).await?)
+    Ok(text(&make_inventory(mirror).await?))
 }
 
-fn text(receipt: &Receipt) -> Result<Response<ApiBody>, Refused> {
-    let mut text = Vec::new();
-    receipt.write(&mut text).map_err(|err| Refused::new(RefusedCode::Unavailable, err))?;
-    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+fn text(receipt: &Receipt) -> Response<ApiBody> {
+    let mut response =
+        Response::new(Full::new(Bytes::from(receipt.to_bytes())).map_err(|never| match never {}).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    Ok(response)
+    response
 }
 
 /// Takes an archive, and answers when all of it has come: the job goes on.
 pub(super) async fn import(runner: &Arc<JobRunner>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
     let rename = asked.text("as").map(Rename::parse).transpose().map_err(|err| Refused::invalid(err.to_string()))?;
-    let (_, body) = asked.into_stream();
+    let body = asked.into_stream();
     let (pieces, archive) = mpsc::channel(PIECES);
     let archive = Upload { pieces: archive, current: Bytes::new(), has_ended: false };
     let job = runner.import(archive, ImportRequest { rename }).map_err(refusal)?;
