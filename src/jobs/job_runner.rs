@@ -14,7 +14,7 @@ use super::warm::schedule::{self, WarmSchedule, WarmState, WarmStates};
 use super::warm::{WarmRequest, warm};
 use crate::metrics::ByList;
 use crate::mirror::Mirror;
-use crate::store::staged;
+use crate::store::jobs;
 
 /// An export that nobody fetches ends after so long.
 const UNFETCHED: Duration = Duration::from_hours(1);
@@ -136,7 +136,7 @@ impl JobRunner {
         let mirror = self.mirror()?;
         let job = self.jobs.begin(JobKind::Warm)?;
         let text = serde_json::to_vec(&request).unwrap_or_default();
-        if let Err(err) = staged::remember_job(&mirror.cache().store, job.id(), text).await {
+        if let Err(err) = jobs::remember_job(&mirror.cache().store, job.id(), text).await {
             tracing::warn!(job = job.id(), error = %err, "a job cannot be written down: it does not outlive this process");
         }
         self.run_warm(&mirror, &job, request, job.id().to_owned());
@@ -149,7 +149,7 @@ impl JobRunner {
             warm(&held, &this.jobs, &job, request).await;
             // What the end of the process has stopped goes on at the next start.
             if !this.jobs.stopping().is_cancelled() {
-                let _gone = staged::forget_job(&held.cache().store, &written).await;
+                let _gone = jobs::forget_job(&held.cache().store, &written).await;
             }
         });
     }
@@ -157,10 +157,10 @@ impl JobRunner {
     /// Goes on with what an earlier process did not live to end.
     pub async fn resume(self: &Arc<Self>) {
         let Ok(mirror) = self.mirror() else { return };
-        let written = staged::remembered_jobs(&mirror.cache().store).await.unwrap_or_default();
+        let written = jobs::remembered_jobs(&mirror.cache().store).await.unwrap_or_default();
         for (id, text) in written {
             let Ok(request) = serde_json::from_slice::<WarmRequest>(&text) else {
-                let _gone = staged::forget_job(&mirror.cache().store, &id).await;
+                let _gone = jobs::forget_job(&mirror.cache().store, &id).await;
                 continue;
             };
             // Others wait for the next start.

@@ -19,6 +19,7 @@
 mod blob_file;
 mod evict;
 mod faults;
+pub mod jobs;
 mod layout;
 mod lock;
 mod open_files;

@@ -1,4 +1,4 @@
-//! What outlives a process for the sake of jobs: those to go on with, and the list of blobs that an import has brought and that nothing names yet. Those of an import that was cut would stay for
+//! The blobs that an import has brought and that nothing names yet. Those of an import that was cut would stay for
 //! ever, as last copies of what nobody can ask for.
 
 use std::collections::{HashMap, HashSet};
@@ -17,11 +17,6 @@ use super::{Store, layout, off_runtime};
 
 /// Stands for the registry of what comes from none, in names of partial files.
 pub const NOWHERE: &str = "import.invalid";
-
-fn job_file(id: &str) -> io::Result<String> {
-    let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if is_id { Ok(format!("{id}.json")) } else { Err(io::ErrorKind::InvalidInput.into()) }
-}
 
 /// A line that is added while the list is written anew must not be lost.
 static LIST: Mutex<()> = Mutex::new(());
@@ -77,48 +72,6 @@ pub async fn forget(store: &Store, settled: Vec<Digest>) -> io::Result<()> {
         let temporary = path.with_extension("new");
         std::fs::write(&temporary, lines.concat())?;
         std::fs::rename(temporary, path)
-    })
-    .await
-}
-
-/// Writes a job down, durably, so that a later process goes on with it. `id` is of letters, digits and dashes.
-pub async fn remember_job(store: &Store, id: &str, text: Vec<u8>) -> io::Result<()> {
-    let (directory, name) = (store.layout.jobs(), job_file(id)?);
-    off_runtime(move || {
-        layout::make_dir(&directory)?;
-        let temporary = directory.join("new");
-        layout::remove_if_there(&temporary)?;
-        let mut file = layout::create_file(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, directory.join(name))?;
-        layout::sync_dir(&directory)
-    })
-    .await
-}
-
-pub async fn forget_job(store: &Store, id: &str) -> io::Result<()> {
-    let path = store.layout.jobs().join(job_file(id)?);
-    off_runtime(move || layout::remove_if_there(&path)).await
-}
-
-/// Jobs that were written down and not forgotten, with what was written.
-pub async fn remembered_jobs(store: &Store) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let directory = store.layout.jobs();
-    off_runtime(move || {
-        let entries = match std::fs::read_dir(&directory) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut jobs = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if let Some(id) = name.strip_suffix(".json").filter(|id| job_file(id).is_ok()) {
-                jobs.push((id.to_owned(), layout::read_file(&directory.join(&name))?));
-            }
-        }
-        jobs.sort();
-        Ok(jobs)
     })
     .await
 }
