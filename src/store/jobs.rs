@@ -1,6 +1,6 @@
 //! Jobs that were written down, for a later process to go on with.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use super::{Store, layout, off_runtime};
 
@@ -14,13 +14,7 @@ pub async fn remember_job(store: &Store, id: &str, text: Vec<u8>) -> io::Result<
     let (directory, name) = (store.layout.jobs(), job_file(id)?);
     off_runtime(move || {
         layout::make_dir(&directory)?;
-        let temporary = directory.join("new");
-        layout::remove_if_there(&temporary)?;
-        let mut file = layout::create_file(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, directory.join(name))?;
-        layout::sync_dir(&directory)
+        layout::write_durably(&directory.join(name), &directory.join("new"), &text)
     })
     .await
 }

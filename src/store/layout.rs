@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -142,6 +142,17 @@ pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Writes a small file of the storage by way of `temporary`, in the same directory: whole or not at all, whatever happens
+/// meanwhile.
+pub(super) fn write_durably(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+    remove_if_there(temporary)?;
+    let mut file = create_file(temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(temporary, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Removes a partial file that nobody works on, and its sidecar; gives its bytes.

@@ -59,13 +59,6 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Whole or not at all, whatever happens meanwhile.
 fn write_version(root: &Path) -> io::Result<()> {
-    let temporary = root.join("VERSION.tmp");
-    layout::remove_if_there(&temporary)?;
-    let mut file = layout::create_file(&temporary)?;
-    writeln!(file, "{VERSION}")?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, root.join("VERSION"))?;
-    layout::sync_dir(root)
+    layout::write_durably(&root.join("VERSION"), &root.join("VERSION.tmp"), format!("{VERSION}\n").as_bytes())
 }

@@ -128,8 +128,7 @@ impl Store {
         off_runtime(move || {
             let held = files.opening(digest);
             match open_stored(&path) {
-                Ok(Opened::File(file)) => {
-                    let size_bytes = file.metadata()?.len();
+                Ok(Opened::File(file, size_bytes)) => {
                     let file = BlobFile { file: Arc::new(file), reporter, _open_file: held };
                     Ok(Some(StoredBlob::File(file, size_bytes)))
                 }

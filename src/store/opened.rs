@@ -11,7 +11,8 @@ use super::quarantine::FileId;
 
 /// What has a stored blob's name.
 pub(super) enum Opened {
-    File(File),
+    /// Its file, and the size of that in bytes.
+    File(File, u64),
     /// A FIFO, a device, a socket or a directory, which somebody has put there. Its bytes are not the blob's.
     Other(FileId),
 }
@@ -56,5 +57,10 @@ pub(super) fn open_stored(path: &Path) -> io::Result<Opened> {
             Ok(_) | Err(_) => return Err(err),
         },
     };
-    if file.metadata()?.is_file() { Ok(Opened::File(file)) } else { Ok(Opened::Other(FileId::open(&Arc::new(file))?)) }
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok(Opened::File(file, metadata.len()))
+    } else {
+        Ok(Opened::Other(FileId::open(&Arc::new(file))?))
+    }
 }

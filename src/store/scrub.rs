@@ -80,7 +80,7 @@ pub async fn begin(store: &Store, digest: Digest) -> Result<Scrub, Checked> {
     let path = store.layout.blob(digest);
     match off_runtime(move || open_stored(&path)).await {
         Ok(Opened::Other(file_id)) => Err(Checked::Wrong(0, file_id)),
-        Ok(Opened::File(file)) => {
+        Ok(Opened::File(file, _size_bytes)) => {
             let work = Work {
                 file: Arc::new(file),
                 hasher: Hasher::new(digest.algorithm()),

@@ -69,9 +69,7 @@ pub async fn forget(store: &Store, settled: Vec<Digest>) -> io::Result<()> {
         let mut lines: Vec<String> =
             staged.iter().map(|(digest, since)| format!("{digest} {}\n", since.as_millis())).collect();
         lines.sort_unstable();
-        let temporary = path.with_extension("new");
-        std::fs::write(&temporary, lines.concat())?;
-        std::fs::rename(temporary, path)
+        layout::write_durably(&path, &path.with_extension("new"), lines.concat().as_bytes())
     })
     .await
 }
