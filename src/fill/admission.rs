@@ -6,8 +6,7 @@
 //!
 //! Only what a client has asked for waits, and whatever else runs ends where somebody waits for its place, the slowest first.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -32,8 +31,8 @@ pub(super) struct Queue(Arc<Mutex<State>>);
 struct State {
     limits: FillLimits,
     running: usize,
-    /// Of these, fills that end to make room for others.
-    ending: usize,
+    /// Of these, fills that end to make room for others, by permit.
+    ending: HashSet<u64>,
     by_authority: HashMap<Authority, usize>,
     /// Those that no client waits for, by permit, with their bytes per second.
     unattended: HashMap<u64, (Authority, u64)>,
@@ -55,7 +54,6 @@ pub(super) struct FillPermit {
     queue: Queue,
     authority: Authority,
     number: u64,
-    ends: AtomicBool,
 }
 
 pub(super) enum Admission {
@@ -112,7 +110,7 @@ impl State {
     /// Whether somebody waits for the place of this fill, and for that of no slower one that nobody waits for.
     fn is_slowest_wanted(&self, authority: &Authority, rate: u64) -> bool {
         let (any, own_only) = self.waiting();
-        let is_wanted = |of: &Authority| any + own_only.get(of).copied().unwrap_or(0) > self.ending;
+        let is_wanted = |of: &Authority| any + own_only.get(of).copied().unwrap_or(0) > self.ending.len();
         is_wanted(authority) && !self.unattended.values().any(|(of, other)| *other < rate && is_wanted(of))
     }
 
@@ -155,7 +153,7 @@ impl Queue {
         let state = State {
             limits,
             running: 0,
-            ending: 0,
+            ending: HashSet::new(),
             by_authority: HashMap::new(),
             unattended: HashMap::new(),
             next_permit: 0,
@@ -209,7 +207,7 @@ impl Queue {
 
 impl FillPermit {
     fn new(queue: &Queue, authority: Authority, number: u64) -> Self {
-        Self { queue: queue.clone(), authority, number, ends: AtomicBool::new(false) }
+        Self { queue: queue.clone(), authority, number }
     }
 
     /// Notes how many bytes per second a fill brings that no client waits for; `None` if one does. `true` if it has to end:
@@ -224,9 +222,7 @@ impl FillPermit {
             let ends = state.is_slowest_wanted(&self.authority, rate);
             if ends {
                 state.unattended.remove(&self.number);
-                if !self.ends.swap(true, Ordering::Relaxed) {
-                    state.ending += 1;
-                }
+                state.ending.insert(self.number);
             }
             ends
         })
@@ -235,9 +231,9 @@ impl FillPermit {
     /// Whether somebody waits for this permit, for whom no other fill ends already. If so, this one has to end.
     pub(super) fn is_wanted_more(&self) -> bool {
         self.queue.with(|state| {
-            let is_wanted = state.waiting_for(&self.authority) > state.ending;
-            if is_wanted && !self.ends.swap(true, Ordering::Relaxed) {
-                state.ending += 1;
+            let is_wanted = state.waiting_for(&self.authority) > state.ending.len();
+            if is_wanted {
+                state.ending.insert(self.number);
             }
             is_wanted
         })
@@ -246,11 +242,10 @@ impl FillPermit {
 
 impl Drop for FillPermit {
     fn drop(&mut self) {
-        let ends = *self.ends.get_mut();
         self.queue.with(|state| {
             state.running -= 1;
             state.unattended.remove(&self.number);
-            state.ending -= usize::from(ends);
+            state.ending.remove(&self.number);
             if let Some(own) = state.by_authority.get_mut(&self.authority) {
                 *own -= 1;
                 if *own == 0 {

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::oci::{Digest, Repository};
 
-use crate::upstream::blobs::{OpenedBlob, question};
+use crate::upstream::blobs::{BlobAnswer, OpenedBlob, question};
 use crate::upstream::breaker::Lane;
 use crate::upstream::error::Failure;
 use crate::upstream::request::Requests;
@@ -73,8 +73,9 @@ impl SpareConnection {
             return Err(Failure::RangeNotThere);
         }
         match body::content_range(response.headers()) {
-            Some((start, total)) if start == part.start => {
-                Ok(client.opened(response, (start, total), self.endpoint, self.permit))
+            Some((start, size_bytes)) if start == part.start => {
+                let answer = BlobAnswer { response, start, size_bytes, endpoint: self.endpoint };
+                Ok(client.opened(answer, self.permit, None))
             }
             _ => Err(Failure::Refused("its Content-Range is not the range asked for".to_owned())),
         }

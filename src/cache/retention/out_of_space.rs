@@ -107,13 +107,11 @@ impl Evictor {
     /// Bytes that have to go of an upstream before so many more fit, and whose content may.
     fn lack_of_quota(&self, upstream: &str, size_bytes: u64) -> (u64, Vec<String>) {
         let own = self.cache.registries.configured().into_iter().find(|(_, registry)| registry.name == upstream);
-        let Some((authority, Some(quota))) = own.map(|(authority, registry)| (authority, registry.max_size)) else {
+        let Some((authority, registry)) = own.filter(|(_, registry)| registry.max_size.is_some()) else {
             return (0, Vec::new());
         };
-        let lack = self.cache.store.used_by(&authority).saturating_add(size_bytes).saturating_sub(quota);
-        let lack = lack.saturating_sub(self.cache.store.promised_to(&authority));
-        let own = authority.to_string();
-        (lack, if self.cache.can_come_again(&own) { vec![own] } else { Vec::new() })
+        let lack = self.over_quota(&authority, &registry, size_bytes);
+        (lack.saturating_sub(self.cache.store.promised_to(&authority)), self.own(&authority))
     }
 
     fn clear(&self, is_over: impl Fn(Option<&str>, u64) -> bool) {

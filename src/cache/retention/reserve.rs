@@ -29,8 +29,7 @@ impl Evictor {
         may_evict: bool,
     ) -> Result<(), CommitError> {
         let store = &self.cache.store;
-        let over_quota =
-            registry.max_size.map_or(0, |quota| store.used_by(authority).saturating_add(claimed).saturating_sub(quota));
+        let over_quota = self.over_quota(authority, registry, claimed);
         if claimed <= first || (over_quota == 0 && store.has_plenty(claimed)) {
             return self.reserve(partial_file, (authority, registry), claimed, may_evict).await;
         }
@@ -150,8 +149,7 @@ impl Evictor {
                 continue;
             }
             let more = size_bytes.saturating_sub(partial_file.reserved_bytes());
-            let (facts, quota) = ((authority, registry.name.as_str()), registry.max_size);
-            if let Some(same) = self.make_room(permit, facts, quota, more).await {
+            if let Some(same) = self.make_room(permit, authority, registry, more).await {
                 permit = same;
                 continue;
             }
@@ -219,9 +217,8 @@ impl Evictor {
         bytes: Bytes,
     ) -> Result<Option<Committed>, CommitError> {
         let (cache, size_bytes) = (&self.cache, bytes.len() as u64);
-        let is_over = |quota| cache.store.used_by(origin).saturating_add(size_bytes) > quota;
         let is_held = cache.index.blob_row(digest).await.is_ok_and(|row| row.is_some());
-        if !is_held && registry.max_size.is_some_and(is_over) {
+        if !is_held && self.over_quota(origin, registry, size_bytes) > 0 {
             return Err(CommitError::NoSpace(size_bytes));
         }
         cache.store.put(origin, digest, bytes).await
@@ -232,10 +229,9 @@ impl Evictor {
         let evicting = async {
             self.cache.pins.known(&self.cache.index).await;
             let Some(permit) = self.permit().await else { return false };
-            let (facts, quota) = ((origin, registry.name.as_str()), registry.max_size);
             // First within its own limit, then within those of all.
-            let Some(permit) = self.make_room(permit, facts, quota, size_bytes).await else { return false };
-            quota.is_none() || self.make_room(permit, facts, quota, size_bytes).await.is_some()
+            let Some(permit) = self.make_room(permit, origin, registry, size_bytes).await else { return false };
+            registry.max_size.is_none() || self.make_room(permit, origin, registry, size_bytes).await.is_some()
         };
         let has_room =
             self.could_fit(registry, size_bytes) && tokio::time::timeout(PATIENCE, evicting).await.unwrap_or(false);
@@ -268,18 +264,17 @@ impl Evictor {
     async fn make_room(
         self: &Arc<Self>,
         permit: EvictionPermit,
-        (authority, upstream): (&Authority, &str),
-        quota: Option<u64>,
+        authority: &Authority,
+        registry: &RegistryFacts,
         more: u64,
     ) -> Option<EvictionPermit> {
         let cache = &self.cache;
         let now = cache.context.clock.now().as_millis();
-        let of_authority = cache.store.used_by(authority).saturating_add(more);
-        let over_quota = quota.map_or(0, |quota| of_authority.saturating_sub(quota));
+        let over_quota = self.over_quota(authority, registry, more);
         let (reason, Shortage { bytes, own_only }) = if over_quota > 0 {
             (Reason::Quota, Shortage { bytes: over_quota, own_only: true })
         } else {
-            (Reason::Space, cache.store.shortage(authority, upstream, more))
+            (Reason::Space, cache.store.shortage(authority, &registry.name, more))
         };
         let authorities = if own_only { self.own(authority) } else { self.evictable() };
         // Another reservation in between may have changed everything: the caller looks again.
@@ -297,8 +292,14 @@ impl Evictor {
         is_made.then_some(permit)
     }
 
+    /// Bytes that have to go of a registry before so many more fit within its own limit.
+    pub(super) fn over_quota(&self, authority: &Authority, registry: &RegistryFacts, more: u64) -> u64 {
+        let used = self.cache.store.used_by(authority).saturating_add(more);
+        registry.max_size.map_or(0, |quota| used.saturating_sub(quota))
+    }
+
     /// The registry itself, if its content may go.
-    fn own(&self, authority: &Authority) -> Vec<String> {
+    pub(super) fn own(&self, authority: &Authority) -> Vec<String> {
         let own = authority.to_string();
         if self.cache.can_come_again(&own) { vec![own] } else { Vec::new() }
     }

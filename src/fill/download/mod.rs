@@ -96,7 +96,7 @@ pub(super) struct Job<'a> {
 pub(super) struct Download<'a> {
     job: Job<'a>,
     pipeline: WritePipeline,
-    storing: tokio::sync::Mutex<Storing<'a>>,
+    partial_file: tokio::sync::Mutex<&'a mut PartialFile>,
     segments: Arc<Mutex<Segments>>,
     endpoints: Mutex<Vec<usize>>,
     /// The first thing that went wrong, other than a connection.
@@ -112,11 +112,6 @@ pub(super) struct Download<'a> {
     complete: CancellationToken,
     /// Shutdown, or a failure.
     abort: CancellationToken,
-}
-
-/// The partial file.
-struct Storing<'a> {
-    partial_file: &'a mut PartialFile,
 }
 
 /// How far a download has come when it ends.
@@ -148,7 +143,7 @@ impl<'a> Download<'a> {
         Ok(Self {
             job,
             pipeline,
-            storing: tokio::sync::Mutex::new(Storing { partial_file }),
+            partial_file: tokio::sync::Mutex::new(partial_file),
             segments,
             endpoints: Mutex::default(),
             failure: Mutex::default(),
@@ -216,10 +211,10 @@ impl<'a> Download<'a> {
                 endpoints: self.endpoints(),
             }
         };
-        let Self { pipeline, storing, .. } = self;
+        let Self { pipeline, partial_file, .. } = self;
         // Nothing is written or hashed any more after this.
         if let Some(hashing) = pipeline.end().await {
-            storing.into_inner().partial_file.put_back(hashing);
+            partial_file.into_inner().put_back(hashing);
         }
         (ended, downloaded)
     }
@@ -309,12 +304,12 @@ impl<'a> Download<'a> {
 
     /// Whether one has begun: an earlier one may still be under way.
     async fn checkpoint(&self, size_bytes: Option<u64>, hashed: u64) -> bool {
-        let mut storing = self.storing.lock().await;
-        if storing.partial_file.is_noting() {
+        let mut partial_file = self.partial_file.lock().await;
+        if partial_file.is_noting() {
             return false;
         }
-        let checkpoint = storing.partial_file.checkpoint(size_bytes, hashed);
-        storing.partial_file.notes(self.job.evictor.cache().context.tasks.spawn(async move {
+        let checkpoint = partial_file.checkpoint(size_bytes, hashed);
+        partial_file.notes(self.job.evictor.cache().context.tasks.spawn(async move {
             if let Err(err) = checkpoint.await {
                 tracing::debug!(error = %err, "a checkpoint of a download failed");
             }

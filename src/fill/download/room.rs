@@ -42,15 +42,15 @@ impl Room {
 impl Download<'_> {
     /// Sets the first part aside, or all that is claimed. Refuses a size that will not fit.
     pub(super) async fn begin_room(&self, claimed: Option<u64>) -> Result<(), Stop> {
-        let mut storing = self.storing.lock().await;
-        if storing.partial_file.reserved_bytes() > 0 {
+        let mut partial_file = self.partial_file.lock().await;
+        if partial_file.reserved_bytes() > 0 {
             return Ok(());
         }
         let Job { evictor, source, scope, fill, .. } = self.job;
         let first = self.room.sums().taken.saturating_add(FIRST);
         let sizes = (claimed.unwrap_or(first), first.min(claimed.unwrap_or(first)));
-        evictor.begin(storing.partial_file, (&scope.authority, &source.facts), sizes, fill.is_asked()).await?;
-        self.room.sums().set_aside = storing.partial_file.reserved_bytes();
+        evictor.begin(&mut partial_file, (&scope.authority, &source.facts), sizes, fill.is_asked()).await?;
+        self.room.sums().set_aside = partial_file.reserved_bytes();
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Download<'_> {
                 return Ok(());
             }
         }
-        let mut storing = self.storing.lock().await;
+        let mut partial_file = self.partial_file.lock().await;
         let (taken, set_aside) = {
             let sums = self.room.sums();
             (sums.taken, sums.set_aside)
@@ -75,19 +75,19 @@ impl Download<'_> {
         }
         let Job { evictor, source, scope, fill, .. } = self.job;
         let next = taken.saturating_add(taken.clamp(FIRST, MOST_AHEAD)).min(size);
-        evictor.reserve(storing.partial_file, (&scope.authority, &source.facts), next, fill.is_asked()).await?;
+        evictor.reserve(&mut partial_file, (&scope.authority, &source.facts), next, fill.is_asked()).await?;
         self.room.sums().set_aside = next;
         Ok(())
     }
 
     /// Little has come for a while: what is set aside ahead is for others.
     pub(super) async fn give_room_back(&self) {
-        let mut storing = self.storing.lock().await;
+        let mut partial_file = self.partial_file.lock().await;
         let taken = {
             let mut sums = self.room.sums();
             sums.set_aside = sums.taken.min(sums.set_aside);
             sums.set_aside
         };
-        storing.partial_file.shrink(taken);
+        partial_file.shrink(taken);
     }
 }

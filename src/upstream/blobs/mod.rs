@@ -56,7 +56,6 @@ enum Held {
     Own(Connection),
     /// A client that waits may take it from one that does not read.
     Lent(Lent),
-    Nothing,
 }
 
 impl BlobBody {
@@ -65,20 +64,21 @@ impl BlobBody {
         let chunk = match &mut self.connection {
             Held::Own(connection) => connection.chunk(self.idle).await?,
             Held::Lent(lent) => lent.chunk().await?,
-            Held::Nothing => None,
         };
         if let Some(chunk) = &chunk {
             self.received.inc_by(chunk.len() as u64);
         }
         Ok(chunk)
     }
+}
 
-    fn lend(&mut self, places: &Places) {
-        self.connection = match std::mem::replace(&mut self.connection, Held::Nothing) {
-            Held::Own(connection) => Held::Lent(places.lend(connection, self.idle)),
-            lent @ (Held::Lent(_) | Held::Nothing) => lent,
-        };
-    }
+/// An answer that has a blob, from `start` on.
+pub(super) struct BlobAnswer {
+    pub(super) response: reqwest::Response,
+    pub(super) start: u64,
+    /// Of the whole blob, if the upstream gives it.
+    pub(super) size_bytes: Option<u64>,
+    pub(super) endpoint: usize,
 }
 
 /// The range to ask for; `None` asks for the whole blob.
@@ -141,9 +141,8 @@ impl RegistryClient {
             Some(slot) => slot,
             None => self.passing_slot(deadline).await?,
         };
-        let mut opened = self.open_in(slot, repository, digest, range, skip, deadline).await?;
-        opened.body.lend(&self.places);
-        Ok(opened)
+        let answer = self.ask_for(repository, digest, range, skip, deadline).await?;
+        Ok(self.opened(answer, slot, Some(&self.places)))
     }
 
     /// The bytes of `range`, to prove that a scope serves the stored blob. If the upstream sends the blob from its start,
@@ -233,7 +232,8 @@ impl RegistryClient {
     ) -> Result<OpenedBlob, UpstreamError> {
         self.refuse_by_breakers()?;
         let slot = self.slot(slots, deadline).await?;
-        self.open_in(slot, repository, digest, range, skip, deadline).await
+        let answer = self.ask_for(repository, digest, range, skip, deadline).await?;
+        Ok(self.opened(answer, slot, None))
     }
 
     fn refuse_by_breakers(&self) -> Result<(), UpstreamError> {
@@ -250,15 +250,14 @@ impl RegistryClient {
         Ok(slot)
     }
 
-    async fn open_in(
+    async fn ask_for(
         &self,
-        slot: OwnedSemaphorePermit,
         repository: &Repository,
         digest: Digest,
         range: Option<(u64, Option<u64>)>,
         skip: impl Fn(usize) -> bool,
         deadline: Deadline,
-    ) -> Result<OpenedBlob, UpstreamError> {
+    ) -> Result<BlobAnswer, UpstreamError> {
         let question = &question(Method::GET, repository, digest, range);
         let (at, response) = Requests::of(self)
             .over_endpoints(Kind::Blob, deadline, skip, |at, endpoint| async move {
@@ -278,21 +277,21 @@ impl RegistryClient {
         } else {
             (0, body::content_length(response.headers()))
         };
-        Ok(self.opened(response, (start, size_bytes), at, slot))
+        Ok(BlobAnswer { response, start, size_bytes, endpoint: at })
     }
 
-    pub(super) fn opened(
-        &self,
-        response: reqwest::Response,
-        (start, size_bytes): (u64, Option<u64>),
-        endpoint: usize,
-        slot: OwnedSemaphorePermit,
-    ) -> OpenedBlob {
+    /// With `places`, another client may take the place of this one.
+    pub(super) fn opened(&self, answer: BlobAnswer, slot: OwnedSemaphorePermit, places: Option<&Places>) -> OpenedBlob {
+        let BlobAnswer { response, start, size_bytes, endpoint } = answer;
         let etag = response.headers().get(ETAG).cloned();
         let answered_in = response.extensions().get::<AnsweredIn>().map_or(Duration::ZERO, |answered_in| answered_in.0);
         let received = self.metrics.upstream_bytes.get_or_create(&ByAuthority::of(&self.settings.name)).clone();
-        let connection = Held::Own(Connection { response, _slot: slot });
-        let body = BlobBody { connection, idle: self.settings.idle_timeout, received };
+        let (connection, idle) = (Connection { response, _slot: slot }, self.settings.idle_timeout);
+        let connection = match places {
+            Some(places) => Held::Lent(places.lend(connection, idle)),
+            None => Held::Own(connection),
+        };
+        let body = BlobBody { connection, idle, received };
         OpenedBlob { start, size_bytes, body, etag, endpoint, answered_in }
     }
 
