@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::list::drop_lists;
 use super::{GrantRow, Kind};
 use crate::index::generation::Generations;
-use crate::index::schema::{self, BLOB_GRANTS, Key, LAST, MANIFEST_GRANTS, REFERRERS, TAGS};
+use crate::index::schema::{self, BLOB_GRANTS, Key, LAST, MANIFEST_GRANTS, REFERRED, REFERRERS, TAGS};
 use crate::index::{IndexError, Scope, is_default};
 use crate::oci::{Digest, Tag};
 
@@ -81,13 +81,55 @@ pub struct RemoveRepository {
 impl Kind for RemoveRepository {
     fn apply(&self, to: &WriteTransaction) -> Result<(), IndexError> {
         drop_lists(to, &self.scope, "")?;
-        for table in [MANIFEST_GRANTS, BLOB_GRANTS, REFERRERS] {
+        for table in [MANIFEST_GRANTS, BLOB_GRANTS] {
             to.open_table(table)?.retain_in(schema::range(&self.scope, "", LAST), |_, _| false)?;
+        }
+        let (mut rows, mut by_name) = (to.open_table(REFERRERS)?, to.open_table(REFERRED)?);
+        for removed in rows.extract_from_if(schema::range(&self.scope, "", LAST), |_, _| true)? {
+            let (key, _) = removed?;
+            let (domain, authority, repository, both) = key.value();
+            if let Some((subject, referrer)) = both.split_once(' ') {
+                by_name.remove((referrer, domain, authority, repository, subject))?;
+            }
         }
         Ok(())
     }
 
     fn bump(&self, generations: &Generations) {
         generations.bump_scope(&self.scope);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableTableMetadata as _;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::health::Health;
+    use crate::index::{Change, Index, PutReferrer, ReferrerRow};
+    use crate::oci::Algorithm;
+
+    #[tokio::test]
+    async fn a_removed_repository_leaves_no_row_of_its_referrers() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::open(root.path(), Health::default(), Timestamp::default(), &|_| Ok(())).unwrap().0;
+        let scope = |repository: &str| Scope {
+            domain: 0,
+            authority: "a.test".parse().unwrap(),
+            repository: repository.parse().unwrap(),
+        };
+        let digest = |name: &str| Digest::of(Algorithm::Sha256, name.as_bytes());
+        let refers = |repository: &str, referrer: &str| {
+            let row = ReferrerRow { descriptor: serde_json::json!({}) };
+            let (subject, referrer) = (digest("subject"), digest(referrer));
+            Change::from(PutReferrer { scope: scope(repository), subject, referrer, row })
+        };
+        index.apply(vec![refers("app", "one"), refers("app", "two"), refers("other", "one")]).await.unwrap();
+        index.apply(vec![RemoveRepository { scope: scope("app") }.into()]).await.unwrap();
+        let rows = index.read(|from| Ok((from.open_table(REFERRERS)?.len()?, from.open_table(REFERRED)?.len()?)));
+        assert_eq!(rows.await.unwrap(), (1, 1));
+        assert_eq!(index.referrers_of(&scope("other"), digest("subject")).await.unwrap().len(), 1);
+        index.close().await;
     }
 }
