@@ -131,9 +131,8 @@ impl Cache {
         }
     }
 
-    /// Opens the file of a recorded blob. A record without a file is a miss, and is removed; a last copy is then
-    /// listed as lost. A file of another size than
-    /// was proven is taken out, and is a miss as well.
+    /// Opens the file of a recorded blob. A record without a file is a miss, and is removed; a last copy is then listed as
+    /// lost. A file of another size than was proven is taken out, and is a miss as well.
     ///
     /// # Errors
     ///

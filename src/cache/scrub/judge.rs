@@ -103,8 +103,8 @@ pub(in crate::cache) async fn take_missing(cache: &Cache, digest: Digest, row: B
     Judgement::Lost
 }
 
-/// The file is in quarantine, or missing: its record goes, unless the blob was stored again since. A blob that is lost is written down
-/// with its size.
+/// The file is in quarantine, or missing: its record goes, unless the blob was stored again since. A blob that is lost is
+/// written down with its size.
 pub(in crate::cache) async fn remove_record(
     cache: &Cache,
     digest: Digest,
