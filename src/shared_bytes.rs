@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
-/// Contents of up to so many bytes are neither shared nor counted.
+/// Contents of up to so many bytes are short: they are neither shared nor counted, and are read without waiting for a turn
+/// or for room.
 pub const SHORT: usize = 64 * 1024;
 
 /// The contents that somebody holds, by a key that says what they are. Clones are the same.

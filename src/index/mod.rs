@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
-    AliasTarget, BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists,
+    ALL_TAGS, AliasTarget, BeginEviction, BlobRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists,
     DropPublicGrants, DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow,
     MarkPinned, NoteAccesses, NoteObtainable, PinTag, PutAlias, PutBlob, PutChildren, PutList, PutManifestType, PutPin,
     PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository,

@@ -7,16 +7,13 @@ use bytes::Bytes;
 
 use super::Mirror;
 use super::freshness::{Check, Freshness};
-use super::policy::Ttl;
+use super::policy::{MAX_CONFIG_BYTES, Ttl};
 use super::registries::Registry;
-use super::resolve::NamespaceError;
+use super::resolve::{NamespaceError, scope_of};
 use crate::cache::Manifest;
 use crate::index::{HeldDigest, IndexError, Scope, TagRow, held_digests};
 use crate::oci::{Authority, Digest, Repository, Tag};
 use crate::store::Verified;
-
-/// Largest config that is read. Bytes.
-const MAX_CONFIG: u64 = 4 * 1024 * 1024;
 
 /// One repository of a registry that is configured or admitted.
 pub struct Holdings {
@@ -52,7 +49,7 @@ impl Holdings {
         let unknown = || NamespaceError::Unknown(authority.to_string());
         let authority = mirror.registries.namespaces().known(authority).ok_or_else(unknown)?;
         let registry = mirror.registries.get(&authority).ok_or_else(unknown)?;
-        let scope = Scope { domain: 0, authority, repository: repository.clone() };
+        let scope = scope_of(&authority, repository);
         Ok(Self { mirror: Arc::clone(mirror), registry, scope })
     }
 
@@ -94,7 +91,7 @@ impl Holdings {
         }
     }
 
-    /// Since when a tag is too old to be served while upstream cannot be asked; `None` if it is served.
+    /// How old a tag is that is too old to be served while upstream cannot be asked; `None` if it is served.
     pub fn too_old(&self, tag: &Tag, row: &TagRow) -> Option<Duration> {
         let policy = &self.registry.policy;
         let age = self.now().since(row.checked);
@@ -119,7 +116,7 @@ impl Holdings {
     /// The content of a config that is held.
     pub async fn config(&self, digest: Digest) -> Option<Bytes> {
         let held = self.held(vec![digest], false).await.ok()?;
-        if held.first().is_some_and(HeldDigest::is_served) { self.bytes(digest, MAX_CONFIG).await } else { None }
+        if held.first().is_some_and(HeldDigest::is_served) { self.bytes(digest, MAX_CONFIG_BYTES).await } else { None }
     }
 
     async fn bytes(&self, digest: Digest, limit: u64) -> Option<Bytes> {

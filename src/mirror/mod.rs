@@ -322,7 +322,6 @@ impl Mirror {
             None => registry,
             Some(hops) => registry.on_behalf_of(hops),
         };
-        let scope = Scope { domain: 0, authority: authority.clone(), repository: target.repository.clone() };
-        Ok((registry, scope))
+        Ok((registry, resolve::scope_of(authority, &target.repository)))
     }
 }

@@ -6,6 +6,9 @@ use regex_lite::Regex;
 
 use crate::oci::{Platform, Repository, RepositoryPattern, Tag};
 
+/// Largest config that is read, and that is fetched though nobody asked for it. Bytes: configs have kilobytes.
+pub(super) const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct Policy {

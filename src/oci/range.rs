@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 /// Most ranges in one request. podman asks for at most as many. A longer set is ignored: its answer is the whole content.
-pub const MAX_RANGES: usize = 1024;
+const MAX_RANGES: usize = 1024;
 
 /// The value of a `Range` header (RFC 9110 section 14), by the way this server answers it.
 #[derive(Debug, Clone, PartialEq, Eq)]

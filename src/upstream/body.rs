@@ -9,11 +9,9 @@ use http::{HeaderMap, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::clock::Clock;
-
+use crate::shared_bytes::SHORT;
 use crate::upstream::error::Failure;
 
-/// Bodies of up to so many bytes need no room.
-const SHORT: usize = 64 * 1024;
 /// Room is counted in pages of so many bytes.
 const PAGE: usize = 4096;
 /// For the long bodies of one registry: 64 MiB, in pages.
@@ -65,7 +63,7 @@ impl Rooms {
     }
 }
 
-/// Reads a whole body of at most `limit_bytes`. A long one waits for room.
+/// Reads a whole body of at most `limit_bytes`. One that is longer than [`SHORT`] waits for room.
 pub(super) async fn read_capped(
     mut response: reqwest::Response,
     limit_bytes: u64,

@@ -25,8 +25,8 @@ pub(super) const PINNED_BYTES: &str = "pinned_bytes";
 const GRAIN: u64 = 300;
 /// An index lists manifests, which list layers.
 const DEPTH: u8 = 2;
-/// Most that one use is taken to reach: an index of a hundred platforms with a hundred layers each.
-const MAX_REACHED: usize = 10_000;
+/// Most that one manifest is taken to reach: an index of a hundred platforms with a hundred layers each.
+pub(super) const MAX_REACHED: usize = 10_000;
 
 /// The class of content in the order (see docs/eviction.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -84,13 +84,15 @@ impl Kind for DropReferrers {
         let (mut rows, blobs) = (to.open_table(REFERRERS)?, to.open_table(BLOBS)?);
         let mut referred = to.open_table(REFERRED)?;
         for (domain, authority, repository, both) in &self.0 {
-            let is_gone =
-                both.split_once(' ').map(|(_, referrer)| blobs.get(referrer)).transpose()?.flatten().is_none();
-            if is_gone {
-                rows.remove((*domain, authority.as_str(), repository.as_str(), both.as_str()))?;
-                if let Some((subject, referrer)) = both.split_once(' ') {
-                    referred.remove((referrer, *domain, authority.as_str(), repository.as_str(), subject))?;
-                }
+            let parts = both.split_once(' ');
+            if let Some((_, referrer)) = parts
+                && blobs.get(referrer)?.is_some()
+            {
+                continue;
+            }
+            rows.remove((*domain, authority.as_str(), repository.as_str(), both.as_str()))?;
+            if let Some((subject, referrer)) = parts {
+                referred.remove((referrer, *domain, authority.as_str(), repository.as_str(), subject))?;
             }
         }
         Ok(())

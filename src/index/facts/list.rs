@@ -18,8 +18,9 @@ const MAX_LISTS: usize = 200;
 const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of one registry's lists.
 const MAX_AUTHORITY_BYTES: u64 = 256 * 1024 * 1024;
-/// The list of tags without paging, from which pages are cut while upstream cannot be asked: it goes last.
-const WHOLE: &str = "tags?";
+/// The list of tags without paging, from which pages are cut while upstream cannot be asked: it goes last. The names of all
+/// lists of tags begin with it, and end with the query of their page.
+pub const ALL_TAGS: &str = "tags?";
 
 /// A list as last fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,7 +188,7 @@ impl Lists<'_> {
             bytes += size_bytes;
             if key != newest {
                 let owned = (key.0, key.1.to_owned(), key.2.to_owned(), key.3.to_owned());
-                lists.push((key.3 == WHOLE, checked, owned, size_bytes));
+                lists.push((key.3 == ALL_TAGS, checked, owned, size_bytes));
             }
         }
         let mut count = lists.len() + 1;

@@ -28,7 +28,7 @@ pub use derived::{DropReferrers, MarkPinned, NoteAccesses, NoteObtainable, Unmar
 pub use expiry::DropExpired;
 pub(in crate::index) use expiry::is_unused;
 pub use grant::{GrantBlob, GrantManifest, GrantRow, UseGrant};
-pub use list::{DropLists, ListRow, PutList, StampList};
+pub use list::{ALL_TAGS, DropLists, ListRow, PutList, StampList};
 pub(in crate::index) use list::{KeptList, get as list};
 pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
 pub use pin::{PutPin, RemovePin};

@@ -4,12 +4,9 @@ use std::collections::HashSet;
 
 use redb::ReadableTable as _;
 
-use crate::index::facts::BlobRow;
-use crate::index::schema::{BLOB_GRANTS, BLOBS, MANIFEST_GRANTS};
+use crate::index::schema::{BLOB_GRANTS, MANIFEST_GRANTS};
 use crate::index::{Index, IndexError};
 use crate::oci::Digest;
-
-use super::parse;
 
 /// Those of the digests that no scope was granted. Reads all grants: a second for a million.
 pub async fn ungranted(index: &Index, digests: Vec<Digest>) -> Result<HashSet<Digest>, IndexError> {
@@ -27,30 +24,6 @@ pub async fn ungranted(index: &Index, digests: Vec<Digest>) -> Result<HashSet<Di
                 }
             }
             Ok(left)
-        })
-        .await
-}
-
-/// Up to `limit` recorded blobs behind `after`, and where to go on; `None` at the end.
-pub async fn stored_blobs(
-    index: &Index,
-    after: Option<String>,
-    limit: usize,
-) -> Result<(Vec<(Digest, BlobRow)>, Option<String>), IndexError> {
-    index
-        .read(move |from| {
-            let start = after.unwrap_or_default();
-            let mut found = Vec::new();
-            for (seen, entry) in from.open_table(BLOBS)?.range(start.as_str()..)?.enumerate() {
-                let (name, row) = entry?;
-                if seen == limit {
-                    return Ok((found, Some(name.value().to_owned())));
-                }
-                if let Ok(digest) = name.value().parse() {
-                    found.push((digest, parse(row.value())?));
-                }
-            }
-            Ok((found, None))
         })
         .await
 }

@@ -1,4 +1,4 @@
-//! Questions of operators about one repository or one digest.
+//! Questions of operators and their jobs: about one repository, about one digest, and about what is stored.
 
 use crate::clock::Timestamp;
 use crate::index::facts::{AliasTarget, BlobRow, TagRow};
@@ -6,7 +6,7 @@ use crate::index::schema::{BLOB_GRANTS, BLOBS, LAST, MANIFEST_GRANTS, PINNED, RE
 use crate::index::{Index, IndexError, Scope};
 use crate::oci::{Digest, Tag};
 
-use super::blob;
+use super::{blob, parse};
 
 /// What is recorded of stored bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +118,30 @@ pub async fn digests_beginning(
             found.dedup();
             found.truncate(limit);
             Ok(found)
+        })
+        .await
+}
+
+/// Up to `limit` recorded blobs behind `after`, and where to go on; `None` at the end.
+pub async fn stored_blobs(
+    index: &Index,
+    after: Option<String>,
+    limit: usize,
+) -> Result<(Vec<(Digest, BlobRow)>, Option<String>), IndexError> {
+    index
+        .read(move |from| {
+            let start = after.unwrap_or_default();
+            let mut found = Vec::new();
+            for (seen, entry) in from.open_table(BLOBS)?.range(start.as_str()..)?.enumerate() {
+                let (name, row) = entry?;
+                if seen == limit {
+                    return Ok((found, Some(name.value().to_owned())));
+                }
+                if let Ok(digest) = name.value().parse() {
+                    found.push((digest, parse(row.value())?));
+                }
+            }
+            Ok((found, None))
         })
         .await
 }

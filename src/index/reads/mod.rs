@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::oci::{Digest, MediaType, Tag};
 
-use crate::index::eviction_order::{self, Access, ReadChildren as _};
+use crate::index::eviction_order::{self, Access, MAX_REACHED, ReadChildren as _};
 use crate::index::facts::{
     self, BlobRow, DropExpired, GrantRow, KeptList, ListRow, ReferrerRow, TagRow, Unrecoverable, is_unused,
 };
@@ -26,15 +26,12 @@ use crate::index::schema::{
 use crate::index::{Index, IndexError, Scope};
 
 pub use gone::gone_referrers;
-pub use granted::{stored_blobs, ungranted};
+pub use granted::ungranted;
 pub use images::{HeldDigest, ImageFacts, held_digests, images, nearly_whole};
 pub use leaving::{Leaving, LeavingContent, leaving};
-pub use look::{ContentFacts, aliases_in, content, digests_beginning, tags_behind, tags_pointing_to};
+pub use look::{ContentFacts, aliases_in, content, digests_beginning, stored_blobs, tags_behind, tags_pointing_to};
 pub use naming::is_named;
 pub use usage::{AuthorityUsage, RepositoryUsage, Sums, Usage, usage};
-
-/// Most that one manifest is taken to reach: an index of a hundred platforms with a hundred layers each.
-const MAX_REACHED: usize = 10_000;
 
 /// The facts about a manifest in one scope.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use crate::mirror::Mirror;
 use crate::mirror::error::PullError;
 use crate::mirror::grants::Proof;
 use crate::mirror::lists;
-use crate::mirror::policy::{Complete, Completion};
+use crate::mirror::policy::{Complete, Completion, MAX_CONFIG_BYTES};
 use crate::mirror::registries::Registry;
 use crate::mirror::tag::Belief;
 use crate::oci::{Child, Digest, Inspected, Reference, Role, Tag};
@@ -24,8 +24,6 @@ use crate::upstream::Deadline;
 
 /// Most blobs, and most manifests, that are looked at for one manifest.
 pub(super) const MAX_LISTED: usize = 1000;
-/// Most bytes of a config that is fetched though nobody asked for it. Configs have kilobytes.
-const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 /// Blobs of one manifest that begin before its client asks for them, at one time.
 const MAX_AHEAD: usize = 6;
 /// Longest wait for a registry's clients, for a question and for a download. A registry that is never idle must not wait

@@ -22,7 +22,7 @@ use super::policy::{OnDenied, Ttl};
 use super::registries::Registry;
 use crate::clock::Timestamp;
 use crate::coalesce::Coalesce;
-use crate::index::{Change, DropLists, IndexError, ListRow, PutList, Scope, is_named};
+use crate::index::{ALL_TAGS, Change, DropLists, IndexError, ListRow, PutList, Scope, is_named};
 use crate::metrics::ByResult;
 use crate::oci::{Algorithm, Digest, read_object};
 use crate::quote::quoted;
@@ -200,7 +200,7 @@ impl ListRequest {
     fn asked(&self) -> Option<Asked> {
         match self.about {
             Some(subject) => Some(Asked::Referrers(subject)),
-            None => (self.family == tags_page::ALL).then_some(Asked::Tags),
+            None => (self.family == ALL_TAGS).then_some(Asked::Tags),
         }
     }
 

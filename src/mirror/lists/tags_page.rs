@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{List, ListRequest, shared, unread};
-use crate::index::Scope;
+use crate::index::{ALL_TAGS, Scope};
 use crate::mirror::Mirror;
 use crate::mirror::answer::{Outcome, Provenance, TagsAnswer};
 use crate::mirror::error::PullError;
@@ -91,7 +91,7 @@ pub(in crate::mirror) async fn tags(
 async fn without_made_up_cursors(mirror: &Mirror, scope: &Scope, query: &TagsQuery) -> TagsQuery {
     let mut query = query.clone();
     if !query.cursors.is_empty() {
-        let links = mirror.cache.index.next_pages(scope, ALL).await.unwrap_or_default();
+        let links = mirror.cache.index.next_pages(scope, ALL_TAGS).await.unwrap_or_default();
         query.cursors.retain(|(name, _)| {
             let is_in = |link: &String| url::form_urlencoded::parse(link.as_bytes()).any(|(key, _)| key == *name);
             KNOWN_CURSORS.contains(&name.as_str()) || links.iter().any(is_in)
@@ -108,9 +108,9 @@ async fn page(
 ) -> Result<TagsAnswer, PullError> {
     let max_page = registry.client().settings().max_page;
     let up = query.upstream_query(max_page);
-    let name = format!("tags?{up}");
+    let name = format!("{ALL_TAGS}{up}");
     // A cursor that upstream does not know says nothing about the list: only its beginning does.
-    let family = if query.is_first_page() { ALL.to_owned() } else { name.clone() };
+    let family = if query.is_first_page() { ALL_TAGS.to_owned() } else { name.clone() };
     let is_offline = registry.policy.offline;
     if !is_offline && query.is_first_page() && mirror.negative_cache.is_missing(scope, Asked::Tags) {
         return Err(registry.not_found(true));
@@ -135,8 +135,8 @@ async fn page(
             });
             let (is_whole, TagsPage { tags, next }) = mended.await.ok_or_else(unread)?;
             let list = List { json: tags.json().clone(), next };
-            if is_whole && request.name != COMPLETE {
-                request.put(COMPLETE, list.clone()).await;
+            if is_whole && request.name != ALL_TAGS {
+                request.put(ALL_TAGS, list.clone()).await;
             }
             Ok(list)
         }
@@ -162,7 +162,7 @@ async fn page(
 /// The last complete list and the tags held since, cut to the page asked for; `None` if nothing is held.
 async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQuery) -> Option<TagsAnswer> {
     let (now, index) = (mirror.cache.context.clock.now(), &mirror.cache.index);
-    let complete = index.list(scope, COMPLETE).await.ok().flatten();
+    let complete = index.list(scope, ALL_TAGS).await.ok().flatten();
     let complete = complete.filter(|row| registry.policy.within_max_stale(now.since(row.checked)));
     let listed = complete.as_ref().and_then(List::of).map(|list| TagList::kept(list.json)).unwrap_or_default();
     let since = index.tags_of(scope, registry.policy.public).await.unwrap_or_default();
@@ -178,10 +178,6 @@ async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQ
     Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
 }
 
-/// The list under which a complete answer is found: that of a request without paging.
-const COMPLETE: &str = "tags?";
-/// How the names of all tag lists begin.
-pub(super) const ALL: &str = "tags?";
 /// Cursors of large registries, known before their first link was seen: quay.io's.
 const KNOWN_CURSORS: [&str; 1] = ["next_page"];
 

@@ -6,6 +6,7 @@ pub(super) mod alias;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::index::Scope;
 use crate::oci::{Authority, InvalidPin, PinPattern, Repository};
 use crate::quote::quoted;
 use crate::upstream::is_public;
@@ -51,6 +52,11 @@ pub struct Target {
     pub repository: Repository,
     /// `Via` as received: the proxies that the request came through, so that a loop over several shows.
     pub via: Option<String>,
+}
+
+/// A repository, asked with the mirror's own credentials.
+pub(super) fn scope_of(authority: &Authority, repository: &Repository) -> Scope {
+    Scope { domain: 0, authority: authority.clone(), repository: repository.clone() }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,7 +11,7 @@ use crate::oci::{Digest, Platform, Scalar};
 
 /// Most descriptors that a manifest may list: each is a row that is looked at when the image is used. Images have up to 127
 /// layers, and indexes some dozens of manifests.
-pub const MAX_DESCRIPTORS: usize = 2000;
+pub(super) const MAX_DESCRIPTORS: usize = 2000;
 /// Longest word of a platform that is read. Bytes.
 const MAX_PLATFORM_WORD: usize = 64;
 

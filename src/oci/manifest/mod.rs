@@ -8,8 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::{Digest, Field, MediaType, Platform, Scalar, read_object};
 
-pub use descriptor::MAX_DESCRIPTORS;
-use descriptor::{Listed, Needed, RawDescriptor};
+use descriptor::{Listed, MAX_DESCRIPTORS, Needed, RawDescriptor};
 
 /// Most annotations that are kept of one manifest, for its own descriptor.
 const MAX_ANNOTATIONS: usize = 500;

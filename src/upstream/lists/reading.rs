@@ -2,12 +2,12 @@
 
 use tokio::sync::Semaphore;
 
-/// Longest text that is read where it came. Bytes.
-const SHORT: usize = 64 * 1024;
-/// Longer ones that are read at one time, whoever asked for them: each may take a few times its size.
+use crate::shared_bytes::SHORT;
+
+/// Texts longer than [`SHORT`] that are read at one time, whoever asked for them: each may take a few times its size.
 static READERS: Semaphore = Semaphore::const_new(4);
 
-/// Does work whose cost goes with a text of `length` bytes. `None` if it panicked.
+/// Does work whose cost goes with a text of `length` bytes; a short one is read where it came. `None` if it panicked.
 pub async fn read_in_turn<T: Send + 'static>(length: usize, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if length <= SHORT {
         return Some(read());
