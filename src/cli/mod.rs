@@ -1,19 +1,16 @@
 //! The command line: arguments, and one file per command.
 
-mod backup;
 mod carry;
 mod change;
 mod check_config;
 mod healthcheck;
 mod look;
-mod lost;
 mod output;
-mod pin;
 mod reach;
 mod serve;
 mod status;
+mod storage;
 mod table;
-mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +21,7 @@ use roadstead::cache::scrub::Rate;
 
 use output::{EXIT_USAGE, failed};
 use reach::{ConfigFile, Reach};
+use storage::{backup, lost, restore, verify};
 
 /// A pull-through caching mirror for many container registries at once.
 #[derive(Parser)]
@@ -72,7 +70,7 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
         #[command(subcommand)]
-        action: pin::Action,
+        action: change::PinAction,
     },
     /// Read all that is stored again, look for all that is recorded, and put aside what is wrong. A running server does it,
     /// and goes on with it if this command is interrupted. Exits with 1 if anything was wrong or missing.
@@ -248,7 +246,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain { config, question } => look::explain(&config, &question),
         Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
-        Command::Pin { reach, action } => pin::run(&reach, &action),
+        Command::Pin { reach, action } => change::pin(&reach, &action),
         Command::Verify { reach, rate, json } => verify::run(&reach, rate, json),
         Command::Lost { reach, json } => lost::run(&reach, json),
         Command::Ls { reach, glob, sort, limit, json } => look::ls(&reach, glob.as_deref(), &sort, limit, json),
@@ -265,7 +263,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Import { reach, options } => carry::import::run(&reach, &options),
         Command::Inventory { reach, options } => carry::inventory::run(&reach, &options),
         Command::Backup { reach, to } => backup::run(&reach, &to),
-        Command::Restore { config, from } => backup::restore::run(&config, &from),
+        Command::Restore { config, from } => restore::run(&config, &from),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 mod alias;
 mod gc;
+mod pin;
 mod refresh;
 mod remove;
 
@@ -13,6 +14,7 @@ use super::output::{failed, list, number, plain, print, report, size};
 
 pub(super) use alias::run as alias;
 pub(super) use gc::{Options as GcOptions, run as gc};
+pub(super) use pin::{Action as PinAction, run as pin};
 pub(super) use refresh::run as refresh;
 pub(super) use remove::{Options as RemoveOptions, run as remove};
 

@@ -9,9 +9,9 @@ use roadstead::config::Config;
 use roadstead::jobs::VerifyJobs;
 use serde_json::Value;
 
-use super::output::{failed, flag, list, number, plain, print, report, size};
-use super::reach::server::Server;
-use super::reach::{Reach, Request, Site, offline_storage};
+use crate::cli::output::{failed, flag, list, number, plain, print, report, size};
+use crate::cli::reach::server::Server;
+use crate::cli::reach::{Reach, Request, Site, offline_storage};
 
 /// Time between two reads of the pass's state: at a terminal, and elsewhere.
 const AT_TERMINAL: Duration = Duration::from_millis(250);
@@ -19,7 +19,7 @@ const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Reads at the short interval at first, so that the command ends soon after a short pass.
 const FIRST_LOOKS: u32 = 20;
 
-pub(super) fn run(reach: &Reach, rate: Option<Rate>, as_json: bool) -> Result<(), ExitCode> {
+pub(in crate::cli) fn run(reach: &Reach, rate: Option<Rate>, as_json: bool) -> Result<(), ExitCode> {
     let shown = if as_json {
         Shown::Json
     } else if std::io::stderr().is_terminal() {
@@ -31,7 +31,7 @@ pub(super) fn run(reach: &Reach, rate: Option<Rate>, as_json: bool) -> Result<()
     let job = match reach.find()? {
         Site::Running(server) => {
             let started = server.json(Request::post(&format!("/api/v1/verify{query}")))?;
-            super::block_on(follow_server(&server, &started, shown))?
+            crate::cli::block_on(follow_server(&server, &started, shown))?
         }
         Site::Stopped(config) => offline(*config, rate, shown)?,
     };

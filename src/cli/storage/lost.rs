@@ -4,10 +4,10 @@ use roadstead::cache::scrub;
 use roadstead::jobs::Refused;
 use serde_json::json;
 
-use super::output::{list, number, plain, print, print_json, size};
-use super::reach::{Reach, Request};
+use crate::cli::output::{list, number, plain, print, print_json, size};
+use crate::cli::reach::{Reach, Request};
 
-pub(super) fn run(reach: &Reach, as_json: bool) -> Result<(), ExitCode> {
+pub(in crate::cli) fn run(reach: &Reach, as_json: bool) -> Result<(), ExitCode> {
     let lost = reach.answer(Request::get("/api/v1/lost"), async |mirror| {
         let lost = scrub::lost(mirror.cache()).await;
         lost.map(|lost| json!({ "lost": lost })).map_err(Refused::from)

@@ -5,11 +5,11 @@ use roadstead::jobs::{add_pins, list_pins, remove_pins};
 use roadstead::oci::PinPattern;
 use serde_json::json;
 
-use super::output::{flag, list, plain, print, print_json, usage};
-use super::reach::{Reach, Request, query};
+use crate::cli::output::{flag, list, plain, print, print_json, usage};
+use crate::cli::reach::{Reach, Request, query};
 
 #[derive(Subcommand)]
-pub(super) enum Action {
+pub(in crate::cli) enum Action {
     /// Show all pins: those of the configuration, and those made by command.
     Ls {
         /// As JSON.
@@ -31,7 +31,7 @@ pub(super) enum Action {
     },
 }
 
-pub(super) fn run(reach: &Reach, action: &Action) -> Result<(), ExitCode> {
+pub(in crate::cli) fn run(reach: &Reach, action: &Action) -> Result<(), ExitCode> {
     let (method, patterns, as_json) = match action {
         Action::Ls { json } => ("GET", &[][..], *json),
         Action::Add { patterns } => ("POST", patterns.as_slice(), false),

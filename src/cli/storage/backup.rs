@@ -1,5 +1,3 @@
-pub(super) mod restore;
-
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _};
 use std::os::fd::AsFd as _;
@@ -16,7 +14,7 @@ use crate::cli::reach::{Reach, Site, as_owner, offline_storage};
 
 /// Writes a backup to `to`, or to a new file in it if that is a directory: whole, or not at all. `-` is standard output, which
 /// may end early: a complete backup has a last line that says so.
-pub(super) fn run(reach: &Reach, to: &Path) -> Result<(), ExitCode> {
+pub(in crate::cli) fn run(reach: &Reach, to: &Path) -> Result<(), ExitCode> {
     let no_backup = |err: io::Error| failed(&format!("no backup was made: {err}"));
     if to == Path::new("-") {
         let out = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(no_backup)?;
