@@ -25,7 +25,7 @@ use crate::upstream::Deadline;
 /// Most blobs, and most manifests, that are looked at for one manifest.
 pub(super) const MAX_LISTED: usize = 1000;
 /// Blobs of one manifest that begin before its client asks for them, at one time.
-const MAX_AHEAD: usize = 6;
+const MAX_AHEAD: usize = 10;
 /// Longest wait for a registry's clients, for a question and for a download. A registry that is never idle must not wait
 /// for ever to be complete.
 const PATIENCE: Duration = Duration::from_secs(5);

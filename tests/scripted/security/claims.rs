@@ -240,7 +240,7 @@ async fn t67_a_download_that_crawls_and_that_nobody_reads_ends_and_is_gone_on_wi
 }
 
 #[tokio::test]
-async fn t67_of_a_manifest_with_many_blobs_six_begin_ahead_and_none_wait_in_line() {
+async fn t67_of_a_manifest_with_many_blobs_ten_begin_ahead_and_none_wait_in_line() {
     let (honest, hostile) = (Upstream::start().await, Upstream::start().await);
     let layers: Vec<_> = (0..60).map(|seed| blob(MIB, 100 + seed)).collect();
     hostile.publish("library/app", "1", &image(&layers));
@@ -248,14 +248,14 @@ async fn t67_of_a_manifest_with_many_blobs_six_begin_ahead_and_none_wait_in_line
     let mirror = Mirror::start(two(&honest, &hostile, "complete = \"image\"\nsegments = 1")).await;
     let status = mirror.client().get("/v2/library/app/manifests/1?ns=hostile.test").await.status;
     assert_eq!(status, 200);
-    eventually("some begin", async || running(&mirror) >= 6.0).await;
+    eventually("some begin", async || running(&mirror) >= 10.0).await;
     // What came later has its turn behind the others of the first one.
     let later = image(&[blob(MIB, 99)]);
     hostile.publish("library/app", "2", &later);
     assert_eq!(mirror.client().get("/v2/library/app/manifests/2?ns=hostile.test").await.status, 200);
     eventually("the later one begins", async || hostile.gets_of(&later.layers()[0].digest) > 0).await;
     let of_later = hostile.gets_of(&later.layers()[0].digest) + hostile.gets_of(&later.config().digest);
-    assert_eq!(hostile.requests_of(&blobs().get()).len() - of_later, 6);
+    assert_eq!(hostile.requests_of(&blobs().get()).len() - of_later, 10);
 }
 
 #[tokio::test]
