@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_is_cut_between_two_characters() {
+    fn t44_a_long_text_is_cut_between_two_characters() {
         assert_eq!(quoted("short"), "short");
         assert_eq!(quoted("x".repeat(MAX_QUOTED_BYTES)), "x".repeat(MAX_QUOTED_BYTES));
         for long in ["x".repeat(300_000), "ä".repeat(300), "x".to_owned() + &"ä".repeat(300)] {

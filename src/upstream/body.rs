@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_length_beside_a_transfer_encoding_does_not_count() {
+    fn t46_a_content_length_beside_a_transfer_encoding_does_not_count() {
         let mut headers = headers("content-length", "7");
         assert_eq!(content_length(&headers), Some(7));
         headers.insert(TRANSFER_ENCODING, "chunked".parse().unwrap());

@@ -31,7 +31,7 @@ fn a_range_lies_within_the_size_and_is_what_the_rfc_says() {
 }
 
 #[test]
-fn whatever_stands_in_a_range_header_stays_within_the_size() {
+fn t55_whatever_stands_in_a_range_header_stays_within_the_size() {
     fuzz(|u| {
         let pieces =
             ["bytes", "=", "-", ",", " ", "0", "1", "99999999999999999999", "Bytes=", "items=", "\t", "--", "+1"];

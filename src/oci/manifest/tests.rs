@@ -73,7 +73,7 @@ fn a_foreign_layer_is_not_needed() {
 }
 
 #[test]
-fn a_manifest_that_lists_too_much_is_refused() {
+fn t52_a_manifest_that_lists_too_much_is_refused() {
     let listing = |count: usize| {
         let body = format!(r#"{{"layers":[{}]}}"#, vec!["{}"; count].join(","));
         Inspected::read(body.as_bytes(), None).map(|inspected| inspected.shape)

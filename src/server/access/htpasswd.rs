@@ -115,7 +115,7 @@ mod tests {
     const BCRYPT: &str = "$2y$04$g4Lc6Ohv0Rdhe.eD3CUBt.lI5Fp6WKlBZ2WXlmWWRPUVzHLPz1OWm";
 
     #[test]
-    fn an_htpasswd_with_a_broken_line_names_the_line_and_nothing_of_it() {
+    fn t84_an_htpasswd_with_a_broken_line_names_the_line_and_nothing_of_it() {
         let text = format!(
             "# comment\n\na:{BCRYPT}\nhunter2-marker\nb:$apr1$hunter2-marker\nc:$2y$04$hunter2-marker\na:{BCRYPT}\n:{BCRYPT}\n\
              d:{}\nanonymous:{BCRYPT}\ne e:{BCRYPT}\nf:$argon2id$hunter2-marker\n",

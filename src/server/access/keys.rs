@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_line_of_keys_is_named_and_not_shown() {
+    fn t84_a_broken_line_of_keys_is_named_and_not_shown() {
         let text =
             "# nodes\nnode-1 hunter2-marker\nhunter2-marker-2\n  node-2\tk2 \nnode-3 hunter2-marker\nnode-4 a b\n";
         let broken = HeaderKeys::parse(HeaderName::from_static("x-key"), text).unwrap_err();

@@ -98,7 +98,7 @@ fn a_leftover_is_idle_some_time_after_it_was_first_seen() {
 }
 
 #[test]
-fn leftovers_are_bounded_and_the_smallest_of_who_has_most_go_first() {
+fn t69_leftovers_are_bounded_and_the_smallest_of_who_has_most_go_first() {
     let space = space(None, 0);
     let name = |authority: &str, nth: usize| PathBuf::from(format!("/{authority}/sha256-{nth}"));
     for nth in 0..leftovers::MOST_OF_ONE + 2 {
@@ -119,7 +119,7 @@ fn leftovers_are_bounded_and_the_smallest_of_who_has_most_go_first() {
 }
 
 #[test]
-fn unproven_bytes_push_no_more_of_others_out_than_a_share() {
+fn t65_unproven_bytes_push_no_more_of_others_out_than_a_share() {
     let limits = SpaceLimits { max_size: Some(100), min_free: 0, high_mark: Some(90), low_mark: Some(80) };
     let space = Arc::new(Space::new(PathBuf::from("/"), limits));
     let lying = ("a.test", "a.test");

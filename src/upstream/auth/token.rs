@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_of_real_token_servers_are_read() {
+    fn t43_answers_of_real_token_servers_are_read() {
         let read = |body: &str| {
             TokenAnswer::read(body.as_bytes()).map(|answer| (answer.token.expose().to_owned(), answer.life.as_secs()))
         };

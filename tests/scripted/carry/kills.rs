@@ -50,7 +50,7 @@ async fn bundle(folder: &Path) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_in_an_import_leaves_what_was_reported_and_nothing_half() {
+async fn t77_kill_9_in_an_import_leaves_what_was_reported_and_nothing_half() {
     let folder = tempfile::tempdir().unwrap();
     let (bundle, storage) = (bundle(folder.path()).await, folder.path().join("data"));
     let mut dice = Dice(kills());

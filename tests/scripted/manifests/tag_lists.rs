@@ -207,7 +207,7 @@ async fn a_link_with_spaces_or_beyond_ascii_leads_to_the_next_page() {
 }
 
 #[tokio::test]
-async fn a_link_that_cannot_be_read_is_no_end_of_the_list() {
+async fn t53_a_link_that_cannot_be_read_is_no_end_of_the_list() {
     let (registry, mirror, _tags) = with_tags("", 2).await;
     registry.script(tag_lists().always().header("link", "</v2/org/app/tags/list?page=1; rel=\"next\""));
     let answer = mirror.client().get("/v2/quay.io/org/app/tags/list").await;

@@ -114,7 +114,7 @@ async fn the_silence_of_a_kept_connection_alone_opens_no_breaker() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_slow_is_asked_twice_once_and_not_each_time() {
+async fn t45_an_upstream_that_is_slow_is_asked_twice_once_and_not_each_time() {
     let upstream = Upstream::start().await;
     for nth in 0..4 {
         upstream.publish(&format!("org/app{nth}"), "1", &image(&[blob(10, nth)]));

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use super::source::root;
 use crate::support::mirror::files_below;
 
-const THREATS: &str = "docs/SECURITY-THREATS.md";
-
 /// All that people read, by their paths in the repository.
-fn texts() -> Vec<(String, String)> {
+pub(super) fn texts() -> Vec<(String, String)> {
     let folders = ["src", "tests", "benches", "docs", "config", "deploy", "examples", ".ci", ".github"];
     let below = folders.iter().flat_map(|folder| files_below(&root().join(folder)));
     let above = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
@@ -96,37 +94,4 @@ fn documents_that_are_cited_are_here() {
             assert!(private.is_none(), "{path}:{}: cites a document by {private:?}: {line}", nth + 1);
         }
     }
-}
-
-#[test]
-fn threats_that_are_cited_are_in_the_table() {
-    let table = std::fs::read_to_string(root().join(THREATS)).unwrap();
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| T")?.split(' ').next()?.parse().ok());
-    let rows: BTreeSet<u32> = rows.collect();
-    assert!(rows.len() > 30, "the table was found");
-    let mut cited = BTreeSet::new();
-    for (path, text) in texts().iter().filter(|(path, _)| path != THREATS) {
-        for number in threats(path, text) {
-            assert!(rows.contains(&number), "{path} cites T{number}, which is not in {THREATS}");
-            cited.insert(number);
-        }
-    }
-    assert_eq!(cited, rows, "each threat has a test, or a comment where it is prevented");
-}
-
-/// `T12` in documents and comments, and `t12_` in names of tests.
-fn threats(path: &str, text: &str) -> Vec<u32> {
-    let is_source = Path::new(path).extension().is_some_and(|extension| extension == "rs");
-    let mut found = Vec::new();
-    for line in text.lines().map(str::trim_start) {
-        let comment = if is_source { line.split_once("//").map_or("", |(_, comment)| comment) } else { line };
-        found.extend(
-            comment
-                .split(|c: char| !c.is_ascii_alphanumeric())
-                .filter_map(|word| word.strip_prefix('T')?.parse::<u32>().ok()),
-        );
-        let name = line.trim_start_matches("async ").strip_prefix("fn ").unwrap_or("");
-        found.extend(name.split('_').map_while(|word| word.strip_prefix('t')?.parse::<u32>().ok()));
-    }
-    found
 }

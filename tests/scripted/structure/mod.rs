@@ -11,3 +11,4 @@ mod metrics_page;
 mod ranks;
 mod shape;
 mod source;
+mod threats;
