@@ -45,7 +45,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
                 problems.extend(problem(path, &job));
             }
         }
-        Site::Stopped(config) => offline_storage::with_mirror(*config, async |mirror| {
+        Site::Stopped(config) => offline_storage::fill_mirror(*config, async |mirror| {
             let runner = Arc::new(JobRunner::new(mirror));
             for path in &options.paths {
                 let (archive, _) = open(path)?;

@@ -50,7 +50,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             let engine = Engine::Server(&server);
             crate::cli::block_on(shown.follow(&engine, &id, |_| false))?
         }
-        Site::Stopped(config) => offline_storage::with_mirror(*config, async |mirror| {
+        Site::Stopped(config) => offline_storage::fill_mirror(*config, async |mirror| {
             let runner = Arc::new(JobRunner::new(mirror));
             let job = runner.warm(request).await.map_err(|err| failed(&err.to_string()))?;
             shown.follow(&Engine::Here(&runner), job.id(), |_| false).await

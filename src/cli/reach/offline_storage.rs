@@ -33,6 +33,11 @@ impl OfflineStorage {
 /// Runs work that needs the mirror, not only facts, on a runtime of its own. Root becomes the owner first.
 pub(in crate::cli) fn with_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>) -> T) -> Result<T, ExitCode> {
     require_storage(&config.storage.path)?;
+    fill_mirror(config, work)
+}
+
+/// As [`with_mirror`], for work that fills the storage: creates an empty one if there is none.
+pub(in crate::cli) fn fill_mirror<T>(config: Config, work: impl AsyncFnOnce(&Arc<Mirror>) -> T) -> Result<T, ExitCode> {
     as_owner::hand_over(&config.storage.path)?;
     let socket = config.server.admin_socket.clone();
     crate::cli::block_on(async {

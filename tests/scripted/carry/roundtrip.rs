@@ -62,8 +62,9 @@ async fn the_same_content_gives_the_same_bytes_in_an_archive_a_directory_and_a_s
     assert!(done.status.success(), "{}", said(&done));
     assert_eq!(std::fs::read(mirror_again).unwrap(), bytes);
 
-    // A directory is imported as an archive is, also where no server runs.
+    // A directory is imported as an archive is, also where no server runs, or ever ran.
     let island = island().await.stop().await;
+    std::fs::remove_dir_all(island.storage()).unwrap();
     let config = crate::facts::backup::config(folder.path(), &island.storage());
     let done = crate::facts::backup::run(&config, &["import", text(&directory)]).await;
     assert!(done.status.success(), "{}", said(&done));
