@@ -97,6 +97,15 @@ where
         self.run(key, both).await
     }
 
+    /// Resolves when the work that runs under `key` has ended; `None` if none runs.
+    pub fn ended(&self, key: &K) -> Option<impl Future<Output = ()> + use<K, V>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut result = running.get(key)?.subscribe();
+        Some(async move {
+            let _done_or_died = result.wait_for(Option::is_some).await;
+        })
+    }
+
     fn join_or_start<F, W>(&self, key: &K, work: &W) -> (watch::Receiver<Option<V>>, Role)
     where
         W: Fn() -> F,

@@ -7,15 +7,18 @@ use bytes::Bytes;
 
 use super::Mirror;
 use super::freshness::{Check, Freshness};
+use super::negative_cache::Asked;
 use super::policy::{MAX_CONFIG_BYTES, Ttl};
 use super::registries::Registry;
 use super::resolve::{NamespaceError, scope_of};
 use crate::cache::Manifest;
-use crate::index::{HeldDigest, IndexError, Scope, TagRow, held_digests};
-use crate::oci::{Authority, Digest, Repository, Tag};
+use crate::clock::Timestamp;
+use crate::index::{Change, HeldDigest, IndexError, Scope, StampTag, TagRow, held_digests};
+use crate::oci::{Authority, Digest, Reference, Repository, Tag};
 use crate::store::Verified;
 
 /// One repository of a registry that is configured or admitted.
+#[derive(Clone)]
 pub struct Holdings {
     mirror: Arc<Mirror>,
     registry: Arc<Registry>,
@@ -72,6 +75,34 @@ impl Holdings {
         Ok(found.map(|found| found.row))
     }
 
+    /// Somebody says that the tag has moved: the next pull checks it, as if it had been checked a `tag_ttl` ago. `false` if
+    /// no check would follow, because nobody has pulled it, an operator has said where it points, or it never changes.
+    pub async fn check_soon(&self, tag: &Tag) -> Result<bool, IndexError> {
+        self.mirror.negative_cache.forget(&self.scope, Asked::Manifest(Reference::Tag(tag.clone())));
+        let Ttl::For(ttl) = self.registry.policy.ttl(&self.scope.repository, tag) else { return Ok(false) };
+        // A check that runs may have asked before the tag moved.
+        let running = self.mirror.tag_checks.ended(&(self.scope.clone(), tag.clone()));
+        let is_held = self.drop_stamp(tag, ttl).await?;
+        let Some(ended) = running else { return Ok(is_held) };
+        let (again, tag) = (self.clone(), tag.clone());
+        self.mirror.cache.context.tasks.spawn(async move {
+            ended.await;
+            // The writer has logged a failure.
+            let _lost = again.drop_stamp(&tag, ttl).await;
+        });
+        Ok(true)
+    }
+
+    async fn drop_stamp(&self, tag: &Tag, ttl: Duration) -> Result<bool, IndexError> {
+        let Some(row) = self.tag(tag).await?.filter(|row| !row.is_pinned && row.alias.is_none()) else {
+            return Ok(false);
+        };
+        let checked = row.checked.min(self.now().before(ttl));
+        let (scope, tag, hold_until) = (self.scope.clone(), tag.clone(), Timestamp::default());
+        let stamp = Change::from(StampTag { scope, tag, checked, hold_until });
+        self.mirror.cache.index.apply(vec![stamp]).await.map(|_applied| true)
+    }
+
     pub fn state(&self, tag: &Tag, row: &TagRow) -> TagState {
         if row.alias.is_some() {
             return TagState::Alias;
@@ -100,7 +131,7 @@ impl Holdings {
         (!is_served).then_some(age)
     }
 
-    fn now(&self) -> crate::clock::Timestamp {
+    fn now(&self) -> Timestamp {
         self.mirror.cache.context.clock.now()
     }
 

@@ -68,6 +68,11 @@ impl NegativeCache {
         }
     }
 
+    /// Believes nothing of a question any more.
+    pub(super) fn forget(&self, scope: &Scope, asked: Asked) {
+        self.said.invalidate(&(scope.clone(), asked));
+    }
+
     fn believe(&self, scope: &Scope, asked: Asked, said: Said, ttl: Duration) {
         if ttl.is_zero() {
             return;

@@ -15,6 +15,8 @@ pub struct ServerSettings {
     pub admin_socket: Option<PathBuf>,
     /// File with the token that admin requests off loopback need.
     pub admin_token_file: Option<PathBuf>,
+    /// File with the token of registries that tell when a tag has moved; `None`: nobody may.
+    pub webhook_token_file: Option<PathBuf>,
     /// Host names of this server, which name no registry in `Host`.
     pub hostnames: Vec<Authority>,
     /// Requests answered at one time, at least 1. Others get 503.

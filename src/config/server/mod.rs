@@ -35,11 +35,16 @@ pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storag
     if let Some(file) = &admin_token_file {
         require_file(server, "admin_token_file", file);
     }
+    let webhook_token_file = server.text("webhook_token_file").map(PathBuf::from);
+    if let Some(file) = &webhook_token_file {
+        require_file(server, "webhook_token_file", file);
+    }
     ServerSettings {
         listeners,
         admin_listen,
         admin_socket: admin_socket(server, storage),
         admin_token_file,
+        webhook_token_file,
         hostnames: server.parsed_list("hostnames").unwrap_or_default(),
         max_requests: server.number("max_requests", 1).unwrap_or(4096) as usize,
         max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,

@@ -2,10 +2,12 @@
 
 mod alias;
 mod gc;
+mod moved;
 mod refresh;
 mod remove;
 
 pub use alias::{Aliased, alias};
 pub use gc::{Gone, collect};
+pub use moved::{MovedItem, moved};
 pub use refresh::{RefreshItem, Refreshed, refresh};
 pub use remove::{Removal, Removed, RemovedItem, remove};

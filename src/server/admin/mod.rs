@@ -3,6 +3,7 @@
 mod api;
 pub(in crate::server) mod listener;
 mod socket;
+mod webhook;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,7 @@ pub struct Admin {
     /// Off loopback, metrics need the token: they name registries and traffic.
     loopback: bool,
     token_file: Option<PathBuf>,
+    webhook_token_file: Option<PathBuf>,
     hostnames: Vec<Authority>,
 }
 
@@ -76,6 +78,7 @@ impl Admin {
             ready: AtomicBool::new(false),
             loopback,
             token_file,
+            webhook_token_file: settings.webhook_token_file.clone(),
             hostnames,
         }
     }
@@ -92,6 +95,12 @@ impl Admin {
         }
         if request.uri().path().starts_with("/api/v1/") {
             return self.answer_api(request, origin).await;
+        }
+        if let (webhook::PATH, Some(file)) = (request.uri().path(), &self.webhook_token_file) {
+            let Some(mirror) = self.mirror.upgrade() else {
+                return refuse(&Refused::new(RefusedCode::Unavailable, "the server is shutting down"));
+            };
+            return webhook::answer(&mirror, file, request).await.unwrap_or_else(|refused| refuse(&refused));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");

@@ -19,3 +19,4 @@ mod secrets;
 mod shutdown;
 pub(crate) mod tls;
 mod troubles;
+mod webhook;

@@ -62,7 +62,7 @@ fn with_everything_on(directory: &Path) -> String {
         let line =
             line.replace("/etc/roadstead/htpasswd", &path(&htpasswd)).replace("/etc/roadstead/keys", &path(&keys));
         let line = line.replace("/root/.docker/config.json", &path(&secret));
-        ["roadstead-admin", "hub", "proxy", "team-a"]
+        ["roadstead-admin", "roadstead-webhook", "hub", "proxy", "team-a"]
             .iter()
             .fold(line, |line, name| line.replace(&format!("/run/secrets/{name}"), &path(&secret)))
     };

@@ -132,7 +132,7 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
     }
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<ApiBody> {
+pub(in crate::server::admin) fn json(status: StatusCode, value: &impl Serialize) -> Response<ApiBody> {
     let mut text = serde_json::to_vec_pretty(value).expect("it holds strings and numbers only");
     text.push(b'\n');
     self::text(status, text.into())
