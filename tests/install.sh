@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the Debian packages whose programs tests/real/ runs. Does nothing when all are there.
+# Installs the programs that tests/real/ runs: Debian packages, and two that go builds. Does nothing when all are there.
 set -eu
 
-packages="apache2-utils buildah containerd curl docker.io docker-registry nginx podman runc skopeo"
+packages="apache2-utils buildah containerd curl docker.io docker-registry nginx podman prometheus runc skopeo"
 
 missing=""
 for package in $packages; do
@@ -11,7 +11,17 @@ for package in $packages; do
         *) missing="$missing $package" ;;
     esac
 done
-[ -n "$missing" ] || exit 0
+# What Debian does not have, built by go: helm, and what knows the types of Kubernetes, OpenShift and k3s.
+build_with_go() {
+    if ! command -v go >/dev/null; then
+        echo "tests/install.sh: go is missing, which builds helm and tests/schemas" >&2
+        exit 1
+    fi
+    command -v helm >/dev/null || GOBIN=/usr/local/bin go install helm.sh/helm/v3/cmd/helm@v3.18.4
+    (cd tests/schemas && go build -o /usr/local/bin/roadstead-schemas .)
+}
+
+[ -n "$missing" ] || { build_with_go; exit 0; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     echo "tests/install.sh: these Debian packages are missing, and only root may install them:$missing" >&2
@@ -32,3 +42,4 @@ apt-get update --quiet
 # Package names have no spaces: splitting is meant.
 # shellcheck disable=SC2086
 apt-get install --yes --quiet --no-install-recommends $missing
+build_with_go

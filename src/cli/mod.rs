@@ -3,8 +3,10 @@
 mod carry;
 mod change;
 mod check_config;
+mod client_config;
 mod healthcheck;
 mod look;
+mod manual;
 mod output;
 mod reach;
 mod serve;
@@ -51,6 +53,13 @@ enum Command {
         config: ConfigFile,
         #[command(flatten)]
         question: look::Question,
+    },
+    /// Print the files that send a client's pulls through a mirror, or lay them out on its machine, or undo that.
+    ClientConfig {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        options: client_config::Options,
     },
     /// Show what is stored, what is not well, and which upstreams are in trouble, running or stopped.
     Status {
@@ -229,6 +238,18 @@ enum Command {
         #[arg(value_name = "BACKUP")]
         from: PathBuf,
     },
+    /// Print what completes this command line in a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one per command, into a directory.
+    Man {
+        /// Where `roadstead.1` and the others go.
+        #[arg(value_name = "DIRECTORY")]
+        to: PathBuf,
+    },
 }
 
 pub(crate) fn run() -> ExitCode {
@@ -243,6 +264,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match arguments.command {
         Command::Serve { config, set } => serve::run(&config, &set),
         Command::CheckConfig { config } => check_config::run(&config),
+        Command::ClientConfig { config, options } => client_config::run(&config, &options),
         Command::Explain { config, question } => look::explain(&config, &question),
         Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
@@ -264,6 +286,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Inventory { reach, options } => carry::inventory::run(&reach, &options),
         Command::Backup { reach, to } => backup::run(&reach, &to),
         Command::Restore { config, from } => restore::run(&config, &from),
+        Command::Completions { shell } => {
+            manual::completions(shell);
+            Ok(())
+        }
+        Command::Man { to } => manual::pages(&to),
     };
     done.err().unwrap_or(ExitCode::SUCCESS)
 }

@@ -8,11 +8,14 @@
 
 mod access;
 mod carry;
+mod charts;
+mod client_config;
 mod clients;
 mod crash;
 mod kept_connections;
 mod outages;
 mod partial_pulls;
+mod prometheus;
 mod pulls;
 mod support;
 mod versions;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Client, reference};
-use crate::support::client_files::{self, CONTAINERD_DEFAULT, CONTAINERD_HUB};
+use crate::support::client_files;
 use crate::support::image::Image;
 use crate::support::machine::Machine;
 use crate::support::mirror::Mirror;
@@ -20,18 +20,7 @@ pub(crate) struct Containerd {
 
 impl Client for Containerd {
     fn set_up(parent: &Path, name: &str, mirror: &Mirror) -> Self {
-        let machine = Machine::new(parent, name);
-        let authority_path = machine.path("roadstead-ca.crt");
-        if let Some(authority) = mirror.authority() {
-            machine.write("roadstead-ca.crt", &authority);
-        }
-        let hosts = [("_default", CONTAINERD_DEFAULT), ("docker.io", CONTAINERD_HUB)];
-        for (folder, shipped) in hosts {
-            let file = client_files::hosts_toml(shipped, mirror, &authority_path);
-            machine.write(&format!("certs.d/{folder}/hosts.toml"), &file);
-        }
-        let daemon = start(&machine);
-        Self { _daemon: daemon, machine }
+        Self::set_up_with(parent, name, mirror, &[])
     }
 
     fn pull(&self, authority: &str, image: &Image) -> String {
@@ -47,11 +36,23 @@ impl Client for Containerd {
 }
 
 impl Containerd {
+    /// As a user does who adds these arguments.
+    pub(crate) fn set_up_with(parent: &Path, name: &str, mirror: &Mirror, more: &[&str]) -> Self {
+        let machine = Machine::new(parent, name);
+        client_files::lay_out("containerd", &machine, mirror, more);
+        let daemon = start(&machine);
+        Self { _daemon: daemon, machine }
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// `ctr` fetches itself, in its own process, and leaves unpacking to the daemon.
     pub(crate) fn pull_command(&self, reference: &str) -> Command {
         let mut command = self.ctr();
         command.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]);
-        command.arg(self.machine.path("certs.d")).arg(reference);
+        command.arg(self.machine.path("etc/containerd/certs.d")).arg(reference);
         command
     }
 

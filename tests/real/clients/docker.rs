@@ -27,11 +27,9 @@ impl Client for Docker {
     fn set_up(parent: &Path, name: &str, mirror: &Mirror) -> Self {
         let mut machine = Machine::new(parent, name);
         machine.owns_folder("etc/docker");
-        machine.write("etc/docker/daemon.json", &client_files::daemon_json(mirror));
+        machine.write("etc/docker/daemon.json", r#"{"log-level": "warn"}"#);
+        client_files::lay_out("docker", &machine, mirror, &[]);
         let mirror_address = mirror.address();
-        if let Some(authority) = mirror.authority() {
-            machine.write(&format!("etc/docker/certs.d/{mirror_address}/ca.crt"), &authority);
-        }
         let containerd = containerd::start(&machine);
         let daemon = start(&machine);
         Self { _daemon: daemon, _containerd: containerd, machine, mirror_address }

@@ -1,4 +1,4 @@
-//! The clients, each set up from the files that Roadstead ships for it.
+//! The clients, each set up by `roadstead client-config`.
 
 mod buildah;
 mod containerd;
@@ -19,7 +19,7 @@ use crate::support::image::Image;
 use crate::support::machine::Machine;
 use crate::support::mirror::Mirror;
 use crate::support::registry::REPOSITORY;
-use crate::support::upstreams::SECURE;
+use crate::support::upstreams::{HUB, SECURE};
 
 /// A client on a machine that has pulled nothing yet.
 pub(crate) trait Client: Sized {
@@ -43,10 +43,6 @@ fn with_etc_containers(parent: &Path, name: &str, mirror: &Mirror) -> Machine {
     let mut machine = Machine::new(parent, name);
     machine.owns_folder("etc/containers");
     machine.write("etc/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
-    let registries = client_files::registries_conf(mirror, SECURE);
-    machine.write("etc/containers/registries.conf.d/roadstead.conf", &registries);
-    if let Some(authority) = mirror.authority() {
-        machine.write(&format!("etc/containers/certs.d/{}/ca.crt", mirror.address()), &authority);
-    }
+    client_files::lay_out("podman", &machine, mirror, &["--authority", HUB, "--authority", SECURE]);
     machine
 }

@@ -1,55 +1,27 @@
-//! The files that Roadstead ships for its clients, changed only as they tell their users to change them.
+//! The files of clients, as `roadstead client-config` lays them out on a machine.
 
+use super::machine::Machine;
 use super::mirror::Mirror;
+use super::process;
 
-pub(crate) const CONTAINERD_DEFAULT: &str =
-    include_str!("../../../deploy/clients/containerd/certs.d/_default/hosts.toml");
-pub(crate) const CONTAINERD_HUB: &str = include_str!("../../../deploy/clients/containerd/certs.d/docker.io/hosts.toml");
-pub(crate) const DOCKER: &str = include_str!("../../../deploy/clients/docker/daemon.json");
-pub(crate) const CONTAINERS: &str = include_str!("../../../deploy/clients/podman/registries.conf");
-
-const SHIPPED_ADDRESS: &str = "127.0.0.1:5000";
-
-/// `hosts.toml` for `mirror`, whose authority is at `authority_path` if it has one.
-pub(crate) fn hosts_toml(shipped: &str, mirror: &Mirror, authority_path: &str) -> String {
-    let file = addressed(shipped, mirror);
-    if mirror.authority().is_none() {
-        return file;
-    }
-    let file = replaced(&file, "http://", "https://");
-    let file = replaced(&file, "# ca = ", "ca = ");
-    replaced(&file, "/etc/containerd/roadstead-ca.crt", authority_path)
+/// Sets up `client` of `machine` for `mirror`: `more` is what a user may add.
+pub(crate) fn lay_out(client: &str, machine: &Machine, mirror: &Mirror, more: &[&str]) {
+    run(machine, &["client-config", client, "--mirror", &mirror.url(), "--write", &machine.path("")], |command| {
+        command.args(more);
+        if let Some(authority) = mirror.authority() {
+            command.arg("--ca").arg(authority);
+        }
+    });
 }
 
-/// `daemon.json` for `mirror`.
-pub(crate) fn daemon_json(mirror: &Mirror) -> String {
-    let file = addressed(DOCKER, mirror);
-    if mirror.authority().is_none() {
-        return file;
-    }
-    let file = replaced(&file, "http://", "https://");
-    let mut settings: serde_json::Value = serde_json::from_str(&file).expect("daemon.json is JSON");
-    let settings = settings.as_object_mut().expect("daemon.json is an object");
-    settings.remove("insecure-registries").expect("daemon.json allows plain HTTP");
-    serde_json::to_string(settings).expect("a JSON value can be written")
+/// Gives back what was there.
+pub(crate) fn undo(client: &str, machine: &Machine) {
+    run(machine, &["client-config", client, "--undo", &machine.path("")], |_| {});
 }
 
-/// `registries.conf` for `mirror`, with `quay.io` standing for any registry that a user adds: here `authority`.
-pub(crate) fn registries_conf(mirror: &Mirror, authority: &str) -> String {
-    let file = addressed(CONTAINERS, mirror);
-    let file = replaced(&file, "quay.io", authority);
-    if mirror.authority().is_none() {
-        return file;
-    }
-    replaced(&file, "insecure = true", "insecure = false")
-}
-
-fn addressed(shipped: &str, mirror: &Mirror) -> String {
-    replaced(shipped, SHIPPED_ADDRESS, &mirror.address())
-}
-
-/// A change that changes nothing means that the file and its instructions have parted.
-fn replaced(file: &str, from: &str, to: &str) -> String {
-    assert!(file.contains(from), "no {from:?} in\n{file}");
-    file.replace(from, to)
+fn run(machine: &Machine, arguments: &[&str], more: impl FnOnce(&mut std::process::Command)) {
+    let mut command = process::command(env!("CARGO_BIN_EXE_roadstead"));
+    command.args(arguments).current_dir(machine.folder());
+    more(&mut command);
+    process::run("client-config", machine.folder(), &mut command);
 }

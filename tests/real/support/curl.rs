@@ -25,6 +25,13 @@ pub(crate) fn ask(folder: &Path, arguments: &[&str]) -> Option<Answer> {
     process::try_run("curl", folder, &mut command).map(|head| parse(&head))
 }
 
+/// The body of a good answer; `None` when there is none.
+pub(crate) fn body(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = process::command(program::find("curl"));
+    command.args(["--silent", "--fail", "--max-time", "30", "--noproxy", "*"]).args(arguments);
+    process::try_run("curl", folder, &mut command)
+}
+
 fn parse(head: &str) -> Answer {
     // A request with a body may be answered by `100 Continue` first: the last head counts.
     let last = head.trim_end().rsplit("\r\n\r\n").next().expect("there is always a last part");

@@ -103,16 +103,24 @@ impl Mirror {
         )
     }
 
-    /// The address in clients' files, in place of `127.0.0.1:5000`.
+    /// The address in names of images.
     pub(crate) fn address(&self) -> String {
         let host = if self.certificate.is_some() { MIRROR_NAME } else { "127.0.0.1" };
         format!("{host}:{}", self.port)
     }
 
-    /// The authority that clients must trust, when they are to speak TLS.
-    pub(crate) fn authority(&self) -> Option<String> {
-        self.certificate
-            .as_ref()
-            .map(|certificate| fs::read_to_string(&certificate.authority).expect("the authority was written"))
+    pub(crate) fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
+    /// What clients are told.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// The file of the authority that clients must trust, when they are to speak TLS.
+    pub(crate) fn authority(&self) -> Option<&Path> {
+        self.certificate.as_ref().map(|certificate| certificate.authority.as_path())
     }
 }

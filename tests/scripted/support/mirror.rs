@@ -112,6 +112,10 @@ impl Mirror {
         found.unwrap_or(0.0)
     }
 
+    pub(crate) fn metrics(&self) -> &roadstead::metrics::Metrics {
+        &self.app.metrics
+    }
+
     /// Resolves when so many requests have come in and are being answered.
     pub(crate) async fn wait_for_requests_in_flight(&self, n: u32) {
         let there = async || self.app.metrics.requests_in_flight.get() >= i64::from(n);
