@@ -4,6 +4,7 @@ mod carry;
 mod change;
 mod check_config;
 mod client_config;
+mod doctor;
 mod healthcheck;
 mod look;
 mod manual;
@@ -73,6 +74,14 @@ enum Command {
     Healthcheck {
         #[command(flatten)]
         config: ConfigFile,
+    },
+    /// Look for what is not well, or soon will not be: configuration, server, disk and registries, or, from a client's machine,
+    /// the way to the mirror. Exits with 1 if anything does not work.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        options: doctor::Options,
     },
     /// Keep content for ever: list pins, add some, take some back, running or stopped.
     Pin {
@@ -268,6 +277,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain { config, question } => look::explain(&config, &question),
         Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
+        Command::Doctor { config, options } => doctor::run(&config, &options),
         Command::Pin { reach, action } => change::pin(&reach, &action),
         Command::Verify { reach, rate, json } => verify::run(&reach, rate, json),
         Command::Lost { reach, json } => lost::run(&reach, json),

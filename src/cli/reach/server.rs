@@ -173,6 +173,18 @@ pub(in crate::cli) fn ask_server(config: &Config, method: &str, path: &str) -> R
         .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", socket.display())))
 }
 
+/// The answer of the running server to a GET, over its socket, as text; `None` if none runs.
+pub(in crate::cli) fn try_ask(config: &Config, path: &str) -> Result<Option<String>, String> {
+    let Some(socket) = &config.server.admin_socket else { return Ok(None) };
+    let answer = ask_socket(socket, "GET", path, TIMEOUT);
+    let answer = answer.map_err(|err| format!("it cannot be asked at {}: {err}", socket.display()))?;
+    match answer {
+        None => Ok(None),
+        Some(answer) if answer.status == 200 => Ok(Some(answer.text())),
+        Some(answer) => Err(format!("it answers {} to {path}", answer.status)),
+    }
+}
+
 /// A GET of the running server, over its socket, else at its admin address. Prints a failure.
 pub(in crate::cli) fn ask_anywhere(
     server: &ServerSettings,

@@ -12,6 +12,7 @@ mod connections;
 mod dashboards;
 mod defaults;
 mod descriptors;
+mod doctor;
 mod http2;
 mod listeners;
 mod metrics;
