@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::support::certificate::Certificate;
 use crate::support::machine::Machine;
 use crate::support::{process, program, work_folder};
 
@@ -80,28 +81,44 @@ fn the_plain_manifests_are_the_chart_with_its_own_values() {
     }
 }
 
-/// The types are those of Kubernetes, `OpenShift` and k3s themselves.
+/// By the source of Kubernetes, `OpenShift`, k3s, Talos and buildkit themselves.
 #[test]
 fn those_who_read_the_files_know_every_field() {
     let folder = work_folder();
     let machine = Machine::new(folder.path(), "m1");
-    let everything = template(&machine, EVERYTHING);
-    machine.write("everything.yaml", &everything);
-    let strict = |client: &str| {
-        let mut command = process::command(env!("CARGO_BIN_EXE_roadstead"));
+    machine.write("everything.yaml", &template(&machine, EVERYTHING));
+    let certificate = Certificate::new(folder.path(), &["mirror.corp"]);
+    let [ca, chain, key] =
+        [&certificate.authority, &certificate.chain, &certificate.key].map(|file| file.display().to_string());
+    let lay_out = |client: &str, more: &[&str]| {
         let root = machine.path(client);
         fs::create_dir(&root).expect("a machine's folder is writable");
-        command.args(["client-config", client, "--mirror", "http://mirror.corp:5000", "--strict", "--write", &root]);
-        process::run("client-config", machine.folder(), &mut command);
+        let mut command = process::command(env!("CARGO_BIN_EXE_roadstead"));
+        command.args(["client-config", client, "--mirror", "https://mirror.corp:5000", "--ca", &ca, "--write", &root]);
+        process::run("client-config", machine.folder(), command.args(more));
     };
-    ["k3s", "rke2", "openshift"].into_iter().for_each(strict);
-    let shipped = ["kubernetes/roadstead.yaml", "kubernetes/nodes.yaml", "clients/openshift/roadstead-openshift.yaml"];
+    let identity = ["--client-cert", &chain, "--client-key", &key];
+    let strictly = [&identity[..], &["--strict"]].concat();
+    ["k3s", "rke2", "talos"].into_iter().for_each(|client| lay_out(client, &strictly));
+    lay_out("openshift", &["--strict"]);
+    lay_out("buildkit", &identity);
+    let files = [
+        ("openshift", "roadstead-openshift.yaml"),
+        ("k3s", "etc/rancher/k3s/registries.yaml"),
+        ("rke2", "etc/rancher/rke2/registries.yaml"),
+        ("talos", "roadstead-talos.yaml"),
+        ("buildkit", "etc/buildkit/buildkitd.toml"),
+    ];
     let mut check = process::command(program::find("roadstead-schemas"));
-    check.args(shipped.map(|file| root().join("deploy").join(file)));
+    check.args(["kubernetes/roadstead.yaml", "kubernetes/nodes.yaml"].map(|file| root().join("deploy").join(file)));
     check.arg(machine.path("everything.yaml"));
-    check.arg(root().join("deploy/clients/k3s/etc/rancher/k3s/registries.yaml"));
-    check.arg(machine.path("k3s/etc/rancher/k3s/registries.yaml"));
-    check.arg(machine.path("rke2/etc/rancher/rke2/registries.yaml"));
-    check.arg(machine.path("openshift/roadstead-openshift.yaml"));
+    for (client, file) in files {
+        check.arg(root().join("deploy/clients").join(client).join(file));
+        check.arg(machine.folder().join(client).join(file));
+    }
     process::run("schemas", machine.folder(), &mut check);
+    machine.write("wrong-talos.yaml", "machine:\n  registries:\n    mirrorz: {}\n");
+    let mut wrong = process::command(program::find("roadstead-schemas"));
+    wrong.arg(machine.path("wrong-talos.yaml"));
+    assert!(process::try_run("schemas", machine.folder(), &mut wrong).is_none(), "it looks at nothing");
 }

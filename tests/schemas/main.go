@@ -1,4 +1,4 @@
-// Reads YAML files as the programs do that they are for, and fails at the first field that is not theirs.
+// Reads files as the programs do that they are for, by their own source, and fails at the first field that is not theirs.
 package main
 
 import (
@@ -7,8 +7,10 @@ import (
 	"regexp"
 	"strings"
 
+	buildkit "github.com/moby/buildkit/cmd/buildkitd/config"
 	openshift "github.com/openshift/api/config/v1"
 	"github.com/rancher/wharfie/pkg/registries"
+	"github.com/siderolabs/talos/pkg/machinery/config/configpatcher"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
@@ -45,6 +47,18 @@ func known(apiVersion, kind string) any {
 func check(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
+		return err
+	}
+	if strings.HasSuffix(path, "talos.yaml") {
+		_, err := configpatcher.LoadPatch(text)
+		return err
+	}
+	if strings.HasSuffix(path, "buildkitd.toml") {
+		// It takes keys that it does not know: what it has understood counts.
+		config, err := buildkit.LoadFile(path)
+		if err == nil && len(config.Registries["docker.io"].Mirrors) == 0 {
+			err = fmt.Errorf("docker.io has no mirror")
+		}
 		return err
 	}
 	if strings.HasSuffix(path, "registries.yaml") {

@@ -40,9 +40,15 @@ pub(crate) fn reference(authority: &str, image: &Image) -> String {
 
 /// A machine with its own `/etc/containers`, which podman, buildah and skopeo share.
 fn with_etc_containers(parent: &Path, name: &str, mirror: &Mirror) -> Machine {
+    with_etc_containers_and(parent, name, mirror, &[])
+}
+
+/// As a user makes it who adds these arguments.
+fn with_etc_containers_and(parent: &Path, name: &str, mirror: &Mirror, more: &[&str]) -> Machine {
     let mut machine = Machine::new(parent, name);
     machine.owns_folder("etc/containers");
     machine.write("etc/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
-    client_files::lay_out("podman", &machine, mirror, &["--authority", HUB, "--authority", SECURE]);
+    let more = [&["--authority", HUB, "--authority", SECURE], more].concat();
+    client_files::lay_out("podman", &machine, mirror, &more);
     machine
 }

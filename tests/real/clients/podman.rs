@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Client, reference, with_etc_containers};
+use super::{Client, reference, with_etc_containers, with_etc_containers_and};
 use crate::support::image::Image;
 use crate::support::machine::Machine;
 use crate::support::mirror::Mirror;
@@ -28,8 +28,19 @@ impl Client for Podman {
 }
 
 impl Podman {
+    /// With no way round the mirror.
+    pub(crate) fn strict(parent: &Path, name: &str, mirror: &Mirror) -> Self {
+        Self { machine: with_etc_containers_and(parent, name, mirror, &["--strict"]) }
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.machine.folder()
+    }
+
+    pub(crate) fn pull_command(&self, reference: &str) -> Command {
+        let mut command = self.podman();
+        command.args(["pull", reference]);
+        command
     }
 
     pub(crate) fn podman(&self) -> Command {

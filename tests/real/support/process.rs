@@ -124,6 +124,12 @@ pub(crate) fn try_run(name: &str, folder: &Path, command: &mut Command) -> Optio
     status.success().then_some(stdout)
 }
 
+/// As [`run`]: whether it succeeded, and all that it wrote.
+pub(crate) fn told(name: &str, folder: &Path, command: &mut Command) -> (bool, String) {
+    let (status, _, log) = outcome(name, folder, command);
+    (status.success(), log)
+}
+
 fn outcome(name: &str, folder: &Path, command: &mut Command) -> (ExitStatus, String, String) {
     // Its own folder, because the same command runs many times and each time's output is read apart.
     let folder = tempfile::Builder::new().prefix("run-").tempdir_in(folder).expect("a work folder is writable");
