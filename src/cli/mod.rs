@@ -79,7 +79,7 @@ enum Command {
     /// the way to the mirror. Exits with 1 if anything does not work.
     Doctor {
         #[command(flatten)]
-        config: ConfigFile,
+        reach: Reach,
         #[command(flatten)]
         options: doctor::Options,
     },
@@ -277,7 +277,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain { config, question } => look::explain(&config, &question),
         Command::Status { reach, json } => status::run(&reach, json),
         Command::Healthcheck { config } => healthcheck::run(&config),
-        Command::Doctor { config, options } => doctor::run(&config, &options),
+        Command::Doctor { reach, options } => doctor::run(&reach, &options),
         Command::Pin { reach, action } => change::pin(&reach, &action),
         Command::Verify { reach, rate, json } => verify::run(&reach, rate, json),
         Command::Lost { reach, json } => lost::run(&reach, json),

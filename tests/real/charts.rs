@@ -99,7 +99,9 @@ fn those_who_read_the_files_know_every_field() {
     };
     let identity = ["--client-cert", &chain, "--client-key", &key];
     let strictly = [&identity[..], &["--strict"]].concat();
-    ["k3s", "rke2", "talos"].into_iter().for_each(|client| lay_out(client, &strictly));
+    for client in ["k3s", "rke2", "talos"] {
+        lay_out(client, &strictly);
+    }
     lay_out("openshift", &["--strict"]);
     lay_out("buildkit", &identity);
     let files = [

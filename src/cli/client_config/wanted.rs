@@ -8,6 +8,7 @@ use roadstead::oci::Authority;
 use url::Url;
 
 use super::super::output::failed;
+use super::super::reach::server::authority;
 use super::{ContainerdForm, Options};
 
 /// Largest certificate, key or header file, in bytes.
@@ -119,8 +120,10 @@ fn mirror(text: &str) -> Result<MirrorUrl, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("has a query or a fragment"));
     }
-    let host = url.host_str().ok_or_else(|| wrong("names no host"))?;
-    let address = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    if !url.has_host() {
+        return Err(wrong("names no host"));
+    }
+    let address = authority(&url);
     address.parse::<Authority>().map_err(|err| wrong(&err.to_string()))?;
     let path = url.path().trim_end_matches('/').to_owned();
     if !path.chars().all(|c| c.is_ascii_alphanumeric() || "/-._~".contains(c)) || path.ends_with("/v2") {

@@ -1,11 +1,12 @@
-//! `roadstead doctor`: what is not well, or soon will not be, and what to do about it. From the mirror's own machine, or from a
-//! client's.
+//! `roadstead doctor`: what is not well, or soon will not be, and what to do about it. From the mirror's own machine, from a
+//! client's, or of a server elsewhere.
 
 mod certificate;
 mod disk;
 mod finding;
 mod here;
 mod node;
+mod running;
 mod upstreams;
 
 use std::path::PathBuf;
@@ -15,15 +16,15 @@ use clap::Args;
 use roadstead::config::Overrides;
 use serde_json::json;
 
-use super::output::{failed, print, print_json};
-use super::reach::ConfigFile;
+use super::output::{print, print_json, usage};
+use super::reach::Reach;
 use finding::{Findings, Level};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Look from a client's machine at the mirror at this URL. Without it: look at the mirror of this machine's configuration, its
-    /// storage, and the registries behind it, each of which is asked once.
-    #[arg(long, value_name = "URL")]
+    /// storage, and the registries behind it, each of which is asked once. With --server: ask that server only.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "server"])]
     mirror: Option<String>,
     /// With --mirror: the PEM file of the authority that signed its certificate, unless the system trusts it.
     #[arg(long, value_name = "FILE", requires = "mirror")]
@@ -34,12 +35,14 @@ pub(super) struct Options {
 }
 
 /// Exits with 1 if anything does not work.
-pub(super) fn run(file: &ConfigFile, options: &Options) -> Result<(), ExitCode> {
+pub(super) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCode> {
     let mut findings = Findings::default();
     if let Some(url) = &options.mirror {
-        node::look(url, options.ca.as_deref(), &mut findings).map_err(|why| failed(&why))?;
+        node::look(url, options.ca.as_deref(), &mut findings).map_err(|why| usage(&why))?;
+    } else if let Some(server) = reach.elsewhere()? {
+        running::look(&server, &mut findings);
     } else {
-        let config = file.read(&Overrides::default())?;
+        let config = reach.file().read(&Overrides::default())?;
         here::look(&config, &mut findings);
         disk::look(&config.storage.path, &mut findings);
         super::block_on(async {

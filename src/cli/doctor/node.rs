@@ -1,23 +1,22 @@
 //! The mirror as a client's machine sees it: name, connection, certificate, answer, clock, and whether a client here uses it.
 
-use std::io::{Read, Write};
+use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roadstead::clock::Clock;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use url::Url;
 
 use super::certificate;
 use super::finding::Findings;
+use crate::cli::reach::server::{self, Answer};
 
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Of an answer to `/v2/`; what is longer is cut.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+const API: &str = "/v2/";
 const SLOW: Duration = Duration::from_millis(200);
 const MAX_SKEW: Duration = Duration::from_mins(1);
 /// Where clients of this machine say which mirror they use.
@@ -43,13 +42,19 @@ pub(super) fn look(mirror: &str, ca: Option<&Path>, findings: &mut Findings) -> 
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return Err("--mirror names no host".to_owned());
     };
+    let ca = ca.map_or_else(|| Ok(Vec::new()), read_ca)?;
     if let Some(address) = find(host, port, findings)
         && let Some(stream) = connect(address, findings)
     {
-        let answer = if is_tls { over_tls(stream, &url, host, ca, findings) } else { ask(stream, &url) };
-        judge(answer, findings);
+        let started = Instant::now();
+        if !is_tls {
+            judge(server::get(&url, stream, API), started, findings);
+        } else if let Some(stream) = shake_hands(stream, &url, &ca, findings) {
+            let started = Instant::now();
+            judge(server::get(&url, stream, API), started, findings);
+        }
     }
-    let address = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let address = server::authority(&url);
     clients(&address, mirror, findings);
     Ok(())
 }
@@ -95,75 +100,57 @@ fn connect(address: SocketAddr, findings: &mut Findings) -> Option<TcpStream> {
     }
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    took: Duration,
+fn read_ca(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let listed = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    listed.map_err(|err| format!("--ca {}: {err}", file.display()))
 }
 
-fn ask(mut stream: impl Read + Write, url: &Url) -> Result<Answer, String> {
-    let host = url.host_str().unwrap_or_default();
-    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let path = url.path().trim_end_matches('/');
-    let started = Instant::now();
-    let request =
-        format!("GET {path}/v2/ HTTP/1.1\r\nHost: {host}\r\nUser-Agent: roadstead-doctor\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(|err| err.to_string())?;
-    let mut answer = Vec::new();
-    let read = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer);
-    let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
-    match (status, read) {
-        (Some(status), _) => {
-            let head = text.split("\r\n\r\n").next().unwrap_or_default().to_owned();
-            Ok(Answer { status, head, took: started.elapsed() })
-        }
-        (None, Err(err)) => Err(err.to_string()),
-        (None, Ok(_)) => Err("it does not speak HTTP here: is it http:// or https://?".to_owned()),
-    }
-}
-
-fn over_tls(
-    stream: TcpStream,
+/// Takes the certificate of the mirror, or tells why not.
+fn shake_hands(
+    mut stream: TcpStream,
     url: &Url,
-    host: &str,
-    ca: Option<&Path>,
+    ca: &[CertificateDer<'static>],
     findings: &mut Findings,
-) -> Result<Answer, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(file) = ca {
-        let listed = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        roots.add_parsable_certificates(listed.map_err(|err| format!("{}: {err}", file.display()))?);
+) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    const ABOUT: &str = "certificate";
+    let shaken = server::tls(url, ca).and_then(|mut session| {
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        Ok(session)
+    });
+    match shaken {
+        Ok(session) => {
+            if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
+                certificate::look(ABOUT, certificate, findings);
+            }
+            Some(StreamOwned::new(session, stream))
+        }
+        Err(err) => {
+            findings.bad(
+                ABOUT,
+                format!("it is not accepted: {err}"),
+                "name its authority with --ca, and with client-config --ca; its names must have the one in the URL",
+            );
+            None
+        }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|err| err.to_string())?.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|err| err.to_string())?;
-    let session = ClientConnection::new(Arc::new(config), name).map_err(|err| err.to_string())?;
-    let mut stream = StreamOwned::new(session, stream);
-    let answer = ask(&mut stream, url);
-    match stream.conn.peer_certificates().and_then(<[_]>::first) {
-        Some(certificate) => certificate::look("certificate", certificate, findings),
-        None => findings.bad(
-            "certificate",
-            "it is not accepted",
-            "name its authority with --ca, and with client-config --ca; its names must have the one in the URL",
-        ),
-    }
-    answer
 }
 
-fn judge(answer: Result<Answer, String>, findings: &mut Findings) {
+fn judge(answer: io::Result<Answer>, started: Instant, findings: &mut Findings) {
     const ABOUT: &str = "mirror";
     let answer = match answer {
         Ok(answer) => answer,
-        Err(why) => {
-            findings.bad(ABOUT, why, "look at the mirror's own log, and at what is in between");
+        Err(err) => {
+            findings.bad(
+                ABOUT,
+                err.to_string(),
+                "is it http:// or https://? Else look at the mirror's own log, and at what is in between",
+            );
             return;
         }
     };
-    let Answer { status, head, took } = answer;
+    let (Answer { status, date, .. }, took) = (answer, started.elapsed());
     let millis = took.as_millis();
     match status {
         200 if took > SLOW => findings.doubt(
@@ -172,13 +159,7 @@ fn judge(answer: Result<Answer, String>, findings: &mut Findings) {
             "pulls wait as long for each question: is the mirror far away, or busy?",
         ),
         200 => findings.good(ABOUT, format!("/v2/ is answered after {millis} ms")),
-        401 => {
-            findings.bad(
-                ABOUT,
-                "/v2/ asks for a login (401)",
-                "Roadstead asks for none: is something else in between?",
-            );
-        }
+        401 => findings.good(ABOUT, format!("/v2/ is answered after {millis} ms, and asks clients to sign in (401)")),
         421 => findings.bad(ABOUT, "it does not know itself by this name (421)", "add the name to server.hostnames"),
         503 => findings.bad(ABOUT, "it has too many requests, or shuts down (503)", "on its machine: roadstead doctor"),
         status => findings.bad(
@@ -187,8 +168,7 @@ fn judge(answer: Result<Answer, String>, findings: &mut Findings) {
             "is this Roadstead, and is the path of the URL a mount of it?",
         ),
     }
-    let date = head.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("date")));
-    let Some(date) = date.and_then(|(_, date)| httpdate::parse_http_date(date.trim()).ok()) else { return };
+    let Some(date) = date.and_then(|date| httpdate::parse_http_date(&date).ok()) else { return };
     let there = date.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let skew = there.abs_diff(Duration::from_millis(Clock::default().now().as_millis()));
     if skew > MAX_SKEW {

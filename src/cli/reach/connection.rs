@@ -10,6 +10,8 @@ const PIECE: usize = 64 * 1024;
 /// An answer with its unread body.
 pub(in crate::cli) struct Answer {
     pub(in crate::cli) status: u16,
+    /// Its `Date`, as the server wrote it.
+    pub(in crate::cli) date: Option<String>,
     pub(in crate::cli) body: Box<dyn Read>,
 }
 
@@ -81,29 +83,37 @@ fn send_chunks(stream: &mut impl Write, body: &mut dyn Read) -> io::Result<()> {
 
 fn read_answer(stream: impl Read + 'static) -> io::Result<Answer> {
     let mut body = BufReader::new(stream);
-    let (mut status, mut length, mut chunked);
+    let mut head;
     loop {
-        (status, length, chunked) = read_head(&mut body)?;
+        head = read_head(&mut body)?;
         // Interim answers come before the one that counts.
-        if status >= 200 {
+        if head.status >= 200 {
             break;
         }
     }
+    let AnswerHead { status, length, chunked, date } = head;
     let body: Box<dyn Read> = match (chunked, length) {
         (true, _) => Box::new(Chunks { body, left: 0, has_begun: false, has_ended: false }),
         (false, Some(left)) => Box::new(Sized { body, left }),
         (false, None) => Box::new(body),
     };
-    Ok(Answer { status, body })
+    Ok(Answer { status, date, body })
 }
 
-fn read_head(body: &mut impl BufRead) -> io::Result<(u16, Option<u64>, bool)> {
+struct AnswerHead {
+    status: u16,
+    length: Option<u64>,
+    chunked: bool,
+    date: Option<String>,
+}
+
+fn read_head(body: &mut impl BufRead) -> io::Result<AnswerHead> {
     let mut head = body.take(LONGEST_HEAD);
     let mut line = String::new();
     head.read_line(&mut line)?;
     let status = line.starts_with("HTTP/1.").then(|| line.split(' ').nth(1)?.trim().parse().ok()).flatten();
     let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP"))?;
-    let (mut length, mut chunked) = (None, false);
+    let (mut length, mut chunked, mut date) = (None, false, None);
     loop {
         line.clear();
         if head.read_line(&mut line)? == 0 {
@@ -113,9 +123,12 @@ fn read_head(body: &mut impl BufRead) -> io::Result<(u16, Option<u64>, bool)> {
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().ok();
         }
+        if name.eq_ignore_ascii_case("date") {
+            date = Some(value.trim().to_owned());
+        }
         chunked |= name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked");
     }
-    Ok((status, length, chunked))
+    Ok(AnswerHead { status, length, chunked, date })
 }
 
 /// A body of a known length: one that ends early is an error.

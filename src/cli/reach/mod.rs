@@ -57,10 +57,16 @@ impl Reach {
         &self.file
     }
 
+    /// The server that the command line names, if it does. Prints a failure.
+    pub(super) fn elsewhere(&self) -> Result<Option<Server>, ExitCode> {
+        let at = |url: &String| Server::at(url, self.token_file.as_deref()).map_err(|why| usage(&why));
+        self.server.as_ref().map(at).transpose()
+    }
+
     /// Finds the mirror. Prints a failure.
     pub(super) fn find(&self) -> Result<Site, ExitCode> {
-        if let Some(url) = &self.server {
-            return Server::at(url, self.token_file.as_deref()).map(Site::Running).map_err(|why| usage(&why));
+        if let Some(server) = self.elsewhere()? {
+            return Ok(Site::Running(server));
         }
         let config = self.file.read_without_secrets()?;
         if let Some(socket) = &config.server.admin_socket {

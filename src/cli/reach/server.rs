@@ -1,6 +1,6 @@
 //! Sends requests to a running server, over its admin socket or the network.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use roadstead::config::Config;
 use roadstead::server::ServerSettings;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use url::Url;
@@ -100,6 +100,13 @@ impl Server {
         serde_json::from_str(&text).map_err(|err| failed(&format!("the answer of {} is no JSON: {err}", self.name())))
     }
 
+    /// The text of what is at a path, or why there is none. Prints nothing.
+    pub(in crate::cli) fn try_text(&self, path: &str) -> Result<String, String> {
+        let answer = self.exchange("GET", path, Upload::Nothing);
+        let answer = answer.map_err(|err| format!("it cannot be asked at {}: {err}", self.name()))?;
+        if answer.is_success() { Ok(answer.text()) } else { Err(answer.refusal()) }
+    }
+
     /// All bytes of what is at a path. Prints a failure, or the server's error.
     pub(in crate::cli) fn bytes(&self, path: &str) -> Result<Vec<u8>, ExitCode> {
         let mut answer = self.ask("GET", path, Upload::Nothing)?;
@@ -118,18 +125,39 @@ impl Server {
                 exchange(stream, &Head { method, path, host: "localhost", token: None }, upload)
             }
             Self::Network { url, token } => {
-                let path = format!("{}{path}", url.path().trim_end_matches('/'));
-                let host = url.port().map_or_else(String::new, |port| format!(":{port}"));
-                let host = format!("{}{host}", url.host_str().unwrap_or_default());
-                let head = Head { method, path: &path, host: &host, token: token.as_deref() };
                 let stream = dial(url)?;
                 if url.scheme() == "http" {
-                    return exchange(stream, &head, upload);
+                    return exchange_at(url, stream, method, path, token.as_deref(), upload);
                 }
-                exchange(StreamOwned::new(tls(url)?, stream), &head, upload)
+                let stream = StreamOwned::new(tls(url, &[])?, stream);
+                exchange_at(url, stream, method, path, token.as_deref(), upload)
             }
         }
     }
+}
+
+/// One exchange with the server at a URL, over a connection that leads there. `path` is below the path of the URL.
+fn exchange_at<S: Read + Write + 'static>(
+    url: &Url,
+    stream: S,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    upload: Upload<'_>,
+) -> io::Result<Answer> {
+    let path = format!("{}{path}", url.path().trim_end_matches('/'));
+    exchange(stream, &Head { method, path: &path, host: &authority(url), token }, upload)
+}
+
+/// A GET without a login of what is below a URL, over a connection that leads there.
+pub(in crate::cli) fn get<S: Read + Write + 'static>(url: &Url, stream: S, path: &str) -> io::Result<Answer> {
+    exchange_at(url, stream, "GET", path, None, Upload::Nothing)
+}
+
+/// Host and port of a URL, as `Host` and files of clients have them.
+pub(in crate::cli) fn authority(url: &Url) -> String {
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
 /// Does not follow what is no token, as a wrong file.
@@ -159,10 +187,11 @@ fn dial(url: &Url) -> io::Result<TcpStream> {
     Err(failure)
 }
 
-fn tls(url: &Url) -> io::Result<ClientConnection> {
+/// A session with the server at a URL, which the system or `ca` has to vouch for.
+pub(in crate::cli) fn tls(url: &Url, ca: &[CertificateDer<'static>]) -> io::Result<ClientConnection> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    let config = roadstead::upstream::system_trust().map_err(io::Error::other)?;
+    let config = roadstead::upstream::system_trust(ca).map_err(io::Error::other)?;
     ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)
 }
 
@@ -171,18 +200,6 @@ pub(in crate::cli) fn ask_server(config: &Config, method: &str, path: &str) -> R
     let Some(socket) = &config.server.admin_socket else { return Ok(None) };
     ask_socket(socket, method, path, TIMEOUT)
         .map_err(|err| failed(&format!("the server cannot be asked at {}: {err}", socket.display())))
-}
-
-/// The answer of the running server to a GET, over its socket, as text; `None` if none runs.
-pub(in crate::cli) fn try_ask(config: &Config, path: &str) -> Result<Option<String>, String> {
-    let Some(socket) = &config.server.admin_socket else { return Ok(None) };
-    let answer = ask_socket(socket, "GET", path, TIMEOUT);
-    let answer = answer.map_err(|err| format!("it cannot be asked at {}: {err}", socket.display()))?;
-    match answer {
-        None => Ok(None),
-        Some(answer) if answer.status == 200 => Ok(Some(answer.text())),
-        Some(answer) => Err(format!("it answers {} to {path}", answer.status)),
-    }
 }
 
 /// A GET of the running server, over its socket, else at its admin address. Prints a failure.

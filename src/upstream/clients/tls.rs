@@ -21,13 +21,13 @@ static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
-/// Trusts what the system trusts, for HTTP/1.1.
+/// Trusts what the system and `ca` vouch for, for HTTP/1.1.
 ///
 /// # Errors
 ///
-/// The TLS library has no protocol version to offer.
-pub fn system_trust() -> Result<ClientConfig, rustls::Error> {
-    client_config(&[], None, false, false)
+/// A certificate of `ca` cannot vouch for others.
+pub fn system_trust(ca: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
+    client_config(ca, None, false, false)
 }
 
 pub(in crate::upstream) fn client_config(

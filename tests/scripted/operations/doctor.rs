@@ -141,9 +141,28 @@ async fn from_a_node_the_way_to_the_mirror_is_gone_step_by_step() {
     holds(&told, "connection", "bad: 127.0.0.1:1");
 }
 
+#[tokio::test]
+async fn a_server_elsewhere_is_asked_with_its_token_and_says_what_it_knows_itself() {
+    let registry = Upstream::start().await;
+    registry.publish("org/app", "1", &image(&[blob(1000, 1)]));
+    let (program, _) = served(&registry.url(), "").await;
+    assert_eq!(program.client().get("/v2/org/app/manifests/1").await.status, 200);
+    let url = format!("http://{}", program.admin);
+    let (code, told) = off_the_runtime(move || doctor(&["--server", &url])).await;
+    assert_eq!((code, told["worst"].as_str()), (Some(0), Some("good")), "{told:#}");
+    holds(&told, "server", "good: version");
+    holds(&told, "use", "good: 1 requests");
+    assert!(about(&told, "disk").is_empty(), "this machine's disk is not the server's");
+
+    let url = format!("http://{}", program.address);
+    let (code, told) = off_the_runtime(move || doctor(&["--server", &url])).await;
+    assert_eq!(code, Some(1), "{told:#}");
+    holds(&told, "server", "bad: ");
+}
+
 /// Others' words move no cursor, and are cut.
 #[tokio::test]
-async fn t86_a_terminal_is_told_no_control_characters_of_others() {
+async fn t90_a_terminal_is_told_no_control_characters_of_others() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answering = tokio::spawn(async move {
