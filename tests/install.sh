@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the programs that tests/real/ runs: Debian packages, and two that go builds. Does nothing when all are there.
+# Installs the programs that tests/real/ runs: Debian packages, and two that go builds (1.24 or later, as in Debian 13).
 set -eu
 
 packages="apache2-utils buildah containerd curl docker.io docker-registry nginx podman prometheus runc skopeo"
@@ -11,17 +11,18 @@ for package in $packages; do
         *) missing="$missing $package" ;;
     esac
 done
-# What Debian does not have, built by go: helm, and what knows the types of Kubernetes, OpenShift and k3s.
+command -v go >/dev/null || missing="$missing golang-go"
+
+# What Debian does not have, built by go in a few minutes: helm, and what knows the types of Kubernetes, OpenShift and k3s.
 build_with_go() {
-    if ! command -v go >/dev/null; then
-        echo "tests/install.sh: go is missing, which builds helm and tests/schemas" >&2
-        exit 1
-    fi
     command -v helm >/dev/null || GOBIN=/usr/local/bin go install helm.sh/helm/v3/cmd/helm@v3.18.4
     (cd tests/schemas && go build -o /usr/local/bin/roadstead-schemas .)
 }
 
-[ -n "$missing" ] || { build_with_go; exit 0; }
+if [ -z "$missing" ]; then
+    build_with_go
+    exit 0
+fi
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     echo "tests/install.sh: these Debian packages are missing, and only root may install them:$missing" >&2
