@@ -8,13 +8,17 @@ use url::Url;
 
 use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
-use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, ProxySettings, check_ca};
+use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, check_ca};
 
+use super::cloud::cloud_identity;
 use super::rules::{certificate_problem, its_file, pattern, require_file};
 use super::section::Section;
 
-pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<CredentialRule> {
+/// `name` is that of the upstream.
+pub(super) fn credentials(section: &Section<'_>, name: &str, endpoints: &[EndpointSettings]) -> Vec<CredentialRule> {
     let mut rules = Vec::new();
+    let admits_all = name == "*";
+    let credential_source = |section: &Section<'_>| credential_source(section, name, endpoints);
     if admits_all && (section.has("password_file") || section.has("credentials")) {
         let message = "\"*\" would give them to any registry that a request names; `docker_config` and \
                        `credential_helper` tell registries apart";
@@ -27,8 +31,10 @@ pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<Creden
             rule.problem("match", "is missing: the repositories that these credentials are for");
         }
         let source = credential_source(&rule);
-        if source.is_none() && !["username", "docker_config", "credential_helper"].iter().any(|key| rule.has(key)) {
-            rule.problem("username", "is missing; or use `docker_config` or `credential_helper`");
+        if source.is_none()
+            && !["username", "docker_config", "credential_helper", "auth"].iter().any(|key| rule.has(key))
+        {
+            rule.problem("username", "is missing; or use `docker_config`, `credential_helper` or `auth`");
         }
         if let (Some(pattern), Some(source)) = (pattern, source) {
             rules.push(CredentialRule { pattern: Some(pattern), source });
@@ -38,17 +44,19 @@ pub(super) fn credentials(section: &Section<'_>, admits_all: bool) -> Vec<Creden
     rules
 }
 
-fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
+fn credential_source(section: &Section<'_>, name: &str, endpoints: &[EndpointSettings]) -> Option<CredentialSource> {
     let (username, file) = (section.text("username"), section.text("password_file").map(PathBuf::from));
     let docker_config = section.text("docker_config").map(PathBuf::from);
     let helper = section.text("credential_helper");
+    let cloud = section.text("auth");
     let ways = usize::from(username.is_some() || file.is_some())
         + usize::from(docker_config.is_some())
-        + usize::from(helper.is_some());
+        + usize::from(helper.is_some())
+        + usize::from(cloud.is_some());
     if ways > 1 {
         section.problem(
             "username",
-            "give one of `username` with `password_file`, `docker_config`, and `credential_helper`",
+            "give one of `username` with `password_file`, `docker_config`, `credential_helper`, and `auth`",
         );
     }
     match (username, file) {
@@ -65,6 +73,9 @@ fn credential_source(section: &Section<'_>) -> Option<CredentialSource> {
     if let Some(file) = docker_config {
         require_file(section, "docker_config", &file);
         return Some(CredentialSource::DockerConfig(file));
+    }
+    if let Some(cloud) = cloud {
+        return cloud_identity(section, &cloud, name, endpoints).map(CredentialSource::Cloud);
     }
     helper.map(CredentialSource::Helper)
 }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::upstream::CloudVariables;
+
 /// One problem of the configuration. It never holds a value, which may be a secret in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -34,6 +36,8 @@ pub(super) struct Collected {
     set_by: BTreeMap<String, String>,
     /// Whether secrets, certificates and keys are read, as a server needs them.
     pub(super) reads_secrets: bool,
+    /// What the environment says of clouds.
+    pub(super) cloud: CloudVariables,
 }
 
 impl Collected {
@@ -42,8 +46,9 @@ impl Collected {
         doubts: Vec<Problem>,
         set_by: BTreeMap<String, String>,
         reads_secrets: bool,
+        cloud: CloudVariables,
     ) -> Self {
-        Self { problems: problems.into(), doubts: doubts.into(), set_by, reads_secrets }
+        Self { problems: problems.into(), doubts: doubts.into(), set_by, reads_secrets, cloud }
     }
 
     pub(super) fn add(&self, key: String, message: impl Into<String>) {

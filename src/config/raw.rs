@@ -8,6 +8,7 @@ use figment::value::Dict;
 
 use super::Overrides;
 use super::problems::{Collected, Problem, Problems};
+use crate::upstream::CloudVariables;
 
 const ENVIRONMENT_PREFIX: &str = "ROADSTEAD__";
 /// Sections that variables can set. Upstreams are set in the file only: variable names cannot hold dots and ports.
@@ -20,6 +21,8 @@ pub(super) fn read(
     overrides: &Overrides,
     reads_secrets: bool,
 ) -> Result<(Dict, Collected), Problems> {
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
+    let cloud = CloudVariables::of(&environment);
     let (mut problems, mut doubts) = (Vec::new(), Vec::new());
     let mut set_by = BTreeMap::new();
     let mut figment = Figment::new();
@@ -64,7 +67,7 @@ pub(super) fn read(
         figment = figment.merge(Serialized::globals(BTreeMap::from([("upstreams", named)])));
     }
     match figment.extract::<Dict>() {
-        Ok(values) => Ok((values, Collected::new(problems, doubts, set_by, reads_secrets))),
+        Ok(values) => Ok((values, Collected::new(problems, doubts, set_by, reads_secrets, cloud))),
         Err(err) => {
             problems.extend(err.into_iter().map(|err| {
                 let text = err.to_string();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use figment::value::{Dict, Value};
 
 use super::problems::Collected;
+use crate::upstream::CloudVariables;
 
 /// A smaller number without a unit is hardly meant as bytes.
 const SMALLEST_MEANT: u64 = 1024 * 1024;
@@ -61,6 +62,16 @@ impl<'a> Section<'a> {
     /// Whether secrets, certificates and keys are to be read.
     pub(super) const fn reads_secrets(&self) -> bool {
         self.problems.reads_secrets
+    }
+
+    /// What the environment says of clouds.
+    pub(super) const fn cloud_variables(&self) -> &'a CloudVariables {
+        &self.problems.cloud
+    }
+
+    /// A problem with a variable of the environment.
+    pub(super) fn variable_problem(&self, name: &str, message: String) {
+        self.problems.add(name.to_owned(), message);
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

@@ -21,8 +21,8 @@ use super::rules::pattern;
 use super::section::Section;
 
 /// Keys that tell a registry who asks.
-const SIGNS_IN: [&str; 6] =
-    ["username", "password_file", "docker_config", "credential_helper", "credentials", "client_certificate"];
+const SIGNS_IN: [&str; 7] =
+    ["username", "password_file", "docker_config", "credential_helper", "auth", "credentials", "client_certificate"];
 
 pub(super) struct Upstreams {
     pub(super) namespaces: Namespaces,
@@ -283,8 +283,8 @@ fn settings(
     let ca = section.text("ca").map(PathBuf::from);
     UpstreamSettings {
         name: name.to_owned(),
+        credentials: credentials(section, name, &endpoints),
         endpoints,
-        credentials: credentials(section, name == "*"),
         token_hosts: token_hosts(section, preset),
         private_hosts: texts("private_hosts").unwrap_or_default(),
         ca: ca.map(|file| certificates(section, &file)).unwrap_or_default(),

@@ -140,7 +140,7 @@ pub struct Metrics {
     pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
-    /// By kind, with the names of `upstream::TroubleKind`, and `login_refused`.
+    /// By kind, with the names of `upstream::TroubleKind`, `login_refused` and `no_identity`.
     pub upstream_trouble: Family<ByTrouble, Gauge>,
     pub upstream_second_tries: Family<ByAuthority, Counter>,
     pub rate_limit_remaining: Family<ByAuthority, Gauge>,

@@ -123,8 +123,8 @@ impl Registries {
         let (mut configured, mut templates) = (HashMap::new(), HashMap::new());
         for RegistrySettings { key, upstream: settings, policy } in settings {
             let name = settings.name.clone();
-            let clients =
-                UpstreamClients::new(&settings).map_err(|err| RegistryError::Client { name: name.clone(), err })?;
+            let clients = UpstreamClients::new(&settings, &context);
+            let clients = clients.map_err(|err| RegistryError::Client { name: name.clone(), err })?;
             match key {
                 RegistryKey::Authority(authority) => {
                     let client = RegistryClient::new(authority.clone(), settings, &clients, &context)

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub use auth::cloud::{Cloud, CloudIdentity, CloudVariables, InvalidVariable, may_hear_secrets};
 pub use auth::{Challenge, RefusedLogin, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, PassingPlace, ShownBytes};
 pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
@@ -45,6 +46,7 @@ use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
 
 use auth::Auth;
+use auth::cloud::tokens::CloudTokens;
 use blobs::Places;
 use breaker::Lane;
 use clients::Clients;
@@ -102,12 +104,18 @@ pub struct Context {
 
 /// The HTTP clients of one configured upstream. All authorities that a wildcard admits share its clients.
 #[derive(Clone)]
-pub struct UpstreamClients(Arc<Clients>);
+pub struct UpstreamClients {
+    clients: Arc<Clients>,
+    /// Logins of identities of clouds, if it has any.
+    cloud: Option<Arc<CloudTokens>>,
+}
 
 impl UpstreamClients {
     /// Fails if certificates, trust store or proxy cannot be used.
-    pub fn new(settings: &UpstreamSettings) -> Result<Self, ClientError> {
-        Ok(Self(Arc::new(Clients::new(settings)?)))
+    pub fn new(settings: &UpstreamSettings, context: &Context) -> Result<Self, ClientError> {
+        let is_cloud = |rule: &CredentialRule| matches!(rule.source, CredentialSource::Cloud(_));
+        let cloud = settings.credentials.iter().any(is_cloud).then(|| CloudTokens::new(settings, context));
+        Ok(Self { clients: Arc::new(Clients::new(settings)?), cloud: cloud.transpose()?.map(Arc::new) })
     }
 }
 
@@ -129,8 +137,8 @@ impl RegistryClient {
                 clock.clone(),
             )));
         }
-        let clients = Arc::clone(&clients.0);
-        let auth = Auth::new(Arc::clone(&settings), authority.clone(), Arc::clone(&clients), context);
+        let UpstreamClients { clients, cloud } = clients.clone();
+        let auth = Auth::new(Arc::clone(&settings), authority.clone(), Arc::clone(&clients), cloud, context);
         Ok(Self {
             authority,
             endpoints,

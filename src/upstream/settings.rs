@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::oci::RepositoryPattern;
 use crate::secret::Secret;
+use crate::upstream::auth::cloud::CloudIdentity;
 
 /// The settings of one upstream; `config/roadstead.toml` describes the keys.
 #[derive(Debug)]
@@ -106,4 +107,6 @@ pub enum CredentialSource {
     DockerConfig(PathBuf),
     /// The name after `docker-credential-`, or a path to the program.
     Helper(String),
+    /// Of the machine, the pod or the environment that the mirror runs in.
+    Cloud(CloudIdentity),
 }

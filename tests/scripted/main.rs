@@ -20,6 +20,7 @@ mod support;
 mod access;
 mod blobs;
 mod carry;
+mod clouds;
 mod eviction;
 mod facts;
 mod looking;

@@ -66,6 +66,17 @@ impl CredentialSource {
         match self {
             Self::PasswordFile { file, .. } | Self::DockerConfig(file) => file.display().to_string(),
             Self::Helper(program) => format!("the helper {program}"),
+            Self::Cloud(identity) => identity.name().to_owned(),
+        }
+    }
+
+    /// What an operator can do if they are refused.
+    pub(in crate::upstream) fn remedy(&self) -> &'static str {
+        match self {
+            Self::PasswordFile { .. } | Self::DockerConfig(_) | Self::Helper(_) => {
+                "put them right, they are read again at the next login"
+            }
+            Self::Cloud(identity) => identity.remedy(),
         }
     }
 
@@ -84,6 +95,8 @@ impl CredentialSource {
                 let name = names.first().copied().unwrap_or_default();
                 from_helper(program, name).await
             }
+            // They are fetched, and kept: `super::cloud::tokens`.
+            Self::Cloud(_) => Ok(None),
         }
     }
 }

@@ -38,6 +38,11 @@ impl Fingerprint {
         Self { login: hash(login), server: hash(server) }
     }
 
+    /// Of who signs in, where the login itself changes by itself.
+    pub(in crate::upstream) fn of_identity(name: &str, server: &Url) -> Self {
+        Self { login: hash(&name), server: hash(server) }
+    }
+
     /// The hash of the credentials alone.
     pub(in crate::upstream) const fn login(self) -> u64 {
         self.login

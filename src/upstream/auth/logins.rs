@@ -1,7 +1,10 @@
 //! Which login a request gets, and what it means that it is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::cloud::CloudIdentity;
+use super::cloud::tokens::CloudTokens;
 use super::credentials::Login;
 use super::login_backoff::{Fingerprint, LoginPermit};
 use super::{Auth, host_port};
@@ -77,7 +80,7 @@ impl Auth {
     ) -> Result<Option<Tried>, Failure> {
         let Some(rule) = rule else { return Ok(None) };
         let Some(login) = self.login(endpoint, rule, server, scope).await? else { return Ok(None) };
-        let fingerprint = Fingerprint::of(&login, server);
+        let fingerprint = self.fingerprint(rule, &login, server);
         let permit = self.login_backoff.permit(fingerprint, scope).await?;
         Ok(Some(Tried { rule, login, fingerprint, permit }))
     }
@@ -115,6 +118,10 @@ impl Auth {
     ) -> Result<(Tried, bool), Failure> {
         let rule = tried.rule;
         self.helped.invalidate(&(rule, host_port(endpoint.origin())));
+        if let (Some((cloud, identity)), Login::Password { password, .. }) = (self.cloud_of(rule), &tried.login) {
+            let host = host_port(endpoint.origin());
+            cloud.drop_refused(identity, endpoint.origin(), &[&host, self.authority.as_str()], password);
+        }
         match self.login(endpoint, rule, server, scope).await? {
             Some(login) if login != tried.login => {}
             Some(_) | None => return Ok((tried, false)),
@@ -203,6 +210,24 @@ impl Auth {
         self.metrics.upstream_requests.get_or_create(&labels).inc();
     }
 
+    /// What identifies a login that is tried. One of a cloud is renewed by itself: its identity stays.
+    fn fingerprint(&self, rule: usize, login: &Login, server: &Url) -> Fingerprint {
+        match self.cloud_of(rule) {
+            Some((_, identity)) => Fingerprint::of_identity(identity.name(), server),
+            None => Fingerprint::of(login, server),
+        }
+    }
+
+    /// The identity of a cloud that a rule names, and its logins.
+    fn cloud_of(&self, rule: usize) -> Option<(&Arc<CloudTokens>, &CloudIdentity)> {
+        match &self.settings.credentials.get(rule)?.source {
+            CredentialSource::Cloud(identity) => Some((self.cloud.as_ref()?, identity)),
+            CredentialSource::PasswordFile { .. } | CredentialSource::DockerConfig(_) | CredentialSource::Helper(_) => {
+                None
+            }
+        }
+    }
+
     /// The login of a rule. Files are read each time; a helper's answer is cached until it is refused in this scope.
     async fn login(
         &self,
@@ -213,6 +238,12 @@ impl Auth {
     ) -> Result<Option<Login>, Failure> {
         let Some(source) = self.settings.credentials.get(rule).map(|rule| &rule.source) else { return Ok(None) };
         let host = host_port(endpoint.origin());
+        if let Some((cloud, identity)) = self.cloud_of(rule) {
+            let login = cloud.login(identity, endpoint.origin(), &[&host, self.authority.as_str()]).await;
+            let (username, password) =
+                login.map_err(|err| Failure::Refused(format!("cannot be signed in to: {err}")))?;
+            return Ok(Some(Login::Password { username, password }));
+        }
         let key = (rule, host.clone());
         if let Some((login, since)) = self.helped.get(&key)
             && self.clock.now().since(since) < HELPER_ANSWER_LIFE

@@ -5,6 +5,7 @@
 //! repository: only an answer to a right login does.
 
 pub(in crate::upstream) mod challenge;
+pub(in crate::upstream) mod cloud;
 mod credentials;
 pub(in crate::upstream) mod known_challenges;
 mod login_backoff;
@@ -36,6 +37,7 @@ use crate::upstream::clients::Clients;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::error::Failure;
 use crate::upstream::settings::UpstreamSettings;
+use cloud::tokens::CloudTokens;
 use credentials::Login;
 use login_backoff::LoginBackoff;
 use refused_logins::RefusedLogins;
@@ -56,6 +58,8 @@ pub(in crate::upstream) struct Auth {
     rooms: Rooms,
     /// Logins from helper programs, by credential and host.
     helped: moka::sync::Cache<(usize, String), (Login, Timestamp)>,
+    /// Logins of identities of clouds, if there are any.
+    cloud: Option<Arc<CloudTokens>>,
     login_backoff: LoginBackoff,
     refused_logins: RefusedLogins,
 }
@@ -111,6 +115,7 @@ impl Auth {
         settings: Arc<UpstreamSettings>,
         authority: Authority,
         clients: Arc<Clients>,
+        cloud: Option<Arc<CloudTokens>>,
         context: &Context,
     ) -> Self {
         let (clock, tasks) = (context.clock.clone(), context.tasks.clone());
@@ -125,6 +130,7 @@ impl Auth {
             tasks,
             rooms: Rooms::default(),
             helped: moka::sync::Cache::new(1000),
+            cloud,
             login_backoff: LoginBackoff::new(clock.clone()),
             clock,
         }

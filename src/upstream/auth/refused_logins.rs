@@ -19,11 +19,19 @@ pub struct RefusedLogin {
     pub source: String,
 }
 
+/// A login that is refused, and what was told of it.
+struct Refused {
+    /// A hash of the login.
+    login: u64,
+    told: RefusedLogin,
+    sentence: String,
+}
+
 pub(super) struct RefusedLogins {
     authority: Authority,
     health: Health,
-    /// By the index of the credential rule, with a hash of the login.
-    refused: Mutex<HashMap<usize, (u64, RefusedLogin)>>,
+    /// By the index of the credential rule.
+    refused: Mutex<HashMap<usize, Refused>>,
 }
 
 impl RefusedLogins {
@@ -31,52 +39,48 @@ impl RefusedLogins {
         Self { authority, health, refused: Mutex::default() }
     }
 
-    fn refused(&self) -> MutexGuard<'_, HashMap<usize, (u64, RefusedLogin)>> {
+    fn refused(&self) -> MutexGuard<'_, HashMap<usize, Refused>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The credentials that have been refused for longest.
     pub(super) fn first(&self) -> Option<RefusedLogin> {
-        self.refused().values().map(|(_, refused)| refused.clone()).min_by_key(|refused| refused.since)
+        self.refused().values().map(|refused| refused.told.clone()).min_by_key(|refused| refused.since)
     }
 
     /// Records that a login of this rule was refused. Warns once, and again if the operator has changed it meanwhile. A
     /// helper makes a new login each time.
     pub(super) fn refuse(&self, rule: usize, source: &CredentialSource, login: u64, now: Timestamp) {
         let mut refused = self.refused();
-        let before = refused.get(&rule).map(|(login, _)| *login);
+        let before = refused.get(&rule).map(|refused| refused.login);
         let is_new = before.is_none_or(|before| before != login && !matches!(source, CredentialSource::Helper(_)));
         if !is_new {
             return;
         }
-        let source = source.name();
-        let what = self.sentence(&source);
+        let (remedy, source) = (source.remedy(), source.name());
+        let what = format!(
+            "{} refuses the credentials in {source}: {remedy}; what is held is served stale until they work",
+            self.authority
+        );
         tracing::warn!(authority = %self.authority, "{what}");
-        self.health.begin_trouble(what);
-        refused.insert(rule, (login, RefusedLogin { since: now, source }));
+        self.health.begin_trouble(what.clone());
+        refused.insert(rule, Refused { login, told: RefusedLogin { since: now, source }, sentence: what });
     }
 
     /// Records that a login of this rule has worked.
     pub(super) fn accept(&self, rule: usize) {
-        let Some((_, RefusedLogin { source, .. })) = self.refused().remove(&rule) else { return };
-        self.health.end_trouble(&self.sentence(&source));
+        let Some(Refused { told, sentence, .. }) = self.refused().remove(&rule) else { return };
+        self.health.end_trouble(&sentence);
+        let source = told.source;
         tracing::info!(authority = %self.authority, "{} accepts the credentials in {source} again", self.authority);
-    }
-
-    fn sentence(&self, source: &str) -> String {
-        format!(
-            "{} refuses the credentials in {source}: put them right, they are read again at the next login; what is held is \
-             served stale until they work",
-            self.authority
-        )
     }
 }
 
 impl Drop for RefusedLogins {
     /// A registry that a wildcard admitted may be forgotten.
     fn drop(&mut self) {
-        for (_, refused) in self.refused().values() {
-            self.health.end_trouble(&self.sentence(&refused.source));
+        for refused in self.refused().values() {
+            self.health.end_trouble(&refused.sentence);
         }
     }
 }

@@ -15,7 +15,7 @@ pub(in crate::upstream) use trial::Trial;
 use crate::upstream::breaker::Lane;
 use crate::upstream::settings::UpstreamSettings;
 use egress::Reach;
-use recipe::Recipe;
+use recipe::{Keep, Recipe};
 
 /// Manifests and tokens never queue behind layers, so each lane has connections of its own. The blob lane speaks
 /// HTTP/1.1: one download is one TCP connection, and no shared window throttles it.
@@ -54,6 +54,16 @@ impl Clients {
             Reach::NotLinkLocal | Reach::Anywhere => self.foreign_private.lane(lane),
         }
     }
+}
+
+/// For the servers of a cloud: a client for metadata services, which are of this machine, and one for all others. They are
+/// asked once in hours, so that nothing is kept.
+pub(in crate::upstream) fn clients_for_clouds(
+    settings: &UpstreamSettings,
+) -> Result<(reqwest::Client, reqwest::Client), ClientError> {
+    let recipe = |reach| Recipe::new(settings, reach, false, Lane::Manifests);
+    let direct = recipe(Reach::Anywhere)?.without_proxy().build(Keep::Nothing)?;
+    Ok((direct, recipe(Reach::NotLinkLocal)?.build(Keep::Nothing)?))
 }
 
 impl ByLane {

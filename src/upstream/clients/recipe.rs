@@ -59,6 +59,11 @@ impl Recipe {
         })
     }
 
+    /// For servers that no proxy reaches.
+    pub(super) fn without_proxy(self) -> Self {
+        Self { proxy: None, ..self }
+    }
+
     pub(super) fn build(&self, keep: Keep) -> Result<reqwest::Client, ClientError> {
         let proxy = self.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
         let mut builder = reqwest::Client::builder()

@@ -29,6 +29,7 @@ pub(crate) struct Builder {
     clock: Clock,
     look_for_certificates: Option<Duration>,
     completion: CompletionTimes,
+    environment: Vec<(String, String)>,
 }
 
 /// The background looks in an hour: tests count what upstream is asked.
@@ -63,6 +64,7 @@ impl Mirror {
             clock: Clock::default(),
             look_for_certificates: None,
             completion: NO_COMPLETION,
+            environment: Vec::new(),
         }
     }
 
@@ -226,6 +228,17 @@ impl Builder {
         Self { look_for_certificates: Some(every), ..self }
     }
 
+    /// A variable of the environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A clock that the test shares.
+    pub(crate) fn clock(self, clock: &Clock) -> Self {
+        Self { clock: clock.clone(), ..self }
+    }
+
     /// More lines in `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
@@ -253,7 +266,7 @@ impl Builder {
             self.storage,
             self.toml,
         );
-        start_as(toml, directory, self.clock, |config| {
+        start_as((toml, self.environment), directory, self.clock, |config| {
             config.completion = self.completion;
             for tls in config.server.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
                 tls.look_every = self.look_for_certificates.unwrap_or(tls.look_every);
@@ -264,14 +277,19 @@ impl Builder {
 }
 
 async fn start(toml: String, directory: TempDir, clock: Clock) -> Mirror {
-    start_as(toml, directory, clock, |config| config.completion = NO_COMPLETION).await
+    start_as((toml, Vec::new()), directory, clock, |config| config.completion = NO_COMPLETION).await
 }
 
 /// `adjust` sets what has no key.
-async fn start_as(toml: String, directory: TempDir, clock: Clock, adjust: impl Fn(&mut Config)) -> Mirror {
+async fn start_as(
+    (toml, environment): (String, Vec<(String, String)>),
+    directory: TempDir,
+    clock: Clock,
+    adjust: impl Fn(&mut Config),
+) -> Mirror {
     let begun = std::time::Instant::now();
     let app = loop {
-        let config = Config::read(Some(&toml), Vec::new());
+        let config = Config::read(Some(&toml), environment.clone());
         let mut config = config.unwrap_or_else(|problems| panic!("{problems}\n{toml}"));
         adjust(&mut config);
         match App::start(config, clock.clone()).await {

@@ -2,6 +2,7 @@
 
 pub(crate) mod chaos;
 pub(crate) mod client;
+pub(crate) mod cloud;
 mod eventually;
 pub(crate) mod faulty_disk;
 pub(crate) mod image;
