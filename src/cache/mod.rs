@@ -8,6 +8,7 @@
 //! The cache knows no upstream and no policy. What it needs to know of a registry it is given as [`RegistryFacts`].
 
 mod admit;
+pub mod blocks;
 mod faults;
 mod memory;
 mod pending_records;
@@ -34,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
 use crate::store::{self, BlobFile, Store, StoredBlob};
 
+use blocks::Blocks;
 use pending_records::PendingRecords;
 use retention::{AccessTimes, Leases, Pins};
 
@@ -49,6 +51,7 @@ pub struct Cache {
     pub access_times: AccessTimes,
     pub leases: Leases,
     pub pins: Pins,
+    pub blocks: Arc<Blocks>,
     /// Wakes the task that tries a failed disk again.
     has_faults: Notify,
     pending: PendingRecords,
@@ -103,6 +106,7 @@ impl Cache {
             access_times: AccessTimes::new(context.clock.clone()),
             leases: Leases::default(),
             pins,
+            blocks: Arc::default(),
             has_faults: Notify::new(),
             pending: PendingRecords::default(),
             stored: broadcast::Sender::new(MAX_STORED_UNSEEN),

@@ -22,6 +22,7 @@ pub enum RecoverError {
 
 /// Reads what a crash left between any two steps of a commit. Its time grows with the number of partial files.
 pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
+    cache.blocks.load(&cache.index).await?;
     end_evictions(cache).await?;
     cache.access_times.detect_clock_set_back(&cache.index).await;
     let (mut changes, mut names): (Vec<Change>, Vec<PathBuf>) = (Vec::new(), Vec::new());

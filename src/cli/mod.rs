@@ -90,6 +90,13 @@ enum Command {
         #[command(subcommand)]
         action: change::PinAction,
     },
+    /// Give nobody some content any more: list blocks, add some, take some back, running or stopped.
+    Block {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(subcommand)]
+        action: change::BlockAction,
+    },
     /// Read all that is stored again, look for all that is recorded, and put aside what is wrong. A running server does it,
     /// and goes on with it if this command is interrupted. Exits with 1 if anything was wrong or missing.
     Verify {
@@ -279,6 +286,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Healthcheck { config } => healthcheck::run(&config),
         Command::Doctor { reach, options } => doctor::run(&reach, &options),
         Command::Pin { reach, action } => change::pin(&reach, &action),
+        Command::Block { reach, action } => change::block(&reach, &action),
         Command::Verify { reach, rate, json } => verify::run(&reach, rate, json),
         Command::Lost { reach, json } => lost::run(&reach, json),
         Command::Ls { reach, glob, sort, limit, json } => look::ls(&reach, glob.as_deref(), &sort, limit, json),

@@ -1,5 +1,8 @@
 //! Why a fill, or one of its readers, ends without the blob.
 
+use std::sync::Arc;
+
+use crate::cache::blocks::Blocked;
 use crate::upstream::UpstreamError;
 
 /// Why a fill ended without the blob. Cloned for each reader.
@@ -16,6 +19,9 @@ pub enum FillError {
     /// Too many downloads wait for their turn.
     #[error("too many downloads are waiting here")]
     Busy,
+    /// It may not be read any more.
+    #[error("{0}")]
+    Blocked(Arc<Blocked>),
     #[error("this mirror is shutting down")]
     ShuttingDown,
     #[error("{0}")]

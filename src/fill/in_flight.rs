@@ -8,6 +8,7 @@ use crate::oci::{Authority, Digest};
 
 use super::error::FillError;
 use super::progress::Fill;
+use crate::cache::blocks::Blocks;
 use crate::cache::retention::{Lease, Leases};
 
 type Key = (Authority, Digest);
@@ -36,6 +37,17 @@ impl InFlight {
     /// Grants in this scope do not stand any more: running fills grant it nothing.
     pub(super) fn revoke(&self, scope: &Scope) {
         self.with(|fills| fills.values().for_each(|(fill, _)| fill.revoke(scope)));
+    }
+
+    /// Ends the fills of what nobody may read any more.
+    pub(super) fn end_blocked(&self, blocks: &Blocks) {
+        self.with(|fills| {
+            for ((_, digest), (fill, _)) in fills {
+                if let Some(blocked) = blocks.of_content(*digest) {
+                    fill.block(blocked);
+                }
+            }
+        });
     }
 
     /// The running fill, or a new one, whose task the caller must start. `true` if it is new.

@@ -106,6 +106,11 @@ impl Fills {
         (fill, is_new)
     }
 
+    /// Ends the downloads of what may not be read in any scope any more.
+    pub fn end_blocked(&self) {
+        self.in_flight.end_blocked(&self.cache.blocks);
+    }
+
     /// Grants in this scope do not stand any more: running fills grant it nothing.
     pub fn revoke(&self, scope: &Scope) {
         self.in_flight.revoke(scope);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::blocks::Blocked;
 use crate::index::Scope;
 use crate::oci::Digest;
 use crate::store::BlobFile;
@@ -47,6 +48,8 @@ pub struct Fill {
     positions: Arc<ReaderPositions>,
     /// Cancelled when this goes.
     gone: CancellationToken,
+    /// Cancelled when nobody may read the blob any more.
+    blocked: CancellationToken,
 }
 
 impl Drop for Fill {
@@ -121,6 +124,7 @@ impl Fill {
             is_slow: priority == Priority::Background,
             positions: Arc::default(),
             gone: CancellationToken::new(),
+            blocked: CancellationToken::new(),
         };
         if priority == Priority::Client {
             fill.ask();
@@ -226,6 +230,17 @@ impl Fill {
                 state.end = End::Failed(error);
             }
         });
+    }
+
+    /// Cuts the readers, and has the download end.
+    pub(super) fn block(&self, blocked: Arc<Blocked>) {
+        self.fail(FillError::Blocked(blocked));
+        self.blocked.cancel();
+    }
+
+    /// Resolves when nobody may read the blob any more.
+    pub(super) async fn blocked(&self) {
+        self.blocked.cancelled().await;
     }
 
     pub fn follow(&self) -> FillWatcher {

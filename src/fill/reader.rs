@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::error::FillError;
 use super::pass_through::{PassThrough, PassThroughSource};
 use super::progress::FillWatcher;
+use crate::cache::blocks::BlockWatch;
 use crate::store::{BlobFile, SEND_WINDOW};
 use crate::upstream::Deadline;
 
@@ -42,6 +43,7 @@ impl FillSource {
 }
 
 /// The next part of a range: bytes, or where they lie.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each part an allocation")]
 pub enum BodyPart {
     Bytes(Bytes),
     /// At most [`SEND_WINDOW`] bytes of a file, in memory when the piece was made.
@@ -49,6 +51,8 @@ pub enum BodyPart {
         file: BlobFile,
         offset: u64,
         length: usize,
+        /// A slow client takes long to receive it.
+        watch: Option<BlockWatch>,
     },
 }
 
@@ -57,6 +61,7 @@ pub struct BlobReader {
     kind: Kind,
     at: u64,
     end: u64,
+    watch: Option<BlockWatch>,
 }
 
 enum Kind {
@@ -88,8 +93,8 @@ impl BlobSource {
         self
     }
 
-    /// Reads `range`, which lies within the blob.
-    pub fn reader(self, range: Range<u64>) -> BlobReader {
+    /// Reads `range`, which lies within the blob, until it is blocked.
+    pub fn reader(self, range: Range<u64>, watch: Option<BlockWatch>) -> BlobReader {
         let kind = match self {
             Self::Nothing => Kind::Memory(Bytes::new()),
             Self::Memory(bytes) => Kind::Memory(bytes),
@@ -98,7 +103,7 @@ impl BlobSource {
             Self::PassThrough(source) => Kind::PassThrough(Box::new(PassThrough::new(source))),
             Self::Unproven(source) => Kind::PassThrough(Box::new(PassThrough::unproven(source))),
         };
-        BlobReader { kind, at: range.start, end: range.end }
+        BlobReader { kind, at: range.start, end: range.end, watch }
     }
 }
 
@@ -111,6 +116,27 @@ impl BlobReader {
 
     /// The next bytes; `None` at the end of the range. After an error the response must be cut.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FillError> {
+        let bytes = self.read_next().await?;
+        self.refuse_blocked()?;
+        Ok(bytes)
+    }
+
+    /// As [`Self::next`], without reading what lies in a file.
+    pub async fn next_part(&mut self) -> Result<Option<BodyPart>, FillError> {
+        let part = self.find_part().await?;
+        self.refuse_blocked()?;
+        Ok(part)
+    }
+
+    /// It may have been blocked while bytes were waited for.
+    fn refuse_blocked(&mut self) -> Result<(), FillError> {
+        match self.watch.as_mut().and_then(BlockWatch::blocked) {
+            Some(blocked) => Err(FillError::Blocked(blocked)),
+            None => Ok(()),
+        }
+    }
+
+    async fn read_next(&mut self) -> Result<Option<Bytes>, FillError> {
         if self.at >= self.end {
             return Ok(None);
         }
@@ -133,8 +159,7 @@ impl BlobReader {
         Ok(Some(bytes))
     }
 
-    /// As [`Self::next`], without reading what lies in a file.
-    pub async fn next_part(&mut self) -> Result<Option<BodyPart>, FillError> {
+    async fn find_part(&mut self) -> Result<Option<BodyPart>, FillError> {
         let (file, end) = match &mut self.kind {
             Kind::File(file) => (&*file, self.end),
             Kind::Filling(source) if self.at < self.end => {
@@ -142,7 +167,7 @@ impl BlobReader {
                 (&source.file, readable.min(self.end))
             }
             Kind::Memory(_) | Kind::Filling(_) | Kind::PassThrough(_) => {
-                return Ok(self.next().await?.map(BodyPart::Bytes));
+                return Ok(self.read_next().await?.map(BodyPart::Bytes));
             }
         };
         if self.at >= end {
@@ -151,7 +176,7 @@ impl BlobReader {
         let (offset, length) = (self.at, to_usize(end - self.at).min(SEND_WINDOW));
         self.at += length as u64;
         file.resident(offset..self.at).await.map_err(|err| unreadable(&err))?;
-        Ok(Some(BodyPart::File { file: file.clone(), offset, length }))
+        Ok(Some(BodyPart::File { file: file.clone(), offset, length, watch: self.watch.clone() }))
     }
 }
 

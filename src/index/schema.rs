@@ -41,6 +41,8 @@ pub(super) const CHILDREN: TableDefinition<'_, &str, Row> = TableDefinition::new
 pub(super) const UNRECOVERABLE: TableDefinition<'_, &str, Row> = TableDefinition::new("lost");
 /// Pins made by command: pattern → when, in seconds.
 pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
+/// Blocks: pattern → [`super::BlockRow`]. Made when it is first needed.
+pub(super) const BLOCKS: TableDefinition<'_, &str, Row> = TableDefinition::new("blocks");
 /// (the authority it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
 pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
 /// digest → (the authority it can come from again, class, seconds of its last use, size in bytes).

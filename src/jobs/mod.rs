@@ -2,6 +2,7 @@
 //!
 //! A job belongs to no client: it goes on when the client that asked for it has left. Shutdown ends it.
 
+mod blocks;
 pub mod bundle;
 pub mod change;
 pub mod export;
@@ -16,6 +17,7 @@ mod status;
 mod verify;
 pub mod warm;
 
+pub use blocks::{BlockEntry, add_blocks, list_blocks, remove_blocks};
 pub use export::inventory;
 pub use job::{Jobs, NoJob, RunningJob};
 pub use job_report::{JobItem, JobKind, JobOutcome, JobReport, JobState};

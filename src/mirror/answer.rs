@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::coalesce::Role;
 use crate::oci::{Digest, MediaType};
 
+use crate::cache::blocks::BlockWatch;
 use crate::fill::BlobSource;
 
 /// How an answer came about, for `Cache-Status`, `Age`, logs and counters.
@@ -68,6 +69,8 @@ pub struct BlobAnswer {
     pub digest: Digest,
     pub size_bytes: u64,
     pub source: BlobSource,
+    /// Ends a body that takes longer than a moment, when the blob is blocked.
+    pub watch: Option<BlockWatch>,
     pub provenance: Provenance,
 }
 

@@ -9,6 +9,7 @@ use super::grants::Proof;
 use super::negative_cache::Asked;
 use super::registries::Registry;
 use super::{Mirror, Target};
+use crate::cache::blocks::BlockWatch;
 use crate::cache::{Cache, MemoryBlob, SMALL_BYTES, scrub};
 use crate::fill::{BlobSource, Fill, FillError, FillSource, Priority, WITHHELD_BYTES, read_whole};
 use crate::index::{BlobRow, Generation, GrantRow, Scope};
@@ -69,6 +70,9 @@ impl Mirror {
         let deadline = registry.client().answer_deadline() + Duration::from_secs(1);
         let request = BlobRequest { mirror: self, registry, scope, digest, intent, deadline };
         for _attempt in 0..MAX_ATTEMPTS {
+            if let Some(blocked) = request.blocked() {
+                return Err(blocked);
+            }
             if let Some(answer) = request.in_memory() {
                 return Ok(answer);
             }
@@ -102,6 +106,10 @@ impl Mirror {
 }
 
 impl BlobRequest<'_> {
+    fn blocked(&self) -> Option<PullError> {
+        self.mirror.cache.blocks.of_digest(&self.scope, self.digest).map(PullError::Blocked)
+    }
+
     /// The blob, if this scope may read it and it is in memory, or its file is open.
     fn in_memory(&self) -> Option<BlobAnswer> {
         let Cache { memory, index, store, .. } = &*self.mirror.cache;
@@ -277,6 +285,11 @@ impl BlobRequest<'_> {
             Ok(None) => return Err(self.too_late()),
             Err(FillError::Again) => return Ok(Attempt::Again),
             Err(FillError::PassThrough(why)) => return Ok(Attempt::PassThrough(why)),
+            Err(FillError::Blocked(_)) if self.blocked().is_none() => {
+                // The block was taken back: once this download has ended, the next one may begin.
+                watcher.ended(self.deadline).await;
+                return Ok(Attempt::Again);
+            }
             Err(error) => return Err(error.into()),
         };
         let is_lazy = self.registry.policy.is_lazy(&self.scope.repository);
@@ -320,7 +333,14 @@ impl BlobRequest<'_> {
     }
 
     fn answer(&self, source: BlobSource, size_bytes: u64, outcome: Outcome) -> BlobAnswer {
-        BlobAnswer { digest: self.digest, size_bytes, source, provenance: Provenance::of(outcome) }
+        let watch = match source {
+            // A body in one piece goes out with its headers.
+            BlobSource::Memory(_) | BlobSource::Nothing => None,
+            BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::PassThrough(_) | BlobSource::Unproven(_) => {
+                Some(BlockWatch::new(Arc::clone(&self.mirror.cache.blocks), self.scope.clone(), self.digest))
+            }
+        };
+        BlobAnswer { digest: self.digest, size_bytes, source, watch, provenance: Provenance::of(outcome) }
     }
 
     fn too_late(&self) -> PullError {

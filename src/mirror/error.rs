@@ -1,7 +1,9 @@
 //! Why a pull failed: only what a client can be told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::blocks::Blocked;
 use crate::coalesce::LeaderDied;
 use crate::fill::FillError;
 use crate::oci::Authority;
@@ -21,6 +23,9 @@ pub enum PullError {
     },
     #[error("the rules for {authority} (`allow`, `deny`) refuse this repository")]
     RefusedByRule { authority: Authority },
+    /// An operator has blocked it.
+    #[error("{0}")]
+    Blocked(Arc<Blocked>),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     /// What is held would lead the client to content that is not, and upstream cannot be asked for it.
@@ -46,6 +51,7 @@ impl From<FillError> for PullError {
             FillError::Upstream(error) => Self::Upstream(error),
             FillError::Busy => Self::Busy,
             FillError::ShuttingDown => Self::ShuttingDown,
+            FillError::Blocked(blocked) => Self::Blocked(blocked),
             FillError::Again | FillError::PassThrough(_) | FillError::Internal(_) => Self::Internal(error.to_string()),
         }
     }
@@ -63,6 +69,7 @@ impl PullError {
             Self::Upstream(error) => Some(&error.failure),
             Self::NotFound { .. }
             | Self::RefusedByRule { .. }
+            | Self::Blocked(_)
             | Self::Incomplete { .. }
             | Self::Busy
             | Self::Crowded(_)
@@ -90,6 +97,7 @@ impl PullError {
             Self::Upstream(error) => Self::Incomplete { error, lacks },
             error @ (Self::NotFound { .. }
             | Self::RefusedByRule { .. }
+            | Self::Blocked(_)
             | Self::Incomplete { .. }
             | Self::Busy
             | Self::Crowded(_)
@@ -124,8 +132,13 @@ impl PullError {
                 | Failure::Offline => false,
             },
             Self::Busy | Self::Crowded(_) | Self::ShuttingDown | Self::Internal(_) => true,
-            Self::NotFound { .. } | Self::RefusedByRule { .. } => false,
+            Self::NotFound { .. } | Self::RefusedByRule { .. } | Self::Blocked(_) => false,
         }
+    }
+
+    /// Whether another repository may give it in place of this one. What is blocked is not looked for elsewhere.
+    pub const fn may_be_elsewhere(&self) -> bool {
+        !matches!(self, Self::Blocked(_))
     }
 
     /// Upstream is there, and has had enough of us.

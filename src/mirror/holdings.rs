@@ -12,6 +12,7 @@ use super::policy::{MAX_CONFIG_BYTES, Ttl};
 use super::registries::Registry;
 use super::resolve::{NamespaceError, scope_of};
 use crate::cache::Manifest;
+use crate::cache::blocks::Blocked;
 use crate::clock::Timestamp;
 use crate::index::{Change, HeldDigest, IndexError, Scope, StampTag, TagRow, held_digests};
 use crate::oci::{Authority, Digest, Reference, Repository, Tag};
@@ -68,6 +69,12 @@ impl Holdings {
     /// Whether the configuration lets clients pull from this repository.
     pub fn is_allowed(&self) -> bool {
         self.registry.policy.allows(&self.scope.repository)
+    }
+
+    /// Why nobody is given this manifest, or this tag, if it is blocked.
+    pub fn blocked(&self, tag: Option<&Tag>, digest: Digest) -> Option<Arc<Blocked>> {
+        let blocks = &self.mirror.cache.blocks;
+        tag.and_then(|tag| blocks.of_tag(&self.scope, tag)).or_else(|| blocks.of_digest(&self.scope, digest))
     }
 
     pub async fn tag(&self, tag: &Tag) -> Result<Option<TagRow>, IndexError> {

@@ -287,6 +287,11 @@ impl Mirror {
         let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
         let manifest = Manifest { digest, media_type, bytes: self.keep_content(digest, &fetched.bytes)? };
         self.grants.grant_manifest(registry, scope, &manifest).await;
+        if self.cache.blocks.of_digest(scope, digest).is_none() {
+            let used: Vec<Digest> = inspected.children.iter().map(|child| child.digest).collect();
+            // The index has logged a failure; it is in force all the same.
+            let _logged = self.cache.blocks.release(&self.cache.index, &used).await;
+        }
         begin_blobs(self, registry, (scope.clone(), digest), &inspected);
         let origin = (upstream.authority(), registry.facts());
         let Some(permit) = self.evictor.may_store(origin, waiting_bytes(&manifest, &inspected)) else {

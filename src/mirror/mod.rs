@@ -43,6 +43,7 @@ pub use policy::{Complete, Completion, FreshnessRule, OnDenied, Platforms, Polic
 pub use registries::{RegistryError, RegistryKey, RegistrySettings};
 pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
 
+use crate::cache::blocks::Blocked;
 use crate::cache::retention::{EvictionSettings, Evictor, Pins};
 use crate::cache::{self, Cache};
 use crate::fill::{FillLimits, Fills};
@@ -92,6 +93,8 @@ pub enum NoPlace {
     UnknownRegistry(Authority),
     #[error("the rules for {0} (`allow`, `deny`) refuse this repository")]
     RefusedByRule(Authority),
+    #[error("{0}")]
+    Blocked(Arc<Blocked>),
 }
 
 /// Where content belongs, and what the configuration says of it.
@@ -203,6 +206,7 @@ impl Mirror {
         let target = Target { authority, repository: name.repository.clone(), via: None };
         let (registry, scope) = self.enter(&target).map_err(|refused| match refused {
             PullError::RefusedByRule { authority } => NoPlace::RefusedByRule(authority),
+            PullError::Blocked(blocked) => NoPlace::Blocked(blocked),
             PullError::NotFound { .. }
             | PullError::Upstream(_)
             | PullError::Incomplete { .. }
@@ -211,6 +215,9 @@ impl Mirror {
             | PullError::ShuttingDown
             | PullError::Internal(_) => NoPlace::UnknownRegistry(target.authority.clone()),
         })?;
+        if let Some(blocked) = self.cache.blocks.of_repository(&scope) {
+            return Err(NoPlace::Blocked(blocked));
+        }
         Ok(Placement {
             target,
             scope,
@@ -231,10 +238,42 @@ impl Mirror {
             Reference::Tag(tag) => {
                 let believe =
                     if registry.policy.honour_no_cache && no_cache() { Belief::AMoment } else { Belief::Usual };
-                self.manifest_by_tag(&registry, &scope, tag, believe).await
+                self.unblocked_by_tag(&registry, &scope, tag, believe).await
             }
-            Reference::Digest(digest) => self.manifest_by_digest(&registry, &scope, *digest).await,
+            Reference::Digest(digest) => {
+                refuse_blocked(self.cache.blocks.of_digest(&scope, *digest))?;
+                let answer = self.manifest_by_digest(&registry, &scope, *digest).await?;
+                // It may have been blocked while upstream was asked.
+                refuse_blocked(self.cache.blocks.of_digest(&scope, *digest))?;
+                Ok(answer)
+            }
         }
+    }
+
+    /// A manifest by its tag, unless one of the two is blocked. What a tag that is not blocked leads to is blocked only by its
+    /// own digest.
+    async fn unblocked_by_tag(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        scope: &Scope,
+        tag: &Tag,
+        belief: Belief,
+    ) -> Result<ManifestAnswer, PullError> {
+        let Cache { blocks, index, .. } = &*self.cache;
+        refuse_blocked(blocks.of_tag(scope, tag))?;
+        let answer = self.manifest_by_tag(registry, scope, tag, belief).await?;
+        if let Some(blocked) = blocks.of_digest(scope, answer.digest) {
+            refuse_blocked(Some(blocked).filter(|blocked| blocked.is_named))?;
+            let used = index.reached(answer.digest).await.unwrap_or_else(|_not_read| vec![answer.digest]);
+            // The index has logged a failure; it is in force all the same.
+            let _logged = blocks.release(index, &used).await;
+        }
+        Ok(answer)
+    }
+
+    /// Ends the downloads of what was blocked. What is being sent ends by itself.
+    pub fn end_blocked(&self) {
+        self.fills.end_blocked();
     }
 
     /// Where else to look for what a repository does not have: where its aliases point. To be asked after a pull has failed.
@@ -253,7 +292,7 @@ impl Mirror {
         if self.tag_row(&registry, &scope, &alias.tag).await.is_some_and(|row| row.alias.is_some()) {
             return Err(registry.not_found(true));
         }
-        let answer = Box::pin(self.manifest_by_tag(&registry, &scope, &alias.tag, belief)).await?;
+        let answer = Box::pin(self.unblocked_by_tag(&registry, &scope, &alias.tag, belief)).await?;
         let provenance = Provenance { outcome: Outcome::Alias, ..answer.provenance };
         Ok(ManifestAnswer { provenance, ..answer })
     }
@@ -261,12 +300,13 @@ impl Mirror {
     /// Asks upstream where a tag points, whatever is known. A pinned tag points where it points.
     pub async fn refresh(self: &Arc<Self>, target: &Target, tag: &Tag) -> Result<ManifestAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
-        self.manifest_by_tag(&registry, &scope, tag, Belief::Not).await
+        self.unblocked_by_tag(&registry, &scope, tag, Belief::Not).await
     }
 
     /// The tags of a repository, paged.
     pub async fn tags(self: &Arc<Self>, target: &Target, query: &TagsQuery) -> Result<TagsAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
+        refuse_blocked(self.cache.blocks.of_repository(&scope))?;
         lists::tags(self, &registry, &scope, query).await
     }
 
@@ -278,6 +318,7 @@ impl Mirror {
         types: Vec<String>,
     ) -> Result<ReferrersAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
+        refuse_blocked(self.cache.blocks.of_digest(&scope, subject))?;
         lists::referrers(self, &registry, &scope, subject, types).await
     }
 
@@ -324,4 +365,8 @@ impl Mirror {
         };
         Ok((registry, resolve::scope_of(authority, &target.repository)))
     }
+}
+
+fn refuse_blocked(blocked: Option<Arc<Blocked>>) -> Result<(), PullError> {
+    blocked.map_or(Ok(()), |blocked| Err(PullError::Blocked(blocked)))
 }

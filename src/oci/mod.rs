@@ -25,7 +25,7 @@ pub use manifest::{Child, Inspected, NotAManifest, Role, Shape};
 pub use media_type::{ACCEPT_MANIFESTS, MediaType};
 pub use object::{Field, Scalar, read_object};
 pub use pattern::{InvalidPattern, RepositoryPattern};
-pub use pin::{InvalidPin, PinPattern};
+pub use pin::{BlockPattern, BlockedNames, InvalidBlock, InvalidPin, PinPattern};
 pub use platform::{InvalidPlatform, Platform};
 pub use range::{ByteRange, RangeHeader, Unsatisfiable};
 pub use reference::{InvalidReference, Reference, Tag};

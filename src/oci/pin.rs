@@ -1,7 +1,7 @@
 use std::str::FromStr;
 
 use super::text::{reads_from_text, writes_as_text};
-use super::{Authority, Repository, RepositoryPattern};
+use super::{Authority, Digest, Repository, RepositoryPattern};
 
 /// Content that is never evicted: a glob over `authority/repository`, or `authority/repository:tag`. `*` stays within one
 /// part, `**` spans parts.
@@ -39,6 +39,11 @@ impl PinPattern {
         self.authority.matches(authority.as_str()) && self.repositories.matches(repository)
     }
 
+    /// Whether it names tags, and not whole repositories.
+    pub const fn is_of_tags(&self) -> bool {
+        self.tag.is_some()
+    }
+
     /// Whether it may match whole repositories of this authority.
     pub fn may_match(&self, authority: &Authority) -> bool {
         self.tag.is_none() && self.authority.matches(authority.as_str())
@@ -71,6 +76,47 @@ impl FromStr for PinPattern {
     }
 }
 
+/// Content that may not be pulled: a digest, or a glob as pins have it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BlockPattern {
+    text: String,
+    /// What the text says.
+    pub names: BlockedNames,
+}
+
+/// What a [`BlockPattern`] names.
+#[derive(Clone, PartialEq, Eq)]
+pub enum BlockedNames {
+    Content(Digest),
+    Images(PinPattern),
+}
+
+/// The text names nothing that can be blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a block is a digest, or a glob over `authority/repository` or `authority/repository:tag`")]
+pub struct InvalidBlock;
+
+impl BlockPattern {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+writes_as_text!(BlockPattern);
+reads_from_text!(BlockPattern);
+
+impl FromStr for BlockPattern {
+    type Err = InvalidBlock;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBlock> {
+        let names = match text.parse() {
+            Ok(digest) => BlockedNames::Content(digest),
+            Err(_no_digest) => BlockedNames::Images(text.parse().map_err(|_no_glob| InvalidBlock)?),
+        };
+        Ok(Self { text: text.to_owned(), names })
+    }
+}
+
 impl PartialEq for PinPattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -82,6 +128,17 @@ impl Eq for PinPattern {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_names_a_digest_or_images() {
+        let digest = Digest::of(crate::oci::Algorithm::Sha256, b"a").to_string();
+        let read = |text: &str| text.parse::<BlockPattern>().unwrap().names;
+        assert!(matches!(read(&digest), BlockedNames::Content(named) if named.to_string() == digest));
+        assert!(matches!(read("docker.io/library/app:1*"), BlockedNames::Images(_)));
+        for wrong in ["", "sha256:12", "docker.io", "docker.io/app@sha256:12"] {
+            assert!(wrong.parse::<BlockPattern>().is_err(), "{wrong}");
+        }
+    }
 
     fn matches(pin: &str, authority: &str, repository: &str, tag: Option<&str>) -> bool {
         let pin: PinPattern = pin.parse().unwrap();

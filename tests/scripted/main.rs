@@ -19,6 +19,7 @@ mod support;
 
 mod access;
 mod blobs;
+mod blocks;
 mod carry;
 mod clouds;
 mod eviction;

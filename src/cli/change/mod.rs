@@ -1,6 +1,7 @@
 //! Commands that change what is held.
 
 mod alias;
+mod block;
 mod gc;
 mod pin;
 mod refresh;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::output::{failed, list, number, plain, print, report, size};
 
 pub(super) use alias::run as alias;
+pub(super) use block::{Action as BlockAction, run as block};
 pub(super) use gc::{Options as GcOptions, run as gc};
 pub(super) use pin::{Action as PinAction, run as pin};
 pub(super) use refresh::run as refresh;

@@ -41,6 +41,7 @@ fn text(found: &Value) -> String {
     add("media type", plain(found, "media_type"));
     add("artifact type", plain(found, "artifact_type"));
     add("held", plain(found, "held"));
+    add("blocked", plain(found, "blocked"));
     add("subject", plain(found, "subject"));
     match found.get("content").filter(|content| content.is_object()) {
         None => add("stored", "no".to_owned()),
@@ -82,6 +83,7 @@ fn text(found: &Value) -> String {
         ]);
         for part in list(image, "parts") {
             let held = match (flag(part, "is_stored"), flag(part, "is_granted")) {
+                _ if flag(part, "is_blocked") => "blocked",
                 (true, true) => "yes",
                 (true, false) => "unproven",
                 (false, _) => "no",

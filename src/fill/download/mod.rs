@@ -193,7 +193,7 @@ impl<'a> Download<'a> {
                         self.fail(stop);
                     }
                 };
-                tokio::join!(run, help, hash, pace::keep_pace(&self));
+                tokio::join!(run, help, hash, self.end_if_blocked(), pace::keep_pace(&self));
                 self.outcome()
             }
             Err(stop) => Err(stop),
@@ -217,6 +217,14 @@ impl<'a> Download<'a> {
             partial_file.into_inner().put_back(hashing);
         }
         (ended, downloaded)
+    }
+
+    async fn end_if_blocked(&self) {
+        tokio::select! {
+            () = self.job.fill.blocked() => self.fail(Stop::Failed(FillError::Again)),
+            () = self.complete.cancelled() => {}
+            () = self.abort.cancelled() => {}
+        }
     }
 
     fn segments(&self) -> MutexGuard<'_, Segments> {

@@ -6,6 +6,7 @@
 //! A new kind takes a type with its [`Kind`] in one of these files, and a line in the list below.
 
 mod blob;
+mod block;
 mod denial;
 mod derived;
 mod expiry;
@@ -23,6 +24,8 @@ use redb::{ReadTransaction, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 pub use blob::{BeginEviction, BlobRow, EndEviction, PutBlob, RemoveMissing};
+pub(in crate::index) use block::each as each_block;
+pub use block::{BlockRow, PutBlock, RemoveBlock};
 pub use denial::{DropAllGrants, DropGrants, DropPublicGrants};
 pub use derived::{DropReferrers, MarkPinned, NoteAccesses, NoteObtainable, Unmark};
 pub use expiry::DropExpired;
@@ -188,6 +191,8 @@ facts! {
     RemoveTag,
     RemoveGrants,
     RemoveRepository,
+    PutBlock,
+    RemoveBlock,
 }
 
 derived! {
@@ -276,6 +281,7 @@ pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexErr
     tag::all(from, each)?;
     list::all(from, each)?;
     pin::all(from, each)?;
+    block::all(from, each)?;
     unrecoverable::all(from, each)
 }
 

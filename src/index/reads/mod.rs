@@ -1,3 +1,4 @@
+mod blocks;
 mod gone;
 mod granted;
 mod images;
@@ -25,6 +26,7 @@ use crate::index::schema::{
 };
 use crate::index::{Index, IndexError, Scope};
 
+pub use blocks::{BlockReach, block_reach, blocks};
 pub use gone::gone_referrers;
 pub use granted::ungranted;
 pub use images::{HeldDigest, ImageFacts, held_digests, images, nearly_whole};

@@ -1,10 +1,12 @@
 //! An image as it is held: what it consists of, and what of it is not here.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::cache::Cache;
+use crate::cache::blocks::Blocked;
 use crate::index::{IndexError, held_digests};
 use crate::mirror::Placement;
 use crate::oci::{Algorithm, Child, Digest, Inspected, MediaType, Platform, Role, Shape};
@@ -62,6 +64,8 @@ pub enum Lacking {
     Manifest(Digest),
     #[error("it is held for another repository, and was not proved for this one yet: {0}")]
     Unproven(String),
+    #[error("{0}: {1}")]
+    Blocked(Digest, Arc<Blocked>),
     #[error("not all of it is held; there is no {0}")]
     Blobs(String),
     #[error("none of its platforms is held whole; {0}")]
@@ -148,6 +152,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     async fn add(&mut self, digest: Digest, bytes: &Bytes, found: &mut HeldImage, depth: u8) -> Result<(), Lacking> {
+        self.refuse_blocked(digest)?;
         if depth > MAX_DEPTH || found.manifests.len() >= MAX_MANIFESTS {
             return Err(Lacking::TooDeep);
         }
@@ -170,6 +175,11 @@ impl Walk<'_> {
             found.manifests.push((digest, bytes.len() as u64));
         }
         self.add_manifests(&manifests, found, depth).await
+    }
+
+    fn refuse_blocked(&self, digest: Digest) -> Result<(), Lacking> {
+        let blocked = self.cache.blocks.of_digest(&self.at.scope, digest);
+        blocked.map_or(Ok(()), |blocked| Err(Lacking::Blocked(digest, blocked)))
     }
 
     async fn add_manifests(&mut self, listed: &[&Child], found: &mut HeldImage, depth: u8) -> Result<(), Lacking> {
@@ -210,6 +220,7 @@ impl Walk<'_> {
     }
 
     async fn add_blobs(&mut self, listed: &[&Child], found: &mut HeldImage) -> Result<(), Lacking> {
+        listed.iter().try_for_each(|child| self.refuse_blocked(child.digest))?;
         let digests = listed.iter().map(|child| child.digest).collect();
         let held = held_digests(&self.cache.index, &self.at.scope, digests, false, self.at.whole_authority).await?;
         let named = |lacking: Vec<Digest>| {

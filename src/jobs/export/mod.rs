@@ -6,6 +6,7 @@
 
 pub mod held;
 mod inventory;
+mod names;
 mod plan;
 mod write;
 

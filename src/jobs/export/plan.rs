@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::names::{full_name, resolve_short};
 use super::{Chosen, ExportRequest};
+use crate::cache::blocks::Blocked;
 use crate::cache::retention::Lease;
 use crate::index::{IndexError, PinRoots};
 use crate::jobs::bundle::docker_archive::{MANIFEST_FILE, ToSave, write_saved};
@@ -16,7 +18,7 @@ use crate::jobs::export::held::{HeldImage, Lacking, Sized, WantedPlatforms, look
 use crate::jobs::job::RunningJob;
 use crate::jobs::job_report::{JobItem, JobOutcome};
 use crate::mirror::{Mirror, Placement};
-use crate::oci::{Digest, ImageName, ShortDigest, Tag};
+use crate::oci::{Digest, ImageName, Tag};
 
 /// How far referrers of referrers are followed.
 const MAX_REFERRER_DEPTH: u8 = 3;
@@ -99,6 +101,9 @@ impl Planner<'_> {
             Ok(at) => at,
             Err(err) => return self.refuse(text, JobOutcome::Refused, &err),
         };
+        if let Some(blocked) = self.blocked(&at, Some(&name.tag_or_latest()).filter(|_| name.digest.is_none())) {
+            return self.refuse(text, JobOutcome::Refused, &blocked);
+        }
         let digest = match self.digest_of(&at, &name).await? {
             Ok(digest) => digest,
             Err(why) => return self.refuse(text, JobOutcome::Missing, &why),
@@ -147,6 +152,10 @@ impl Planner<'_> {
                     }
                     let tag: Option<Tag> = root.tag.as_deref().and_then(|tag| tag.parse().ok());
                     let full = full_name(&at, tag.as_ref(), root.manifest);
+                    if let Some(blocked) = self.blocked(&at, tag.as_ref()) {
+                        self.refuse(&full, JobOutcome::Refused, &blocked)?;
+                        continue;
+                    }
                     if self.is_there(&full, root.manifest) {
                         let reached = self.mirror.cache().index.reached(root.manifest).await?;
                         seen.extend(reached.into_iter().map(|digest| (at.scope.clone(), digest)));
@@ -164,6 +173,10 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    fn blocked(&self, at: &Placement, tag: Option<&Tag>) -> Option<Arc<Blocked>> {
+        tag.and_then(|tag| self.mirror.cache().blocks.of_tag(&at.scope, tag))
     }
 
     /// Whether the other side has it: under this name, or at all if no tag names it.
@@ -185,6 +198,7 @@ impl Planner<'_> {
         let image = match look_up(self.mirror.cache(), at, digest, &self.request.platforms).await {
             Ok(image) => image,
             Err(Lacking::Index(err)) => return Err(err.into()),
+            Err(error @ Lacking::Blocked(..)) => return self.refuse(item, JobOutcome::Refused, &error),
             Err(error) => return self.refuse(item, JobOutcome::Missing, &error),
         };
         let size_bytes = image.manifests.iter().chain(&image.blobs).map(|(_, size)| size).sum();
@@ -368,29 +382,4 @@ fn to_save(entry: &Entry) -> Option<ToSave> {
     let tags = if entry.name.contains('@') { Vec::new() } else { vec![entry.name.clone()] };
     let layers = layers.iter().map(|layer| blob_path(*layer)).collect();
     Some(ToSave { config: blob_path(*config), repo_tags: tags, layers })
-}
-
-fn full_name(at: &Placement, tag: Option<&Tag>, digest: Digest) -> String {
-    let (authority, repository) = (&at.scope.authority, &at.scope.repository);
-    tag.map_or_else(|| format!("{authority}/{repository}@{digest}"), |tag| format!("{authority}/{repository}:{tag}"))
-}
-
-/// The manifest that a shortened digest means in a repository.
-async fn resolve_short(
-    mirror: &Mirror,
-    at: &Placement,
-    short: &ShortDigest,
-) -> Result<Result<Digest, String>, IndexError> {
-    let index = &mirror.cache().index;
-    let mut found = Vec::new();
-    for (digest, _) in index.blobs_with_prefix(short.as_str().to_owned()).await? {
-        if index.manifest(&at.scope, digest, at.whole_authority).await?.grant.is_some() {
-            found.push(digest);
-        }
-    }
-    Ok(match found.as_slice() {
-        [digest] => Ok(*digest),
-        [] => Err("it is not held".to_owned()),
-        [one, other, ..] => Err(format!("{short} may be {one} or {other}: write more of it")),
-    })
 }

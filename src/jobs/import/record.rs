@@ -94,6 +94,11 @@ async fn record(mirror: &Arc<Mirror>, collected: &mut Collected, item: &Item, ne
         return result(JobOutcome::Refused).because(format!("its name has another digest than {root}, which it is"));
     }
     let cache = mirror.cache();
+    let by_tag = name.tag.as_ref().and_then(|tag| cache.blocks.of_tag(&at.scope, tag));
+    let by_content = cache.blocks.of_content(root).filter(|blocked| blocked.is_named);
+    if let Some(blocked) = by_tag.or(by_content) {
+        return result(JobOutcome::Refused).because(blocked);
+    }
     let mut look = Look { cache, at: &at, collected, whole: Whole::default(), seen: HashSet::new(), lacks: Vec::new() };
     let looked = look.image(root, media_type.as_ref()).await;
     let (mut whole, lacks) = (look.whole, look.lacks);
@@ -106,6 +111,8 @@ async fn record(mirror: &Arc<Mirror>, collected: &mut Collected, item: &Item, ne
                 whole.facts.push(GrantBlob { scope, whole_authority: at.whole_authority, digest: empty, day }.into());
             }
             needed.extend(whole.digests.iter().copied());
+            // The index has logged a failure; it is in force all the same.
+            let _logged = cache.blocks.release(&cache.index, &whole.digests).await;
             match write(mirror, &at, name, root, whole).await {
                 Ok((outcome, bytes)) => JobItem::new(item.shown.clone(), outcome, bytes),
                 Err(err) => result(JobOutcome::Failed).because(err),

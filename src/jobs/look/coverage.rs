@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::examine::{Examined, Image, examine};
 use super::find::find;
+use crate::cache::blocks::Blocked;
 use crate::jobs::{JobOutcome, Refused};
-use crate::mirror::Mirror;
+use crate::mirror::{Holdings, Mirror};
 use crate::oci::{Digest, ImageName, Platform};
 use crate::quote::quoted;
 
@@ -74,6 +75,10 @@ async fn cover(mirror: &Arc<Mirror>, text: &str, platforms: &[Platform]) -> Resu
     let too_old = found.tag.as_ref().and_then(|(tag, row)| found.holdings.too_old(tag, row));
     let problem = if !found.holdings.is_allowed() {
         Some("the configuration does not let clients pull from this repository".to_owned())
+    } else if let Some(blocked) = found.holdings.blocked(found.tag.as_ref().map(|(tag, _)| tag), found.digest) {
+        Some(blocked.to_string())
+    } else if let Some((digest, blocked)) = blocked_part(&found.holdings, &examined) {
+        Some(format!("{digest}: {blocked}"))
     } else if let Some(age) = too_old {
         let age = humantime::format_duration(std::time::Duration::from_secs(age.as_secs()));
         Some(format!("the tag was last checked {age} ago, which is longer than `max_stale`"))
@@ -82,6 +87,16 @@ async fn cover(mirror: &Arc<Mirror>, text: &str, platforms: &[Platform]) -> Resu
     };
     let outcome = if problem.is_none() { JobOutcome::Held } else { JobOutcome::Missing };
     Ok(Item { item: name.to_string(), outcome, bytes, problem, platforms: states })
+}
+
+/// Something that an image needs and nobody is given.
+fn blocked_part(holdings: &Holdings, examined: &Examined) -> Option<(Digest, Arc<Blocked>)> {
+    let needed = |image: &Image| {
+        let parts = image.parts.iter().filter(|part| part.is_needed).map(|part| part.digest);
+        std::iter::once(image.digest).chain(parts).collect::<Vec<_>>()
+    };
+    let mut all = examined.images.iter().filter(|image| image.is_held).flat_map(needed);
+    all.find_map(|digest| Some((digest, holdings.blocked(None, digest)?)))
 }
 
 fn states(examined: &Examined, platforms: &[Platform]) -> Vec<PlatformState> {

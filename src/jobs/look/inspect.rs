@@ -36,6 +36,8 @@ pub struct Inspection {
     pub config: Option<Value>,
     /// Descriptors of the held manifests that name it as their subject.
     pub referrers: Vec<Value>,
+    /// Why nobody is given it, if it is blocked.
+    pub blocked: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +79,8 @@ pub struct InspectedPart {
     pub is_stored: bool,
     /// Its registry has proved that this repository has it.
     pub is_granted: bool,
+    /// Nobody is given it here.
+    pub is_blocked: bool,
 }
 
 /// What is known of a name, or of content by its digest.
@@ -120,7 +124,9 @@ pub async fn inspect(mirror: &Arc<Mirror>, named: &Named) -> Result<Inspection, 
         history: history(row.history.clone()),
     });
     let (kind, held) = (examined.kind, examined.wholeness());
-    let images = examined.images.iter().map(inspected_image).collect();
+    let is_blocked = |digest| mirror.cache().blocks.of_digest(scope, digest).is_some();
+    let images = examined.images.iter().map(|image| inspected_image(image, is_blocked)).collect();
+    let blocked = holdings.blocked(found.tag.as_ref().map(|(tag, _)| tag), digest).map(|blocked| blocked.to_string());
     let inspected = examined.manifest.map(|read| read.inspected);
     Ok(Inspection {
         digest,
@@ -136,6 +142,7 @@ pub async fn inspect(mirror: &Arc<Mirror>, named: &Named) -> Result<Inspection, 
         images,
         config,
         referrers,
+        blocked,
     })
 }
 
@@ -154,6 +161,7 @@ fn of_content(mirror: &Mirror, digest: Digest, facts: &ContentFacts) -> Inspecti
         images: Vec::new(),
         config: None,
         referrers: Vec::new(),
+        blocked: mirror.cache().blocks.of_content(digest).map(|blocked| blocked.to_string()),
     }
 }
 
@@ -168,7 +176,7 @@ fn stored(mirror: &Mirror, facts: &ContentFacts) -> StoredContent {
     }
 }
 
-fn inspected_image(image: &Image) -> InspectedImage {
+fn inspected_image(image: &Image, is_blocked: impl Fn(Digest) -> bool) -> InspectedImage {
     let part = |part: &Part| InspectedPart {
         digest: part.digest,
         role: match part.role {
@@ -179,6 +187,7 @@ fn inspected_image(image: &Image) -> InspectedImage {
         size_bytes: part.size_bytes,
         is_stored: part.held.is_stored,
         is_granted: part.held.is_granted,
+        is_blocked: is_blocked(part.digest),
     };
     InspectedImage {
         digest: image.digest,

@@ -226,7 +226,7 @@ impl Puller {
 fn outcome(error: &PullError) -> JobOutcome {
     if error.is_not_found() {
         JobOutcome::Missing
-    } else if error.is_denied() || matches!(error, PullError::RefusedByRule { .. }) {
+    } else if error.is_denied() || matches!(error, PullError::RefusedByRule { .. } | PullError::Blocked(_)) {
         JobOutcome::Refused
     } else {
         JobOutcome::Failed

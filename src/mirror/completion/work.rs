@@ -70,6 +70,9 @@ impl Work {
     }
 
     pub(super) async fn complete(self, manifest: Digest, pull: Pull) -> Ended {
+        if self.mirror.cache.blocks.of_digest(&self.scope, manifest).is_some() {
+            return Ended::Done;
+        }
         let Some(inspected) = self.inspect(manifest).await else { return Ended::Done };
         let completion = self.registry.policy.completion_of(&self.scope.repository).clone();
         let work = async {
@@ -264,7 +267,11 @@ impl Work {
         }
     }
 
+    /// Nor is what is blocked fetched.
     fn is_given_up(&self, digest: Digest) -> bool {
+        if self.mirror.cache.blocks.of_digest(&self.scope, digest).is_some() {
+            return true;
+        }
         self.mirror.completion.given_up.contains_key(&(self.scope.clone(), digest))
     }
 
@@ -300,7 +307,8 @@ pub(in crate::mirror) fn begin_blobs(
         let held = held_digests(&mirror.cache.index, scope, blobs, false, is_public).await.unwrap_or_default();
         let few = Arc::new(Semaphore::new(MAX_AHEAD));
         let stopping = &mirror.cache.context.stopping;
-        for blob in held.iter().filter(|held| !held.is_stored) {
+        let is_blocked = |digest| mirror.cache.blocks.of_digest(scope, digest).is_some();
+        for blob in held.iter().filter(|held| !held.is_stored && !is_blocked(held.digest)) {
             let turn = tokio::select! {
                 turn = Arc::clone(&few).acquire_owned() => turn,
                 () = stopping.cancelled() => return,

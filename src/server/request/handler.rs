@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::mirror::{Claims, Intent, Mirror, Target, WhenRationed};
+use crate::mirror::{Claims, Intent, Mirror, PullError, Target, WhenRationed};
 use crate::oci::Authority;
 use crate::quote::quoted;
 
@@ -335,7 +335,7 @@ impl ClientConnection {
                 let no_cache = || conditional::wants_a_check(&parts.headers);
                 let by_tag = matches!(reference, crate::oci::Reference::Tag(_));
                 let mut manifest = mirror.manifest(target, reference, no_cache).await;
-                if manifest.is_err() && !by_tag {
+                if !by_tag && manifest.as_ref().is_err_and(PullError::may_be_elsewhere) {
                     for other in mirror.alias_targets(target).await {
                         manifest = mirror.manifest(&other, reference, || false).await.or(manifest);
                     }
@@ -346,7 +346,7 @@ impl ClientConnection {
             Endpoint::Blob(digest) => {
                 let intent = if parts.method == Method::HEAD { Intent::Head } else { Intent::Get };
                 let mut blob = mirror.blob(target, *digest, intent).await;
-                if blob.is_err() {
+                if blob.as_ref().is_err_and(PullError::may_be_elsewhere) {
                     for other in mirror.alias_targets(target).await {
                         blob = mirror.blob(&other, *digest, intent).await.or(blob);
                     }

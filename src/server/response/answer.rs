@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
+use crate::cache::blocks::BlockWatch;
 use crate::fill::BlobSource;
 use crate::mirror::{BlobAnswer, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
 use crate::oci::{ByteRange, Digest, MediaType, RangeHeader, Repository};
@@ -46,16 +47,18 @@ enum Payload {
     },
     Blob {
         source: BlobSource,
+        watch: Option<BlockWatch>,
         range: Range<u64>,
     },
     Several {
         source: BlobSource,
+        watch: Option<BlockWatch>,
         multipart: Multipart,
     },
 }
 
 impl Payload {
-    fn of(source: BlobSource, range: Range<u64>) -> Self {
+    fn of(source: BlobSource, watch: Option<BlockWatch>, range: Range<u64>) -> Self {
         match source {
             // A body in one piece goes out in one write with the headers.
             BlobSource::Memory(bytes) => Self::Bytes(slice(&bytes, &range)),
@@ -63,7 +66,7 @@ impl Payload {
             | BlobSource::Stored(_)
             | BlobSource::Filling(_)
             | BlobSource::PassThrough(_)
-            | BlobSource::Unproven(_)) => Self::Blob { source, range },
+            | BlobSource::Unproven(_)) => Self::Blob { source, watch, range },
         }
     }
 }
@@ -112,13 +115,13 @@ impl Answer {
             Payload::Around { before, list, after } => {
                 Body::pieces(vec![before.into(), list, Bytes::from_static(after.as_bytes())])
             }
-            Payload::Blob { source, range } => {
+            Payload::Blob { source, watch, range } => {
                 let length = range.end - range.start;
-                Body::reader(source.reader(range), length)
+                Body::reader(source.reader(range, watch), length)
             }
-            Payload::Several { source, multipart } => {
+            Payload::Several { source, watch, multipart } => {
                 let length = multipart.length();
-                Body::multipart(source.reader(0..0), multipart, length)
+                Body::multipart(source.reader(0..0, watch), multipart, length)
             }
         };
         let mut response = Response::new(body);
@@ -143,7 +146,7 @@ pub(in crate::server) fn manifest(
     let caching = if by_tag { REVALIDATE } else { IMMUTABLE };
     let headers = ready.headers(&digest, media_type.as_str(), caching, &provenance)?;
     let size_bytes = bytes.len() as u64;
-    ranged(headers, provenance, (&digest, size_bytes, BlobSource::Memory(bytes)), request, method)
+    ranged(headers, provenance, (&digest, size_bytes, BlobSource::Memory(bytes), None), request, method)
 }
 
 fn slice(bytes: &Bytes, range: &Range<u64>) -> Bytes {
@@ -157,9 +160,9 @@ pub(in crate::server) fn blob(
     request: &HeaderMap,
     method: &Method,
 ) -> Result<Answer, WireError> {
-    let BlobAnswer { digest, size_bytes, source, provenance } = blob;
+    let BlobAnswer { digest, size_bytes, source, watch, provenance } = blob;
     let headers = ready.headers(&digest, MediaType::OCTET_STREAM, IMMUTABLE, &provenance)?;
-    ranged(headers, provenance, (&digest, size_bytes, source), request, method)
+    ranged(headers, provenance, (&digest, size_bytes, source, watch), request, method)
 }
 
 /// The part of the content that a request asks for.
@@ -195,7 +198,7 @@ impl Selection {
 fn ranged(
     mut headers: HeaderMap,
     mut provenance: Provenance,
-    (digest, size_bytes, source): (&Digest, u64, BlobSource),
+    (digest, size_bytes, source, watch): (&Digest, u64, BlobSource, Option<BlockWatch>),
     request: &HeaderMap,
     method: &Method,
 ) -> Result<Answer, WireError> {
@@ -213,7 +216,7 @@ fn ranged(
         Selection::Whole
     };
     let (status, body) = match selected {
-        Selection::Whole => (StatusCode::OK, Payload::of(source, 0..size_bytes)),
+        Selection::Whole => (StatusCode::OK, Payload::of(source, watch, 0..size_bytes)),
         Selection::One(range) => {
             let last = range.end.saturating_sub(1);
             headers.insert(CONTENT_RANGE, header_value(&format!("bytes {}-{last}/{size_bytes}", range.start))?);
@@ -223,11 +226,11 @@ fn ranged(
                 provenance_headers(&mut headers, &provenance)?;
                 headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
-            (StatusCode::PARTIAL_CONTENT, Payload::of(source, range))
+            (StatusCode::PARTIAL_CONTENT, Payload::of(source, watch, range))
         }
         Selection::Several(multipart) => {
             headers.insert(CONTENT_TYPE, header_value(&multipart.content_type())?);
-            (StatusCode::PARTIAL_CONTENT, Payload::Several { source, multipart })
+            (StatusCode::PARTIAL_CONTENT, Payload::Several { source, watch, multipart })
         }
         Selection::Outside => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

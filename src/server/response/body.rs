@@ -26,6 +26,7 @@ pub(in crate::server) struct Body {
     progress: Option<Arc<StreamProgress>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a box would cost each hit an allocation")]
 enum Content {
     /// All bytes in one piece, or none.
     Bytes(Option<Bytes>),
@@ -145,12 +146,12 @@ impl http_body::Body for Body {
                 self.report(Completion::begun);
                 Some(Ok(Frame::data(Chunk::TrackedBytes(given))))
             }
-            Some(Ok(BodyPart::File { file, offset, length })) => {
+            Some(Ok(BodyPart::File { file, offset, length, watch })) => {
                 let Some(sendfile_queue) = &self.sendfile_queue else {
                     let error = "a part of a file on a connection that sends none".to_owned();
                     return Poll::Ready(Some(Err(FillError::Internal(error))));
                 };
-                Some(Ok(Frame::data(sendfile_queue.push(file, offset, length, self.completion.clone()))))
+                Some(Ok(Frame::data(sendfile_queue.push(file, offset, length, watch, self.completion.clone()))))
             }
         })
     }

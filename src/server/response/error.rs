@@ -124,7 +124,7 @@ impl WireError {
                 };
                 Self { remembered: *remembered, ..Self::new(StatusCode::NOT_FOUND, missing(endpoint), message) }
             }
-            PullError::RefusedByRule { .. } => {
+            PullError::RefusedByRule { .. } | PullError::Blocked(_) => {
                 let message = format!("{asked}: {error}");
                 Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
             }

@@ -41,7 +41,7 @@ fn path_of(digest: &str) -> String {
     path_in("library/app", digest)
 }
 
-fn path_in(repository: &str, digest: &str) -> String {
+pub(crate) fn path_in(repository: &str, digest: &str) -> String {
     format!("/v2/{repository}/blobs/{digest}")
 }
 
@@ -51,7 +51,7 @@ fn one(upstream: &Upstream, keys: &str) -> String {
 }
 
 /// The beginning of an answer.
-async fn open(client: &Client, path: &str) -> Response {
+pub(crate) async fn open(client: &Client, path: &str) -> Response {
     client.open(Method::GET, path, &[]).await.unwrap()
 }
 
@@ -60,7 +60,7 @@ async fn open_range(client: &Client, path: &str, range: &str) -> Response {
 }
 
 /// At least `n` bytes of the body, once they have come.
-async fn take(response: &mut Response, n: usize) -> Vec<u8> {
+pub(crate) async fn take(response: &mut Response, n: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < n {
         let chunk = tokio::time::timeout(PATIENCE, response.chunk()).await;
@@ -97,10 +97,10 @@ fn in_flight(mirror: &Mirror) -> u64 {
 }
 
 /// Files of blobs that are stored, and of downloads.
-fn stored_files(mirror: &Mirror) -> Vec<std::path::PathBuf> {
+pub(crate) fn stored_files(mirror: &Mirror) -> Vec<std::path::PathBuf> {
     files_below(&mirror.storage().join("blobs"))
 }
 
-fn partial_files(mirror: &Mirror) -> Vec<std::path::PathBuf> {
+pub(crate) fn partial_files(mirror: &Mirror) -> Vec<std::path::PathBuf> {
     files_below(&mirror.storage().join("partial"))
 }

@@ -78,7 +78,7 @@ async fn serves_as_before(upstream: Upstream, mirror: Mirror, paths: &[String], 
     mirror
 }
 
-fn lose_the_index(storage: &Path) {
+pub(crate) fn lose_the_index(storage: &Path) {
     std::fs::remove_file(storage.join("index.redb")).unwrap();
 }
 

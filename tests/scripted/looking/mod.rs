@@ -20,14 +20,14 @@ use crate::support::mirror::{Mirror, quiet};
 use crate::support::upstream::*;
 
 /// A command to its end, while the mirror in this process goes on.
-async fn roadstead(arguments: &[&str]) -> Output {
+pub(crate) async fn roadstead(arguments: &[&str]) -> Output {
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     let command = move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
     tokio::task::spawn_blocking(command).await.unwrap()
 }
 
 /// What a command prints as JSON, for a configuration.
-async fn told(file: &Path, arguments: &[&str]) -> Value {
+pub(crate) async fn told(file: &Path, arguments: &[&str]) -> Value {
     let all = [arguments, &["--json", "--config", file.to_str().unwrap()]].concat();
     let output = roadstead(&all).await;
     assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
@@ -72,7 +72,7 @@ impl Site {
 }
 
 /// The JSON of an answer over the network, and its status.
-async fn api(mirror: &Mirror, path: &str) -> (u16, Value) {
+pub(crate) async fn api(mirror: &Mirror, path: &str) -> (u16, Value) {
     let answer = Client::new(mirror.admin).get(&format!("/api/v1/{path}")).await;
     (answer.status, answer.json())
 }
@@ -83,7 +83,7 @@ fn bytes(image: &Image) -> u64 {
 }
 
 /// A call with a JSON body, over the socket: the status and the JSON of the answer.
-async fn over_socket(mirror: &Mirror, method: &str, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) async fn over_socket(mirror: &Mirror, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let mut stream = UnixStream::connect(mirror.storage().join("admin.sock")).await.unwrap();
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let head =

@@ -2,6 +2,7 @@
 
 mod asked;
 mod backup;
+mod blocks;
 mod carry;
 mod change;
 mod error;
@@ -44,6 +45,9 @@ pub(in crate::server) enum Call {
     Pins,
     AddPins,
     RemovePins,
+    Blocks,
+    AddBlocks,
+    RemoveBlocks,
     Verify,
     StartVerify,
     Lost,
@@ -108,6 +112,9 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
         Call::Pins => pins::list(mirror).await,
         Call::AddPins => pins::add(mirror, &asked).await,
         Call::RemovePins => pins::remove(mirror, &asked).await,
+        Call::Blocks => blocks::list(mirror).await,
+        Call::AddBlocks => blocks::add(mirror, &asked).await,
+        Call::RemoveBlocks => blocks::remove(mirror, &asked).await,
         Call::Verify => Ok(verify::look(verify_jobs)),
         Call::StartVerify => verify::start(verify_jobs, &asked).await,
         Call::Lost => verify::lost(mirror).await,

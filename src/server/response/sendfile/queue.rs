@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
 
+use crate::cache::blocks::BlockWatch;
 use crate::fill::unreadable;
 use crate::store::BlobFile;
 
@@ -47,6 +48,7 @@ struct Waiting {
     offset: u64,
     length: usize,
     mark: usize,
+    watch: Option<BlockWatch>,
     completion: Option<Shared>,
 }
 
@@ -81,12 +83,13 @@ impl SendfileQueue {
         file: BlobFile,
         offset: u64,
         length: usize,
+        watch: Option<BlockWatch>,
         completion: Option<Shared>,
     ) -> Chunk {
         let mut queue = self.queue();
         let mark = queue.pushed % MARKS;
         queue.pushed = queue.pushed.wrapping_add(1);
-        queue.waiting.push_back(Waiting { file, offset, length, mark, completion });
+        queue.waiting.push_back(Waiting { file, offset, length, mark, watch, completion });
         Chunk::File(FilePart { sendfile_queue: self.clone(), remaining: length, mark })
     }
 
@@ -115,12 +118,18 @@ impl SendfileQueue {
 }
 
 impl Waiting {
-    fn send(&self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&mut self, socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let meant = PLACEHOLDER.as_ptr().wrapping_add(self.mark);
         // The slices of the next part may follow.
         let asked: usize = slices.iter().take_while(|slice| slice.as_ptr() == meant).map(|slice| slice.len()).sum();
         if asked == 0 {
             return Err(out_of_order());
+        }
+        if let Some(blocked) = self.watch.as_mut().and_then(BlockWatch::blocked) {
+            if let Some(completion) = &self.completion {
+                completion.lock().unwrap_or_else(PoisonError::into_inner).failed(&blocked);
+            }
+            return Err(io::Error::other(blocked.to_string()));
         }
         let sent = self.file.send(socket, self.offset, asked.min(self.length));
         if let Some(completion) = &self.completion {

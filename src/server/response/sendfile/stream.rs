@@ -141,10 +141,10 @@ mod tests {
         let file = stored();
         let queue = vec![
             bytes("head"),
-            sendfile_queue.push(file.clone(), 5, SEND_WINDOW, None),
-            sendfile_queue.push(file.clone(), 0, 1, None),
+            sendfile_queue.push(file.clone(), 5, SEND_WINDOW, None, None),
+            sendfile_queue.push(file.clone(), 0, 1, None, None),
             bytes("next"),
-            sendfile_queue.push(file, SIZE as u64 - 70_000, 70_000, None),
+            sendfile_queue.push(file, SIZE as u64 - 70_000, 70_000, None, None),
         ];
         let writing = tokio::spawn(async move { write(&mut sender, queue).await });
         let mut read = Vec::new();
@@ -160,12 +160,12 @@ mod tests {
         // No part waits; another part waits; the placeholder was copied and counted as bytes.
         let (mut sender, sendfile_queue, mut far) = connected().await;
         let elsewhere = SendfileQueue::default();
-        let stray = vec![elsewhere.push(stored(), 0, 100, None)];
+        let stray = vec![elsewhere.push(stored(), 0, 100, None, None)];
         assert!(write(&mut sender, stray).await.is_err());
-        let _first = sendfile_queue.push(stored(), 0, 100, None);
-        let second = sendfile_queue.push(stored(), 0, 100, None);
+        let _first = sendfile_queue.push(stored(), 0, 100, None, None);
+        let second = sendfile_queue.push(stored(), 0, 100, None, None);
         assert!(write(&mut sender, vec![second]).await.is_err());
-        let mut third = sendfile_queue.push(stored(), 0, 100, None);
+        let mut third = sendfile_queue.push(stored(), 0, 100, None, None);
         let copied = third.copy_to_bytes(100);
         assert!(sender.write_all(&copied).await.is_err());
         assert!(write(&mut sender, vec![bytes("more")]).await.is_err());
@@ -179,7 +179,7 @@ mod tests {
     fn a_file_that_ends_early_is_an_error() {
         let (near, _far) = UnixStream::pair().unwrap();
         let sendfile_queue = SendfileQueue::default();
-        let chunk = sendfile_queue.push(stored(), SIZE as u64 - 10, 20, None);
+        let chunk = sendfile_queue.push(stored(), SIZE as u64 - 10, 20, None, None);
         let mut slices = [IoSlice::new(&[]); 4];
         let filled = chunk.chunks_vectored(&mut slices);
         assert_eq!(sendfile_queue.send(&near, &slices[..filled]).unwrap(), 10);
