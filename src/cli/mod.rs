@@ -177,6 +177,9 @@ enum Command {
         /// As in "docker.io/library/*" or "quay.io/org/app:v1*".
         #[arg(value_name = "GLOB", required = true)]
         globs: Vec<String>,
+        /// Take what they point to now, even if `min_age` would hold it back.
+        #[arg(long)]
+        now: bool,
         /// As JSON, a line for each tag; the last one is the result.
         #[arg(long)]
         json: bool,
@@ -294,7 +297,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect { reach, reference, json } => look::inspect(&reach, &reference, json),
         Command::Du { reach, glob, json } => look::du(&reach, glob.as_deref(), json),
         Command::Coverage { reach, options } => look::coverage(&reach, &options),
-        Command::Refresh { reach, globs, json } => change::refresh(&reach, &globs, json),
+        Command::Refresh { reach, globs, now, json } => change::refresh(&reach, &globs, now, json),
         Command::Alias { reach, alias, target } => change::alias(&reach, &alias, &target),
         Command::Rm { reach, options } => change::remove(&reach, &options),
         Command::Gc { reach, options, json } => change::gc(&reach, &options, json),

@@ -3,6 +3,7 @@
 mod check;
 mod cloud;
 mod completion;
+mod cooldown;
 mod endpoints;
 mod identity;
 mod lists;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use regex_lite::Regex;
+
 use super::section::Section;
 use crate::oci::RepositoryPattern;
 use crate::server::CertificateError;
@@ -36,4 +38,10 @@ pub(super) fn require_file(section: &Section<'_>, key: &str, file: &Path) {
 
 pub(super) fn pattern(section: &Section<'_>, key: &str, text: &str) -> Option<RepositoryPattern> {
     RepositoryPattern::parse(text).map_err(|err| section.problem(key, err.to_string())).ok()
+}
+
+/// The key `tag` of a rule: a regular expression over whole tags.
+pub(super) fn tags(rule: &Section<'_>) -> Option<Regex> {
+    let anchored = Regex::new(&format!("^(?:{})$", rule.text("tag")?));
+    anchored.map_err(|err| rule.problem("tag", format!("is no regular expression: {err}"))).ok()
 }

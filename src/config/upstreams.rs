@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex_lite::Regex;
-
 use crate::mirror::{
     FreshnessRule, Namespaces, OnDenied, Policy, RegistryKey, RegistrySettings, Ttl, WhenRationed, Wildcard,
 };
@@ -13,11 +11,12 @@ use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
 use crate::upstream::UpstreamSettings;
 
 use super::completion::completion;
+use super::cooldown::cooldown;
 use super::endpoints::endpoints;
 use super::identity::{Proxy, certificates, client_identity, credentials, proxy};
 use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
 use super::problems::Collected;
-use super::rules::pattern;
+use super::rules::{pattern, tags};
 use super::section::Section;
 
 /// Keys that tell a registry who asks.
@@ -209,6 +208,7 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
     let mut freshness = freshness(own);
     freshness.extend(self::freshness(defaults));
     let (completion, completion_rules) = completion(own, defaults);
+    let (min_age, min_age_rules) = cooldown(own, defaults);
     Policy {
         tag_ttl: layers.first(|s| s.duration("tag_ttl")).unwrap_or(Duration::from_mins(1)),
         negative_ttl: layers.first(|s| s.duration("negative_ttl")).unwrap_or(Duration::from_secs(10)),
@@ -223,6 +223,8 @@ fn policy(layers: &Layered<'_, '_>) -> Policy {
         allow: layers.first(|s| patterns(s, "allow")).unwrap_or_default(),
         deny: layers.first(|s| patterns(s, "deny")).unwrap_or_default(),
         freshness,
+        min_age,
+        min_age_rules,
         completion,
         completion_rules,
         lazy: layers.first(lazy).unwrap_or_default(),
@@ -248,10 +250,7 @@ fn freshness(section: &Section<'_>) -> Vec<FreshnessRule> {
     let mut rules = Vec::new();
     for rule in section.sections("freshness") {
         let repositories = pattern(&rule, "match", &rule.text("match").unwrap_or_else(|| "**".to_owned()));
-        let tag = rule.text("tag").and_then(|tag| {
-            let anchored = Regex::new(&format!("^(?:{tag})$"));
-            anchored.map_err(|err| rule.problem("tag", format!("is no regular expression: {err}"))).ok()
-        });
+        let tag = tags(&rule);
         let ttl = match (rule.duration("tag_ttl"), rule.flag("immutable")) {
             (None, Some(true)) => Some(Ttl::Immutable),
             (Some(ttl), None | Some(false)) => Some(Ttl::For(ttl)),

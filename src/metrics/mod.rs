@@ -128,6 +128,7 @@ pub struct Metrics {
     pub joined_readers: Family<ByAuthority, Counter>,
     pub stale_serves: Family<ByAuthority, Counter>,
     pub revalidations: Family<ByResult, Counter>,
+    pub young_tags: Family<ByResult, Counter>,
     pub upstream_requests: Family<ByUpstreamRequest, Counter>,
     pub upstream_response: Family<ByUpstreamKind, Waits>,
     pub upstream_bytes: Family<ByAuthority, Counter>,
@@ -180,6 +181,7 @@ impl Default for Metrics {
             joined_readers: made.one("joined_readers", "Answers that followed a fetch started for another client"),
             stale_serves: made.one("stale_serves", "Answers served stale because upstream could not be asked"),
             revalidations: made.one("revalidations", "Checks of a stale tag or list with upstream"),
+            young_tags: made.one("young_tags", "Moves of tags that `min_age` was looked at for, by result"),
             upstream_requests: made.one("upstream_requests", "Requests sent upstream"),
             upstream_response: made.with_unit(
                 "upstream_response",

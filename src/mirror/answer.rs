@@ -18,6 +18,8 @@ pub struct Provenance {
     pub age: Option<Duration>,
     /// Why upstream was not believed or not asked, where the answer is stale.
     pub stale_because: Option<String>,
+    /// The digest that upstream names for the tag, where that is too young to be given.
+    pub held_back: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum Outcome {
     Pinned,
     /// A tag that an operator has made an alias of another.
     Alias,
+    /// A tag that stays at its older digest, because the newer one is too young.
+    HeldBack,
     /// A part of a blob as upstream sends it, before the blob is proven.
     Unproven,
 }
@@ -53,7 +57,7 @@ impl Outcome {
 
 impl Provenance {
     pub(super) const fn of(outcome: Outcome) -> Self {
-        Self { outcome, age: None, stale_because: None }
+        Self { outcome, age: None, stale_because: None, held_back: None }
     }
 }
 

@@ -39,7 +39,9 @@ pub use error::PullError;
 pub use grants::UNUSED_DAYS;
 pub use holdings::{Holdings, TagState};
 pub use lists::TagsQuery;
-pub use policy::{Complete, Completion, FreshnessRule, OnDenied, Platforms, Policy, Ttl, WhenRationed};
+pub use policy::{
+    Complete, Completion, FreshnessRule, MinAge, MinAgeRule, OnDenied, Platforms, Policy, Ttl, WhenRationed,
+};
 pub use registries::{RegistryError, RegistryKey, RegistrySettings};
 pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
 
@@ -297,10 +299,22 @@ impl Mirror {
         Ok(ManifestAnswer { provenance, ..answer })
     }
 
-    /// Asks upstream where a tag points, whatever is known. A pinned tag points where it points.
-    pub async fn refresh(self: &Arc<Self>, target: &Target, tag: &Tag) -> Result<ManifestAnswer, PullError> {
+    /// Asks upstream where a tag points, whatever is known. A pinned tag points where it points. With `takes_young`, `min_age`
+    /// does not hold it back.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        target: &Target,
+        tag: &Tag,
+        takes_young: bool,
+    ) -> Result<ManifestAnswer, PullError> {
         let (registry, scope) = self.enter(target)?;
-        self.unblocked_by_tag(&registry, &scope, tag, Belief::Not).await
+        let belief = if takes_young { Belief::NotAndTake } else { Belief::Not };
+        let answer = self.unblocked_by_tag(&registry, &scope, tag, belief).await?;
+        if takes_young && answer.provenance.outcome == Outcome::HeldBack {
+            // It has joined a check that began before.
+            return self.unblocked_by_tag(&registry, &scope, tag, belief).await;
+        }
+        Ok(answer)
     }
 
     /// The tags of a repository, paged.

@@ -32,6 +32,9 @@ pub struct Policy {
     pub allow: Vec<RepositoryPattern>,
     pub deny: Vec<RepositoryPattern>,
     pub freshness: Vec<FreshnessRule>,
+    pub min_age: MinAge,
+    /// The first rule that matches a tag stands in place of [`Self::min_age`].
+    pub min_age_rules: Vec<MinAgeRule>,
     pub completion: Completion,
     /// The first rule that matches a repository stands in place of [`Self::completion`].
     pub completion_rules: Vec<(RepositoryPattern, Completion)>,
@@ -118,6 +121,28 @@ pub enum Ttl {
     Immutable,
 }
 
+/// How long a digest must have been named by a tag before the tag moves to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MinAge {
+    /// Zero: tags move at once.
+    pub age: Duration,
+    /// Tags move at once, and younger digests are only told of.
+    pub is_audit: bool,
+}
+
+/// The minimal age of some tags.
+#[derive(Debug, Clone)]
+pub struct MinAgeRule {
+    pub repositories: RepositoryPattern,
+    /// Anchored at both ends; `None` matches every tag.
+    pub tag: Option<Regex>,
+    pub min_age: MinAge,
+}
+
+fn matches(repositories: &RepositoryPattern, tags: Option<&Regex>, (repository, tag): (&Repository, &Tag)) -> bool {
+    repositories.matches(repository) && tags.is_none_or(|pattern| pattern.is_match(tag.as_str()))
+}
+
 impl Policy {
     pub(super) fn within_max_stale(&self, age: Duration) -> bool {
         self.max_stale.is_none_or(|max| age <= max)
@@ -138,10 +163,14 @@ impl Policy {
     }
 
     pub fn ttl(&self, repository: &Repository, tag: &Tag) -> Ttl {
-        let matching = self.freshness.iter().find(|rule| {
-            rule.repositories.matches(repository)
-                && rule.tag.as_ref().is_none_or(|pattern| pattern.is_match(tag.as_str()))
-        });
+        let matching =
+            self.freshness.iter().find(|rule| matches(&rule.repositories, rule.tag.as_ref(), (repository, tag)));
         matching.map_or(Ttl::For(self.tag_ttl), |rule| rule.ttl)
+    }
+
+    pub(super) fn min_age(&self, repository: &Repository, tag: &Tag) -> MinAge {
+        let matching =
+            self.min_age_rules.iter().find(|rule| matches(&rule.repositories, rule.tag.as_ref(), (repository, tag)));
+        matching.map_or(self.min_age, |rule| rule.min_age)
     }
 }

@@ -36,6 +36,7 @@ fn change(u: &mut Unstructured<'_>) -> Result<Change> {
                 history: Vec::new(),
                 is_pinned: false,
                 alias: None,
+                waiting: None,
             };
             Change::from(PutTag { scope, tag, row })
         }

@@ -66,6 +66,18 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             plain(tag, "state"),
             ago(tag.get("checked")),
         ]);
+        if let Some(waiting) = tag.get("waiting").filter(|waiting| waiting.is_object()) {
+            let since = Timestamp::from_millis(number(waiting, "since")).rfc3339();
+            let blank = String::new;
+            table.add(vec![
+                format!("  held back, seen {since}"),
+                short(&plain(waiting, "digest")),
+                blank(),
+                blank(),
+                blank(),
+                blank(),
+            ]);
+        }
         for moved in list(tag, "history").iter().rev().filter(|_| options.history) {
             let since = Timestamp::from_millis(number(moved, "since")).rfc3339();
             let blank = String::new;

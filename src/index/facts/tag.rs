@@ -30,6 +30,9 @@ pub struct TagRow {
     /// An operator has made it another name of this tag; the row has no digest of its own then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<AliasTarget>,
+    /// What upstream names, and since when it was seen: too young to be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<HistoryEntry>,
 }
 
 /// What an alias stands for.
@@ -52,6 +55,12 @@ pub struct HistoryEntry {
     pub since: Timestamp,
 }
 
+impl fmt::Display for HistoryEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, seen since {}", self.digest, self.since.rfc3339())
+    }
+}
+
 impl TagRow {
     pub const MAX_HISTORY: usize = 20;
 
@@ -71,6 +80,7 @@ impl TagRow {
             history,
             is_pinned: false,
             alias: None,
+            waiting: None,
         }
     }
 }
@@ -105,6 +115,7 @@ impl Kind for PutTag {
                 || old.history != row.history
                 || old.is_pinned != row.is_pinned
                 || old.alias != row.alias
+                || old.waiting != row.waiting
         }) {
             return Ok(LogForm::Whole);
         }
@@ -202,6 +213,7 @@ impl Kind for PutAlias {
                 history: known.map(|known| known.history).unwrap_or_default(),
                 is_pinned: false,
                 alias: Some(self.target.clone()),
+                waiting: None,
             })
         })
     }

@@ -43,7 +43,13 @@ pub struct RefreshItem {
 }
 
 /// Checks the held tags that globs name: over registry/repository, or registry/repository:tag.
-pub async fn refresh(mirror: &Arc<Mirror>, globs: &[String], after: Option<&str>) -> Result<Refreshed, Refused> {
+/// With `takes_young`, `min_age` holds none of them back.
+pub async fn refresh(
+    mirror: &Arc<Mirror>,
+    globs: &[String],
+    after: Option<&str>,
+    takes_young: bool,
+) -> Result<Refreshed, Refused> {
     if globs.is_empty() {
         return Err(Refused::invalid("no glob is given, as in \"docker.io/library/*:*\""));
     }
@@ -58,7 +64,7 @@ pub async fn refresh(mirror: &Arc<Mirror>, globs: &[String], after: Option<&str>
         while wanted.peek().is_some() {
             let some: Vec<(PinRoot, Tag)> = wanted.by_ref().take(AT_ONCE).collect();
             let last = some.last().map(|(root, tag)| key(root, tag));
-            let checks = some.into_iter().map(|(root, tag)| check(mirror, root, tag));
+            let checks = some.into_iter().map(|(root, tag)| check(mirror, root, tag, takes_young));
             items.extend(stream::iter(checks).buffered(AT_ONCE).collect::<Vec<_>>().await);
             if items.len() >= MOST || began.elapsed() >= LONGEST {
                 let next = last.and_then(|key| serde_json::to_string(&key).ok());
@@ -91,17 +97,19 @@ fn key(root: &PinRoot, tag: &Tag) -> OwnedKey {
     (scope.domain, scope.authority.to_string(), scope.repository.to_string(), format!("{tag}\u{0}"))
 }
 
-async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag) -> RefreshItem {
+async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag, takes_young: bool) -> RefreshItem {
     let PinRoot { scope, manifest: before, .. } = root;
     let item = format!("{}/{}:{tag}", scope.authority, scope.repository);
     let target = Target { authority: scope.authority, repository: scope.repository, via: None };
-    match mirror.refresh(&target, &tag).await {
+    match mirror.refresh(&target, &tag, takes_young).await {
         Ok(answer) => {
             let (digest, bytes) = (Some(answer.digest), answer.bytes.len() as u64);
-            let problem = answer.provenance.stale_because;
+            let held_back = answer.provenance.held_back.map(|newer| format!("`min_age` holds back {newer}"));
+            let is_stale = answer.provenance.stale_because.is_some();
+            let problem = answer.provenance.stale_because.or(held_back);
             let outcome = match (&problem, answer.provenance.outcome) {
-                (Some(_), _) => JobOutcome::Failed,
-                (None, mirror::Outcome::Pinned) => JobOutcome::Held,
+                (Some(_), _) if is_stale => JobOutcome::Failed,
+                (Some(_), _) | (None, mirror::Outcome::Pinned) => JobOutcome::Held,
                 (None, _) if answer.digest == before => JobOutcome::Held,
                 (None, _) => JobOutcome::Done,
             };

@@ -38,6 +38,8 @@ pub struct TagEntry {
     pub alias: Option<String>,
     /// When upstream was last asked.
     pub checked: Timestamp,
+    /// The newer digest that `min_age` holds back, and since when it was seen.
+    pub waiting: Option<Moved>,
     /// Where it pointed, and since when; the last one is where it points.
     pub history: Vec<Moved>,
 }
@@ -86,7 +88,9 @@ async fn entry(holdings: &Holdings, tag: Tag, row: TagRow) -> Result<TagEntry, R
     };
     let (digest, checked) = (row.digest, row.checked);
     let alias = row.alias.as_ref().map(ToString::to_string);
-    Ok(TagEntry { tag, digest, kind, platforms, held, state, alias, checked, history: history(row.history) })
+    let waiting = history(row.waiting.into_iter().collect()).pop();
+    let history = history(row.history);
+    Ok(TagEntry { tag, digest, kind, platforms, held, state, alias, checked, waiting, history })
 }
 
 pub(super) fn history(entries: Vec<HistoryEntry>) -> Vec<Moved> {

@@ -151,7 +151,7 @@ impl ListRequest {
             }
         };
         let (list, age) = held.ok_or_else(|| self.registry.not_found(true))?;
-        Ok((list, Provenance { outcome, age: Some(age), stale_because }))
+        Ok((list, Provenance { outcome, age: Some(age), stale_because, held_back: None }))
     }
 
     /// Asks upstream. A list that is `held`, with its age, is served if the check fails for a reason that allows it.
@@ -188,7 +188,7 @@ impl ListRequest {
             Err(error) => match held {
                 Some((list, age)) if self.registry.serves_despite(&error, age) => {
                     let stale_because = Some(error.to_string());
-                    Ok((list, Provenance { outcome: Outcome::Stale, age: Some(age), stale_because }))
+                    Ok((list, Provenance { outcome: Outcome::Stale, age: Some(age), stale_because, held_back: None }))
                 }
                 Some(_) | None => Err(error),
             },

@@ -81,7 +81,7 @@ async fn held_referrers(
     let held = held.map_err(|err| PullError::Internal(err.to_string()))?;
     let descriptors: Vec<_> = held.into_iter().map(|row| row.descriptor).collect();
     let stale_because = Some("this upstream is offline by configuration; this is what is held".to_owned());
-    let provenance = Provenance { outcome: Outcome::Stale, age: None, stale_because };
+    let provenance = Provenance { outcome: Outcome::Stale, age: None, stale_because, held_back: None };
     Ok((ReferrerList::of(&descriptors), provenance))
 }
 

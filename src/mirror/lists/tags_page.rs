@@ -175,7 +175,11 @@ async fn held(mirror: &Mirror, registry: &Registry, scope: &Scope, query: &TagsQ
     let age = complete.map(|row| now.since(row.checked));
     let stale_because = Some("upstream cannot be asked; this is what is held".to_owned());
     let tags = tags.json().clone();
-    Some(TagsAnswer { tags, next, provenance: Provenance { outcome: Outcome::Stale, age, stale_because } })
+    Some(TagsAnswer {
+        tags,
+        next,
+        provenance: Provenance { outcome: Outcome::Stale, age, stale_because, held_back: None },
+    })
 }
 
 /// Cursors of large registries, known before their first link was seen: quay.io's.

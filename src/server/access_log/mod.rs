@@ -79,6 +79,7 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Unproven => "unproven",
         Outcome::Pinned => "pinned",
         Outcome::Alias => "alias",
+        Outcome::HeldBack => "held_back",
     }
 }
 

@@ -84,7 +84,7 @@ impl Answer {
     pub(in crate::server) fn ping() -> Self {
         let mut headers = base_headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let provenance = Provenance { outcome: Outcome::Hit, age: None, stale_because: None };
+        let provenance = Provenance { outcome: Outcome::Hit, age: None, stale_because: None, held_back: None };
         Self { status: StatusCode::OK, headers, body: Payload::Bytes(Bytes::from_static(b"{}")), provenance }
     }
 

@@ -84,6 +84,7 @@ pub(super) fn provenance_headers(headers: &mut HeaderMap, provenance: &Provenanc
         Outcome::Hit => "roadstead; hit",
         Outcome::Alias => "roadstead; hit; detail=\"tag is an alias\"",
         Outcome::Pinned => "roadstead; hit; detail=\"tag pinned to this digest\"",
+        Outcome::HeldBack => "roadstead; hit; detail=\"the newer digest is too young\"",
         Outcome::Revalidated => "roadstead; fwd=stale; fwd-status=304",
         Outcome::Fill => "roadstead; fwd=miss; stored",
         Outcome::Joined => "roadstead; fwd=miss; collapsed",
@@ -96,6 +97,10 @@ pub(super) fn provenance_headers(headers: &mut HeaderMap, provenance: &Provenanc
     }
     if let Some(because) = &provenance.stale_because {
         headers.insert(WARNING, header_value(&format!("299 - \"served stale: {}\"", quotable(because)))?);
+    }
+    if let Some(newer) = &provenance.held_back {
+        let text = format!("299 - \"held back by min_age: the tag is now {}\"", quotable(newer));
+        headers.append(WARNING, header_value(&text)?);
     }
     Ok(())
 }

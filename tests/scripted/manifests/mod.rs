@@ -11,6 +11,7 @@ mod heads;
 mod hot;
 mod limits;
 mod loops;
+mod min_age;
 mod no_cache;
 mod offline;
 mod referrers;

@@ -32,6 +32,8 @@ struct RefreshOrder {
     globs: Vec<String>,
     #[serde(default)]
     after: Option<String>,
+    #[serde(default)]
+    now: bool,
 }
 
 #[derive(Deserialize)]
@@ -59,11 +61,11 @@ pub(super) async fn remove(mirror: &Arc<Mirror>, asked: Asked) -> Result<Respons
 }
 
 pub(super) async fn refresh(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
-    let RefreshOrder { globs, after } = asked.json().await?;
+    let RefreshOrder { globs, after, now } = asked.json().await?;
     if globs.len() > MAX_NAMES {
         return Err(Refused::too_many(MAX_NAMES));
     }
-    Ok(json(StatusCode::OK, &change::refresh(mirror, &globs, after.as_deref()).await?))
+    Ok(json(StatusCode::OK, &change::refresh(mirror, &globs, after.as_deref(), now).await?))
 }
 
 pub(super) async fn alias(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {

@@ -2,7 +2,6 @@
 //! staleness").
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Mirror;
 use super::answer::{ManifestAnswer, Outcome, Provenance};
@@ -15,61 +14,20 @@ use super::registries::Registry;
 use crate::cache::Manifest;
 use crate::clock::Timestamp;
 use crate::coalesce::{Coalesce, Role};
-use crate::index::{AliasTarget, Change, PutTag, Scope, TagRow};
+use crate::index::{Change, PutTag, Scope, TagRow};
 use crate::metrics::ByResult;
 use crate::oci::{Digest, Reference, Tag};
 use crate::upstream::{Deadline, Failure, FetchedManifest};
 
+mod checked;
+mod min_age;
+
+pub(super) use checked::{Belief, Checked};
+use checked::{Copy, Known, MOMENT};
+use min_age::Found;
+
 /// Checks of tags, one for each scope and tag.
 pub(super) type TagChecks = Coalesce<(Scope, Tag), Result<Checked, PullError>>;
-
-/// A tag whose manifest may be served.
-#[derive(Debug, Clone)]
-struct Copy {
-    row: Arc<TagRow>,
-    manifest: Manifest,
-}
-
-/// The outcome of a check.
-#[derive(Debug, Clone)]
-pub(super) struct Checked {
-    manifest: Manifest,
-    outcome: Outcome,
-    /// When upstream last said what the tag points to.
-    at: Timestamp,
-    stale_because: Option<String>,
-}
-
-/// How long a fresh tag is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Belief {
-    /// As long as the policy says.
-    Usual,
-    /// The client wants it checked: a check is believed for [`MOMENT`].
-    AMoment,
-    /// An operator wants it checked now.
-    Not,
-}
-
-/// Clients have each tag checked at most so often.
-const MOMENT: Duration = Duration::from_secs(1);
-
-enum Known {
-    Answer(Checked),
-    /// Upstream has to be asked; the copy that is held, if any.
-    Ask(Option<Copy>),
-    /// An operator has said where it points.
-    Pinned(Digest),
-    /// An operator has made it another name of this tag.
-    Alias(AliasTarget),
-}
-
-impl Checked {
-    fn seen_by(self, role: Role, now: Timestamp) -> ManifestAnswer {
-        let (outcome, age) = (self.outcome.seen_by(role), Some(now.since(self.at)));
-        self.manifest.answer(Provenance { outcome, age, stale_because: self.stale_because })
-    }
-}
 
 impl Mirror {
     pub(super) async fn manifest_by_tag(
@@ -115,9 +73,9 @@ impl Mirror {
         let copy = self.held_copy(registry, scope, row.clone()).await?;
         let now = self.cache.context.clock.now();
         if let Some(copy) = &copy {
-            let TagRow { checked, hold_until, .. } = *copy.row;
+            let TagRow { checked, hold_until, ref waiting, .. } = *copy.row;
             let ttl = registry.policy.ttl(&scope.repository, tag);
-            if belief == Belief::Not && !registry.policy.offline {
+            if belief.asks_anyway() && !registry.policy.offline {
                 return Ok(Known::Ask(Some(copy.clone())));
             }
             let (outcome, stale_because) =
@@ -130,6 +88,7 @@ impl Mirror {
                     {
                         return Ok(Known::Ask(Some(copy.clone())));
                     }
+                    Freshness::Fresh if waiting.is_some() => (Outcome::HeldBack, None),
                     Freshness::Fresh => (Outcome::Hit, None),
                     Freshness::Stale(because) => {
                         self.refuse_incomplete(registry, scope, &copy.manifest).await?;
@@ -139,12 +98,13 @@ impl Mirror {
                     Freshness::Ask => return Ok(Known::Ask(Some(copy.clone()))),
                 };
             let manifest = copy.manifest.clone();
-            return Ok(Known::Answer(Checked { manifest, outcome, at: checked, stale_because }));
+            let held_back = waiting.as_ref().map(ToString::to_string);
+            return Ok(Known::Answer(Checked { manifest, outcome, at: checked, stale_because, held_back }));
         }
         let negative_ttl = registry.policy.negative_ttl;
         let is_tombstone = row.is_some_and(|row| row.digest.is_none() && is_young(row.checked, negative_ttl, now));
         let asked = Asked::Manifest(Reference::Tag(tag.clone()));
-        if belief == Belief::Not && !registry.policy.offline {
+        if belief.asks_anyway() && !registry.policy.offline {
             return Ok(Known::Ask(None));
         }
         if registry.policy.offline || is_tombstone || self.negative_cache.is_missing(scope, asked.clone()) {
@@ -206,7 +166,7 @@ impl Mirror {
                     None => self.obtain(registry, scope, digest, deadline).await?.0,
                 };
                 let at = self.cache.context.clock.now();
-                return Ok(Checked { manifest, outcome: Outcome::Pinned, at, stale_because: None });
+                return Ok(Checked { manifest, outcome: Outcome::Pinned, at, stale_because: None, held_back: None });
             }
         };
         let found = self.ask_for_tag(registry, scope, tag, copy.as_ref()).await;
@@ -219,13 +179,25 @@ impl Mirror {
         match found {
             Ok((manifest, outcome)) => {
                 let is_same = copy.as_ref().is_some_and(|copy| copy.manifest.digest == manifest.digest);
-                counted(if is_same { "unchanged" } else { "changed" });
                 let now = self.cache.context.clock.now();
                 // The history outlives a copy that was evicted and a tag that was gone for a while.
                 let before = self.tag_row(registry, scope, tag).await.map(Arc::unwrap_or_clone);
-                let row = TagRow::moved_to(before, manifest.digest, now);
-                self.put_tag(scope, tag, row).await;
-                Ok(Checked { manifest, outcome, at: now, stale_because: None })
+                let found = Found { digest: manifest.digest, now, takes_young: belief == Belief::NotAndTake };
+                let metrics = &self.cache.context.metrics;
+                let Some(older) = min_age::older(registry, metrics, (scope, tag), before.as_ref(), &found) else {
+                    counted(if is_same { "unchanged" } else { "changed" });
+                    self.put_tag(scope, tag, TagRow::moved_to(before, manifest.digest, now)).await;
+                    return Ok(Checked { manifest, outcome, at: now, stale_because: None, held_back: None });
+                };
+                counted("unchanged");
+                let held_back = older.row.waiting.as_ref().map(ToString::to_string);
+                self.put_tag(scope, tag, older.row).await;
+                let manifest = match copy {
+                    Some(copy) if copy.manifest.digest == older.digest => copy.manifest,
+                    // It was evicted. If upstream does not have it any more either, nothing is given.
+                    _ => self.obtain(registry, scope, older.digest, registry.client().answer_deadline()).await?.0,
+                };
+                Ok(Checked { manifest, outcome: Outcome::HeldBack, at: now, stale_because: None, held_back })
             }
             Err(error) => {
                 counted("failed");
@@ -350,6 +322,7 @@ impl Mirror {
                         digest: None,
                         checked: now,
                         hold_until: Timestamp::default(),
+                        waiting: None,
                         ..Arc::unwrap_or_clone(row)
                     };
                     self.put_tag(scope, tag, gone).await;
@@ -369,6 +342,7 @@ impl Mirror {
             outcome: Outcome::Stale,
             at: copy.row.checked,
             stale_because: Some(error.to_string()),
+            held_back: copy.row.waiting.as_ref().map(ToString::to_string),
         })
     }
 
