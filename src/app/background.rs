@@ -47,6 +47,7 @@ impl Background {
         was_clean: bool,
     ) -> Self {
         let (stop_accepting, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let pulls = Arc::clone(&public_side);
         let serving = listeners.serve(public_side, admin, stop_accepting.clone(), stop_admin.clone());
         let serving = tokio::spawn(serving);
         let (mirror, evictor) = (&opened.mirror, opened.mirror.evictor());
@@ -57,6 +58,8 @@ impl Background {
             ("completion", spawn(Arc::clone(mirror).run_completion())),
             // Counts the images that are held whole.
             ("census", spawn(Arc::clone(mirror).run_census())),
+            // Writes down who pulls what.
+            ("pulls", spawn(pulls.record_pulls())),
             // Tells how much of the configured lists would survive an outage.
             ("coverage", spawn(run_coverage(Arc::clone(mirror), coverage))),
             // Tries a disk that failed until it works, and cleans up after it.

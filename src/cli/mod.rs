@@ -152,6 +152,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List who pulled an image, a repository or a digest, by which tag, and when, as far as `[who]` has it recorded.
+    Who {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        options: look::WhoOptions,
+    },
     /// Show how many bytes registries and repositories take, their own and shared ones.
     Du {
         #[command(flatten)]
@@ -295,6 +302,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Ls { reach, glob, sort, limit, json } => look::ls(&reach, glob.as_deref(), &sort, limit, json),
         Command::Tags { reach, options } => look::tags(&reach, &options),
         Command::Inspect { reach, reference, json } => look::inspect(&reach, &reference, json),
+        Command::Who { reach, options } => look::who(&reach, &options),
         Command::Du { reach, glob, json } => look::du(&reach, glob.as_deref(), json),
         Command::Coverage { reach, options } => look::coverage(&reach, &options),
         Command::Refresh { reach, globs, now, json } => change::refresh(&reach, &globs, now, json),

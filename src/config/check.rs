@@ -12,7 +12,7 @@ use crate::telemetry::Format;
 use super::lists::{coverage, warm};
 use super::problems::Collected;
 use super::section::Section;
-use super::server::{access, check_server};
+use super::server::{access, check_server, who};
 use super::{Config, LogSettings, Problems, storage, upstreams};
 
 pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Problems> {
@@ -23,6 +23,7 @@ pub(super) fn check(values: &Dict, problems: Collected) -> Result<Config, Proble
         let storage = storage::check(root.section("storage"), &upstreams.namespaces);
         let mut serving = check_server(&server, &upstreams.namespaces, &storage.path);
         serving.access = access::check(&root, &upstreams.namespaces, &serving.listeners);
+        serving.who = who::check(&root);
         let config = Config {
             log: log(&server),
             shutdown_deadline: server.duration("shutdown_deadline").unwrap_or(Duration::from_secs(25)),

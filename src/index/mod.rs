@@ -32,9 +32,9 @@ pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
     ALL_TAGS, AliasTarget, BeginEviction, BlobRow, BlockRow, Change, Derived, DropAllGrants, DropExpired, DropGrants,
     DropLists, DropPublicGrants, DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry,
-    ListRow, MarkPinned, NoteAccesses, NoteObtainable, PinTag, PutAlias, PutBlob, PutBlock, PutChildren, PutList,
-    PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveBlock, RemoveGrants,
-    RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList, StampTag, TagRow, Unmark, UnpinTag,
+    ListRow, MarkPinned, NoteAccesses, NoteObtainable, NotePulls, PinTag, Pull, PutAlias, PutBlob, PutBlock,
+    PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveBlock,
+    RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList, StampTag, TagRow, Unmark, UnpinTag,
     Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
@@ -43,9 +43,9 @@ pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
     AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts,
-    RepositoryUsage, Sums, TagFacts, Usage, aliases_in, block_reach, blocks, content, digests_beginning,
-    gone_referrers, held_digests, images, is_named, leaving, nearly_whole, stored_blobs, tags_behind, tags_pointing_to,
-    ungranted, usage,
+    PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases_in, block_reach, blocks, content, digests_beginning,
+    gone_referrers, held_digests, images, is_named, leaving, nearly_whole, pulls, stored_blobs, tags_behind,
+    tags_pointing_to, ungranted, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use stored::StoredBytes;

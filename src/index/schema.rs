@@ -13,6 +13,7 @@ use crate::oci::{Digest, Repository, Tag};
 /// (domain, authority, repository, what).
 pub(super) type ScopedKey = (u32, &'static str, &'static str, &'static str);
 type Row = &'static [u8];
+type PullKey = (u64, &'static str, &'static str, &'static str, &'static str, &'static str);
 
 /// … tag → [`super::TagRow`].
 pub(super) const TAGS: TableDefinition<'_, ScopedKey, Row> = TableDefinition::new("tags");
@@ -43,6 +44,11 @@ pub(super) const UNRECOVERABLE: TableDefinition<'_, &str, Row> = TableDefinition
 pub(super) const PINS: TableDefinition<'_, &str, u64> = TableDefinition::new("pins");
 /// Blocks: pattern → [`super::BlockRow`]. Made when it is first needed.
 pub(super) const BLOCKS: TableDefinition<'_, &str, Row> = TableDefinition::new("blocks");
+/// (day, authority, repository, manifest's digest, tag or empty, who) → (first, last, how often), in milliseconds. The oldest day
+/// comes first, because it goes first. Made when it is first needed.
+pub(super) const PULLS: TableDefinition<'_, PullKey, (u64, u64, u64)> = TableDefinition::new("pulls");
+/// What the rows of [`PULLS`] take, about.
+pub(super) const PULL_BYTES: &str = "pull_bytes";
 /// (the authority it can come from again, class, seconds since the epoch of its last use, digest) → size in bytes.
 pub(super) const ORDER: TableDefinition<'_, (&str, u8, u64, &str), u64> = TableDefinition::new("order");
 /// digest → (the authority it can come from again, class, seconds of its last use, size in bytes).
@@ -125,8 +131,9 @@ pub(super) fn most_bytes(transaction: &ReadTransaction) -> Result<u64, IndexErro
     }
     rows += transaction.open_table(BLOBS)?.len()? + transaction.open_table(CHILDREN)?.len()?;
     rows += transaction.open_table(ORDER)?.len()? + transaction.open_table(RECENCY)?.len()?;
+    let pulls = transaction.open_table(SUMS)?.get(PULL_BYTES)?.map_or(0, |sum| sum.value());
     let last = format!("{LIST_BYTES}{LAST}");
-    let mut bytes = rows.saturating_mul(ROW_BYTES);
+    let mut bytes = rows.saturating_mul(ROW_BYTES).saturating_add(pulls.saturating_mul(4));
     for sum in transaction.open_table(SUMS)?.range(LIST_BYTES..=last.as_str())? {
         bytes = bytes.saturating_add(sum?.1.value());
     }

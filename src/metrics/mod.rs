@@ -138,6 +138,7 @@ pub struct Metrics {
     /// Identities are configured names, at most 1000; the rest is `other`.
     pub identity_requests: Family<ByIdentity, Counter>,
     pub logins: Family<[(&'static str, &'static str); 1], Counter>,
+    pub pulls_not_recorded: Counter,
     pub connections_refused: Counter,
     pub fills_running: Family<ByAuthority, Gauge>,
     pub breaker_open: Family<ByEndpoint, Gauge>,
@@ -198,6 +199,8 @@ impl Default for Metrics {
             requests_in_flight: made.one("requests_in_flight", "Requests being answered now"),
             identity_requests: made.one("identity_requests", "Requests by who sent them, where access is configured"),
             logins: made.one("logins", "Passwords that were checked, by result"),
+            pulls_not_recorded: made
+                .one("pulls_not_recorded", "Pulls that `roadstead who` does not know, for want of time"),
             connections_refused: made.one("connections_refused", "Connections turned away because there were too many"),
             fills_running: made.one("fills_running", "Blobs being downloaded now"),
             breaker_open: made.one("breaker_open", "1 while an endpoint is not asked"),

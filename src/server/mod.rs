@@ -28,6 +28,7 @@ mod stall;
 pub use access::{
     AccessSettings, Asked, Asker, BrokenLine, Decision, HeaderKeys, Htpasswd, InvalidWho, Rule, Who, decide,
 };
+pub use access_log::pulls::WhoSettings;
 pub use admin::Admin;
 pub use listener::{BindError, CertificateError, Listeners, load_identity};
 pub use request::{Endpoint, PublicSide, Route, RouteError};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::oci::Authority;
 use crate::server::access::AccessSettings;
+use crate::server::access_log::pulls::WhoSettings;
 
 /// The checked configuration of the server.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct ServerSettings {
     pub stall_timeout: Duration,
     /// Who may read what; `None`: whoever reaches a listener reads everything.
     pub access: Option<AccessSettings>,
+    /// What is recorded of who pulls what; `None`: nothing.
+    pub who: Option<WhoSettings>,
 }
 
 /// One address for clients.

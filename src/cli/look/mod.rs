@@ -6,6 +6,7 @@ mod inspect;
 mod pages;
 mod repositories;
 mod tags;
+mod who;
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -20,6 +21,7 @@ pub(super) use explain::{Question, run as explain};
 pub(super) use inspect::run as inspect;
 pub(super) use repositories::{du, ls};
 pub(super) use tags::{Options as TagsOptions, run as tags};
+pub(super) use who::{Options as WhoOptions, run as who};
 
 /// Reads what is typed as the server will read it: what is malformed is wrong usage.
 fn typed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ExitCode> {

@@ -1,6 +1,7 @@
-//! The sections `[server]` and `[access]`.
+//! The sections `[server]`, `[access]` and `[who]`.
 
 pub(super) mod access;
+pub(super) mod who;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ pub(super) fn check_server(server: &Section<'_>, namespaces: &Namespaces, storag
         max_connections: server.number("max_connections", 1).unwrap_or(16_384) as usize,
         stall_timeout: server.duration("stall_timeout").unwrap_or(Duration::from_mins(1)),
         access: None,
+        who: None,
     }
 }
 

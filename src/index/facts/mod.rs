@@ -14,6 +14,7 @@ mod grant;
 mod list;
 mod manifest;
 mod pin;
+mod pull;
 mod removal;
 mod tag;
 mod unrecoverable;
@@ -35,6 +36,7 @@ pub use list::{ALL_TAGS, DropLists, ListRow, PutList, StampList};
 pub(in crate::index) use list::{KeptList, get as list};
 pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
 pub use pin::{PutPin, RemovePin};
+pub use pull::{NotePulls, Pull};
 pub use removal::{RemoveGrants, RemoveRepository, RemoveTag};
 pub use tag::{AliasTarget, HistoryEntry, PinTag, PutAlias, PutTag, StampTag, TagRow, UnpinTag};
 pub use unrecoverable::{PutUnrecoverable, Unrecoverable};
@@ -201,6 +203,7 @@ derived! {
     MarkPinned,
     Unmark,
     DropReferrers,
+    NotePulls,
 }
 
 /// One of a batch. Those of one batch become visible together.

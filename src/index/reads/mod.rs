@@ -5,6 +5,7 @@ mod images;
 mod leaving;
 mod look;
 mod naming;
+mod pulls;
 mod usage;
 
 use std::collections::HashSet;
@@ -33,6 +34,7 @@ pub use images::{HeldDigest, ImageFacts, held_digests, images, nearly_whole};
 pub use leaving::{Leaving, LeavingContent, leaving};
 pub use look::{ContentFacts, aliases_in, content, digests_beginning, stored_blobs, tags_behind, tags_pointing_to};
 pub use naming::is_named;
+pub use pulls::{PullQuestion, pulls};
 pub use usage::{AuthorityUsage, RepositoryUsage, Sums, Usage, usage};
 
 /// The facts about a manifest in one scope.

@@ -8,6 +8,7 @@ mod page;
 mod repositories;
 mod tags;
 mod watch;
+mod who;
 
 pub use coverage::{Covered, Item, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
@@ -19,3 +20,4 @@ pub use repositories::{
 };
 pub use tags::{Moved, TagEntry, Tags, tags};
 pub use watch::{CoverageList, images_in, run_coverage};
+pub use who::{Puller, Pullers, who};

@@ -9,7 +9,7 @@ const MAX_COUNTED: usize = 1000;
 /// Longest name, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 /// The name of a client that shows nothing.
-pub(super) const ANONYMOUS: &str = "anonymous";
+pub(in crate::server) const ANONYMOUS: &str = "anonymous";
 
 /// An identity, shared by all its requests.
 #[derive(Debug)]

@@ -36,7 +36,8 @@ pub use rules::{Asked, Asker, Decision, InvalidWho, Rule, Who, decide};
 pub(in crate::server) use client::Client;
 pub(in crate::server) use refusal::{Origin, Refusal};
 
-use client::{ANONYMOUS, Clients};
+pub(in crate::server) use client::ANONYMOUS;
+use client::Clients;
 use keys::KnownKeys;
 use logins::{Logins, Verdict};
 use refusal::SignIn;

@@ -2,6 +2,7 @@
 
 mod format;
 pub(in crate::server) mod labels;
+pub(in crate::server) mod pulls;
 pub(in crate::server) mod request_id;
 
 use std::collections::HashMap;

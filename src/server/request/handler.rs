@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, USER_AGENT, VIA};
+use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::clock::Clock;
@@ -15,9 +15,11 @@ use crate::mirror::{Claims, Intent, Mirror, PullError, Target, WhenRationed};
 use crate::oci::Authority;
 use crate::quote::quoted;
 
-use super::{auth, conditional, self_hosts};
+use super::via::hops;
+use super::{auth, conditional, self_hosts, via};
 use crate::server::access::{Access, Identified, Refusal};
 use crate::server::access_log::labels::Labels;
+use crate::server::access_log::pulls::Pulls;
 use crate::server::access_log::request_id::RequestId;
 use crate::server::access_log::{AccessLine, CLIENT_LEFT, Completion, Counts, outcome_name};
 use crate::server::request::query::{claims_in, tags_query};
@@ -41,6 +43,9 @@ pub struct PublicSide {
     counts: Arc<Counts>,
     /// `None`: nobody is asked who it is.
     access: Option<Access>,
+    /// `None`: nobody asks who pulls what.
+    pulls: Option<Pulls>,
+    clock: Clock,
     route_cache: RouteCache,
 }
 
@@ -56,8 +61,16 @@ impl PublicSide {
     pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>, clock: Clock) -> Self {
         let contents = mirror.cache().index.contents().clone();
         let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests, contents));
-        let access = settings.access.as_ref().map(|access| Access::new(access, &metrics, clock));
-        Self { mirror, settings, metrics, via, counts, access, route_cache: RouteCache::default() }
+        let access = settings.access.as_ref().map(|access| Access::new(access, &metrics, clock.clone()));
+        let pulls = settings.who.map(|who| Pulls::new(who, &metrics));
+        Self { mirror, settings, metrics, via, counts, access, pulls, clock, route_cache: RouteCache::default() }
+    }
+
+    /// Writes down who pulls what, until the server stops.
+    pub async fn record_pulls(self: Arc<Self>) {
+        if let Some(pulls) = &self.pulls {
+            pulls.run(self.mirror.cache()).await;
+        }
     }
 
     /// How long a client may take nothing.
@@ -215,7 +228,7 @@ impl ClientConnection {
         line: &mut AccessLine,
     ) -> Decided {
         let hops = hops(&parts.headers);
-        if hops.as_deref().is_some_and(|hops| self.is_looped(hops)) {
+        if hops.as_deref().is_some_and(|hops| via::is_looped(hops, &self.public_side.via)) {
             return Decided::failed(WireError::looped());
         }
         let resolved = match known {
@@ -239,6 +252,13 @@ impl ClientConnection {
             None => self.ask(&resolved.target, &resolved, parts).await,
             via => self.ask(&Target { via, ..resolved.target.clone() }, &resolved, parts).await,
         };
+        if let (Some(pulls), Ok(answer), Endpoint::Manifest(reference)) =
+            (&self.public_side.pulls, &answer, &resolved.route.endpoint)
+            && let Some(digest) = answer.manifest()
+        {
+            let who = (line.identity.as_ref(), line.client);
+            pulls.note((&resolved.target, reference), digest, who, self.public_side.clock.now());
+        }
         let outcome = answer.as_ref().ok().map(|answer| outcome_name(answer.provenance().outcome));
         Decided { answer, outcome }
     }
@@ -369,25 +389,6 @@ impl ClientConnection {
             }
         }
     }
-
-    fn is_looped(&self, hops: &str) -> bool {
-        hops.split(',').any(|hop| hop.trim() == &*self.public_side.via)
-    }
-}
-
-/// All values of `Via`. A list longer than any sensible chain loses its oldest hops, which come first.
-fn hops(headers: &HeaderMap) -> Option<String> {
-    const MAX_HOPS: usize = 32;
-    const MAX_HOPS_BYTES: usize = 1024;
-    let values = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> =
-        values.flat_map(|value| value.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect();
-    let mut kept = hops.get(hops.len().saturating_sub(MAX_HOPS)..).unwrap_or_default();
-    // Clients share upstream requests: one client's header must not get the shared request refused.
-    while kept.iter().map(|hop| hop.len() + 2).sum::<usize>() > MAX_HOPS_BYTES {
-        kept = kept.get(1..).unwrap_or_default();
-    }
-    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 fn is_read(method: &Method) -> bool {

@@ -7,6 +7,7 @@ mod query;
 pub(in crate::server) mod route;
 mod route_cache;
 pub(in crate::server) mod self_hosts;
+mod via;
 
 pub use handler::PublicSide;
 pub use route::{Endpoint, Route, RouteError};

@@ -34,6 +34,8 @@ pub(in crate::server) struct Answer {
     /// The body of a GET. HEAD answers with its length only.
     body: Payload,
     provenance: Provenance,
+    /// Of a manifest.
+    manifest: Option<Digest>,
 }
 
 enum Payload {
@@ -85,7 +87,13 @@ impl Answer {
         let mut headers = base_headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let provenance = Provenance { outcome: Outcome::Hit, age: None, stale_because: None, held_back: None };
-        Self { status: StatusCode::OK, headers, body: Payload::Bytes(Bytes::from_static(b"{}")), provenance }
+        Self {
+            status: StatusCode::OK,
+            headers,
+            body: Payload::Bytes(Bytes::from_static(b"{}")),
+            provenance,
+            manifest: None,
+        }
     }
 
     /// The answer of the token server.
@@ -98,6 +106,11 @@ impl Answer {
 
     pub(in crate::server) fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// The digest of the manifest that this is.
+    pub(in crate::server) const fn manifest(&self) -> Option<Digest> {
+        self.manifest
     }
 
     pub(in crate::server) fn into_response(self, method: &Method) -> Response<Body> {
@@ -146,7 +159,8 @@ pub(in crate::server) fn manifest(
     let caching = if by_tag { REVALIDATE } else { IMMUTABLE };
     let headers = ready.headers(&digest, media_type.as_str(), caching, &provenance)?;
     let size_bytes = bytes.len() as u64;
-    ranged(headers, provenance, (&digest, size_bytes, BlobSource::Memory(bytes), None), request, method)
+    let content = (&digest, size_bytes, BlobSource::Memory(bytes), None);
+    Ok(Answer { manifest: Some(digest), ..ranged(headers, provenance, content, request, method)? })
 }
 
 fn slice(bytes: &Bytes, range: &Range<u64>) -> Bytes {
@@ -207,7 +221,13 @@ fn ranged(
         let etag = etag(digest);
         if conditional::is_not_modified(request, &etag) {
             headers.remove(CONTENT_TYPE);
-            return Ok(Answer { status: StatusCode::NOT_MODIFIED, headers, body: Payload::None, provenance });
+            return Ok(Answer {
+                status: StatusCode::NOT_MODIFIED,
+                headers,
+                body: Payload::None,
+                provenance,
+                manifest: None,
+            });
         }
         let asked = if method == Method::HEAD { RangeHeader::Ignored } else { conditional::range(request, &etag) };
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -241,7 +261,7 @@ fn ranged(
             (StatusCode::RANGE_NOT_SATISFIABLE, Payload::Bytes(body))
         }
     };
-    Ok(Answer { status, headers, body, provenance })
+    Ok(Answer { status, headers, body, provenance, manifest: None })
 }
 
 pub(in crate::server) fn tags(tags: TagsAnswer, repository: &Repository, link: &Link) -> Result<Answer, WireError> {
@@ -256,7 +276,7 @@ pub(in crate::server) fn tags(tags: TagsAnswer, repository: &Repository, link: &
     // A repository's name needs no escapes.
     let before = format!("{{\"name\":\"{repository}\",\"tags\":");
     let body = Payload::Around { before, list: tags.tags, after: "}" };
-    Ok(Answer { status: StatusCode::OK, headers, body, provenance: tags.provenance })
+    Ok(Answer { status: StatusCode::OK, headers, body, provenance: tags.provenance, manifest: None })
 }
 
 pub(in crate::server) fn referrers(referrers: ReferrersAnswer, filtered: bool) -> Result<Answer, WireError> {
@@ -267,7 +287,7 @@ pub(in crate::server) fn referrers(referrers: ReferrersAnswer, filtered: bool) -
     }
     let before = format!("{{\"schemaVersion\":2,\"mediaType\":\"{}\",\"manifests\":", MediaType::OCI_INDEX);
     let body = Payload::Around { before, list, after: "}" };
-    Ok(Answer { status: StatusCode::OK, headers, body, provenance })
+    Ok(Answer { status: StatusCode::OK, headers, body, provenance, manifest: None })
 }
 
 pub(in crate::server) fn error(error: &WireError, request: &str, method: &Method) -> Response<Body> {

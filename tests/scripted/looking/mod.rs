@@ -5,6 +5,7 @@ mod change;
 mod coverage;
 mod look;
 mod reach;
+mod who;
 
 use std::path::Path;
 use std::process::Output;

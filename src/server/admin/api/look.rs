@@ -60,3 +60,10 @@ pub(super) async fn coverage(mirror: &Arc<Mirror>, asked: Asked) -> Result<Respo
     let platforms = platforms.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(json(StatusCode::OK, &look::coverage(mirror, &references, &platforms).await))
 }
+
+pub(super) async fn who(mirror: &Arc<Mirror>, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
+    let named: Named = asked.required("reference")?;
+    let since = asked.text("since").map(humantime::parse_duration).transpose();
+    let since = since.map_err(|err| Refused::invalid(format!("since: {err}")))?;
+    Ok(json(StatusCode::OK, &look::who(mirror, &named, since).await?))
+}

@@ -61,6 +61,8 @@ pub(super) const ROUTES: &[Route] = &[
     read("usage", Call::Usage, &[]),
     read("tags", Call::Tags, &["repository", "glob", "after", "limit"]),
     read("inspect", Call::Inspect, &["reference"]),
+    // It names clients.
+    guarded(Method::GET, "who", Call::Who, &["reference", "since"], Takes::Nothing),
     // A question that is too long for a query.
     Route {
         path: "coverage",
