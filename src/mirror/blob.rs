@@ -95,7 +95,8 @@ impl Mirror {
                 request.fill(&held).await
             };
             match attempt {
-                Ok(Attempt::Answer(answer)) => return Ok(answer),
+                // It may have been blocked while upstream was asked.
+                Ok(Attempt::Answer(answer)) => return request.blocked().map_or(Ok(answer), Err),
                 Ok(Attempt::Again) => {}
                 Ok(Attempt::PassThrough(why)) => return request.pass_through(&why).await,
                 Err(error) => return Err(request.remember(error)),

@@ -12,7 +12,7 @@ async fn blocks(mirror: &Mirror) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_block_outlives_a_restart_and_the_index() {
+async fn t110_a_block_outlives_a_restart_and_the_index() {
     let Site { registry, mirror, app, .. } = Site::start().await;
     let own = layer("org/app", &app.layers()[1].digest);
     block(&mirror, &app.digest).await;

@@ -4,7 +4,7 @@ use super::*;
 use crate::support::image::index;
 
 #[tokio::test]
-async fn layers_that_only_blocked_images_use_are_blocked_and_shared_ones_are_served() {
+async fn t110_layers_that_only_blocked_images_use_are_blocked_and_shared_ones_are_served() {
     let site = Site::start().await;
     block(&site.mirror, &site.app.digest).await;
     refused_in_every_way(&site.mirror, &layer("org/app", site.own())).await;
