@@ -74,7 +74,7 @@ impl Mirror {
                 return Err(blocked);
             }
             if let Some(answer) = request.in_memory() {
-                return Ok(answer);
+                return Ok(request.watched(answer));
             }
             let held = request.held().await;
             let attempt = if request.is_stored_unusable() {
@@ -96,9 +96,17 @@ impl Mirror {
             };
             match attempt {
                 // It may have been blocked while upstream was asked.
-                Ok(Attempt::Answer(answer)) => return request.blocked().map_or(Ok(answer), Err),
+                Ok(Attempt::Answer(answer)) => {
+                    return match request.blocked() {
+                        None => Ok(request.watched(answer)),
+                        Some(blocked) => Err(blocked),
+                    };
+                }
                 Ok(Attempt::Again) => {}
-                Ok(Attempt::PassThrough(why)) => return request.pass_through(&why).await,
+                Ok(Attempt::PassThrough(why)) => {
+                    let answer = request.pass_through(&why).await?;
+                    return Ok(request.watched(answer));
+                }
                 Err(error) => return Err(request.remember(error)),
             }
         }
@@ -107,6 +115,19 @@ impl Mirror {
 }
 
 impl BlobRequest<'_> {
+    /// The answer, whose body ends when the blob is blocked. A body in one piece goes out with its headers.
+    fn watched(self, mut answer: BlobAnswer) -> BlobAnswer {
+        let takes_time = match answer.source {
+            BlobSource::Memory(_) | BlobSource::Nothing => false,
+            BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::PassThrough(_) | BlobSource::Unproven(_) => {
+                true
+            }
+        };
+        let blocks = &self.mirror.cache.blocks;
+        answer.watch = takes_time.then(|| BlockWatch::new(Arc::clone(blocks), self.scope, self.digest));
+        answer
+    }
+
     fn blocked(&self) -> Option<PullError> {
         self.mirror.cache.blocks.of_digest(&self.scope, self.digest).map(PullError::Blocked)
     }
@@ -334,14 +355,7 @@ impl BlobRequest<'_> {
     }
 
     fn answer(&self, source: BlobSource, size_bytes: u64, outcome: Outcome) -> BlobAnswer {
-        let watch = match source {
-            // A body in one piece goes out with its headers.
-            BlobSource::Memory(_) | BlobSource::Nothing => None,
-            BlobSource::Stored(_) | BlobSource::Filling(_) | BlobSource::PassThrough(_) | BlobSource::Unproven(_) => {
-                Some(BlockWatch::new(Arc::clone(&self.mirror.cache.blocks), self.scope.clone(), self.digest))
-            }
-        };
-        BlobAnswer { digest: self.digest, size_bytes, source, watch, provenance: Provenance::of(outcome) }
+        BlobAnswer { digest: self.digest, size_bytes, source, watch: None, provenance: Provenance::of(outcome) }
     }
 
     fn too_late(&self) -> PullError {
