@@ -16,7 +16,7 @@
 //! | 3 | [`fill`]: one download for each registry and digest, followed by all readers |
 //! | 2 | [`cache`]: what is held, file and record in step |
 //! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts |
-//! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`secret`], [`quote`], [`metrics`], [`health`], [`telemetry`] |
+//! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`file_blocks`], [`secret`], [`quote`], [`metrics`], [`health`], [`telemetry`] |
 //!
 //! `docs/ARCHITECTURE.md` tells five ways through them with file names, and has a glossary.
 //!
@@ -50,6 +50,7 @@ pub mod cache;
 pub mod clock;
 pub mod coalesce;
 pub mod config;
+pub mod file_blocks;
 pub mod fill;
 pub mod health;
 pub mod index;

@@ -1,4 +1,5 @@
-//! Long contents that answers hold: each once in memory, however many answers have it, and all of them within a limit.
+//! Long contents that answers hold: each once in memory, however many answers have it, and all of them within a limit, of
+//! which one owner takes no more than a part.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,6 +22,33 @@ struct Shared<K: Eq + Hash> {
 struct Held<K: Eq + Hash> {
     contents: HashMap<K, Weak<Content<K>>>,
     bytes: usize,
+    /// By owner: who had a content made that is there.
+    of: HashMap<Arc<str>, usize>,
+}
+
+impl<K: Eq + Hash> Held<K> {
+    /// Whether so many bytes more of this owner fit. One owner takes half of the room, or three quarters while no other has
+    /// any.
+    fn fits(&self, owner: &str, length: usize, limit_bytes: usize) -> bool {
+        let own = self.of.get(owner).copied().unwrap_or(0);
+        let most = if own == self.bytes { limit_bytes / 4 * 3 } else { limit_bytes / 2 };
+        self.bytes + length <= limit_bytes && own + length <= most.max(length)
+    }
+
+    fn add(&mut self, owner: &Arc<str>, length: usize) {
+        self.bytes += length;
+        *self.of.entry(Arc::clone(owner)).or_default() += length;
+    }
+
+    fn sub(&mut self, owner: &Arc<str>, length: usize) {
+        self.bytes -= length;
+        if let Some(own) = self.of.get_mut(owner) {
+            *own -= length;
+            if *own == 0 {
+                self.of.remove(owner);
+            }
+        }
+    }
 }
 
 /// Contents take more memory together than they may.
@@ -30,6 +58,7 @@ pub struct Crowded;
 
 struct Content<K: Eq + Hash> {
     key: K,
+    owner: Arc<str>,
     bytes: Bytes,
     all: Arc<Shared<K>>,
 }
@@ -52,7 +81,7 @@ impl<K: Eq + Hash> Shared<K> {
 impl<K: Eq + Hash> Drop for Content<K> {
     fn drop(&mut self) {
         let mut held = self.all.held();
-        held.bytes -= self.bytes.len();
+        held.sub(&self.owner, self.bytes.len());
         // The key may belong to a newer content by now.
         if held.contents.get(&self.key).is_some_and(|content| content.strong_count() == 0) {
             held.contents.remove(&self.key);
@@ -61,11 +90,11 @@ impl<K: Eq + Hash> Drop for Content<K> {
 }
 
 /// Room that is counted before its content is there.
-struct Room<'a, K: Eq + Hash>(&'a Shared<K>, usize);
+struct Room<'a, K: Eq + Hash>(&'a Shared<K>, Arc<str>, usize);
 
 impl<K: Eq + Hash> Drop for Room<'_, K> {
     fn drop(&mut self) {
-        self.0.held().bytes -= self.1;
+        self.0.held().sub(&self.1, self.2);
     }
 }
 
@@ -78,7 +107,7 @@ impl<K: Eq + Hash> Clone for SharedBytes<K> {
 impl<K: Eq + Hash + Clone + Send + Sync + 'static> SharedBytes<K> {
     /// Contents longer than [`SHORT`] may take so many bytes together.
     pub fn within(limit_bytes: usize) -> Self {
-        let held = Mutex::new(Held { contents: HashMap::new(), bytes: 0 });
+        let held = Mutex::new(Held { contents: HashMap::new(), bytes: 0, of: HashMap::new() });
         Self(Arc::new(Shared { held, limit_bytes }))
     }
 
@@ -88,12 +117,12 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> SharedBytes<K> {
         Some(Bytes::from_owner(Share(content)))
     }
 
-    /// The content that somebody holds, else what `make` gives, which has to be `length` bytes.
+    /// The content that somebody holds, else what `make` gives, which has to be `length` bytes and counts for the owner.
     ///
     /// # Errors
     ///
     /// There is no room for it. Nothing was made.
-    pub fn share(&self, key: &K, length: usize, make: impl FnOnce() -> Bytes) -> Result<Bytes, Crowded> {
+    pub fn share(&self, owner: &str, key: &K, length: usize, make: impl FnOnce() -> Bytes) -> Result<Bytes, Crowded> {
         if length <= SHORT {
             return Ok(make());
         }
@@ -102,18 +131,21 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> SharedBytes<K> {
             if let Some(content) = held.contents.get(key).and_then(Weak::upgrade) {
                 return Ok(Bytes::from_owner(Share(content)));
             }
-            if held.bytes + length > self.0.limit_bytes {
+            if !held.fits(owner, length, self.0.limit_bytes) {
                 return Err(Crowded);
             }
-            held.bytes += length;
-            Room(&self.0, length)
+            let owner: Arc<str> =
+                held.of.get_key_value(owner).map_or_else(|| owner.into(), |(owner, _)| Arc::clone(owner));
+            held.add(&owner, length);
+            Room(&self.0, owner, length)
         };
         let bytes = make();
         let mut held = self.0.held();
         let other = held.contents.get(key).and_then(Weak::upgrade);
         let content = other.unwrap_or_else(|| {
-            held.bytes += bytes.len();
-            let content = Arc::new(Content { key: key.clone(), bytes: bytes.clone(), all: Arc::clone(&self.0) });
+            let owner = Arc::clone(&room.1);
+            held.add(&owner, bytes.len());
+            let content = Arc::new(Content { key: key.clone(), owner, bytes: bytes.clone(), all: Arc::clone(&self.0) });
             held.contents.insert(key.clone(), Arc::downgrade(&content));
             content
         });
@@ -123,9 +155,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> SharedBytes<K> {
         Ok(Bytes::from_owner(Share(content)))
     }
 
-    /// Whether a content of so many bytes would be refused now.
-    pub fn is_full_for(&self, length: usize) -> bool {
-        length > SHORT && self.0.held().bytes + length > self.0.limit_bytes
+    /// Whether a content of so many bytes of this owner would be refused now.
+    pub fn is_full_for(&self, owner: &str, length: usize) -> bool {
+        length > SHORT && !self.0.held().fits(owner, length, self.0.limit_bytes)
     }
 
     /// Whether three quarters of the room are taken: clients that take nothing have to go sooner.
@@ -148,20 +180,39 @@ mod tests {
         let shared: SharedBytes<u8> = SharedBytes::within(3 * SHORT);
         let length = SHORT + 1;
         let make = || Bytes::from(vec![7; length]);
-        let first = shared.share(&1, length, make).unwrap();
+        let first = shared.share("a", &1, length, make).unwrap();
         for _other in 0..100 {
-            let same = shared.share(&1, length, || panic!("it is there")).unwrap();
+            let same = shared.share("b", &1, length, || panic!("it is there")).unwrap();
             assert_eq!(same.as_ptr(), first.as_ptr());
         }
-        let second = shared.share(&2, length, make).unwrap();
-        assert_eq!((shared.bytes(), shared.is_full_for(length)), (2 * length, true));
-        assert_eq!(shared.share(&3, length, || panic!("there is no room")), Err(Crowded));
-        assert_eq!(shared.share(&3, SHORT, || Bytes::from(vec![1; SHORT])).unwrap().len(), SHORT);
+        let second = shared.share("b", &2, length, make).unwrap();
+        assert_eq!((shared.bytes(), shared.is_full_for("c", length)), (2 * length, true));
+        assert_eq!(shared.share("c", &3, length, || panic!("there is no room")), Err(Crowded));
+        assert_eq!(shared.share("c", &3, SHORT, || Bytes::from(vec![1; SHORT])).unwrap().len(), SHORT);
         drop((first.slice(1..2), first));
         assert_eq!((shared.bytes(), shared.find(&1)), (length, None));
-        drop(shared.share(&3, length, make).unwrap());
+        drop(shared.share("c", &3, length, make).unwrap());
         drop(second);
         assert_eq!(shared.bytes(), 0);
-        assert!(shared.0.held().contents.is_empty());
+        assert!(shared.0.held().contents.is_empty() && shared.0.held().of.is_empty());
+    }
+
+    #[test]
+    fn t122_one_owner_leaves_room_for_others_and_takes_half_while_they_have_some() {
+        let length = SHORT + 1;
+        let shared: SharedBytes<u8> = SharedBytes::within(8 * length);
+        let make = || Bytes::from(vec![7; length]);
+        let share = |owner: &str, key| shared.share(owner, &key, length, make);
+        let mut held: Vec<_> = (0..6).map(|key| share("a", key).unwrap()).collect();
+        assert_eq!(share("a", 6), Err(Crowded), "a quarter is for others");
+        assert!(shared.is_full_for("a", length) && !shared.is_full_for("b", length));
+        let others: Vec<_> = (10..12).map(|key| share("b", key).unwrap()).collect();
+        held.truncate(4);
+        assert_eq!(share("a", 7), Err(Crowded), "half, while another has some");
+        held.extend(share("b", 12));
+        held.remove(0);
+        held.extend(share("a", 7));
+        drop((held, others));
+        assert_eq!(shared.bytes(), 0);
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::storage::Opened;
+use crate::cache::retention::run_rows;
 use crate::cache::retry_faults;
 use crate::cache::scrub::{VerifySettings, run_scrub};
 use crate::jobs::look::{CoverageList, run_coverage};
@@ -66,6 +67,8 @@ impl Background {
             ("fault retry", spawn(retry_faults(Arc::clone(evictor)))),
             // Keeps usage below the limits.
             ("eviction", spawn(Arc::clone(evictor).run())),
+            // Keeps what made-up names take of the index below its bound.
+            ("row bound", spawn(run_rows(Arc::clone(mirror.cache())))),
             // Reads stored bytes again.
             ("scrub", spawn(run_scrub(Arc::clone(mirror.cache()), verify, was_clean))),
         ];

@@ -9,6 +9,7 @@ use crate::metrics::ByAuthority;
 use crate::oci::Digest;
 use crate::store::{self, Leftover, Store};
 
+use super::retention::bound_rows;
 use super::{Cache, scrub};
 
 /// Why a storage could not be put in order.
@@ -50,6 +51,7 @@ pub async fn recover(cache: &Arc<Cache>) -> Result<(), RecoverError> {
     remove_records_of_quarantined(cache).await?;
     let counter = cache.store.record_counter();
     cache.index.on_stored(move |stored| counter.record(&stored.by_registry, &stored.put, &stored.removed)).await?;
+    bound_rows(cache);
     cache.count_index().await;
     cache.show_stored();
     Ok(())

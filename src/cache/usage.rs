@@ -5,16 +5,17 @@ use std::collections::HashMap;
 
 use crate::index::{Counts, IndexError};
 use crate::metrics::ByAuthority;
+use crate::oci::Authority;
 use crate::store::SpaceLimits;
 
-use super::Cache;
+use super::{Cache, RegistryFacts};
 
 /// How much of its own `max_size` an upstream's content takes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Quota {
     /// The upstream, as it is configured.
     pub upstream: String,
-    /// Bytes of its blobs and running downloads.
+    /// Bytes of its blobs, running downloads, and rows of the index.
     pub used_bytes: u64,
     /// Its own `max_size`. Bytes.
     pub max_size: u64,
@@ -26,12 +27,24 @@ impl Cache {
         let mut quotas = Vec::new();
         for (authority, facts) in self.registries.configured() {
             if let Some(max_size) = facts.max_size {
-                let used_bytes = self.store.used_by(&authority);
+                let used_bytes = self.used_of(&authority, &facts);
                 quotas.push(Quota { upstream: facts.name, used_bytes, max_size });
             }
         }
         quotas.sort_by(|a, b| a.upstream.cmp(&b.upstream));
         quotas
+    }
+
+    /// What counts towards the limit of a registry: its content, and, where it has a limit of its own, its rows of the index.
+    /// Bytes.
+    pub(super) fn used_of(&self, authority: &Authority, registry: &RegistryFacts) -> u64 {
+        self.store.used_by(authority).saturating_add(self.row_bytes(registry))
+    }
+
+    /// What rows of the index take of a registry's own limit: no more than half, because what goes for them makes them no
+    /// fewer. Bytes.
+    pub(super) fn row_bytes(&self, registry: &RegistryFacts) -> u64 {
+        registry.max_size.map_or(0, |quota| self.index.row_bytes(&registry.name).min(quota / 2))
     }
 
     /// Bytes that pins keep.

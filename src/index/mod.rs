@@ -17,7 +17,7 @@ mod pins;
 mod reads;
 mod revocations;
 mod schema;
-mod stored;
+mod sums;
 mod view;
 mod writer;
 
@@ -30,25 +30,18 @@ use serde::{Deserialize, Serialize};
 
 pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
-    ALL_TAGS, AliasTarget, BeginEviction, BlobRow, BlockRow, Change, Derived, DropAllGrants, DropExpired, DropGrants,
-    DropLists, DropPublicGrants, DropReferrers, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry,
-    ListRow, MarkPinned, NoteAccesses, NoteObtainable, NotePulls, PinTag, Pull, PutAlias, PutBlob, PutBlock,
-    PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveBlock,
-    RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList, StampTag, TagRow, Unmark, UnpinTag,
-    Unrecoverable, UseGrant,
+    ALL_TAGS, AliasTarget, BeginEviction, BlobRow, BlockRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants, DropReferrers, DropRows, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned, NoteAccesses, NoteObtainable, NotePulls, PinTag, Pull, PutAlias, PutBlob, PutBlock, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveBlock, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList, StampTag, TagRow, Unmark, UnpinTag, Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
-    AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts,
-    PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases_in, block_reach, blocks, content, digests_beginning,
-    gone_referrers, held_digests, images, is_named, leaving, nearly_whole, pulls, stored_blobs, tags_behind,
-    tags_pointing_to, ungranted, usage,
+    AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts, PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases_in, block_reach, blocks, content, digests_beginning, drop_rows, gone_referrers, held_digests, images, is_named, leaving, measure_rows, nearly_whole, pulls, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
 };
 pub use schema::{Aging, OwnedKey};
-pub use stored::StoredBytes;
+pub use sums::rows::{RowOwner, RowSum, RowSums};
+pub use sums::stored::StoredBytes;
 
 use crate::clock::Timestamp;
 use crate::oci::{Authority, Digest, PinPattern, Repository, Tag};
@@ -146,11 +139,26 @@ impl Index {
 
     /// Tells what is stored now, and from here on every change, in order. To be called before there are others who write.
     pub async fn on_stored(&self, tell: impl Fn(&StoredBytes) + Send + Sync + 'static) -> Result<(), IndexError> {
-        let by_registry = self.read(|from| stored::by_registry(&from.open_table(schema::SUMS)?)).await?;
+        let by_registry = self.read(|from| sums::stored::by_registry(&from.open_table(schema::SUMS)?)).await?;
         tell(&StoredBytes { by_registry, ..StoredBytes::default() });
         // A second one is not heard.
         let _is_first = self.view.on_stored.set(Box::new(tell));
         Ok(())
+    }
+
+    /// Bounds what the rows of each upstream take. To be called before there are others who write.
+    pub fn bound_rows(&self, owner_of: impl Fn(&Authority) -> Option<RowOwner> + Send + Sync + 'static) {
+        self.view.rows.bound(Box::new(owner_of));
+    }
+
+    /// What the rows of an upstream take, about. Bytes.
+    pub fn row_bytes(&self, upstream: &str) -> u64 {
+        self.view.rows.of(upstream)
+    }
+
+    /// Resolves when an upstream has more rows than its bound.
+    pub async fn rows_crowded(&self) {
+        self.view.rows.crowded.notified().await;
     }
 
     /// Makes durable what the log does not keep, too.

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use redb::ReadableDatabase as _;
 
 use super::database::{self, Database};
+use super::eviction_order;
 use super::facts::{BlobRow, Fact, PutBlob};
 use super::log::replay::{self, Loader, Tally};
 use super::log::segments::{LogDirectory, Position};
 use super::log::{Log, snapshot};
+use super::schema::{IN_BLOCKS, SUMS};
 use super::view::View;
 use super::writer::Writer;
 use super::{CONTENT_BYTES, Index, IndexError};
@@ -69,15 +71,29 @@ fn existing(path: &Path) -> Result<Result<redb::Database, Opened>, IndexError> {
         Err(err) => Err(IndexError::Log(err)),
         // The engine would take an empty file for a new index.
         Ok(0) => Ok(Err(Opened::Damaged)),
-        Ok(_) => match database::open(path).and_then(|database| database::shrink(path, database)) {
-            Ok(database) => Ok(Ok(database)),
-            Err(err) if err.is_damage() => {
-                tracing::warn!(error = %err, "the index is damaged, or of a form that this release does not read");
-                Ok(Err(Opened::Damaged))
+        Ok(_) => {
+            match database::open(path).and_then(|database| database::shrink(path, database)).and_then(counted_in_blocks)
+            {
+                Ok(database) => Ok(Ok(database)),
+                Err(err) if err.is_damage() => {
+                    tracing::warn!(error = %err, "the index is damaged, or of a form that this release does not read");
+                    Ok(Err(Opened::Damaged))
+                }
+                Err(err) => Err(err),
             }
-            Err(err) => Err(err),
-        },
+        }
     }
+}
+
+/// An index of an earlier release has its sums made anew once.
+fn counted_in_blocks(database: redb::Database) -> Result<redb::Database, IndexError> {
+    let is_counted = database.begin_read()?.open_table(SUMS)?.get(IN_BLOCKS)?.is_some();
+    if !is_counted {
+        let transaction = database::set_durability(database.begin_write()?, true)?;
+        eviction_order::count_in_blocks(&transaction)?;
+        transaction.commit()?;
+    }
+    Ok(database)
 }
 
 /// Brings an index up to its log; `None` if it is older than all that is left of the log.
@@ -136,7 +152,7 @@ fn rebuild(
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(IndexError::Log(err)),
         _ => {}
     }
-    let database = database::open(&unfinished)?;
+    let database = counted_in_blocks(database::open(&unfinished)?)?;
     let mut loader = Loader::new(&database);
     let (mut blobs, mut put) = (0_u64, Ok(()));
     let walked = walk(&mut |digest, size_bytes| {

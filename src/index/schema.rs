@@ -66,6 +66,9 @@ pub(super) const JOURNAL_OFFSET: &str = "journal_offset";
 /// Not zero while the log does not tell all that the index knows.
 pub(super) const LACKS_SNAPSHOT: &str = "lacks_snapshot";
 
+/// Not zero where the sums of stored bytes are in whole blocks.
+pub(super) const IN_BLOCKS: &str = "counted_in_blocks";
+
 /// Size of the file after it was last made smaller.
 pub(super) const COMPACTED_BYTES: &str = "compacted_bytes";
 /// Bytes of a registry's lists. Its name follows.

@@ -3,6 +3,7 @@
 //! Commits of the database are not durable but for a checkpoint now and then, which remembers how far the log was taken in.
 //! After a crash the start replays the log from there.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,8 +17,9 @@ use super::log::replay::{self, Tally};
 use super::log::{Log, framing, snapshot};
 use super::revocations::Revocations;
 use super::schema::SUMS;
-use super::stored::{OnStored, StoredBytes};
-use super::{Change, IndexError, stored};
+use super::sums::rows::Rows;
+use super::sums::stored::{self, OnStored, StoredBytes};
+use super::{Change, IndexError};
 use crate::health::Health;
 
 /// Room that must be there before a failed disk is trusted again, besides the room for kept changes. Bytes.
@@ -53,6 +55,7 @@ pub(super) struct View {
     /// Notified when it holds all again.
     pub(super) healed: Notify,
     pub(super) on_stored: OnceLock<OnStored>,
+    pub(super) rows: Rows,
     log: Mutex<Log>,
     /// Bytes of the log and changes since the last checkpoint.
     unchecked: Mutex<(u64, usize)>,
@@ -70,6 +73,7 @@ impl View {
             is_behind: AtomicBool::new(false),
             healed: Notify::new(),
             on_stored: OnceLock::new(),
+            rows: Rows::default(),
             log: Mutex::new(log),
             unchecked: Mutex::new((0, 0)),
             stopping: AtomicBool::new(false),
@@ -94,6 +98,10 @@ impl View {
         let mut lines = Vec::new();
         for change in changes {
             if let Some(fact) = change.log_form(&transaction)? {
+                // What is told in fewer words makes no new row.
+                if matches!(fact, Cow::Borrowed(_)) && !self.rows.admit(change) {
+                    continue;
+                }
                 framing::write(&*fact, &mut lines)?;
             }
             change.apply(&transaction)?;

@@ -161,11 +161,11 @@ impl Mirror {
         if let Some(bytes) = self.manifest_in_memory(registry, digest).filter(|_| most > SHORT) {
             return Ok(Some(bytes));
         }
-        if row.is_some() && self.cache.index.contents().is_full_for(most) {
+        if row.is_some() && self.cache.index.contents().is_full_for(registry.client().authority().as_str(), most) {
             return Err(Crowded.into());
         }
         match self.cache.store.read_verified(digest, limit).await {
-            Ok(Verified::Right(bytes)) => self.keep_content(digest, &bytes).map(Some),
+            Ok(Verified::Right(bytes)) => self.keep_content(registry, digest, &bytes).map(Some),
             Ok(Verified::Wrong(file_id)) => {
                 scrub::take_out(&self.cache, digest, file_id).await;
                 Ok(None)
@@ -194,8 +194,9 @@ impl Mirror {
     }
 
     /// Verified bytes, as all answers with them have them.
-    fn keep_content(&self, digest: Digest, bytes: &Bytes) -> Result<Bytes, PullError> {
-        let bytes = self.cache.index.contents().share(&digest, bytes.len(), || bytes.clone())?;
+    fn keep_content(&self, registry: &Registry, digest: Digest, bytes: &Bytes) -> Result<Bytes, PullError> {
+        let owner = registry.client().authority().as_str();
+        let bytes = self.cache.index.contents().share(owner, &digest, bytes.len(), || bytes.clone())?;
         self.cache.memory.keep_content(digest, bytes.clone());
         Ok(bytes)
     }
@@ -285,7 +286,7 @@ impl Mirror {
             .ok()
             .and_then(|held| held.media_type);
         let media_type = known.unwrap_or_else(|| inspected.media_type.clone());
-        let manifest = Manifest { digest, media_type, bytes: self.keep_content(digest, &fetched.bytes)? };
+        let manifest = Manifest { digest, media_type, bytes: self.keep_content(registry, digest, &fetched.bytes)? };
         self.grants.grant_manifest(registry, scope, &manifest).await;
         if self.cache.blocks.of_digest(scope, digest).is_none() {
             let used: Vec<Digest> = inspected.children.iter().map(|child| child.digest).collect();

@@ -187,6 +187,7 @@ mod tests {
 
     use super::super::SpaceLimits;
     use super::*;
+    use crate::file_blocks::BLOCK;
     use crate::oci::Algorithm;
 
     #[test]
@@ -198,7 +199,7 @@ mod tests {
         assert!(files.is_open(digest) && files.removed(digest, 10) && !files.removed(digest, 10));
         let successor = files.opening(digest);
         drop(first);
-        assert_eq!(space.used(), 10);
+        assert_eq!(space.used(), BLOCK);
         drop(second);
         assert_eq!(space.used(), 0);
         assert!(files.is_open(digest));

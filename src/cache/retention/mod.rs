@@ -10,6 +10,7 @@ mod lease;
 mod out_of_space;
 mod pins;
 mod reserve;
+mod rows;
 mod storing;
 
 use std::sync::Arc;
@@ -20,13 +21,15 @@ use tokio::time::Instant;
 pub use access_times::AccessTimes;
 pub use lease::{Lease, Leases};
 pub use pins::{Pin, Pins};
+pub(in crate::cache) use rows::bound_rows;
+pub use rows::run_rows;
 pub use storing::StorePermit;
 
 use crate::clock::Timestamp;
 use crate::oci::{Authority, PinPattern};
 use crate::store;
 
-use super::Cache;
+use super::{Cache, RegistryFacts};
 use out_of_space::OutOfSpace;
 use storing::Storing;
 
@@ -101,6 +104,7 @@ enum Pass {
     Age(Timestamp),
     Quota {
         authority: Authority,
+        registry: RegistryFacts,
         quota: u64,
     },
     Space,
@@ -201,9 +205,9 @@ impl Evictor {
         if let Some(unused_for) = self.settings.unused_for {
             self.run_pass(&Pass::Age(cache.access_time().before(unused_for))).await;
         }
-        for (authority, facts) in cache.registries.configured() {
-            if let Some(quota) = facts.max_size.filter(|_| !facts.is_offline) {
-                self.run_pass(&Pass::Quota { authority, quota }).await;
+        for (authority, registry) in cache.registries.configured() {
+            if let Some(quota) = registry.max_size.filter(|_| !registry.is_offline) {
+                self.run_pass(&Pass::Quota { authority, registry, quota }).await;
             }
         }
         // Nobody reads what is in quarantine.
@@ -267,9 +271,9 @@ impl Evictor {
     fn goal(&self, pass: &Pass, begun: bool) -> Option<EvictionGoal> {
         let (bytes, authorities, unused_since) = match pass {
             Pass::Age(since) => (u64::MAX, self.evictable(), Some(*since)),
-            Pass::Quota { authority, quota } => {
+            Pass::Quota { authority, registry, quota } => {
                 let (high, low) = self.settings.marks.of(*quota);
-                let used = self.cache.store.used_by(authority);
+                let used = self.cache.used_of(authority, registry);
                 let surplus = if used > if begun { low } else { high } { used - low } else { 0 };
                 (surplus, vec![authority.to_string()], None)
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cache::RegistryFacts;
+use crate::file_blocks::in_blocks;
 use crate::health::Part;
 use crate::index::{IndexError, Search};
 use crate::oci::Digest;
@@ -101,7 +102,7 @@ impl Evictor {
             blobs: ENOUGH,
         };
         let cold = self.cache.index.candidates(search).await?;
-        Ok(cold.len() == ENOUGH || cold.iter().map(|cold| cold.size_bytes).sum::<u64>() >= lack)
+        Ok(cold.len() == ENOUGH || cold.iter().map(|cold| in_blocks(cold.size_bytes)).sum::<u64>() >= lack)
     }
 
     /// Bytes that have to go of an upstream before so many more fit, and whose content may.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cache::{RegistryFacts, describe_fault};
+use crate::file_blocks::in_blocks;
 use crate::index::{Change, IndexError};
 use crate::metrics::ByAuthority;
 use crate::oci::{Authority, Digest};
@@ -19,19 +20,24 @@ use super::{EvictionGoal, Evictor, Reason, StorePermit};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Evictor {
-    /// Begins a download that is to have `claimed` bytes: sets all of them aside where there is plenty of room, else `first`
-    /// of them, and more as bytes come. Refuses what will not fit, without evicting anything for it.
+    /// Begins a download that is to have `claimed` bytes: sets `most` of them aside where there is plenty of room, else
+    /// `first` of them, and more as bytes come. Refuses what will not fit, without evicting anything for it.
     pub async fn begin(
         self: &Arc<Self>,
         partial_file: &mut PartialFile,
         (authority, registry): (&Authority, &RegistryFacts),
-        (claimed, first): (u64, u64),
+        (claimed, first, most): (u64, u64, u64),
         may_evict: bool,
     ) -> Result<(), CommitError> {
         let store = &self.cache.store;
         let over_quota = self.over_quota(authority, registry, claimed);
-        if claimed <= first || (over_quota == 0 && store.has_plenty(claimed)) {
+        if claimed <= first {
             return self.reserve(partial_file, (authority, registry), claimed, may_evict).await;
+        }
+        if over_quota == 0 && store.has_plenty(claimed) {
+            // Whoever claims next finds this one.
+            let _fits = partial_file.claim(&registry.name, claimed);
+            return self.reserve(partial_file, (authority, registry), claimed.min(most), may_evict).await;
         }
         let mut fits = self.could_fit(registry, claimed);
         if fits {
@@ -118,7 +124,7 @@ impl Evictor {
         let before = partial_file.reserved_bytes();
         partial_file.reserve(&registry.name, size_bytes).await?;
         if let Some(quota) = registry.max_size
-            && self.cache.store.used_by(authority) > quota
+            && self.cache.used_of(authority, registry) > quota
         {
             partial_file.shrink(before);
             return Err(CommitError::NoSpace(size_bytes));
@@ -245,7 +251,7 @@ impl Evictor {
     fn has_room_to_spare(&self, authority: &Authority, registry: &RegistryFacts, more: u64) -> bool {
         let within_quota = registry.max_size.is_none_or(|quota| {
             let (high, _) = self.settings.marks.of(quota);
-            self.cache.store.used_by(authority).saturating_add(more) <= high
+            self.cache.used_of(authority, registry).saturating_add(in_blocks(more)) <= high
         });
         within_quota && self.cache.store.has_room_to_spare(more)
     }
@@ -257,7 +263,8 @@ impl Evictor {
 
     /// Whether it would fit if all else were gone: nothing is evicted for what will not.
     fn could_fit(&self, registry: &RegistryFacts, size_bytes: u64) -> bool {
-        self.cache.store.could_fit(size_bytes) && registry.max_size.is_none_or(|quota| size_bytes <= quota)
+        let own = in_blocks(size_bytes).saturating_add(self.cache.row_bytes(registry));
+        self.cache.store.could_fit(size_bytes) && registry.max_size.is_none_or(|quota| own <= quota)
     }
 
     /// Evicts one batch of what stands in the way, and gives the permit back. `None` if nothing may go.
@@ -294,7 +301,7 @@ impl Evictor {
 
     /// Bytes that have to go of a registry before so many more fit within its own limit.
     pub(super) fn over_quota(&self, authority: &Authority, registry: &RegistryFacts, more: u64) -> u64 {
-        let used = self.cache.store.used_by(authority).saturating_add(more);
+        let used = self.cache.used_of(authority, registry).saturating_add(in_blocks(more));
         registry.max_size.map_or(0, |quota| used.saturating_sub(quota))
     }
 

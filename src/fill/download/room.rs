@@ -1,13 +1,13 @@
 //! How much of a download may be written: the space that is set aside for it.
 //!
-//! A size that upstream claims sets aside a first part only, unless there is plenty of room. After that, no more is set
-//! aside ahead of what came than came: a claim without bytes costs others nothing.
+//! A size that upstream claims sets aside a first part only, or 64 MiB where there is plenty of room. After that, no more is
+//! set aside ahead of what came than came, or than 64 MiB: a claim without bytes costs others little.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Download, Job, Stop};
 
-/// Set aside for a claim alone.
+/// Set aside for a claim alone, where room is short.
 pub(in crate::fill) const FIRST: u64 = 1024 * 1024;
 /// Most that is set aside ahead.
 const MOST_AHEAD: u64 = 64 * 1024 * 1024;
@@ -40,7 +40,7 @@ impl Room {
 }
 
 impl Download<'_> {
-    /// Sets the first part aside, or all that is claimed. Refuses a size that will not fit.
+    /// Sets the first part aside of what is claimed. Refuses a size that will not fit.
     pub(super) async fn begin_room(&self, claimed: Option<u64>) -> Result<(), Stop> {
         let mut partial_file = self.partial_file.lock().await;
         if partial_file.reserved_bytes() > 0 {
@@ -48,7 +48,8 @@ impl Download<'_> {
         }
         let Job { evictor, source, scope, fill, .. } = self.job;
         let first = self.room.sums().taken.saturating_add(FIRST);
-        let sizes = (claimed.unwrap_or(first), first.min(claimed.unwrap_or(first)));
+        let claimed = claimed.unwrap_or(first);
+        let sizes = (claimed, first.min(claimed), first.saturating_add(MOST_AHEAD).min(claimed));
         evictor.begin(&mut partial_file, (&scope.authority, &source.facts), sizes, fill.is_asked()).await?;
         self.room.sums().set_aside = partial_file.reserved_bytes();
         Ok(())

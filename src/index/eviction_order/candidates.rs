@@ -7,8 +7,9 @@ use redb::ReadTransaction;
 
 use super::{Access, Class, DEPTH, PINNED_BYTES, ReadChildren as _, evicting, seconds};
 use crate::clock::Timestamp;
+use crate::file_blocks::in_blocks;
 use crate::index::schema::{CHILDREN, LAST, ORDER, PINNED, SUMS};
-use crate::index::stored::by_registry;
+use crate::index::sums::stored::by_registry;
 use crate::index::{Index, IndexError};
 use crate::oci::Digest;
 
@@ -168,7 +169,7 @@ fn candidates(from: &ReadTransaction, search: &Search) -> Result<Vec<Candidate>,
         }
         let authority = search.authorities.get(head.nth / Class::ALL.len()).cloned().unwrap_or_default();
         if !search.except.contains(&digest) {
-            bytes += head.size_bytes;
+            bytes += in_blocks(head.size_bytes);
             found.push(Candidate { digest, size_bytes: head.size_bytes, authority });
         }
     }

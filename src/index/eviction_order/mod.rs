@@ -7,17 +7,20 @@
 mod candidates;
 mod pinned;
 
+use std::collections::BTreeMap;
+
 use redb::{ReadTransaction, ReadableTable as _, Table, WriteTransaction};
 
 use crate::clock::Timestamp;
+use crate::file_blocks::in_blocks;
 use crate::index::IndexError;
-use crate::index::schema::{CHILDREN, EVICTING, ORDER, PINNED, RECENCY, SUMS};
+use crate::index::schema::{CHILDREN, EVICTING, IN_BLOCKS, LAST, ORDER, PINNED, RECENCY, SUMS};
 use crate::oci::{Authority, Digest};
 
 pub use candidates::{Candidate, Search};
 pub(super) use pinned::{mark, reach};
 
-/// Bytes by the authority they can come from again. Its name follows, and is empty if none is known.
+/// Bytes, in whole blocks, by the authority they can come from again. Its name follows, and is empty if none is known.
 pub(super) const STORED_BY: &str = "stored_bytes/";
 pub(super) const PINNED_BYTES: &str = "pinned_bytes";
 
@@ -122,9 +125,9 @@ impl<'t> EvictionOrder<'t> {
         let pinned = self.pinned_at(name)?.is_some();
         if let Some(old) = self.of(name)? {
             self.queue.remove((old.authority.as_str(), old.class.number(), old.used, name))?;
-            self.add(&format!("{STORED_BY}{}", old.authority), 0, old.size_bytes)?;
+            self.add(&format!("{STORED_BY}{}", old.authority), 0, in_blocks(old.size_bytes))?;
             if pinned {
-                self.add(PINNED_BYTES, 0, old.size_bytes)?;
+                self.add(PINNED_BYTES, 0, in_blocks(old.size_bytes))?;
             }
         }
         let Some(next) = next else {
@@ -133,9 +136,9 @@ impl<'t> EvictionOrder<'t> {
         };
         let (authority, class) = (next.authority.as_str(), next.class.number());
         self.recency.insert(name, (authority, class, next.used, next.size_bytes))?;
-        self.add(&format!("{STORED_BY}{authority}"), next.size_bytes, 0)?;
+        self.add(&format!("{STORED_BY}{authority}"), in_blocks(next.size_bytes), 0)?;
         if pinned {
-            self.add(PINNED_BYTES, next.size_bytes, 0)
+            self.add(PINNED_BYTES, in_blocks(next.size_bytes), 0)
         } else {
             self.queue.insert((authority, class, next.used, name), next.size_bytes)?;
             Ok(())
@@ -230,7 +233,7 @@ impl<'t> EvictionOrder<'t> {
             None => {
                 if let Some(place) = self.of(name)? {
                     self.queue.remove((place.authority.as_str(), place.class.number(), place.used, name))?;
-                    self.add(PINNED_BYTES, place.size_bytes, 0)?;
+                    self.add(PINNED_BYTES, in_blocks(place.size_bytes), 0)?;
                 }
                 Ok(true)
             }
@@ -244,11 +247,31 @@ impl<'t> EvictionOrder<'t> {
         }
         self.pinned.remove(name)?;
         if let Some(place) = self.of(name)? {
-            self.add(PINNED_BYTES, 0, place.size_bytes)?;
+            self.add(PINNED_BYTES, 0, in_blocks(place.size_bytes))?;
             self.queue.insert((place.authority.as_str(), place.class.number(), place.used, name), place.size_bytes)?;
         }
         Ok(())
     }
+}
+
+/// Makes the sums anew, in whole blocks, if an earlier release has counted bytes.
+pub(super) fn count_in_blocks(to: &WriteTransaction) -> Result<(), IndexError> {
+    let mut order = EvictionOrder::open(to)?;
+    let last = format!("{STORED_BY}{LAST}");
+    order.sums.retain_in(STORED_BY..=last.as_str(), |_, _| false)?;
+    order.sums.remove(PINNED_BYTES)?;
+    let (mut stored, mut pinned): (BTreeMap<String, u64>, u64) = Default::default();
+    for entry in order.recency.iter()? {
+        let (name, row) = entry?;
+        let (authority, _, _, size_bytes) = row.value();
+        *stored.entry(format!("{STORED_BY}{authority}")).or_default() += in_blocks(size_bytes);
+        if order.pinned.get(name.value())?.is_some() {
+            pinned += in_blocks(size_bytes);
+        }
+    }
+    order.add(PINNED_BYTES, pinned, 0)?;
+    stored.iter().try_for_each(|(sum, bytes)| order.add(sum, *bytes, 0))?;
+    order.add(IN_BLOCKS, 1, 0)
 }
 
 /// The lists of manifests.

@@ -7,7 +7,7 @@ use super::{Each, Fact, Kind};
 use crate::index::generation::Generations;
 use crate::index::schema::{self, ANY_REPOSITORY, Aging, BLOB_GRANTS, Key, MANIFEST_GRANTS, MANIFEST_TYPES};
 use crate::index::{IndexError, Scope, is_default};
-use crate::oci::{Digest, MediaType, Repository};
+use crate::oci::{Authority, Digest, MediaType, Repository};
 
 /// Upstream served this digest in this scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,11 @@ impl Kind for GrantManifest {
         let known: Option<GrantRow> = schema::row(&from.open_table(MANIFEST_GRANTS)?, &key)?;
         Ok(known.is_none_or(|known| known.used_day < self.day || known.may_add(&self.scope.repository)))
     }
+
+    fn new_row(&self) -> Option<(&Authority, u64)> {
+        // The row of its type is a second one.
+        Some((&self.scope.authority, self.scope.row_bytes(512)))
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -109,6 +114,10 @@ impl Kind for GrantBlob {
         let key = Key::digest(&self.scope, self.digest, self.whole_authority);
         let known: Option<GrantRow> = schema::row(&from.open_table(BLOB_GRANTS)?, &key)?;
         Ok(known.is_none_or(|known| known.used_day < self.day))
+    }
+
+    fn new_row(&self) -> Option<(&Authority, u64)> {
+        Some((&self.scope.authority, self.scope.row_bytes(128)))
     }
 }
 

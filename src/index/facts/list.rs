@@ -59,7 +59,7 @@ pub(in crate::index) struct KeptList {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<String>,
     #[serde(default)]
-    size_bytes: u64,
+    pub(in crate::index) size_bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::index) next: Option<String>,
     pub(in crate::index) checked: Timestamp,
@@ -118,8 +118,9 @@ pub(in crate::index) fn get(
 ) -> Result<Option<ListRow>, IndexError> {
     let row: Option<KeptList> = schema::row(&from.open_table(LISTS)?, key)?;
     let Some(row) = row else { return Ok(None) };
+    let owner = key.as_tuple().1;
     row.with(&from.open_table(LIST_CONTENTS)?, |digest, content| {
-        Ok(shared.share(&digest, content.len(), || Bytes::copy_from_slice(content))?)
+        Ok(shared.share(owner, &digest, content.len(), || Bytes::copy_from_slice(content))?)
     })
 }
 
@@ -271,6 +272,11 @@ impl Kind for PutList {
     fn is_news(&self, from: &ReadTransaction) -> Result<bool, IndexError> {
         let known: Option<KeptList> = schema::row(&from.open_table(LISTS)?, &Key::list(&self.scope, &self.list))?;
         Ok(known.is_none_or(|known| known.checked < self.row.checked))
+    }
+
+    fn new_row(&self) -> Option<(&Authority, u64)> {
+        let Self { scope, list, row } = self;
+        Some((&scope.authority, scope.row_bytes(list.len() + row.content.len() + 256)))
     }
 }
 

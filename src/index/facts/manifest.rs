@@ -105,6 +105,11 @@ impl Kind for PutReferrer {
         let key = Key::referrer(&self.scope, self.subject, self.referrer);
         Ok(from.open_table(REFERRERS)?.get(key.as_tuple())?.is_none())
     }
+
+    fn new_row(&self) -> Option<(&Authority, u64)> {
+        let descriptor = self.row.descriptor.to_string().len();
+        Some((&self.scope.authority, 2 * self.scope.row_bytes(160) + descriptor as u64))
+    }
 }
 
 /// Drops what is known of a manifest as a referrer.

@@ -16,6 +16,7 @@ mod manifest;
 mod pin;
 mod pull;
 mod removal;
+mod surplus;
 mod tag;
 mod unrecoverable;
 
@@ -38,13 +39,15 @@ pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
 pub use pin::{PutPin, RemovePin};
 pub use pull::{NotePulls, Pull};
 pub use removal::{RemoveGrants, RemoveRepository, RemoveTag};
+pub use surplus::DropRows;
+pub(in crate::index) use surplus::RowTable;
 pub use tag::{AliasTarget, HistoryEntry, PinTag, PutAlias, PutTag, StampTag, TagRow, UnpinTag};
 pub use unrecoverable::{PutUnrecoverable, Unrecoverable};
 
 use super::IndexError;
 use super::generation::Generations;
 use super::revocations::Revocation;
-use crate::oci::Digest;
+use crate::oci::{Authority, Digest};
 
 /// The effect of a kind of change, and what follows from it.
 pub(super) trait Kind {
@@ -72,6 +75,11 @@ pub(super) trait Kind {
     /// About how many rows it changes, by its kind.
     fn weight(&self) -> usize {
         1
+    }
+
+    /// Whose row it makes or makes anew, and about how many bytes that takes, for rows that cost nothing to have made.
+    fn new_row(&self) -> Option<(&Authority, u64)> {
+        None
     }
 
     /// Its form in the log. Call it before it is applied.
@@ -195,6 +203,7 @@ facts! {
     RemoveRepository,
     PutBlock,
     RemoveBlock,
+    DropRows,
 }
 
 derived! {
@@ -253,6 +262,10 @@ impl Change {
 
     pub(super) fn weight(&self) -> usize {
         self.kind().weight()
+    }
+
+    pub(super) fn new_row(&self) -> Option<(&Authority, u64)> {
+        self.kind().new_row()
     }
 
     /// Its form in the log; `None` if it may be lost with the index.

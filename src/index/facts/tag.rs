@@ -128,6 +128,13 @@ impl Kind for PutTag {
         let known: Option<TagRow> = schema::row(&from.open_table(TAGS)?, &Key::tag(&self.scope, &self.tag))?;
         Ok(known.is_none_or(|known| known.checked < self.row.checked))
     }
+
+    fn new_row(&self) -> Option<(&Authority, u64)> {
+        let Self { scope, tag, row } = self;
+        let is_told = row.digest.is_some() && !row.is_pinned && row.alias.is_none();
+        let bytes = scope.row_bytes(tag.as_str().len() + 256 + 128 * row.history.len());
+        is_told.then_some((&scope.authority, bytes))
+    }
 }
 
 /// A tag was found to point where it pointed: what the log keeps of such a [`PutTag`].

@@ -6,6 +6,7 @@ mod leaving;
 mod look;
 mod naming;
 mod pulls;
+mod surplus;
 mod usage;
 
 use std::collections::HashSet;
@@ -35,6 +36,7 @@ pub use leaving::{Leaving, LeavingContent, leaving};
 pub use look::{ContentFacts, aliases_in, content, digests_beginning, stored_blobs, tags_behind, tags_pointing_to};
 pub use naming::is_named;
 pub use pulls::{PullQuestion, pulls};
+pub use surplus::{drop_rows, measure_rows};
 pub use usage::{AuthorityUsage, RepositoryUsage, Sums, Usage, usage};
 
 /// The facts about a manifest in one scope.

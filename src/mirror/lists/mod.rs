@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::coalesce::Coalesce;
 use crate::index::{ALL_TAGS, Change, DropLists, IndexError, ListRow, PutList, Scope, is_named};
 use crate::metrics::ByResult;
-use crate::oci::{Algorithm, Digest, read_object};
+use crate::oci::{Algorithm, Authority, Digest, read_object};
 use crate::quote::quoted;
 use crate::shared_bytes::{self, SharedBytes};
 use crate::upstream::{TagList, read_in_turn};
@@ -88,12 +88,12 @@ impl Lists {
 }
 
 /// A list that was made here, as all answers with this content have it.
-async fn shared(contents: &SharedBytes<Digest>, json: Bytes) -> Result<Bytes, PullError> {
-    let (contents, length) = (contents.clone(), json.len());
+async fn shared(contents: &SharedBytes<Digest>, owner: &Authority, json: Bytes) -> Result<Bytes, PullError> {
+    let (contents, owner, length) = (contents.clone(), owner.clone(), json.len());
     if length <= shared_bytes::SHORT {
         return Ok(json);
     }
-    let share = move || contents.share(&Digest::of(Algorithm::Sha256, &json), length, || json.clone());
+    let share = move || contents.share(owner.as_str(), &Digest::of(Algorithm::Sha256, &json), length, || json.clone());
     Ok(read_in_turn(length, share).await.ok_or_else(unread)??)
 }
 
@@ -170,7 +170,9 @@ impl ListRequest {
                 let before = request.row().await;
                 let fetched = match fetching.await {
                     Ok(List { json, next }) => {
-                        shared(request.mirror.cache.index.contents(), json).await.map(|json| List { json, next })
+                        shared(request.mirror.cache.index.contents(), &request.scope.authority, json)
+                            .await
+                            .map(|json| List { json, next })
                     }
                     failed => failed,
                 };

@@ -33,9 +33,10 @@ pub(in crate::mirror) async fn referrers(
     }
     let filter = || {
         let (list, wanted, contents) = (list.clone(), wanted.clone(), mirror.cache.index.contents().clone());
+        let owner = scope.authority.clone();
         async move {
             let filtered = read_in_turn(list.json().len(), move || list.of_types(&wanted).json().clone());
-            shared(&contents, filtered.await.ok_or_else(unread)?).await
+            shared(&contents, &owner, filtered.await.ok_or_else(unread)?).await
         }
     };
     let (descriptors, _role) = mirror.lists.filters.run((scope.clone(), subject, wanted.clone()), filter).await?;

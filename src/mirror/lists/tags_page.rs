@@ -153,7 +153,7 @@ async fn page(
                 return Err(error);
             }
             let mut held = held(mirror, registry, scope, query).await.ok_or(error)?;
-            held.tags = shared(mirror.cache.index.contents(), held.tags).await?;
+            held.tags = shared(mirror.cache.index.contents(), &scope.authority, held.tags).await?;
             Ok(held)
         }
     }

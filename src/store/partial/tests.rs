@@ -2,6 +2,7 @@ use tempfile::TempDir;
 
 use super::super::SpaceLimits;
 use super::*;
+use crate::file_blocks::in_blocks;
 use crate::oci::{Algorithm, Authority};
 use crate::store::{Store, StoredBlob};
 
@@ -89,7 +90,7 @@ async fn t18_proven_bytes_take_the_place_of_what_has_rotted_and_are_counted_once
     std::fs::write(&blob, vec![0; CONTENT.len()]).unwrap();
     stored.write().await.unlink_partial().await.unwrap();
     assert_eq!(stored.on_disk(), CONTENT);
-    assert_eq!(stored.store.used_bytes(), CONTENT.len() as u64);
+    assert_eq!(stored.store.used_bytes(), in_blocks(CONTENT.len() as u64));
     assert_eq!(reader.read(0, CONTENT.len()).await.unwrap(), vec![0; CONTENT.len()], "who has it open keeps it");
 }
 
@@ -99,11 +100,11 @@ async fn what_a_fill_left_is_taken_up_and_counted_all_the_while() {
     let mut partial_file = stored.begin().await;
     partial_file.append(Bytes::from_static(&CONTENT[..5])).await.unwrap();
     partial_file.keep(Some(CONTENT.len() as u64), 5, 5).await.unwrap();
-    assert_eq!(stored.store.used_bytes(), 5);
+    assert_eq!(stored.store.used_bytes(), in_blocks(5));
     let (partial_file, left, size_bytes) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
     assert_eq!((left, size_bytes), (5, Some(CONTENT.len() as u64)));
     partial_file.leave(left);
-    assert_eq!(stored.store.used_bytes(), 5);
+    assert_eq!(stored.store.used_bytes(), in_blocks(5));
     let (mut partial_file, left, _) = stored.store.resume(&stored.authority, stored.digest).await.unwrap();
     let pipeline = partial_file.pipeline(Box::new(Nobody)).unwrap();
     pipeline.hash_up_to(left);
@@ -123,5 +124,5 @@ async fn what_is_there_and_whole_is_not_written_again() {
     std::fs::write(stored.store.layout.blob(stored.digest), vec![0; CONTENT.len()]).unwrap();
     assert!(put().await.unwrap().is_some());
     assert_eq!(stored.on_disk(), CONTENT);
-    assert_eq!(stored.store.used_bytes(), CONTENT.len() as u64);
+    assert_eq!(stored.store.used_bytes(), in_blocks(CONTENT.len() as u64));
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::space::Space;
 use super::{BlobFile, Digest, Store, layout, off_runtime};
 use crate::clock::Timestamp;
+use crate::file_blocks::in_blocks;
 
 /// Files kept. The oldest go first.
 const MAX_FILES: usize = 100;
@@ -224,7 +225,7 @@ fn remove(path: &Path, size_bytes: u64, space: &Space) -> io::Result<bool> {
 /// Counts what is there. Blocking.
 pub(super) fn count(quarantine: &Path, space: &Space) -> io::Result<()> {
     let moment = space.quarantine_moment();
-    let bytes = files(quarantine)?.iter().map(|(_, size_bytes)| size_bytes).sum();
+    let bytes = files(quarantine)?.iter().map(|(_, size_bytes)| in_blocks(*size_bytes)).sum();
     space.settle_quarantine(moment, bytes);
     Ok(())
 }

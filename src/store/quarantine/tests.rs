@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::super::{Checked, SpaceLimits, Verified};
 use super::*;
+use crate::file_blocks::{BLOCK, in_blocks};
 use crate::oci::Algorithm;
 
 const CONTENT: &[u8] = b"what was stored, and is to stay so";
@@ -57,14 +58,15 @@ async fn a_wrong_file_is_taken_away_and_counts_until_room_is_needed() {
     assert_eq!(move_away(store, *digest, wrong.clone(), NOW).await.unwrap(), QuarantineOutcome::Away);
     assert_eq!(move_away(store, *digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Missing);
     let size = CONTENT.len() as u64;
-    assert_eq!((storage.kept(), store.used_bytes(), list(store).unwrap()), (1, size, vec![(*digest, size)]));
+    let taken = in_blocks(size);
+    assert_eq!((storage.kept(), store.used_bytes(), list(store).unwrap()), (1, taken, vec![(*digest, size)]));
     storage.put().await;
-    assert_eq!((store.used_bytes(), store.quarantined_bytes()), (2 * size, size));
-    assert_eq!((free(store, 1).await, storage.kept(), store.used_bytes()), (size, 0, size));
+    assert_eq!((store.used_bytes(), store.quarantined_bytes()), (2 * taken, taken));
+    assert_eq!((free(store, 1).await, storage.kept(), store.used_bytes()), (size, 0, taken));
     // What an operator takes away is noticed.
     std::fs::write(directory.path().join(format!("quarantine/{:013}-sha256-x", NOW.as_millis())), "xyz").unwrap();
     recount(store, NOW).await.unwrap();
-    assert_eq!(store.used_bytes(), size + 3);
+    assert_eq!(store.used_bytes(), taken + in_blocks(3));
 }
 
 #[tokio::test]
@@ -89,7 +91,7 @@ async fn a_file_that_was_fetched_again_meanwhile_is_left_alone() {
     storage.put().await;
     assert_eq!(move_away(store, *digest, wrong, NOW).await.unwrap(), QuarantineOutcome::Another);
     assert!(matches!(store.read_verified(*digest, 1000).await.unwrap(), Verified::Right(_)));
-    assert_eq!((storage.kept(), store.used_bytes()), (0, CONTENT.len() as u64));
+    assert_eq!((storage.kept(), store.used_bytes()), (0, in_blocks(CONTENT.len() as u64)));
 }
 
 #[tokio::test]
@@ -104,7 +106,7 @@ async fn a_file_that_was_moved_by_mistake_is_put_back() {
         }
         put_back(&away, &blob, &store.space, *digest, CONTENT.len() as u64).unwrap();
         assert!(matches!(store.read_verified(*digest, 1000).await.unwrap(), Verified::Right(_)) && !away.exists());
-        assert_eq!(store.used_bytes(), CONTENT.len() as u64);
+        assert_eq!(store.used_bytes(), in_blocks(CONTENT.len() as u64));
     }
 }
 
@@ -118,10 +120,10 @@ fn the_oldest_go_when_there_are_too_many_or_they_are_too_old() {
     }
     std::fs::write(directory.path().join(format!("{:013}-sha256-old", 1)), "x").unwrap();
     count(directory.path(), &space).unwrap();
-    assert_eq!(space.used(), 121);
+    assert_eq!(space.used(), 121 * BLOCK);
     thin_out(directory.path(), NOW, &space).unwrap();
     let left = || std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!((left(), space.used()), (MAX_FILES, MAX_FILES as u64));
+    assert_eq!((left(), space.used()), (MAX_FILES, MAX_FILES as u64 * BLOCK));
     assert!(!directory.path().join(name(19)).exists() && directory.path().join(name(20)).exists());
     thin_out(directory.path(), NOW.plus(MAX_AGE + Duration::from_secs(2)), &space).unwrap();
     assert_eq!((left(), space.used()), (0, 0));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Space;
 use super::counts::{Leftover, authority_of};
+use crate::file_blocks::in_blocks;
 
 /// Files of one registry. Each has a sidecar.
 pub(super) const MOST_OF_ONE: usize = 256;
@@ -14,7 +15,7 @@ pub(super) const MOST: usize = 4096;
 impl Space {
     /// Bytes of partial files that no fill is working on.
     pub(in crate::store) fn leftover_bytes(&self) -> u64 {
-        self.counts().leftovers.values().map(|leftover| leftover.size_bytes).sum()
+        self.counts().leftovers.values().map(|leftover| in_blocks(leftover.size_bytes)).sum()
     }
 
     /// Counts a partial file that waits for a fill to go on with it.
@@ -22,8 +23,8 @@ impl Space {
         let mut counts = self.counts();
         let before = counts.leftovers.insert(partial.to_owned(), Leftover { size_bytes, seen: None });
         let authority = authority_of(partial);
-        counts.sub_partial(&authority, before.map_or(0, |before| before.size_bytes));
-        counts.add_partial(&authority, size_bytes);
+        counts.sub_partial(&authority, before.map_or(0, |before| in_blocks(before.size_bytes)));
+        counts.add_partial(&authority, in_blocks(size_bytes));
     }
 
     pub(in crate::store) fn has_leftover(&self, partial: &Path) -> bool {
@@ -33,7 +34,7 @@ impl Space {
     /// A fill takes the file over; its reservation counts from here.
     pub(in crate::store) fn take_over(&self, partial: &Path) {
         let mut counts = self.counts();
-        let taken = counts.leftovers.remove(partial).map_or(0, |taken| taken.size_bytes);
+        let taken = counts.leftovers.remove(partial).map_or(0, |taken| in_blocks(taken.size_bytes));
         counts.sub_partial(&authority_of(partial), taken);
     }
 

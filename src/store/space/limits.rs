@@ -5,6 +5,7 @@
 
 use super::Space;
 use super::counts::Counts;
+use crate::file_blocks::in_blocks;
 
 /// What an upstream's unproven bytes may push out of other upstreams' content ends at this part of the room.
 const SHARE: u64 = 2;
@@ -47,12 +48,14 @@ impl Space {
 
     /// What has to go before so many more bytes of this registry fit.
     pub(in crate::store) fn shortage(&self, (authority, upstream): (&str, &str), more: u64) -> Shortage {
+        let more = in_blocks(more);
         let disk = self.disk(more);
         self.shortage_of(&self.counts(), &disk, (authority, upstream), more)
     }
 
     /// Bytes that have to go before so many more fit, whoever brings them.
     pub(in crate::store) fn lack(&self, more: u64) -> u64 {
+        let more = in_blocks(more);
         let used = self.counts().used().saturating_add(more);
         self.limits().max_size.map_or(0, |max| used.saturating_sub(max)).max(self.disk(more).lack)
     }
@@ -88,11 +91,12 @@ impl Space {
         let within = self.limits.high_mark.or(self.limits.max_size);
         let free = within.map_or(u64::MAX, |limit| limit.saturating_sub(counts.used()));
         let free = free.min(disk.free.map_or(u64::MAX, |free| free.saturating_sub(self.limits.min_free)));
-        size_bytes.saturating_mul(2).saturating_add(counts.unproven()) <= free
+        in_blocks(size_bytes).saturating_mul(2).saturating_add(counts.unproven()) <= free
     }
 
     /// Whether so many more bytes make nothing go, not even in the background.
     pub(in crate::store) fn has_room_to_spare(&self, more: u64) -> bool {
+        let more = in_blocks(more);
         let used = self.counts().used().saturating_add(more);
         let within = self.limits.high_mark.or(self.limits.max_size);
         within.is_none_or(|limit| used <= limit) && self.disk(more).lack == 0

@@ -17,6 +17,7 @@ pub use reservation::Reservation;
 
 use counts::{Counts, Wanted, authority_of};
 
+use crate::file_blocks::in_blocks;
 use crate::oci::Digest;
 
 /// What the operator promised others about this disk. Bytes.
@@ -148,7 +149,7 @@ impl Space {
 
     /// Whether so much could ever fit, were everything else gone.
     pub(in crate::store) fn could_fit(&self, size_bytes: u64) -> bool {
-        self.limits.max_size.is_none_or(|max| size_bytes.saturating_add(self.counts().index) <= max)
+        self.limits.max_size.is_none_or(|max| in_blocks(size_bytes).saturating_add(self.counts().index) <= max)
     }
 
     /// So much the index and the facts beside it take on the disk. They take at most half of the limit from the blobs:
@@ -189,7 +190,7 @@ impl Space {
 
     /// The file of a stored blob is gone; its record goes later.
     pub(in crate::store) fn remove_file(&self, digest: Digest, size_bytes: u64) {
-        self.counts().remove_file(digest, size_bytes);
+        self.counts().remove_file(digest, in_blocks(size_bytes));
     }
 
     /// From here on a blob counts as the index has it.
@@ -201,7 +202,7 @@ impl Space {
 
     /// A stored file has become one in quarantine.
     pub(in crate::store) fn move_to_quarantine(&self, digest: Digest, size_bytes: u64) {
-        let mut counts = self.counts();
+        let (mut counts, size_bytes) = (self.counts(), in_blocks(size_bytes));
         counts.remove_file(digest, size_bytes);
         let quarantined = counts.quarantined + size_bytes;
         counts.set_quarantined(quarantined);
@@ -209,7 +210,7 @@ impl Space {
 
     pub(in crate::store) fn forget_quarantined(&self, size_bytes: u64) {
         let mut counts = self.counts();
-        let quarantined = counts.quarantined.saturating_sub(size_bytes);
+        let quarantined = counts.quarantined.saturating_sub(in_blocks(size_bytes));
         counts.set_quarantined(quarantined);
         drop(counts);
         self.evicted(size_bytes);
@@ -233,12 +234,12 @@ impl Space {
     }
 
     pub(in crate::store) fn add_deleted_open(&self, size_bytes: u64) {
-        self.counts().deleted_open_bytes += size_bytes;
+        self.counts().deleted_open_bytes += in_blocks(size_bytes);
     }
 
     pub(in crate::store) fn forget_deleted_open(&self, size_bytes: u64) {
         let mut counts = self.counts();
-        counts.deleted_open_bytes = counts.deleted_open_bytes.saturating_sub(size_bytes);
+        counts.deleted_open_bytes = counts.deleted_open_bytes.saturating_sub(in_blocks(size_bytes));
     }
 
     pub(in crate::store) fn used(&self) -> u64 {

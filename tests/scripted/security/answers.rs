@@ -104,11 +104,11 @@ async fn t50_long_contents_take_256_mib_together_and_short_ones_go_on() {
     }
     let mirror = mirror.restart().await;
     let contents = mirror.inner().cache().index.contents().clone();
-    let take = |mebibytes: usize| {
+    let take = |owner: &str, mebibytes: usize| {
         let bytes = Bytes::from(vec![0; mebibytes << 20]);
-        contents.share(&sha256(&mebibytes.to_be_bytes()).parse().unwrap(), bytes.len(), || bytes.clone()).unwrap()
+        contents.share(owner, &sha256(owner.as_bytes()).parse().unwrap(), bytes.len(), || bytes.clone()).unwrap()
     };
-    let others = take(254);
+    let others = [take("one.test", 128), take("other.test", 126)];
     for path in paths {
         let refused = mirror.client().get(path).await;
         assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text());
@@ -127,8 +127,9 @@ async fn t67_who_takes_nothing_goes_after_5_s_while_answers_hold_much_memory() {
     upstream.script(tag_lists().always().body(long_list()));
     let mirror = Mirror::start(hub(upstream.url(), "")).await;
     let contents = mirror.inner().cache().index.contents().clone();
-    let bytes = Bytes::from(vec![0; 200 << 20]);
-    let _others = contents.share(&sha256(b"others").parse().unwrap(), bytes.len(), || bytes.clone()).unwrap();
+    let bytes = Bytes::from(vec![0; 192 << 20]);
+    let _others =
+        contents.share("others.test", &sha256(b"others").parse().unwrap(), bytes.len(), || bytes.clone()).unwrap();
     let (_stalled, head) = unread(mirror.address, TAGS).await;
     assert!(head.contains(" 200 OK"));
     eventually("the list is let go", async || contents.bytes() == bytes.len()).await;

@@ -26,6 +26,8 @@ mod realms;
 mod rebinding;
 mod redirects;
 mod refused_logins;
+mod room;
+mod rows;
 mod second_tries;
 mod secrecy;
 mod secrets;

@@ -20,6 +20,7 @@ const RANKS: &[(&str, u8)] = &[
     ("oci", 0),
     ("clock", 0),
     ("coalesce", 0),
+    ("file_blocks", 0),
     ("shared_bytes", 0),
     ("secret", 0),
     ("quote", 0),

@@ -2,10 +2,10 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
-use super::eviction_order::STORED_BY;
-use super::facts::BytesMoved;
-use super::schema::{LAST, SUMS};
-use super::{Change, IndexError};
+use crate::index::eviction_order::STORED_BY;
+use crate::index::facts::BytesMoved;
+use crate::index::schema::{LAST, SUMS};
+use crate::index::{Change, IndexError};
 use crate::oci::Digest;
 
 /// What the index counts as stored, and the records that have just changed.
@@ -17,11 +17,11 @@ pub struct StoredBytes {
     pub removed: Vec<Digest>,
 }
 
-pub(super) type OnStored = Box<dyn Fn(&StoredBytes) + Send + Sync>;
+pub(in crate::index) type OnStored = Box<dyn Fn(&StoredBytes) + Send + Sync>;
 
 impl StoredBytes {
     /// `None` where none of the changes is of stored bytes.
-    pub(super) fn after(changes: &[Change], to: &WriteTransaction) -> Result<Option<Self>, IndexError> {
+    pub(in crate::index) fn after(changes: &[Change], to: &WriteTransaction) -> Result<Option<Self>, IndexError> {
         let (mut put, mut removed, mut has_moved) = (Vec::new(), Vec::new(), false);
         for change in changes {
             match change.moves_bytes() {
@@ -39,7 +39,9 @@ impl StoredBytes {
 }
 
 /// The sums by registry.
-pub(super) fn by_registry(sums: &impl ReadableTable<&'static str, u64>) -> Result<Vec<(String, u64)>, IndexError> {
+pub(in crate::index) fn by_registry(
+    sums: &impl ReadableTable<&'static str, u64>,
+) -> Result<Vec<(String, u64)>, IndexError> {
     let last = format!("{STORED_BY}{LAST}");
     let mut found = Vec::new();
     for entry in sums.range(STORED_BY..=last.as_str())? {
