@@ -1,5 +1,7 @@
 //! Eviction on a file system of the test's own, full, slow or failing: takes root and `/dev/fuse`.
 
+use roadstead::file_blocks::in_blocks;
+
 use super::undeletable::{FULL, known};
 use super::*;
 use crate::support::faulty_disk::{Fault, FaultyDisk, Op};
@@ -91,7 +93,8 @@ async fn what_was_pinned_just_before_the_index_failed_is_kept_once_it_works_agai
     assert_eq!(well(), 0, "it fails");
     disk.heals();
     eventually("it works again", async || well() == 1).await;
-    let whole: u64 = app.blobs.iter().map(|part| part.content.size()).sum::<u64>() + app.manifest.len() as u64;
+    let sizes = app.blobs.iter().map(|part| part.content.size()).chain([app.manifest.len() as u64]);
+    let whole: u64 = sizes.map(in_blocks).sum();
     let is_pinned = async || mirror.inner().cache().pinned_bytes().await.unwrap_or(0) == whole;
     eventually("all of it is pinned", is_pinned).await;
 }

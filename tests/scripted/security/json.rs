@@ -177,21 +177,22 @@ async fn t51_a_large_index_counts_towards_max_size() {
     let upstream = Upstream::start().await;
     let names: Vec<String> = (0..380_000).map(|nth| format!("v{nth:06}")).collect();
     let names = names.join("\",\"");
-    let lists: Vec<_> = (0..16).map(|nth| (format!("library/app{}", nth % 2), format!("next_page={nth}"))).collect();
-    for (repository, query) in lists.clone() {
+    let lists: Vec<_> = (0..18).map(|nth| (format!("r{}.test", nth % 6), format!("next_page={nth}"))).collect();
+    for (_, query) in lists.clone() {
         let body = format!("{{\"tags\":[\"{names}\",\"{query}\"]}}");
         let link = "</x?next_page=99>; rel=\"next\"";
-        let is_this =
-            move |request: &Recorded| request.repository.as_ref() == Some(&repository) && request.query == query;
+        let is_this = move |request: &Recorded| request.query == query;
         upstream.script(tag_lists().when(is_this).always().body(body).header("link", link));
     }
-    let mirror = Mirror::builder(hub(upstream.url(), "")).storage("max_size = \"80MiB\"").start().await;
+    let url = upstream.url();
+    let toml: String = (0..6).map(|nth| format!("[upstreams.\"r{nth}.test\"]\nurl = \"{url}\"\n")).collect();
+    let mirror = Mirror::builder(toml).storage("max_size = \"80MiB\"").start().await;
     assert_eq!(mirror.inner().cache().used_bytes(), 0);
-    for (repository, query) in lists {
-        assert_eq!(mirror.client().get(&format!("/v2/{repository}/tags/list?{query}")).await.status, 200);
+    for (authority, query) in lists {
+        assert_eq!(mirror.client().get(&format!("/v2/app/tags/list?{query}&ns={authority}")).await.status, 200);
     }
     let mirror = mirror.restart().await;
-    assert_eq!(mirror.inner().cache().counts().await.unwrap().lists, 16);
+    assert_eq!(mirror.inner().cache().counts().await.unwrap().lists, 18);
     assert_eq!(mirror.inner().cache().used_bytes(), 40 * MIB, "half of the limit is left to blobs");
 }
 

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{eventually, published, read, stored_right};
+use roadstead::file_blocks::in_blocks;
+
 use crate::blobs::process::Process;
 use crate::support::client::Client;
 use crate::support::faulty_disk::Dice;
@@ -172,7 +174,7 @@ pub(super) async fn counts_what_is_there(storage: &Path, mut counted: impl Async
     let on_disk = || -> u64 {
         let files = ["blobs", "partial", "quarantine"].into_iter().flat_map(|place| files_below(&storage.join(place)));
         let bytes = files.filter(|path| path.extension().is_none_or(|end| end != "json"));
-        bytes.filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
+        bytes.filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| in_blocks(metadata.len())).sum()
     };
     eventually("what is counted is what is there", async || {
         // Both move while the last blobs are recorded.
