@@ -8,7 +8,7 @@ use redb::ReadTransaction;
 use super::{Access, Class, DEPTH, PINNED_BYTES, ReadChildren as _, evicting, seconds};
 use crate::clock::Timestamp;
 use crate::file_blocks::in_blocks;
-use crate::index::schema::{CHILDREN, LAST, ORDER, PINNED, SUMS};
+use crate::index::schema::{CHILDREN, LAST, ORDER, PINNED, RECENCY, SUMS};
 use crate::index::sums::stored::by_registry;
 use crate::index::{Index, IndexError};
 use crate::oci::Digest;
@@ -73,13 +73,19 @@ impl Index {
     /// Uses with those of what the used manifests list; at most `limit`.
     pub async fn with_listed(&self, uses: Vec<Access>, limit: usize) -> Result<Vec<Access>, IndexError> {
         self.read(move |from| {
-            let listed = from.open_table(CHILDREN)?;
+            let (listed, recency) = (from.open_table(CHILDREN)?, from.open_table(RECENCY)?);
             let (mut all, mut begin) = (uses, 0);
             for _level in 0..DEPTH {
                 let end = all.len();
                 for nth in begin..end {
                     let Some(Access { digest, at }) = all.get(nth).copied() else { break };
-                    let children = listed.children(&digest.to_string())?;
+                    let name = digest.to_string();
+                    // What is not stored, or is a blob, lists nothing.
+                    let class = recency.get(name.as_str())?.map(|row| row.value().1);
+                    if class != Some(Class::Manifest.number()) {
+                        continue;
+                    }
+                    let children = listed.children(&name)?;
                     let room = limit.saturating_sub(all.len());
                     all.extend(children.into_iter().take(room).map(|digest| Access { digest, at }));
                 }

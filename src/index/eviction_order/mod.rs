@@ -200,9 +200,9 @@ impl<'t> EvictionOrder<'t> {
         let mut left = MAX_REACHED;
         for child in children {
             let child = child.to_string();
-            let is_noted = self.note(&child, used)?;
+            let may_list = self.note(&child, used)?;
             left = left.saturating_sub(1);
-            let below = if is_noted && left > 0 { listed.children(&child)? } else { Vec::new() };
+            let below = if may_list && left > 0 { listed.children(&child)? } else { Vec::new() };
             for child in below.iter().take(left) {
                 self.note(&child.to_string(), used)?;
             }
@@ -211,14 +211,12 @@ impl<'t> EvictionOrder<'t> {
         Ok(())
     }
 
-    /// Notes a use of it. `false` if the last one is young, and what it lists need not be looked at.
+    /// Notes a use of it. `false` if the last one is young, or it lists nothing: long lists are costly to look for.
     fn note(&mut self, name: &str, at: u64) -> Result<bool, IndexError> {
-        let Some(old) = self.of(name)? else { return Ok(true) };
-        if at < old.used.saturating_add(GRAIN) {
-            return Ok(false);
-        }
+        let Some(old) = self.of(name)?.filter(|old| at >= old.used.saturating_add(GRAIN)) else { return Ok(false) };
+        let may_list = old.class == Class::Manifest;
         self.place(name, Some(&OrderEntry { class: old.class.after_access(), used: at, ..old }))?;
-        Ok(true)
+        Ok(may_list)
     }
 
     /// Takes it out of the order, or marks it anew. `false` if it had been marked at that time or later already.
@@ -301,12 +299,14 @@ pub(super) fn reached_by(from: &ReadTransaction, used: Access) -> Result<Vec<Acc
     let (mut reached, mut left) = (Vec::new(), vec![(used.digest, DEPTH)]);
     while let Some((digest, depth)) = left.pop().filter(|_| reached.len() < MAX_REACHED) {
         let name = digest.to_string();
-        let before = recency.get(name.as_str())?.map(|row| row.value().2);
-        if before.is_some_and(|before| seconds(used.at) < before.saturating_add(GRAIN)) {
+        let before = recency.get(name.as_str())?.map(|row| (row.value().1, row.value().2));
+        if before.is_some_and(|(_, before)| seconds(used.at) < before.saturating_add(GRAIN)) {
             continue;
         }
         reached.push(Access { digest, at: used.at });
-        if depth > 0 {
+        // What is not stored, or is a blob, lists nothing.
+        let may_list = before.is_some_and(|(class, _)| Class::of(class) == Class::Manifest);
+        if may_list && depth > 0 {
             left.extend(listed.children(&name)?.into_iter().map(|child| (child, depth - 1)));
         }
     }
@@ -359,8 +359,9 @@ mod tests {
         let list = |nth: usize, children: std::ops::Range<usize>| {
             Change::from(PutChildren { manifest: digest(nth), children: children.map(digest).collect() })
         };
-        let mut facts = vec![Change::from(PutBlob { digest: digest(0), row }), list(0, 1..11)];
-        facts.extend((1..11).map(|nth| list(nth, nth * 2000..(nth + 1) * 2000)));
+        let stored = |nth| Change::from(PutBlob { digest: digest(nth), row: row.clone() });
+        let mut facts = vec![stored(0), list(0, 1..11)];
+        facts.extend((1..11).flat_map(|nth| [stored(nth), list(nth, nth * 2000..(nth + 1) * 2000)]));
         index.apply(facts).await.unwrap();
         let used = |seconds: u64| Access { digest: digest(0), at: Timestamp::from_millis(seconds * 1000) };
         let reached = index.reached_by(used(3600)).await.unwrap();

@@ -9,6 +9,9 @@ use crate::oci::Digest;
 
 use super::{get, parse};
 
+/// Blobs looked up in one step of [`images`], about: what is found about them is in memory together.
+const MAX_LOOKED_UP: usize = 10_000;
+
 /// A digest in one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldDigest {
@@ -99,7 +102,8 @@ pub async fn nearly_whole(
         .await
 }
 
-/// Up to `limit` manifests behind `after` that some scope may read, and where to go on; `None` at the end. What lists
+/// Up to `limit` manifests behind `after` that some scope may read, fewer where they lack many blobs, and where to go on;
+/// `None` at the end. What lists
 /// manifests itself is left out, as is what nobody has stored yet.
 pub async fn images(
     index: &Index,
@@ -112,11 +116,11 @@ pub async fn images(
             let (grants, children) = (from.open_table(MANIFEST_GRANTS)?, from.open_table(CHILDREN)?);
             let start = after.unwrap_or_default();
             let start = (start.0, start.1.as_str(), start.2.as_str(), start.3.as_str());
-            let mut found = Vec::new();
+            let (mut found, mut looked_up) = (Vec::new(), 0);
             for (seen, entry) in grants.range(start..)?.enumerate() {
                 let (key, row) = entry?;
                 let (domain, authority, repository, name) = key.value();
-                if seen >= limit {
+                if seen >= limit || looked_up >= MAX_LOOKED_UP {
                     let next = (domain, authority.to_owned(), repository.to_owned(), name.to_owned());
                     return Ok((found, Some(next)));
                 }
@@ -137,6 +141,7 @@ pub async fn images(
                 let Some(listed) = children.get(name)?.filter(|_| !is_index && !is_revoked(manifest)) else { continue };
                 let mut lacking = Vec::new();
                 for digest in parse::<Vec<Digest>>(listed.value())? {
+                    looked_up += 1;
                     let held = held(from, &scope, digest, false, whole_authority, is_revoked(digest))?;
                     if !held.is_served() {
                         lacking.push(held);
@@ -161,4 +166,43 @@ fn held(
     let grant: Option<GrantRow> = get(from, table, &Key::digest(scope, digest, whole_authority))?;
     let is_stored = from.open_table(BLOBS)?.get(digest.to_string().as_str())?.is_some();
     Ok(HeldDigest { digest, is_stored, is_granted: grant.is_some() && !is_revoked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::health::Health;
+    use crate::index::{Change, GrantManifest, PutChildren};
+    use crate::oci::{Algorithm, MediaType};
+
+    #[tokio::test]
+    async fn t125_a_step_over_images_that_lack_much_is_short_and_leaves_none_out() {
+        let root = tempfile::tempdir().unwrap();
+        let index = Index::open(root.path(), Health::default(), Timestamp::default(), &|_| Ok(())).unwrap().0;
+        let scope = Scope { domain: 0, authority: "a.test".parse().unwrap(), repository: "app".parse().unwrap() };
+        let digest = |nth: usize| Digest::of(Algorithm::Sha256, &nth.to_le_bytes());
+        let children: Vec<Digest> = (1000..3000).map(digest).collect();
+        let mut facts = Vec::new();
+        for nth in 0..30 {
+            let (scope, media_type) = (scope.clone(), MediaType::parse(MediaType::OCI_MANIFEST).unwrap());
+            let grant = GrantManifest { scope, whole_authority: false, digest: digest(nth), media_type, day: 1 };
+            facts.push(Change::from(grant));
+            facts.push(PutChildren { manifest: digest(nth), children: children.clone() }.into());
+        }
+        index.apply(facts).await.unwrap();
+        let (mut seen, mut after) = (0, None);
+        loop {
+            let (found, next) = images(&index, after, 500).await.unwrap();
+            let lacking: usize = found.iter().map(|image| image.lacking.len()).sum();
+            assert!(lacking <= MAX_LOOKED_UP + children.len(), "{lacking} in one step");
+            seen += found.len();
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, 30);
+        index.close().await;
+    }
 }

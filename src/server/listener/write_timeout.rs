@@ -14,13 +14,16 @@ use crate::server::stall::StallLimit;
 /// The preface of every HTTP/2 client. hyper starts no timeout before it has read the preface or something else.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Wraps a connection. A write fails after it was pending for `limit`. A read fails at `preface_deadline` if the client
+/// Wraps a connection. A write fails after it was pending for `limit`, or where others need the place of a client that takes
+/// too little. A read fails at `preface_deadline` if the client
 /// has not shown by then which version of HTTP it speaks.
 pub(in crate::server) struct WriteTimeout<T> {
     inner: T,
     limit: StallLimit,
     /// Since when a write is pending, and when to look at it again.
     pending: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// How long writes were pending lately, and the bytes that were taken in that time.
+    lately: (Duration, u64),
     preface_deadline: Option<PrefaceDeadline>,
 }
 
@@ -32,7 +35,7 @@ struct PrefaceDeadline {
 
 impl<T> WriteTimeout<T> {
     pub(in crate::server) fn new(inner: T, limit: impl Into<StallLimit>) -> Self {
-        Self { inner, limit: limit.into(), pending: None, preface_deadline: None }
+        Self { inner, limit: limit.into(), pending: None, lately: (Duration::ZERO, 0), preface_deadline: None }
     }
 
     /// Cuts a client that has not shown its HTTP version by then.
@@ -41,9 +44,23 @@ impl<T> WriteTimeout<T> {
         self
     }
 
-    fn watch<R>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
-        if polled.is_ready() {
-            self.pending = None;
+    fn watch<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<R>>,
+        taken_bytes: impl FnOnce(&R) -> usize,
+    ) -> Poll<io::Result<R>> {
+        if let Poll::Ready(done) = &polled {
+            self.lately.1 += done.as_ref().map_or(0, taken_bytes) as u64;
+            let Some((since, _)) = self.pending.take() else { return polled };
+            self.lately.0 += since.elapsed();
+            let (waited, taken_bytes) = self.lately;
+            if StallLimit::can_tell(waited) {
+                self.lately = (Duration::ZERO, 0);
+                if self.limit.is_too_slow(waited, taken_bytes) {
+                    return Poll::Ready(Err(too_slow()));
+                }
+            }
             return polled;
         }
         let look_every = self.limit.look_every();
@@ -57,6 +74,10 @@ impl<T> WriteTimeout<T> {
         }
         Poll::Pending
     }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client takes too little while others wait")
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
@@ -83,7 +104,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.watch(cx, polled)
+        self.watch(cx, polled, |written| *written)
     }
 
     fn poll_write_vectored(
@@ -92,7 +113,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.watch(cx, polled)
+        self.watch(cx, polled, |written| *written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,12 +122,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.watch(cx, polled)
+        self.watch(cx, polled, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.watch(cx, polled)
+        self.watch(cx, polled, |()| 0)
     }
 }
 

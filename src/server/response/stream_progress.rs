@@ -26,6 +26,8 @@ struct Taking {
     taken_bytes: u64,
     /// Time of the last byte taken, or of the first byte given after an empty queue.
     since: Option<Instant>,
+    /// Since when bytes have waited all the time, and what had been taken before.
+    behind: Option<(Instant, u64)>,
     /// The waker of a body that waits for its end.
     waker: Option<Waker>,
 }
@@ -49,7 +51,9 @@ impl StreamProgress {
     pub(in crate::server) fn watch(self: &Arc<Self>, bytes: Bytes) -> TrackedBytes {
         let mut taking = self.taking();
         if taking.waiting_bytes == 0 {
-            taking.since = Some(Instant::now());
+            let now = Instant::now();
+            taking.since = Some(now);
+            taking.behind = Some((now, taking.taken_bytes));
         }
         taking.waiting_bytes += bytes.len() as u64;
         drop(taking);
@@ -86,7 +90,21 @@ impl StreamProgress {
         }
     }
 
-    /// Resolves when bytes have waited for `limit` and none was taken.
+    /// Whether the client is behind, and to go for it.
+    fn is_too_slow(&self, limit: &StallLimit) -> bool {
+        let mut taking = self.taking();
+        let now = Instant::now();
+        let Some((since, before)) = taking.behind.filter(|_| taking.waiting_bytes > 0) else { return false };
+        let (waited, taken_bytes) = (now - since, taking.taken_bytes - before);
+        if !StallLimit::can_tell(waited) {
+            return false;
+        }
+        taking.behind = Some((now, taking.taken_bytes));
+        drop(taking);
+        limit.is_too_slow(waited, taken_bytes)
+    }
+
+    /// Resolves when bytes have waited for `limit` and none was taken, or too few while others need the place.
     pub(in crate::server) async fn stalled(&self, limit: &StallLimit) {
         loop {
             let since = {
@@ -96,9 +114,10 @@ impl StreamProgress {
             let now = Instant::now();
             match since {
                 Some(since) if since + limit.now() <= now => return,
+                Some(_) if self.is_too_slow(limit) => return,
                 Some(since) => {
-                    let first = since + limit.look_every();
-                    sleep_until(if first > now { first } else { now + limit.look_every() }).await;
+                    let (first, look_every) = (since + limit.look_every(), limit.look_every());
+                    sleep_until(if first > now { first } else { now + look_every }).await;
                 }
                 None => sleep_until(now + limit.look_every()).await,
             }

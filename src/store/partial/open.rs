@@ -90,10 +90,11 @@ fn open_leftover(partial: &Path) -> Option<(File, u64, Option<u64>)> {
 
 fn create_anew(partial: &Path) -> io::Result<File> {
     // Whoever discards the last other partial file of this authority removes the directory.
-    const TRIES: u32 = 10;
+    const TRIES: u32 = 100;
     for _try in 1..TRIES {
         match create_once(partial) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            // One that goes between the attempt to make it and the look at it is told as there.
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
             done => return done,
         }
     }
@@ -107,4 +108,31 @@ fn create_once(partial: &Path) -> io::Result<File> {
     layout::remove_if_there(&layout::sidecar(partial))?;
     layout::remove_if_there(partial)?;
     layout::create_file(partial)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_goes_while_a_file_is_made_in_it_is_no_fault() {
+        let root = tempfile::tempdir().unwrap();
+        let (directory, is_over) = (root.path().join("a.test"), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _in_use = std::fs::remove_dir(&directory);
+                }
+            });
+            let partial = directory.join("sha256-0");
+            let made = (0..5000).try_for_each(|_nth| {
+                create_anew(&partial)?;
+                std::fs::remove_file(&partial)
+            });
+            is_over.store(true, Ordering::Relaxed);
+            made.unwrap();
+        });
+    }
 }

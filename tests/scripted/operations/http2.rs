@@ -162,3 +162,35 @@ async fn t67_streams_of_one_client_leave_places_to_others_and_have_to_move_where
     assert_eq!(cut, Some(Reason::CANCEL));
     let _place = open(&client, &path).await;
 }
+
+#[tokio::test]
+async fn t124_who_takes_a_little_all_the_time_has_to_move_where_few_places_are_left() {
+    let ca = TestCa::new();
+    let (_registry, mirror, path, _directory) = serving(&ca, "stall_timeout = \"10m\"\nmax_requests = 4").await;
+    let client = client_with(&ca, mirror.address, 500).await;
+    let trickle = async || {
+        let mut body = open(&client, &path).await;
+        loop {
+            match body.data().await {
+                Some(Ok(chunk)) => {
+                    // The pace of a client that keeps its place with little.
+                    for part in chunk.chunks(100) {
+                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                        body.flow_control().release_capacity(part.len()).unwrap();
+                    }
+                }
+                Some(Err(err)) => return err.reason(),
+                None => return None,
+            }
+        }
+    };
+    let first = async {
+        tokio::select! {
+            cut = trickle() => cut,
+            cut = trickle() => cut,
+            cut = trickle() => cut,
+        }
+    };
+    let cut = tokio::time::timeout(PATIENCE, first).await.expect("a place is given back");
+    assert_eq!(cut, Some(Reason::CANCEL));
+}
