@@ -185,8 +185,8 @@ async fn t51_a_large_index_counts_towards_max_size() {
         upstream.script(tag_lists().when(is_this).always().body(body).header("link", link));
     }
     let url = upstream.url();
-    let toml: String = (0..6).map(|nth| format!("[upstreams.\"r{nth}.test\"]\nurl = \"{url}\"\n")).collect();
-    let mirror = Mirror::builder(toml).storage("max_size = \"80MiB\"").start().await;
+    let toml: Vec<_> = (0..6).map(|nth| format!("[upstreams.\"r{nth}.test\"]\nurl = \"{url}\"\n")).collect();
+    let mirror = Mirror::builder(toml.concat()).storage("max_size = \"80MiB\"").start().await;
     assert_eq!(mirror.inner().cache().used_bytes(), 0);
     for (authority, query) in lists {
         assert_eq!(mirror.client().get(&format!("/v2/app/tags/list?{query}&ns={authority}")).await.status, 200);
