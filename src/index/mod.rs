@@ -37,7 +37,7 @@ pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
-    AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts, PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases_in, block_reach, blocks, content, digests_beginning, drop_rows, gone_referrers, held_digests, images, is_named, leaving, measure_rows, nearly_whole, pulls, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
+    AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts, PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases, aliases_in, block_reach, blocks, content, digests_beginning, drop_rows, gone_referrers, held_digests, images, is_named, leaving, measure_rows, nearly_whole, pulls, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use sums::rows::{RowOwner, RowSum, RowSums};

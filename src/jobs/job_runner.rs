@@ -83,7 +83,10 @@ impl JobRunner {
                         receipts.pop_front();
                     }
                 }
-                Err(err) => job.end(JobState::Failed, this.jobs.clock().now(), Some(err.to_string())),
+                Err(err) => {
+                    let state = if job.is_cancelled() { JobState::Stopped } else { JobState::Failed };
+                    job.end(state, this.jobs.clock().now(), Some(err.to_string()));
+                }
             }
         });
         Ok(job)

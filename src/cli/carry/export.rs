@@ -24,7 +24,8 @@ pub(in crate::cli) struct Options {
     /// Names of images, as in "docker.io/library/app:1" or "quay.io/org/app@sha256:…".
     #[arg(value_name = "REF")]
     references: Vec<String>,
-    /// A file with names, one on each line; "-" for standard input.
+    /// A file with names, one on each line, or a manifest of Kubernetes, a rendered chart or a compose file, of which every
+    /// `image` counts; "-" for standard input.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Everything that is held.
@@ -61,7 +62,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
     if is_stdout && options.split.is_some() {
         return Err(usage("--split needs files or directories: `--output` is standard output"));
     }
-    let references = super::names(&options.references, options.file.as_deref())?;
+    let references = super::names(&options.references, options.file.as_slice())?;
     if references.is_empty() && !options.all && options.used_since.is_none() {
         return Err(usage("nothing is named: name images, or give `-f`, `--all` or `--used-since`"));
     }

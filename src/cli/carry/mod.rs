@@ -8,33 +8,21 @@ pub(super) mod inventory;
 mod output;
 pub(super) mod warm;
 
-use std::io::Read as _;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use roadstead::jobs::named_images;
+use roadstead::jobs::read_images;
 
 use super::output::usage;
 
-/// Largest list of names, in bytes.
-const LONGEST_LIST: u64 = 16 * 1024 * 1024;
-
-/// The names of the command line, then those of a file: a list, or a manifest of Kubernetes or compose.
-fn names(given: &[String], file: Option<&Path>) -> Result<Vec<String>, ExitCode> {
+/// The names of the command line, then those of files: lists, or manifests of Kubernetes or compose.
+pub(super) fn names(given: &[String], files: &[PathBuf]) -> Result<Vec<String>, ExitCode> {
     let mut names = given.to_vec();
-    if let Some(file) = file {
-        let text = read_list(file).map_err(|err| usage(&format!("{} cannot be read: {err}", file.display())))?;
-        names.extend(named_images(&text));
+    for file in files {
+        let read =
+            if file == Path::new("-") { read_images(std::io::stdin()) } else { File::open(file).and_then(read_images) };
+        names.extend(read.map_err(|err| usage(&format!("{} cannot be read: {err}", file.display())))?);
     }
     Ok(names)
-}
-
-fn read_list(file: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(LONGEST_LIST).read_to_string(&mut text)?
-    } else {
-        std::fs::File::open(file)?.take(LONGEST_LIST).read_to_string(&mut text)?
-    };
-    if read as u64 == LONGEST_LIST { Err(std::io::Error::other("it is too long")) } else { Ok(text) }
 }

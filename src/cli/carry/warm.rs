@@ -35,7 +35,7 @@ pub(in crate::cli) struct Options {
 
 /// Pulls images before somebody asks for them.
 pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCode> {
-    let references = super::names(&options.references, options.file.as_deref())?;
+    let references = super::names(&options.references, options.file.as_slice())?;
     if references.is_empty() {
         return Err(usage("nothing is named: name images, or give `-f`"));
     }

@@ -1,11 +1,10 @@
 //! `coverage`: which images of a list would survive an outage now.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use roadstead::jobs::look::{coverage, images_in};
+use roadstead::jobs::look::coverage;
 use roadstead::oci::Platform;
 use serde_json::{Value, json};
 
@@ -15,12 +14,11 @@ use crate::cli::table::{Align, Table};
 
 /// Names in one call of the API.
 const AT_ONCE: usize = 200;
-/// Largest list. Bytes.
-const LONGEST_LIST: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
-    /// A file with an image on each line, with `#` before comments; "-" for standard input.
+    /// A file with names, one on each line, or a manifest of Kubernetes, a rendered chart or a compose file, of which every
+    /// `image` counts; "-" for standard input.
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Has to be held, as in "linux/arm64". Without any: those of which something is held.
@@ -35,10 +33,7 @@ pub(in crate::cli) struct Options {
 }
 
 pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCode> {
-    let mut names = options.references.clone();
-    for file in &options.files {
-        names.extend(read(file).map_err(|err| usage(&format!("{}: {err}", file.display())))?);
-    }
+    let names = crate::cli::carry::names(&options.references, &options.files)?;
     if names.is_empty() {
         return Err(usage("no image is given: name some, or a file with --file"));
     }
@@ -99,15 +94,4 @@ impl Shown {
             Err(failed(&format!("{missing} of {items} images would not survive an outage")))
         }
     }
-}
-
-/// The images of a list, one on each line.
-fn read(file: &Path) -> std::io::Result<Vec<String>> {
-    let mut text = String::new();
-    if file == Path::new("-") {
-        std::io::stdin().take(LONGEST_LIST).read_to_string(&mut text)?;
-    } else {
-        std::fs::File::open(file)?.take(LONGEST_LIST).read_to_string(&mut text)?;
-    }
-    Ok(images_in(&text))
 }

@@ -84,6 +84,22 @@ pub async fn aliases_in(index: &Index, scope: &Scope) -> Result<Vec<AliasTarget>
         .await
 }
 
+/// The full names of all aliases.
+pub async fn aliases(index: &Index) -> Result<Vec<String>, IndexError> {
+    index
+        .read(|from| {
+            let mut found = Vec::new();
+            for entry in from.open_table(TAGS)?.range((0, "", "", "")..)? {
+                let (key, row) = entry?;
+                let (_, authority, repository, tag) = key.value();
+                let row: Option<TagRow> = serde_json::from_slice(row.value()).ok();
+                found.extend(row.and_then(|row| row.alias).map(|_| format!("{authority}/{repository}:{tag}")));
+            }
+            Ok(found)
+        })
+        .await
+}
+
 /// Up to `limit` digests that begin with `prefix`, as in `sha256:0a1b`: those that are stored, or, with a scope, those that
 /// may be read in it.
 pub async fn digests_beginning(

@@ -33,7 +33,9 @@ pub use gone::gone_referrers;
 pub use granted::ungranted;
 pub use images::{HeldDigest, ImageFacts, held_digests, images, nearly_whole};
 pub use leaving::{Leaving, LeavingContent, leaving};
-pub use look::{ContentFacts, aliases_in, content, digests_beginning, stored_blobs, tags_behind, tags_pointing_to};
+pub use look::{
+    ContentFacts, aliases, aliases_in, content, digests_beginning, stored_blobs, tags_behind, tags_pointing_to,
+};
 pub use naming::is_named;
 pub use pulls::{PullQuestion, pulls};
 pub use surplus::{drop_rows, measure_rows};

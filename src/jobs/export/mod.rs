@@ -4,16 +4,17 @@
 //! asked for. The content of a plan is leased, so that it is not evicted before it is written. The same content gives the
 //! same bytes.
 
+mod divide;
 pub mod held;
 mod inventory;
-mod names;
 mod plan;
 mod write;
 
 use std::time::Duration;
 
+pub use divide::{ExportRefused, Part};
 pub use inventory::inventory;
-pub use plan::{ExportRefused, Part, Plan, make_plan};
+pub use plan::{Plan, make_plan};
 pub use write::{PartStream, stream_part};
 
 use super::bundle::receipt::Receipt;

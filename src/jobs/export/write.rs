@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::plan::{Part, Plan};
+use super::divide::Part;
+use super::plan::Plan;
 use crate::cache::Cache;
 use crate::jobs::bundle::layout::blob_path;
 use crate::jobs::bundle::tar_writer::{TAR_END, tar_header, tar_padding};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::examine::{Examined, Image, examine};
 use super::find::find;
 use crate::cache::blocks::Blocked;
+use super::select::held_names;
 use crate::jobs::{JobOutcome, Refused};
 use crate::mirror::{Holdings, Mirror};
 use crate::oci::{Digest, ImageName, Platform};
@@ -46,19 +47,25 @@ pub struct Covered {
     pub failed: usize,
 }
 
-/// Looks at each name. Without platforms, those count of which something is held, and at least one has to be whole.
+/// Looks at each name, and each held tag that a selector chooses. Without platforms, those count of which something is held, and at least one has to be whole.
 pub async fn coverage(mirror: &Arc<Mirror>, names: &[String], platforms: &[Platform]) -> Covered {
     let mut items = Vec::new();
     for text in names {
-        let item = match cover(mirror, text, platforms).await {
-            Ok(item) => item,
-            Err(Refused { code, message }) => {
-                let outcome = code.outcome();
-                let (item, problem) = (quoted(text), Some(message));
-                Item { item, outcome, bytes: 0, problem, platforms: Vec::new() }
-            }
+        let refused = |text: &str, Refused { code, message }: Refused| Item {
+            item: quoted(text),
+            outcome: code.outcome(),
+            bytes: 0,
+            problem: Some(message),
+            platforms: Vec::new(),
         };
-        items.push(item);
+        match held_names(mirror, text).await {
+            Ok(names) => {
+                for name in names {
+                    items.push(cover(mirror, &name, platforms).await.unwrap_or_else(|why| refused(&name, why)));
+                }
+            }
+            Err(why) => items.push(refused(text, why)),
+        }
     }
     let failed = items.iter().filter(|item| item.outcome != JobOutcome::Held).count();
     Covered { items, failed }

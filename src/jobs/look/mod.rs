@@ -6,6 +6,7 @@ mod find;
 mod inspect;
 mod page;
 mod repositories;
+mod select;
 mod tags;
 mod watch;
 mod who;
@@ -18,6 +19,7 @@ pub use page::{MAX_LIMIT, PageQuery};
 pub use repositories::{
     AuthorityRow, Repositories, RepositoryRow, Sort, UsageReport, UsageReports, repositories, used,
 };
+pub use select::held_names;
 pub use tags::{Moved, TagEntry, Tags, tags};
-pub use watch::{CoverageList, images_in, run_coverage};
+pub use watch::{CoverageList, run_coverage};
 pub use who::{Puller, Pullers, who};

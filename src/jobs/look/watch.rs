@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::coverage::coverage;
 use crate::jobs::JobOutcome;
+use crate::jobs::named_images::images_in_file;
 use crate::metrics::ByCoverage;
 use crate::mirror::Mirror;
 use crate::oci::Platform;
@@ -16,8 +17,6 @@ const PAUSE: Duration = Duration::from_mins(1);
 const SHARE: u32 = 50;
 /// Images of one look into the index: other work goes on in between.
 const STEP: usize = 100;
-/// Largest list. Bytes.
-const LONGEST_LIST: u64 = 16 * 1024 * 1024;
 
 /// `[[coverage]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct CoverageList {
     /// The label of its metric.
     pub name: String,
     pub images: Vec<String>,
-    /// More of them, one on a line. It is read at each look.
+    /// A file with more names, read again at each look.
     pub file: Option<PathBuf>,
     pub platforms: Vec<Platform>,
 }
@@ -53,7 +52,7 @@ pub async fn run_coverage(mirror: Arc<Mirror>, lists: Vec<CoverageList>) {
 async fn look(mirror: &Arc<Mirror>, list: &CoverageList) {
     let mut images = list.images.clone();
     if let Some(file) = &list.file {
-        match read(file.clone()).await {
+        match images_in_file(file.clone()).await {
             Ok(more) => images.extend(more),
             Err(err) => {
                 tracing::warn!(list = list.name, file = %file.display(), error = %err,
@@ -73,20 +72,4 @@ async fn look(mirror: &Arc<Mirror>, list: &CoverageList) {
     for (outcome, count) in [("held", held), ("missing", missing)] {
         family.get_or_create(&ByCoverage { list: list.name.clone(), outcome }).set(count);
     }
-}
-
-async fn read(file: PathBuf) -> std::io::Result<Vec<String>> {
-    let read = tokio::task::spawn_blocking(move || {
-        use std::io::Read as _;
-        let mut text = String::new();
-        std::fs::File::open(file)?.take(LONGEST_LIST).read_to_string(&mut text)?;
-        Ok(images_in(&text))
-    });
-    read.await.unwrap_or_else(|_stopping| Ok(Vec::new()))
-}
-
-/// The images of a list: one on each line, with `#` before comments.
-pub fn images_in(text: &str) -> Vec<String> {
-    let names = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

@@ -3,7 +3,6 @@
 //! Names and selectors become references ([`select`]); each is pulled with all that it lists ([`pull`]). Where a registry
 //! limits pulls or cannot be reached, the job says so, waits, and goes on.
 
-mod named_images;
 mod pull;
 pub mod schedule;
 pub mod select;
@@ -21,7 +20,6 @@ use super::job_report::{JobItem, JobOutcome, JobState};
 use crate::mirror::Mirror;
 use crate::quote::quoted;
 
-pub use named_images::named_images;
 use pull::Puller;
 
 /// Most images of one job.

@@ -9,16 +9,14 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::WarmRequest;
-use super::named_images::named_images;
 use crate::clock::Timestamp;
 use crate::jobs::job_report::{JobReport, JobState};
+use crate::jobs::named_images::images_in_file;
 
 /// From the start to the first round: a server that starts with many others has time to settle.
 const FIRST: Duration = Duration::from_secs(3);
 /// Part of the period by which rounds are moved, so that many mirrors do not ask at the same moment.
 const JITTER: u32 = 10;
-/// Largest file with names, in bytes.
-const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// One `[[warm]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +89,8 @@ impl WarmSchedule {
     pub(in crate::jobs) async fn request(&self) -> Result<WarmRequest, String> {
         let mut request = self.request.clone();
         if let Some(file) = &self.file {
-            let wrong = |err: &dyn std::fmt::Display| format!("{}: {err}", file.display());
-            let size = tokio::fs::metadata(file).await.map_err(|err| wrong(&err))?.len();
-            if size > MAX_FILE_BYTES {
-                return Err(wrong(&format!("it has more than {MAX_FILE_BYTES} bytes")));
-            }
-            let text = tokio::fs::read_to_string(file).await.map_err(|err| wrong(&err))?;
-            request.references.extend(named_images(&text));
+            let names = images_in_file(file.clone()).await.map_err(|err| format!("{}: {err}", file.display()))?;
+            request.references.extend(names);
         }
         Ok(request)
     }

@@ -2,6 +2,7 @@
 
 mod bundles;
 mod kills;
+mod named;
 mod roundtrip;
 mod warm;
 

@@ -2,8 +2,33 @@
 //!
 //! No YAML is parsed: every value of a key `image` counts, wherever it stands. What a template has not filled in does not.
 
+use std::io::{self, Read};
+use std::path::PathBuf;
+
 /// Longest line that is looked at, in bytes.
 const MAX_LINE: usize = 16 * 1024;
+/// Largest text with names, in bytes.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The names in a text that is read to its end, as [`named_images`] finds them. Blocking.
+///
+/// # Errors
+///
+/// It cannot be read, is longer than 16 MiB, or is not UTF-8.
+pub fn read_images(from: impl Read) -> io::Result<Vec<String>> {
+    let mut text = String::new();
+    let read = from.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_BYTES} bytes")));
+    }
+    Ok(named_images(&text))
+}
+
+/// As [`read_images`], from a file of the configuration.
+pub(super) async fn images_in_file(file: PathBuf) -> io::Result<Vec<String>> {
+    let read = tokio::task::spawn_blocking(move || read_images(std::fs::File::open(file)?));
+    read.await.map_err(io::Error::other)?
+}
 
 /// The names in a text, each once, in their order. A text with a key `image` is a manifest, any other is a list with one
 /// name on each line, where `#` begins a remark.
