@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::job_report::{JobItem, JobKind, JobReport, JobState};
+use super::job_report::{Gone, JobItem, JobKind, JobReport, JobState};
 use crate::clock::{Clock, Timestamp};
 
 /// Jobs that have ended and are still told of.
@@ -62,6 +62,7 @@ struct Results {
     total: Option<u64>,
     note: Option<String>,
     parts: Vec<u64>,
+    evicted: Option<Gone>,
 }
 
 /// A job cannot begin.
@@ -195,6 +196,7 @@ impl RunningJob {
             note: results.note.clone().filter(|_| ended.is_none()),
             problem: ended.and_then(|(_, _, problem)| problem),
             parts: results.parts.clone(),
+            evicted: results.evicted,
         }
     }
 
@@ -222,6 +224,12 @@ impl RunningJob {
 
     pub fn offer_parts(&self, parts: Vec<u64>) {
         self.results().parts = parts;
+        self.tell();
+    }
+
+    pub fn set_evicted(&self, gone: Gone) {
+        self.bytes.store(gone.evicted_bytes, Ordering::Relaxed);
+        self.results().evicted = Some(gone);
         self.tell();
     }
 

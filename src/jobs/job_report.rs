@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::oci::{Digest, Tag};
 
 /// Longest text of a problem, in bytes.
 const MAX_PROBLEM_BYTES: usize = 2000;
@@ -13,6 +14,9 @@ pub enum JobKind {
     Warm,
     Export,
     Import,
+    Refresh,
+    Remove,
+    Gc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +56,36 @@ pub struct JobItem {
     /// It lacks what another part of the same bundle has: no failure yet.
     #[serde(rename = "waiting", skip_serializing_if = "std::ops::Not::not")]
     pub is_waiting: bool,
+    #[serde(flatten)]
+    pub details: Option<ItemDetails>,
+}
+
+/// What only one kind of job tells of its items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ItemDetails {
+    Refreshed {
+        /// Where the tag points.
+        digest: Option<Digest>,
+    },
+    Removed {
+        blobs: usize,
+        /// Tags that are gone, or would be.
+        tags: Vec<Tag>,
+        /// Bytes among them that no registry can give again.
+        last_copy_bytes: u64,
+    },
+}
+
+/// What an eviction has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gone {
+    pub evicted_blobs: u64,
+    pub evicted_bytes: u64,
+    /// Bytes that are used now.
+    pub used_bytes: u64,
+    /// Nothing is left to do, or nothing more may go.
+    pub done: bool,
 }
 
 /// The state of a job as it is told.
@@ -78,6 +112,8 @@ pub struct JobReport {
     pub problem: Option<String>,
     /// Of an export: the sizes of the parts that can be fetched. Bytes.
     pub parts: Vec<u64>,
+    /// Of `gc`: what it has evicted so far.
+    pub evicted: Option<Gone>,
 }
 
 impl JobKind {
@@ -86,6 +122,9 @@ impl JobKind {
             Self::Warm => "warm",
             Self::Export => "export",
             Self::Import => "import",
+            Self::Refresh => "refresh",
+            Self::Remove => "remove",
+            Self::Gc => "gc",
         }
     }
 }
@@ -99,7 +138,7 @@ impl JobReport {
 
 impl JobItem {
     pub fn new(item: impl Into<String>, outcome: JobOutcome, bytes: u64) -> Self {
-        Self { item: item.into(), outcome, bytes, problem: None, is_waiting: false }
+        Self { item: item.into(), outcome, bytes, problem: None, is_waiting: false, details: None }
     }
 
     #[must_use]
@@ -107,6 +146,12 @@ impl JobItem {
         let mut problem = problem.to_string();
         problem.truncate(problem.floor_char_boundary(MAX_PROBLEM_BYTES));
         self.problem = Some(problem);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn with(mut self, details: ItemDetails) -> Self {
+        self.details = Some(details);
         self
     }
 

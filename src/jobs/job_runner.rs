@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::bundle::receipt::Receipt;
+use super::change::LongChange;
 use super::export::{ExportRequest, PartStream, Plan, make_plan, stream_part};
 use super::import::{ImportRequest, import};
 use super::job::{Jobs, NoJob, RunningJob};
@@ -245,6 +246,23 @@ impl JobRunner {
         }
         let receipts = self.receipts.lock().unwrap_or_else(PoisonError::into_inner);
         receipts.iter().find(|(export, _)| export == id).map(|(_, receipt)| Arc::clone(receipt))
+    }
+
+    /// Starts a change of what is held.
+    pub fn change(self: &Arc<Self>, change: LongChange) -> Result<Arc<RunningJob>, NoJob> {
+        let mirror = self.mirror()?;
+        let job = self.jobs.begin(change.kind())?;
+        let (this, started) = (Arc::clone(self), Arc::clone(&job));
+        mirror.cache().context.tasks.clone().spawn(async move {
+            let problem = change.run(&mirror, &started).await.err().map(|err| err.to_string());
+            let (state, problem) = match (started.is_cancelled(), problem) {
+                (true, _) => (JobState::Stopped, Some("it was cancelled".to_owned())),
+                (false, Some(problem)) => (JobState::Failed, Some(problem)),
+                (false, None) => (JobState::Done, None),
+            };
+            started.end(state, this.jobs.clock().now(), problem);
+        });
+        Ok(job)
     }
 
     /// Starts an import of what `archive` gives.

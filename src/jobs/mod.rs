@@ -21,7 +21,7 @@ pub mod warm;
 pub use blocks::{BlockEntry, add_blocks, list_blocks, remove_blocks};
 pub use export::inventory;
 pub use job::{Jobs, NoJob, RunningJob};
-pub use job_report::{JobItem, JobKind, JobOutcome, JobReport, JobState};
+pub use job_report::{Gone, ItemDetails, JobItem, JobKind, JobOutcome, JobReport, JobState};
 pub use job_runner::JobRunner;
 pub use named_images::{named_images, read_images};
 pub use pins::{PinEntry, add_pins, list_pins, remove_pins};

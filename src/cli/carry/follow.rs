@@ -23,7 +23,7 @@ const LINES: Duration = Duration::from_secs(10);
 const FIRST_LOOKS: u32 = 20;
 
 /// Where a job runs.
-pub(super) enum Engine<'a> {
+pub(in crate::cli) enum Engine<'a> {
     Server(&'a Server),
     /// In this process, on a storage whose server is stopped.
     Here(&'a Arc<JobRunner>),
@@ -53,7 +53,7 @@ enum Style {
 }
 
 /// How the results of one command are shown, over all its jobs.
-pub(super) struct Shown {
+pub(in crate::cli) struct Shown {
     style: Style,
     items: u64,
     failed: u64,
@@ -66,7 +66,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(as_json: bool, is_output_taken: bool) -> Self {
+    pub(in crate::cli) fn new(as_json: bool, is_output_taken: bool) -> Self {
         let style = match std::io::stderr().is_terminal() {
             _ if as_json => Style::Json,
             true => Style::Terminal,
@@ -76,7 +76,7 @@ impl Shown {
     }
 
     /// Follows a job until `is_ready` or its end, and gives its last state.
-    pub(super) async fn follow(
+    pub(in crate::cli) async fn follow(
         &mut self,
         engine: &Engine<'_>,
         id: &str,
@@ -135,12 +135,12 @@ impl Shown {
         self.print(&format!("{outcome:8} {}{bytes}{problem}", plain(item, "item")));
     }
 
-    pub(super) fn print(&self, text: &str) {
+    pub(in crate::cli) fn print(&self, text: &str) {
         if self.is_output_taken { report(text) } else { print(text) }
     }
 
     /// A message beside the results.
-    pub(super) fn remark(&mut self, text: &str) {
+    pub(in crate::cli) fn remark(&mut self, text: &str) {
         self.end_bar();
         if self.style != Style::Json {
             report(text);
@@ -148,7 +148,7 @@ impl Shown {
     }
 
     /// Progress of a transfer that this command itself makes.
-    pub(super) fn transfer(&mut self, what: &str, bytes: u64, total: u64) {
+    pub(in crate::cli) fn transfer(&mut self, what: &str, bytes: u64, total: u64) {
         self.show(what, bytes, total);
     }
 
@@ -204,7 +204,7 @@ impl Shown {
     }
 
     /// The last line, and the exit code. `is_all`: what still waits for other parts has failed.
-    pub(super) fn end(mut self, problem: Option<&str>, is_all: bool) -> Result<(), ExitCode> {
+    pub(in crate::cli) fn end(mut self, problem: Option<&str>, is_all: bool) -> Result<(), ExitCode> {
         let waiting = std::mem::take(&mut self.waiting);
         let count = waiting.len();
         for item in waiting.into_values() {

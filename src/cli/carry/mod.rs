@@ -2,7 +2,7 @@
 
 mod directory;
 pub(super) mod export;
-mod follow;
+pub(super) mod follow;
 pub(super) mod import;
 pub(super) mod inventory;
 mod output;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use roadstead::cache::retention::Gc;
-use roadstead::jobs::change::collect;
-use serde_json::json;
+use roadstead::jobs::change::LongChange;
+use serde_json::{Value, json};
 
-use crate::cli::output::{flag, number, print, print_json, report, size};
-use crate::cli::reach::{Reach, Request};
+use crate::cli::carry::follow::Shown;
+use crate::cli::output::{failed, number, print, print_json, size};
+use crate::cli::reach::Reach;
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -31,29 +32,23 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options, as_json: bool) -> Re
             (Gc::UnusedFor(age), json!({ "unused_for": humantime::format_duration(age).to_string() }))
         }
     };
-    let (mut blobs, mut bytes) = (0, 0);
-    loop {
-        let answer = reach.answer(Request::post("/api/v1/gc").with(&order), async |mirror| {
-            Ok(serde_json::to_value(collect(mirror, gc).await).unwrap_or_default())
-        })?;
-        blobs += number(&answer, "evicted_blobs");
-        bytes += number(&answer, "evicted_bytes");
-        let used = number(&answer, "used_bytes");
-        if !flag(&answer, "done") {
-            report(&format!("{} evicted so far", size(bytes)));
-            continue;
-        }
-        if as_json {
-            print_json(&json!({ "evicted_blobs": blobs, "evicted_bytes": bytes, "used_bytes": used }));
-        } else {
-            print(&format!("{blobs} blobs with {} were evicted; {} are used", size(bytes), size(used)));
-        }
-        let is_reached = options.to.is_none_or(|to| used <= to.as_u64());
-        if is_reached {
-            return Ok(());
-        }
-        return Err(crate::cli::output::failed(
-            "nothing more may go: the rest is pinned, being used, or cannot come again",
-        ));
+    let mut shown = Shown::new(as_json, false);
+    let here = |_: &_| Ok(LongChange::Gc(gc));
+    let job = super::change(reach, &mut shown, "/api/v1/gc", &[super::order(order)], here)?;
+    let nothing = json!({});
+    let gone = job.get("evicted").unwrap_or(&nothing);
+    let (blobs, bytes) = (number(gone, "evicted_blobs"), number(gone, "evicted_bytes"));
+    let used = number(gone, "used_bytes");
+    if as_json {
+        print_json(&json!({ "evicted_blobs": blobs, "evicted_bytes": bytes, "used_bytes": used }));
+    } else {
+        print(&format!("{blobs} blobs with {} were evicted; {} are used", size(bytes), size(used)));
     }
+    if let Some(problem) = job.get("problem").and_then(Value::as_str) {
+        return Err(failed(problem));
+    }
+    if options.to.is_none_or(|to| used <= to.as_u64()) {
+        return Ok(());
+    }
+    Err(failed("nothing more may go: the rest is pinned, being used, or cannot come again"))
 }

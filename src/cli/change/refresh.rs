@@ -1,25 +1,23 @@
 //! `refresh`: checks tags with their registries now.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use roadstead::jobs::change::refresh;
-use serde_json::{Value, json};
+use roadstead::jobs::change::{LongChange, Refresh};
+use roadstead::mirror::Mirror;
+use serde_json::json;
 
-use super::Items;
-use crate::cli::reach::{Reach, Request};
+use crate::cli::carry::follow::Shown;
+use crate::cli::output::number;
+use crate::cli::reach::Reach;
 
 pub(in crate::cli) fn run(reach: &Reach, globs: &[String], now: bool, as_json: bool) -> Result<(), ExitCode> {
-    let mut items = Items::new(as_json);
-    let mut after: Option<String> = None;
-    loop {
-        let order = json!({ "globs": globs, "after": after, "now": now });
-        let answer = reach.answer(Request::post("/api/v1/refresh").with(&order), async |mirror| {
-            Ok(serde_json::to_value(refresh(mirror, globs, after.as_deref(), now).await?).unwrap_or_default())
-        })?;
-        items.add(&answer);
-        match answer.get("next").and_then(Value::as_str) {
-            Some(next) => after = Some(next.to_owned()),
-            None => return items.end(),
-        }
+    let mut shown = Shown::new(as_json, false);
+    let orders = [super::order(json!({ "globs": globs, "now": now }))];
+    let here = |mirror: &Arc<Mirror>| Ok(LongChange::Refresh(Refresh::read(mirror, globs, now)?));
+    let job = super::change(reach, &mut shown, "/api/v1/refresh", &orders, here)?;
+    if number(&job, "items") == 0 {
+        shown.remark("nothing is named by this");
     }
+    super::end(shown, &job)
 }

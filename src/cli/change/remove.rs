@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use roadstead::jobs::change::{Removal, remove};
+use roadstead::jobs::change::{LongChange, Removal};
 use roadstead::oci::Named;
 use serde_json::json;
 
-use super::Items;
+use crate::cli::carry::follow::Shown;
 use crate::cli::output::usage;
-use crate::cli::reach::{Reach, Request};
+use crate::cli::reach::Reach;
 
-/// Names in one call of the API: each may take a second.
-const AT_ONCE: usize = 20;
+/// Names in one call of the API.
+const AT_ONCE: usize = 1000;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Options {
@@ -36,13 +36,11 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
         let _named: Named = reference.parse().map_err(|err| usage(&format!("{reference}: {err}")))?;
     }
     let how = Removal { dry_run: *dry_run, force: *force };
-    let mut items = Items::new(*json);
-    for some in references.chunks(AT_ONCE) {
-        let order = json!({ "references": some, "dry_run": dry_run, "force": force });
-        let answer = reach.answer(Request::post("/api/v1/remove").with(&order), async |mirror| {
-            Ok(serde_json::to_value(remove(mirror, some, how).await).unwrap_or_default())
-        })?;
-        items.add(&answer);
-    }
-    items.end()
+    let mut shown = Shown::new(*json, false);
+    let orders = references.chunks(AT_ONCE);
+    let orders: Vec<_> =
+        orders.map(|some| super::order(json!({ "references": some, "dry_run": dry_run, "force": force }))).collect();
+    let here = |_: &_| Ok(LongChange::Remove(references.clone(), how));
+    let job = super::change(reach, &mut shown, "/api/v1/remove", &orders, here)?;
+    super::end(shown, &job)
 }

@@ -3,29 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::cache::retention::{Collected, Gc};
+use crate::jobs::Gone;
+use crate::jobs::job::RunningJob;
 use crate::mirror::Mirror;
 
 /// One call does not work longer, so that its client hears of it.
 const LONGEST: Duration = Duration::from_secs(20);
+/// From one state of a job to the next.
+const STEP: Duration = Duration::from_secs(1);
 
-/// What one call has evicted.
-#[derive(Debug, Serialize)]
-pub struct Gone {
-    pub evicted_blobs: u64,
-    pub evicted_bytes: u64,
-    /// Bytes that are used now.
-    pub used_bytes: u64,
-    /// Nothing is left to do, or nothing more may go. Otherwise, the same call goes on.
-    pub done: bool,
+/// Evicts for some seconds at most. Unless it is done, the same call goes on.
+pub async fn collect(mirror: &Arc<Mirror>, gc: Gc) -> Gone {
+    step(mirror, gc, LONGEST).await
 }
 
-/// Evicts for some seconds at most.
-pub async fn collect(mirror: &Arc<Mirror>, gc: Gc) -> Gone {
-    let Collected { blobs, bytes, is_done } = mirror.evictor().gc(gc, Instant::now() + LONGEST).await;
+/// Evicts until nothing is left to do, nothing more may go, or the job is cancelled.
+pub(super) async fn collect_all(mirror: &Arc<Mirror>, job: &RunningJob, gc: Gc) {
+    let (mut blobs, mut bytes) = (0, 0);
+    while !job.is_cancelled() {
+        let gone = step(mirror, gc, STEP).await;
+        blobs += gone.evicted_blobs;
+        bytes += gone.evicted_bytes;
+        job.set_evicted(Gone { evicted_blobs: blobs, evicted_bytes: bytes, ..gone });
+        if gone.done {
+            return;
+        }
+    }
+}
+
+async fn step(mirror: &Arc<Mirror>, gc: Gc, longest: Duration) -> Gone {
+    let Collected { blobs, bytes, is_done } = mirror.evictor().gc(gc, Instant::now() + longest).await;
     let used_bytes = mirror.cache().used_bytes();
     Gone { evicted_blobs: blobs, evicted_bytes: bytes, used_bytes, done: is_done }
 }

@@ -8,9 +8,10 @@ use futures_util::stream;
 use serde::Serialize;
 
 use crate::index::{OwnedKey, PinRoot, PinRoots};
-use crate::jobs::{JobOutcome, Refused};
+use crate::jobs::job::RunningJob;
+use crate::jobs::{ItemDetails, JobItem, JobOutcome, Refused};
 use crate::mirror::{self, Mirror, Target};
-use crate::oci::{Digest, PinPattern, Tag};
+use crate::oci::{PinPattern, Tag};
 use crate::quote::quoted;
 
 /// Tags that are checked at one time.
@@ -24,64 +25,88 @@ const STEP: usize = 500;
 /// What one call has checked.
 #[derive(Debug, Serialize)]
 pub struct Refreshed {
-    pub items: Vec<RefreshItem>,
+    pub items: Vec<JobItem>,
     pub failed: usize,
     /// `after` of the call that goes on.
     pub next: Option<String>,
 }
 
-/// One tag.
-#[derive(Debug, Serialize)]
-pub struct RefreshItem {
-    pub item: String,
-    /// `done`: it points somewhere else now. `held`: it points where it pointed.
-    pub outcome: JobOutcome,
-    /// Bytes of its manifest.
-    pub bytes: u64,
-    pub problem: Option<String>,
-    pub digest: Option<Digest>,
+/// How far one look at the tags goes.
+#[derive(Clone, Copy)]
+struct Bounds {
+    tags: usize,
+    until: Option<Instant>,
 }
 
-/// Checks the held tags that globs name: over registry/repository, or registry/repository:tag.
-/// With `takes_young`, `min_age` holds none of them back.
-pub async fn refresh(
-    mirror: &Arc<Mirror>,
-    globs: &[String],
-    after: Option<&str>,
+/// Which tags to check, and how.
+#[derive(Debug, Clone)]
+pub struct Refresh {
+    /// Over registry/repository, or registry/repository:tag.
+    globs: Vec<PinPattern>,
+    /// `min_age` holds none of them back.
     takes_young: bool,
-) -> Result<Refreshed, Refused> {
-    if globs.is_empty() {
-        return Err(Refused::invalid("no glob is given, as in \"docker.io/library/*:*\""));
+}
+
+impl Refresh {
+    pub fn read(mirror: &Mirror, globs: &[String], takes_young: bool) -> Result<Self, Refused> {
+        if globs.is_empty() {
+            return Err(Refused::invalid("no glob is given, as in \"docker.io/library/*:*\""));
+        }
+        let read = |glob: &String| mirror.pin(glob).map_err(|err| Refused::invalid(format!("{}: {err}", quoted(glob))));
+        Ok(Self { globs: globs.iter().map(read).collect::<Result<_, _>>()?, takes_young })
     }
-    let read = |glob: &String| mirror.pin(glob).map_err(|err| Refused::invalid(format!("{}: {err}", quoted(glob))));
-    let globs = globs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+}
+
+/// Checks the held tags that globs name, for some seconds at most. `after` is `next` of the call before.
+pub async fn refresh(mirror: &Arc<Mirror>, which: &Refresh, after: Option<&str>) -> Result<Refreshed, Refused> {
     let wrong = |_err| Refused::invalid("after: it is not what `next` of a call says");
-    let mut after: Option<OwnedKey> = after.map(serde_json::from_str).transpose().map_err(wrong)?;
-    let (began, mut items) = (Instant::now(), Vec::new());
+    let after: Option<OwnedKey> = after.map(serde_json::from_str).transpose().map_err(wrong)?;
+    let mut items = Vec::new();
+    let bounds = Bounds { tags: MOST, until: Some(Instant::now() + LONGEST) };
+    let next = check_tags(mirror, which, after, bounds, |item| items.push(item)).await?;
+    let failed = items.iter().filter(|item| item.is_failed()).count();
+    Ok(Refreshed { items, failed, next: next.and_then(|key| serde_json::to_string(&key).ok()) })
+}
+
+/// Checks all held tags that globs name, unless the job is cancelled. A check that has begun goes on for others who ask.
+pub(super) async fn refresh_all(mirror: &Arc<Mirror>, job: &RunningJob, which: &Refresh) -> Result<(), Refused> {
+    let bounds = Bounds { tags: usize::MAX, until: None };
+    tokio::select! {
+        checked = check_tags(mirror, which, None, bounds, |item| job.add(item)) => checked.map(drop),
+        () = job.cancelled() => Ok(()),
+    }
+}
+
+/// Checks tags behind `after`, and says where to go on.
+async fn check_tags(
+    mirror: &Arc<Mirror>,
+    which: &Refresh,
+    mut after: Option<OwnedKey>,
+    bounds: Bounds,
+    mut each: impl FnMut(JobItem),
+) -> Result<Option<OwnedKey>, Refused> {
+    let mut count = 0;
     loop {
         let (roots, next) = mirror.cache().index.pin_roots(PinRoots::Tags, after, STEP).await?;
-        let mut wanted = roots.into_iter().filter_map(|root| wanted(&globs, root)).peekable();
+        let mut wanted = roots.into_iter().filter_map(|root| wanted(&which.globs, root)).peekable();
         while wanted.peek().is_some() {
             let some: Vec<(PinRoot, Tag)> = wanted.by_ref().take(AT_ONCE).collect();
             let last = some.last().map(|(root, tag)| key(root, tag));
-            let checks = some.into_iter().map(|(root, tag)| check(mirror, root, tag, takes_young));
-            items.extend(stream::iter(checks).buffered(AT_ONCE).collect::<Vec<_>>().await);
-            if items.len() >= MOST || began.elapsed() >= LONGEST {
-                let next = last.and_then(|key| serde_json::to_string(&key).ok());
-                return Ok(done(items, next));
+            let checks = some.into_iter().map(|(root, tag)| check(mirror, root, tag, which.takes_young));
+            let mut checks = std::pin::pin!(stream::iter(checks).buffered(AT_ONCE));
+            while let Some(item) = checks.next().await {
+                count += 1;
+                each(item);
+            }
+            if count >= bounds.tags || bounds.until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(last);
             }
         }
         match next {
             Some(next) => after = Some(next),
-            None => return Ok(done(items, None)),
+            None => return Ok(None),
         }
     }
-}
-
-fn done(items: Vec<RefreshItem>, next: Option<String>) -> Refreshed {
-    let is_well = |item: &&RefreshItem| matches!(item.outcome, JobOutcome::Done | JobOutcome::Held);
-    let failed = items.len() - items.iter().filter(is_well).count();
-    Refreshed { items, failed, next }
 }
 
 fn wanted(globs: &[PinPattern], root: PinRoot) -> Option<(PinRoot, Tag)> {
@@ -97,13 +122,13 @@ fn key(root: &PinRoot, tag: &Tag) -> OwnedKey {
     (scope.domain, scope.authority.to_string(), scope.repository.to_string(), format!("{tag}\u{0}"))
 }
 
-async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag, takes_young: bool) -> RefreshItem {
+/// `done`: it points somewhere else now. `held`: it points where it pointed. The bytes are those of its manifest.
+async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag, takes_young: bool) -> JobItem {
     let PinRoot { scope, manifest: before, .. } = root;
     let item = format!("{}/{}:{tag}", scope.authority, scope.repository);
     let target = Target { authority: scope.authority, repository: scope.repository, via: None };
     match mirror.refresh(&target, &tag, takes_young).await {
         Ok(answer) => {
-            let (digest, bytes) = (Some(answer.digest), answer.bytes.len() as u64);
             let held_back = answer.provenance.held_back.map(|newer| format!("`min_age` holds back {newer}"));
             let is_stale = answer.provenance.stale_because.is_some();
             let problem = answer.provenance.stale_because.or(held_back);
@@ -113,11 +138,16 @@ async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag, takes_young: bool)
                 (None, _) if answer.digest == before => JobOutcome::Held,
                 (None, _) => JobOutcome::Done,
             };
-            RefreshItem { item, outcome, bytes, problem, digest }
+            let checked = JobItem::new(item, outcome, answer.bytes.len() as u64);
+            let checked = checked.with(ItemDetails::Refreshed { digest: Some(answer.digest) });
+            match problem {
+                Some(problem) => checked.because(problem),
+                None => checked,
+            }
         }
         Err(err) => {
             let outcome = if err.is_not_found() { JobOutcome::Missing } else { JobOutcome::Failed };
-            RefreshItem { item, outcome, bytes: 0, problem: Some(err.to_string()), digest: None }
+            JobItem::new(item, outcome, 0).because(err).with(ItemDetails::Refreshed { digest: None })
         }
     }
 }

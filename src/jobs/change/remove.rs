@@ -8,10 +8,14 @@ use crate::index::{
     Candidate, Change, Leaving, LeavingContent, RemoveGrants, RemoveRepository, RemoveTag, content, leaving,
     tags_pointing_to,
 };
-use crate::jobs::{JobOutcome, Refused, RefusedCode, look};
+use crate::jobs::job::RunningJob;
+use crate::jobs::{ItemDetails, JobItem, JobOutcome, Refused, RefusedCode, look};
 use crate::mirror::{Holdings, Mirror};
 use crate::oci::{Digest, ImageName, Named, ShortDigest, Tag};
 use crate::quote::quoted;
+
+/// Blobs that are removed between two looks at whether the job is cancelled.
+const STEP: usize = 500;
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,24 +28,9 @@ pub struct Removal {
 
 #[derive(Debug, Serialize)]
 pub struct Removed {
-    pub items: Vec<RemovedItem>,
+    pub items: Vec<JobItem>,
     pub failed: usize,
     pub dry_run: bool,
-}
-
-/// One item.
-#[derive(Debug, Serialize)]
-pub struct RemovedItem {
-    pub item: String,
-    pub outcome: JobOutcome,
-    /// Bytes that are gone, or would be.
-    pub bytes: u64,
-    pub problem: Option<String>,
-    pub blobs: usize,
-    /// Tags that are gone, or would be.
-    pub tags: Vec<Tag>,
-    /// Bytes among them that no registry can give again.
-    pub last_copy_bytes: u64,
 }
 
 /// What goes, before it goes.
@@ -56,21 +45,33 @@ struct Plan {
 pub async fn remove(mirror: &Arc<Mirror>, names: &[String], how: Removal) -> Removed {
     let mut items = Vec::new();
     for text in names {
-        let item = match one(mirror, text, how).await {
-            Ok(item) => item,
-            Err(Refused { code, message }) => {
-                let outcome = code.outcome();
-                let (item, problem, tags) = (quoted(text), Some(message), Vec::new());
-                RemovedItem { item, outcome, bytes: 0, problem, blobs: 0, tags, last_copy_bytes: 0 }
-            }
-        };
-        items.push(item);
+        items.push(remove_one(mirror, text, how, None).await);
     }
-    let failed = items.iter().filter(|item| item.outcome != JobOutcome::Done).count();
+    let failed = items.iter().filter(|item| item.is_failed()).count();
     Removed { items, failed, dry_run: how.dry_run }
 }
 
-async fn one(mirror: &Arc<Mirror>, text: &str, how: Removal) -> Result<RemovedItem, Refused> {
+/// Removes each of these, until the job is cancelled.
+pub(super) async fn remove_all(mirror: &Arc<Mirror>, job: &RunningJob, names: &[String], how: Removal) {
+    job.expect_items(names.len());
+    for text in names {
+        if job.is_cancelled() {
+            return;
+        }
+        job.note(quoted(text));
+        job.add(remove_one(mirror, text, how, Some(job)).await);
+    }
+}
+
+/// The bytes of the item are gone, or would be.
+async fn remove_one(mirror: &Arc<Mirror>, text: &str, how: Removal, job: Option<&RunningJob>) -> JobItem {
+    one(mirror, text, how, job).await.unwrap_or_else(|Refused { code, message }| {
+        let nothing = ItemDetails::Removed { blobs: 0, tags: Vec::new(), last_copy_bytes: 0 };
+        JobItem::new(quoted(text), code.outcome(), 0).because(message).with(nothing)
+    })
+}
+
+async fn one(mirror: &Arc<Mirror>, text: &str, how: Removal, job: Option<&RunningJob>) -> Result<JobItem, Refused> {
     let named: Named = text.parse().map_err(Refused::invalid)?;
     // A mark of a pin that is not made yet must not let go what it keeps.
     let cache = mirror.cache();
@@ -91,41 +92,58 @@ async fn one(mirror: &Arc<Mirror>, text: &str, how: Removal) -> Result<RemovedIt
     let last: Vec<&LeavingContent> =
         content.iter().filter(|content| !cache.can_come_again(&content.authority)).collect();
     let last_copy_bytes = last.iter().map(|content| content.size_bytes).sum();
-    let told = (!last.is_empty()).then(|| {
-        format!("{} of its blobs were last copies: no registry that is online can give them again", last.len())
-    });
     let all: u64 = content.iter().map(|content| content.size_bytes).sum();
-    let mut item = RemovedItem {
-        item: named.to_string(),
-        outcome: JobOutcome::Done,
-        bytes: all,
-        problem: told,
-        blobs: content.len(),
-        tags,
-        last_copy_bytes,
+    let (count, lasts) = (content.len(), last.len());
+    let told = |blobs: usize, bytes: u64| {
+        JobItem::new(named.to_string(), JobOutcome::Done, bytes).with(ItemDetails::Removed {
+            blobs,
+            tags: tags.clone(),
+            last_copy_bytes,
+        })
+    };
+    let were_last = |item: JobItem| match lasts {
+        0 => item,
+        _ => item
+            .because(format!("{lasts} of its blobs were last copies: no registry that is online can give them again")),
     };
     if how.dry_run {
-        return Ok(item);
+        return Ok(were_last(told(count, all)));
     }
     // Nobody may read it before it goes: a crash in between leaves bytes that age like any others.
     if !changes.is_empty() {
         cache.index.apply_durably(changes).await?;
     }
-    let going = content.into_iter().map(|content| {
-        let LeavingContent { digest, size_bytes, authority, .. } = content;
-        Candidate { digest, size_bytes, authority }
-    });
-    let gone = mirror.evictor().remove(going.collect()).await;
-    let (blobs, bytes) =
-        gone.ok_or_else(|| Refused::new(RefusedCode::Unavailable, "the bytes could not be removed: see the log"))?;
-    if bytes < all {
-        item.problem = Some(format!("{} of its blobs stay for now: they are being read, or cannot be removed", {
-            item.blobs.saturating_sub(usize::try_from(blobs).unwrap_or(usize::MAX))
-        }));
+    if let Some(job) = job {
+        job.expect_bytes(all);
     }
-    (item.bytes, item.blobs) = (bytes, usize::try_from(blobs).unwrap_or(usize::MAX));
-    tracing::info!(item = item.item, blobs, bytes, "removed by command");
-    Ok(item)
+    let (mut blobs, mut bytes, mut left) = (0, 0, content.into_iter().peekable());
+    while left.peek().is_some() && job.is_none_or(|job| !job.is_cancelled()) {
+        let going = left.by_ref().take(STEP).map(|content| {
+            let LeavingContent { digest, size_bytes, authority, .. } = content;
+            Candidate { digest, size_bytes, authority }
+        });
+        let gone = mirror.evictor().remove(going.collect()).await;
+        let (some, of_them) =
+            gone.ok_or_else(|| Refused::new(RefusedCode::Unavailable, "the bytes could not be removed: see the log"))?;
+        blobs += usize::try_from(some).unwrap_or(usize::MAX);
+        bytes += of_them;
+        if let Some(job) = job {
+            job.add_bytes(of_them);
+        }
+    }
+    tracing::info!(item = %named, blobs, bytes, "removed by command");
+    let item = told(blobs, bytes);
+    Ok(match (left.next().is_some(), bytes < all) {
+        (true, _) => JobItem { outcome: JobOutcome::Failed, ..item }.because(format!(
+            "it was cancelled: nobody can read it, and {} of its blobs stay until they are evicted",
+            count - blobs
+        )),
+        (false, true) => item.because(format!(
+            "{} of its blobs stay for now: they are being read, or cannot be removed",
+            count.saturating_sub(blobs)
+        )),
+        (false, false) => were_last(item),
+    })
 }
 
 /// Bytes alone: whoever may read them may fetch them again.

@@ -22,14 +22,14 @@ async fn a_list_is_read_alike_by_warm_export_and_coverage_and_in_the_configurati
         let more: &[&str] = if command == "export" { &["--output", text(&bundle)] } else { &[] };
         let done = at(&mirror, &[&[command, "--json", "-f", text(&list)], more].concat()).await;
         assert_eq!(done.status.code(), Some(1), "{command}: {}", said(&done));
-        let (mut found, last) = lines(&done);
+        let (mut found, result) = lines(&done);
         let name =
             |item: &serde_json::Value| item["item"].as_str().unwrap().trim_start_matches("docker.io/").to_owned();
         found.sort_by_key(name);
         assert_eq!(found.iter().map(name).collect::<Vec<_>>(), ["org/app:1", "org/app:2", "org/none"], "{command}");
         let outcomes: Vec<_> = found.iter().map(|item| item["outcome"].as_str().unwrap()).collect();
         assert!(outcomes[2] == "missing" && outcomes[..2].iter().all(|it| ["held", "done"].contains(it)), "{found:?}");
-        assert_eq!((&last["items"], &last["failed"]), (&3.into(), &1.into()), "{command}");
+        assert_eq!((&result["items"], &result["failed"]), (&3.into(), &1.into()), "{command}");
         let done = at(&mirror, &[&[command, "-f", text(&long)], more].concat()).await;
         assert_eq!(done.status.code(), Some(64), "{command}: {}", said(&done));
         assert!(said(&done).contains("it has more than 16777216 bytes"), "{command}: {}", said(&done));

@@ -194,7 +194,7 @@ async fn refresh_checks_tags_now_and_fetches_nothing_but_manifests() {
     site.registry.stop().await;
     let output = roadstead(&["refresh", "docker.io/org/tool", "--config", file.to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).starts_with("failed: docker.io/org/tool:latest"), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with("failed   docker.io/org/tool:latest"), "{}", stdout(&output));
     let output = roadstead(&["refresh", "quay.io/**", "--config", file.to_str().unwrap()]).await;
     assert!(
         output.status.code() == Some(1) && stderr(&output).contains("not among the upstreams"),

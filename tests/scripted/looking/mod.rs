@@ -3,6 +3,7 @@
 mod api;
 mod change;
 mod coverage;
+mod long;
 mod look;
 mod reach;
 mod who;

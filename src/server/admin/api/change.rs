@@ -5,10 +5,11 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 
 use super::asked::Asked;
+use super::jobs::started;
 use super::{ApiBody, json};
 use crate::cache::retention::Gc;
-use crate::jobs::Refused;
-use crate::jobs::change::{self, Removal};
+use crate::jobs::change::{self, LongChange, Refresh, Removal};
+use crate::jobs::{JobRunner, Refused};
 use crate::mirror::Mirror;
 use crate::oci::ImageName;
 use crate::quote::quoted;
@@ -24,6 +25,9 @@ struct RemoveOrder {
     dry_run: bool,
     #[serde(default)]
     force: bool,
+    /// Start a job, and do not wait for it.
+    #[serde(default)]
+    job: bool,
 }
 
 #[derive(Deserialize)]
@@ -32,8 +36,12 @@ struct RefreshOrder {
     globs: Vec<String>,
     #[serde(default)]
     after: Option<String>,
+    /// Take what they point to now, whatever `min_age` says.
     #[serde(default)]
     now: bool,
+    /// Start a job, and do not wait for it.
+    #[serde(default)]
+    job: bool,
 }
 
 #[derive(Deserialize)]
@@ -50,22 +58,44 @@ struct GcOrder {
     to: Option<String>,
     #[serde(default)]
     unused_for: Option<String>,
+    /// Start a job, and do not wait for it.
+    #[serde(default)]
+    job: bool,
 }
 
-pub(super) async fn remove(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
-    let RemoveOrder { references, dry_run, force } = asked.json().await?;
+pub(super) async fn remove(
+    mirror: &Arc<Mirror>,
+    runner: &Arc<JobRunner>,
+    asked: Asked,
+) -> Result<Response<ApiBody>, Refused> {
+    let RemoveOrder { references, dry_run, force, job } = asked.json().await?;
     if references.len() > MAX_NAMES {
         return Err(Refused::too_many(MAX_NAMES));
     }
-    Ok(json(StatusCode::OK, &change::remove(mirror, &references, Removal { dry_run, force }).await))
+    let how = Removal { dry_run, force };
+    if job {
+        return started(runner.change(LongChange::Remove(references, how)));
+    }
+    Ok(json(StatusCode::OK, &change::remove(mirror, &references, how).await))
 }
 
-pub(super) async fn refresh(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
-    let RefreshOrder { globs, after, now } = asked.json().await?;
+pub(super) async fn refresh(
+    mirror: &Arc<Mirror>,
+    runner: &Arc<JobRunner>,
+    asked: Asked,
+) -> Result<Response<ApiBody>, Refused> {
+    let RefreshOrder { globs, after, now, job } = asked.json().await?;
     if globs.len() > MAX_NAMES {
         return Err(Refused::too_many(MAX_NAMES));
     }
-    Ok(json(StatusCode::OK, &change::refresh(mirror, &globs, after.as_deref(), now).await?))
+    if job && after.is_some() {
+        return Err(Refused::invalid("after: a job checks all tags"));
+    }
+    let which = Refresh::read(mirror, &globs, now)?;
+    if job {
+        return started(runner.change(LongChange::Refresh(which)));
+    }
+    Ok(json(StatusCode::OK, &change::refresh(mirror, &which, after.as_deref()).await?))
 }
 
 pub(super) async fn alias(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
@@ -75,8 +105,12 @@ pub(super) async fn alias(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response
     Ok(json(StatusCode::OK, &change::alias(mirror, &read(&alias)?, &read(&target)?).await?))
 }
 
-pub(super) async fn gc(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<ApiBody>, Refused> {
-    let GcOrder { to, unused_for } = asked.json().await?;
+pub(super) async fn gc(
+    mirror: &Arc<Mirror>,
+    runner: &Arc<JobRunner>,
+    asked: Asked,
+) -> Result<Response<ApiBody>, Refused> {
+    let GcOrder { to, unused_for, job } = asked.json().await?;
     let gc = match (to, unused_for) {
         (Some(to), None) => {
             let size: ByteSize = to.parse().map_err(|err| Refused::invalid(format!("to: {err}")))?;
@@ -89,5 +123,8 @@ pub(super) async fn gc(mirror: &Arc<Mirror>, asked: Asked) -> Result<Response<Ap
             return Err(Refused::invalid("it takes either `to`, as in \"10GiB\", or `unused_for`, as in \"30d\""));
         }
     };
+    if job {
+        return started(runner.change(LongChange::Gc(gc)));
+    }
     Ok(json(StatusCode::OK, &change::collect(mirror, gc).await))
 }
