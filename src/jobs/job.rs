@@ -15,6 +15,8 @@ use crate::clock::{Clock, Timestamp};
 
 /// Jobs that have ended and are still told of.
 const MAX_ENDED: usize = 50;
+/// Results of all jobs that have ended. The oldest are forgotten with their jobs.
+const MAX_ENDED_ITEMS: usize = 200_000;
 /// Jobs that run at one time.
 const MAX_RUNNING: usize = 16;
 /// Imports at one time: each has memory of its own.
@@ -104,11 +106,13 @@ impl Jobs {
             changed: watch::Sender::new(0),
         });
         state.jobs.push_back(Arc::clone(&job));
-        let surplus = state.jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(MAX_ENDED);
-        let mut left = surplus;
+        let mut surplus = state.jobs.iter().filter(|job| job.has_ended()).count().saturating_sub(MAX_ENDED);
+        let count = |job: &RunningJob| job.results().items.len();
+        let mut items: usize = state.jobs.iter().filter(|job| job.has_ended()).map(|job| count(job)).sum();
         state.jobs.retain(|job| {
-            let goes = left > 0 && job.has_ended();
-            left -= usize::from(goes);
+            let goes = (surplus > 0 || items > MAX_ENDED_ITEMS) && job.has_ended();
+            surplus = surplus.saturating_sub(usize::from(goes));
+            items -= if goes { count(job) } else { 0 };
             !goes
         });
         Ok(job)
@@ -289,6 +293,22 @@ mod tests {
         assert!(!first.report().is_good() && first.report().failed == 1);
         jobs.stop();
         assert_eq!(jobs.begin(JobKind::Warm).err(), Some(NoJob::Stopping));
+    }
+
+    #[test]
+    fn results_of_jobs_that_have_ended_are_kept_up_to_a_number() {
+        let jobs = Jobs::new(Clock::default());
+        let ended: Vec<_> = (0..3)
+            .map(|_| {
+                let job = jobs.begin(JobKind::Import).unwrap();
+                (0..MAX_ENDED_ITEMS / 2).for_each(|_| job.add(JobItem::new("a", JobOutcome::Done, 0)));
+                job.end(JobState::Done, Timestamp::default(), None);
+                job
+            })
+            .collect();
+        jobs.begin(JobKind::Warm).unwrap();
+        let kept: Vec<bool> = ended.iter().map(|job| jobs.get(job.id()).is_some()).collect();
+        assert_eq!(kept, [false, true, true]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::clients::{Client, Containerd, Docker, Podman, Skopeo, reference};
+use crate::clients::{Buildah, Client, Containerd, Docker, Podman, Skopeo, reference};
 use crate::support::image::Image;
 use crate::support::mirror::{Mirror, Transport};
 use crate::support::registry::REPOSITORY;
@@ -160,6 +160,58 @@ fn bundles_of_skopeo_and_podman_come_in() {
         process::run("podman", machine.folder(), machine.podman().args(["pull", &to]));
     }
     gzipped(&story, &made[2].1);
+}
+
+#[test]
+fn docker_loads_a_bundle_and_what_it_saves_comes_in() {
+    let story = Story::begin();
+    let (bundle, saved) = (story.path("bundle.tar"), story.path("saved.tar"));
+    let image = &story.upstreams.hub.images[0];
+    let name = reference(HUB, image);
+    story.here.run(&["export", "--output", &bundle, &name]);
+    let docker = Docker::set_up(story.folder.path(), "docker", &story.here);
+    let told = process::run("docker", docker.folder(), docker.docker().args(["load", "--input", &bundle]));
+    assert!(told.contains("Loaded image"), "{told}");
+    let id = |machine: &Docker, of: &str| {
+        let mut inspect = machine.docker();
+        inspect.args(["image", "inspect", "--format", "{{.Id}}", of]);
+        process::run("docker", machine.folder(), &mut inspect).trim().to_owned()
+    };
+    let loaded = id(&docker, &name);
+    process::run("docker", docker.folder(), docker.docker().args(["save", "--output", &saved, &name]));
+    let to = format!("{HUB}/saved/by-docker:x");
+    let told = story.island.run(&["import", &saved, "--as", &to]);
+    assert!(told.starts_with("done"), "{told}");
+    let there = Docker::set_up(story.folder.path(), "docker-there", &story.island);
+    process::run("docker", there.folder(), there.docker().args(["pull", &to]));
+    assert_eq!(id(&there, &to), loaded, "it is the same image");
+    let podman = Podman::set_up(story.folder.path(), "podman", &story.island);
+    process::run("podman", podman.folder(), podman.podman().args(["pull", &to]));
+}
+
+#[test]
+fn what_buildah_pushes_into_an_archive_comes_in() {
+    let story = Story::begin();
+    let image = &story.upstreams.secure.images[0];
+    let buildah = Buildah::set_up(story.folder.path(), "buildah", &story.here);
+    buildah.pull(SECURE, image);
+    let name = reference(SECURE, image);
+    let (named, unnamed) = (story.path("named.tar"), story.path("unnamed.tar"));
+    for (archive, target) in [(&named, format!("{named}:{HUB}/made/by-buildah:1")), (&unnamed, unnamed.clone())] {
+        let mut push = buildah.buildah();
+        push.args(["push", &name, &format!("oci-archive:{target}")]);
+        process::run("buildah", buildah.folder(), &mut push);
+        assert!(Path::new(archive).exists());
+    }
+    let told = story.island.run(&["import", &named]);
+    assert!(told.starts_with(&format!("done     {HUB}/made/by-buildah:1")), "{told}");
+    let to = format!("{SECURE}/made/by-buildah:2");
+    let told = story.island.run(&["import", &unnamed, "--as", &to]);
+    assert!(told.starts_with(&format!("done     {to}")), "{told}");
+    let podman = Podman::set_up(story.folder.path(), "podman", &story.island);
+    for name in [&format!("{HUB}/made/by-buildah:1"), &to] {
+        process::run("podman", podman.folder(), podman.podman().args(["pull", name]));
+    }
 }
 
 /// The archive of `docker save` in gzip, on standard input, under the name it brings.

@@ -9,6 +9,8 @@ use super::layout::{Given, IndexRefused, MAX_IMAGES};
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Most layers of one image.
 const MAX_LAYERS: usize = 1000;
+/// Most values in all lists of one file: each costs memory, however short it is.
+const MAX_VALUES: usize = 4_000_000;
 
 /// One image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +42,13 @@ pub struct ToSave {
 
 /// Reads a `manifest.json` that is a list.
 pub fn read_saved(bytes: &[u8]) -> Result<Vec<SavedImage>, IndexRefused> {
+    // Between two values of a list stands a comma.
+    if bytes.split(|byte| *byte == b',').nth(MAX_VALUES).is_some() {
+        return Err(IndexRefused::TooMany);
+    }
     let saved: Vec<Saved> = serde_json::from_slice(bytes).map_err(|_other| IndexRefused::NotAnIndex)?;
-    if saved.len() > MAX_IMAGES {
+    let names = saved.iter().map(|saved| saved.tags.as_ref().map_or(1, Vec::len)).sum::<usize>();
+    if saved.len() > MAX_IMAGES || names > MAX_IMAGES {
         return Err(IndexRefused::TooMany);
     }
     let read = |saved: Saved| {

@@ -1,8 +1,10 @@
 //! The OCI image layout: its file names, and its `index.json` read and written.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::oci::{Digest, ImageName, MediaType, Repository, Tag, read_object};
 
@@ -54,8 +56,11 @@ pub enum IndexRefused {
 
 #[derive(Deserialize)]
 struct Index {
-    manifests: Vec<Descriptor>,
+    manifests: Descriptors,
 }
+
+/// Those of a list, and one more than may be in it; the rest is read past.
+struct Descriptors(Vec<Descriptor>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,7 +68,45 @@ struct Descriptor {
     media_type: Option<String>,
     digest: String,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Annotations>,
+}
+
+/// Annotations that name an image. Others are read past.
+#[derive(Default, Deserialize)]
+struct Annotations {
+    #[serde(rename = "org.opencontainers.image.ref.name")]
+    ref_name: Option<String>,
+    #[serde(rename = "io.containerd.image.name")]
+    containerd_name: Option<String>,
+    #[serde(rename = "io.roadstead.repository")]
+    repository: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Descriptors {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Descriptors;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of descriptors")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Descriptors, A::Error> {
+                let mut descriptors = Vec::new();
+                while descriptors.len() <= MAX_IMAGES
+                    && let Some(descriptor) = list.next_element()?
+                {
+                    descriptors.push(descriptor);
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Descriptors(descriptors))
+            }
+        }
+
+        deserializer.deserialize_seq(List)
+    }
 }
 
 #[derive(Serialize)]
@@ -110,10 +153,11 @@ pub fn digest_of_path(path: &str) -> Option<(&str, Digest)> {
 /// Reads an `index.json`. An entry whose digest cannot be verified is left out.
 pub fn read_index(bytes: &[u8]) -> Result<Vec<Listed>, IndexRefused> {
     let index: Index = read_object(bytes).ok_or(IndexRefused::NotAnIndex)?;
-    if index.manifests.len() > MAX_IMAGES {
+    let Descriptors(manifests) = index.manifests;
+    if manifests.len() > MAX_IMAGES {
         return Err(IndexRefused::TooMany);
     }
-    let listed = index.manifests.into_iter().filter_map(|descriptor| {
+    let listed = manifests.into_iter().filter_map(|descriptor| {
         let annotations = descriptor.annotations.unwrap_or_default();
         Some(Listed {
             digest: descriptor.digest.parse().ok()?,
@@ -124,11 +168,11 @@ pub fn read_index(bytes: &[u8]) -> Result<Vec<Listed>, IndexRefused> {
     Ok(listed.collect())
 }
 
-fn given(annotations: &BTreeMap<String, String>) -> Given {
-    if let Some(name) = annotations.get(CONTAINERD_NAME) {
+fn given(annotations: &Annotations) -> Given {
+    if let Some(name) = &annotations.containerd_name {
         return name.parse().map_or_else(|_no_name| Given::Unreadable(name.clone()), Given::Image);
     }
-    if let Some(name) = annotations.get(REF_NAME) {
+    if let Some(name) = &annotations.ref_name {
         // A text without a slash is a tag, as the specification has it; Docker's short names are not meant.
         return match (name.contains('/'), name.parse(), name.parse()) {
             (false, _, Ok(tag)) => Given::Tag(tag),
@@ -136,7 +180,7 @@ fn given(annotations: &BTreeMap<String, String>) -> Given {
             (_, Err(_), _) => Given::Unreadable(name.clone()),
         };
     }
-    let repository = annotations.get(REPOSITORY).and_then(|name| name.parse::<ImageName>().ok());
+    let repository = annotations.repository.as_ref().and_then(|name| name.parse::<ImageName>().ok());
     repository.filter(|name| name.tag.is_none() && name.digest.is_none()).map_or(Given::Nothing, Given::Repository)
 }
 

@@ -28,7 +28,11 @@ impl Client for Buildah {
 }
 
 impl Buildah {
-    fn buildah(&self) -> Command {
+    pub(crate) fn folder(&self) -> &Path {
+        self.machine.folder()
+    }
+
+    pub(crate) fn buildah(&self) -> Command {
         let mut command = self.machine.command("buildah");
         command
             .arg(format!("--root={}", self.machine.path("b-root")))

@@ -1,4 +1,4 @@
-//! The real program, killed at random moments while it warms, exports and imports.
+//! The real program, killed at random moments while it warms, exports, imports and removes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -151,4 +151,49 @@ async fn kill_9_in_an_export_leaves_a_whole_bundle_or_none() {
     }
     let done = run(&config, &["export", "--all", "--output", text(&output)]).await;
     assert!(done.status.success() && std::fs::read(&output).unwrap() == whole, "{}", said(&done));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_in_an_rm_leaves_gone_what_was_reported_and_the_rest_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bundle, storage) = (bundle(folder.path()).await, folder.path().join("data"));
+    let config = folder.path().join("roadstead.toml");
+    let names: Vec<String> = (0..images().len()).map(|tag| format!("docker.io/org/app:{tag}")).collect();
+    let remove: Vec<&str> = ["rm", "--json"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let (mut dice, mut in_between) = (Dice(kills()), 0);
+    for kill in 0..kills() {
+        let process = Process::start_on(folder.path(), &storage, OFFLINE).await;
+        let done = run(&config, &["import", text(&bundle)]).await;
+        assert!(done.status.success(), "what was cut comes back (kill {kill}): {}", said(&done));
+        let removing = run(&config, &remove);
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(dice.below(60))).await;
+            process.kill();
+        };
+        let (done, ()) = tokio::join!(removing, killing);
+        let reported = String::from_utf8_lossy(&done.stdout).into_owned();
+        let process = Process::start_on(folder.path(), &storage, OFFLINE).await;
+        let client = process.client();
+        let mut left = 0;
+        for (tag, image) in images().iter().enumerate() {
+            let is_whole = is_served(&client, tag, image).await;
+            let is_reported =
+                reported.lines().any(|line| line.contains(&format!("org/app:{tag}\"")) && line.contains("done"));
+            assert!(!is_whole || !is_reported, "{tag} was reported as gone, and is there (kill {kill})\n{reported}");
+            let manifest = client.get(&format!("/v2/org/app/manifests/{tag}")).await.status;
+            assert!(is_whole || manifest == 404, "{tag} is half there (kill {kill})");
+            left += usize::from(is_whole);
+        }
+        in_between += usize::from(left > 0 && left < names.len());
+        process.stop().await;
+    }
+    assert!(kills() < KILLS || in_between > 0, "no kill met an rm at work: other moments are needed");
+    // It goes on.
+    let process = Process::start_on(folder.path(), &storage, OFFLINE).await;
+    assert!(run(&config, &["import", text(&bundle)]).await.status.success());
+    let done = run(&config, &remove).await;
+    assert!(done.status.success() && lines(&done).1["items"] == 6, "{}", said(&done));
+    let left = files_below(&storage.join("blobs")).len();
+    assert_eq!(left, 0, "what a cut rm left is removed with what it belongs to");
+    process.stop().await;
 }

@@ -1,5 +1,7 @@
 //! Carrying images to where no network leads: export, import, receipts, jobs.
 
+mod as_root;
+mod bombs;
 mod bundles;
 mod kills;
 mod named;
