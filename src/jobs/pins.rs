@@ -106,9 +106,8 @@ pub async fn remove_pins(mirror: &Arc<Mirror>, patterns: &[String]) -> Result<Ve
 }
 
 async fn read(mirror: &Arc<Mirror>, text: &str) -> Result<Wanted, Refused> {
-    let invalid = |err: PinError| Refused::invalid(format!("{}: {err}", quoted(text)));
     if !text.contains('@') {
-        return Ok(Wanted { pattern: mirror.pin(text).map_err(invalid)?, tag: None });
+        return Ok(Wanted { pattern: read_pattern(mirror, text)?, tag: None });
     }
     let name: ImageName = text.parse().map_err(|err| Refused::invalid(format!("{}: {err}", quoted(text))))?;
     let (Some(tag), Some(short)) = (&name.tag, &name.digest) else {
@@ -121,6 +120,17 @@ async fn read(mirror: &Arc<Mirror>, text: &str) -> Result<Wanted, Refused> {
     let pattern = format!("{}/{}:{tag}", scope.authority, scope.repository);
     let pattern = pattern.parse().map_err(|err| Refused::invalid(format!("{pattern}: {err}")))?;
     Ok(Wanted { pattern, tag: Some((scope, tag.clone(), digest)) })
+}
+
+/// A glob over registry/repository, or registry/repository:tag, of a registry that is known.
+pub(super) fn read_pattern(mirror: &Mirror, text: &str) -> Result<PinPattern, Refused> {
+    mirror.pin(text).map_err(|err| {
+        let code = match err {
+            PinError::Invalid(_) => RefusedCode::Invalid,
+            PinError::UnknownRegistry => RefusedCode::UnknownRegistry,
+        };
+        Refused::new(code, format!("{}: {err}", quoted(text)))
+    })
 }
 
 /// The tag that a pattern names, if it names just one.

@@ -35,7 +35,7 @@ pub enum RefusedCode {
     Conflict,
     /// A pin keeps it.
     Pinned,
-    /// More than one call takes.
+    /// The body has more bytes than one call takes.
     TooLarge,
     /// The body is not of the kind that the call takes.
     UnsupportedMediaType,
@@ -109,7 +109,7 @@ impl Refused {
 
     /// More at once than the call takes.
     pub fn too_many(most: usize) -> Self {
-        Self::new(RefusedCode::TooLarge, format!("these are too many at once; {most} may come together"))
+        Self::invalid(format!("these are too many at once; {most} may come together"))
     }
 
     pub fn not_found(message: impl fmt::Display) -> Self {

@@ -7,6 +7,7 @@
 #![expect(clippy::panic, clippy::print_stderr, reason = "the harness fails tests and shows what programs wrote")]
 
 mod access;
+mod api;
 mod carry;
 mod charts;
 mod client_config;

@@ -92,7 +92,7 @@ pub(in crate::cli) fn run(reach: &Reach, options: &Options) -> Result<(), ExitCo
             let written = write_parts(&job, &output, &mut shown, receipt, fetch);
             if written.is_err() {
                 // Nobody fetches the rest.
-                let _told = server.ask("DELETE", &format!("/api/v1/jobs/{id}"), Upload::Nothing);
+                let _told = server.ask("POST", &format!("/api/v1/jobs/{id}/cancel"), Upload::Nothing);
             }
             written.map(|()| job)
         }

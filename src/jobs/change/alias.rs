@@ -34,7 +34,7 @@ pub async fn alias(mirror: &Arc<Mirror>, alias: &ImageName, target: &ImageName) 
         tag: target.tag_or_latest(),
     };
     if from.scope() == to.scope() && tag == target.tag {
-        return Err(Refused::invalid("a tag cannot be an alias of itself"));
+        return Err(Refused::new(RefusedCode::Conflict, "a tag cannot be an alias of itself"));
     }
     if to.tag(&target.tag).await?.is_some_and(|row| row.alias.is_some()) {
         return Err(Refused::new(

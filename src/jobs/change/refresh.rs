@@ -7,12 +7,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::Serialize;
 
-use crate::index::{OwnedKey, PinRoot, PinRoots};
+use crate::index::{OwnedKey, PinRoot, PinRoots, Scope};
 use crate::jobs::job::RunningJob;
+use crate::jobs::pins::read_pattern;
 use crate::jobs::{ItemDetails, JobItem, JobOutcome, Refused};
 use crate::mirror::{self, Mirror, Target};
-use crate::oci::{PinPattern, Tag};
-use crate::quote::quoted;
+use crate::oci::{ImageName, PinPattern, Tag};
 
 /// Tags that are checked at one time.
 const AT_ONCE: usize = 8;
@@ -52,20 +52,19 @@ impl Refresh {
         if globs.is_empty() {
             return Err(Refused::invalid("no glob is given, as in \"docker.io/library/*:*\""));
         }
-        let read = |glob: &String| mirror.pin(glob).map_err(|err| Refused::invalid(format!("{}: {err}", quoted(glob))));
-        Ok(Self { globs: globs.iter().map(read).collect::<Result<_, _>>()?, takes_young })
+        let globs = globs.iter().map(|glob| read_pattern(mirror, glob)).collect::<Result<_, _>>()?;
+        Ok(Self { globs, takes_young })
     }
 }
 
 /// Checks the held tags that globs name, for some seconds at most. `after` is `next` of the call before.
 pub async fn refresh(mirror: &Arc<Mirror>, which: &Refresh, after: Option<&str>) -> Result<Refreshed, Refused> {
-    let wrong = |_err| Refused::invalid("after: it is not what `next` of a call says");
-    let after: Option<OwnedKey> = after.map(serde_json::from_str).transpose().map_err(wrong)?;
+    let after = after.map(read_cursor).transpose()?;
     let mut items = Vec::new();
     let bounds = Bounds { tags: MOST, until: Some(Instant::now() + LONGEST) };
     let next = check_tags(mirror, which, after, bounds, |item| items.push(item)).await?;
     let failed = items.iter().filter(|item| item.is_failed()).count();
-    Ok(Refreshed { items, failed, next: next.and_then(|key| serde_json::to_string(&key).ok()) })
+    Ok(Refreshed { items, failed, next })
 }
 
 /// Checks all held tags that globs name, unless the job is cancelled. A check that has begun goes on for others who ask.
@@ -84,14 +83,14 @@ async fn check_tags(
     mut after: Option<OwnedKey>,
     bounds: Bounds,
     mut each: impl FnMut(JobItem),
-) -> Result<Option<OwnedKey>, Refused> {
+) -> Result<Option<String>, Refused> {
     let mut count = 0;
     loop {
         let (roots, next) = mirror.cache().index.pin_roots(PinRoots::Tags, after, STEP).await?;
         let mut wanted = roots.into_iter().filter_map(|root| wanted(&which.globs, root)).peekable();
         while wanted.peek().is_some() {
             let some: Vec<(PinRoot, Tag)> = wanted.by_ref().take(AT_ONCE).collect();
-            let last = some.last().map(|(root, tag)| key(root, tag));
+            let last = some.last().map(|(root, tag)| name(&root.scope, tag));
             let checks = some.into_iter().map(|(root, tag)| check(mirror, root, tag, which.takes_young));
             let mut checks = std::pin::pin!(stream::iter(checks).buffered(AT_ONCE));
             while let Some(item) = checks.next().await {
@@ -116,16 +115,22 @@ fn wanted(globs: &[PinPattern], root: PinRoot) -> Option<(PinRoot, Tag)> {
     is_named.then_some((root, tag))
 }
 
-/// The key behind a tag's own.
-fn key(root: &PinRoot, tag: &Tag) -> OwnedKey {
-    let scope = &root.scope;
-    (scope.domain, scope.authority.to_string(), scope.repository.to_string(), format!("{tag}\u{0}"))
+fn name(scope: &Scope, tag: &Tag) -> String {
+    format!("{}/{}:{tag}", scope.authority, scope.repository)
+}
+
+/// The key behind that of a tag.
+fn read_cursor(text: &str) -> Result<OwnedKey, Refused> {
+    let wrong = || Refused::invalid("after: it is not what `next` of a call says");
+    let name: ImageName = text.parse().map_err(|_no_name| wrong())?;
+    let tag = name.tag.filter(|_| name.digest.is_none()).ok_or_else(wrong)?;
+    Ok((0, name.authority.to_string(), name.repository.to_string(), format!("{tag}\u{0}")))
 }
 
 /// `done`: it points somewhere else now. `held`: it points where it pointed. The bytes are those of its manifest.
 async fn check(mirror: &Arc<Mirror>, root: PinRoot, tag: Tag, takes_young: bool) -> JobItem {
     let PinRoot { scope, manifest: before, .. } = root;
-    let item = format!("{}/{}:{tag}", scope.authority, scope.repository);
+    let item = name(&scope, &tag);
     let target = Target { authority: scope.authority, repository: scope.repository, via: None };
     match mirror.refresh(&target, &tag, takes_young).await {
         Ok(answer) => {

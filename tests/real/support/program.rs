@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("roadstead-schemas", "none: go builds it"),
+    ("schemathesis", "python3-venv"),
     ("setpriv", "util-linux"),
     ("sh", "dash"),
     ("skopeo", "skopeo"),
@@ -26,13 +27,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
 ];
 
+/// Where tests/install.sh puts what Debian does not have.
+const FROM_PYPI: &str = "/opt/roadstead-tests/schemathesis/bin";
+
 /// The full path of a program of `PACKAGES`.
 pub(crate) fn find(name: &str) -> PathBuf {
     let (_, package) =
         PACKAGES.iter().find(|(program, _)| *program == name).expect("every program used is in PACKAGES");
     let path = env::var_os("PATH").unwrap_or_default();
     // Debian's own come first, so that all machines test the same ones.
-    [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/bin")]
+    [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/bin"), PathBuf::from(FROM_PYPI)]
         .into_iter()
         .chain(env::split_paths(&path))
         .map(|folder| folder.join(name))

@@ -113,7 +113,7 @@ async fn a_cancelled_export_is_stopped_and_has_not_failed() {
     let told = tokio::task::spawn_blocking(move || {
         let begun = super::post(&socket, "/api/v1/export", "{\"all\": true}");
         let path = format!("/api/v1/jobs/{}", begun["job"]["id"].as_str().unwrap());
-        request(&socket, "DELETE", &path, "");
+        super::post(&socket, &format!("{path}/cancel"), "");
         loop {
             let told = request(&socket, "GET", &path, "");
             if told["job"]["state"] != "running" {

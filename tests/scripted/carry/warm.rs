@@ -156,14 +156,14 @@ async fn a_job_that_is_cancelled_ends_and_does_not_come_back() {
     let started = ask("POST", "/api/v1/warm".to_owned(), r#"{"references": ["org/app:1"]}"#).await;
     let path = format!("/api/v1/jobs/{}", started["job"]["id"].as_str().unwrap());
     gate.arrived().await;
-    ask("DELETE", path.clone(), "").await;
+    ask("POST", format!("{path}/cancel"), "").await;
     eventually("it has ended", async || ask("GET", path.clone(), "").await["job"]["state"] == "stopped").await;
     gate.open();
     let jobs = mirror.storage().join("jobs");
     eventually("it is forgotten", async || crate::support::mirror::files_below(&jobs).is_empty()).await;
     // Without the socket nobody cancels anything.
     let client = Client::new(mirror.admin);
-    assert_eq!(client.send(http::Method::DELETE, &path, &[]).await.status, 401);
+    assert_eq!(client.send(http::Method::POST, &format!("{path}/cancel"), &[]).await.status, 401);
 }
 
 #[tokio::test]

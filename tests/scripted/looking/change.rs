@@ -279,8 +279,8 @@ async fn an_alias_answers_with_what_its_target_points_to_and_with_all_it_needs()
     for (alias, target, code) in [
         ("org/app", "registry.corp/team/app:1.2", 400),
         ("org/app:x", "registry.corp/team/app@sha256:abcd", 400),
-        ("org/app:x", "quay.io/team/app:1", 400),
-        ("org/app:x", "org/app:x", 400),
+        ("org/app:x", "quay.io/team/app:1", 404),
+        ("org/app:x", "org/app:x", 409),
         ("org/app:x", "org/app:stable", 409),
     ] {
         let order = json!({ "alias": alias, "target": target });

@@ -33,7 +33,7 @@ async fn a_refresh_that_takes_long_is_a_job_that_is_listed_and_ended() {
     let (_, listed) = api(&site.mirror, "jobs").await;
     let job = &listed["jobs"][0];
     assert_eq!((&job["id"], &job["kind"], &job["state"]), (&json!(id), &"refresh".into(), &"running".into()), "{job}");
-    let (status, _) = over_socket(&site.mirror, "DELETE", &format!("jobs/{id}"), &Value::Null).await;
+    let (status, _) = over_socket(&site.mirror, "POST", &format!("jobs/{id}/cancel"), &Value::Null).await;
     assert_eq!(status, 202);
     let job = ended(&site.mirror, &id).await;
     assert_eq!((&job["job"]["state"], &job["job"]["problem"]), (&"stopped".into(), &"it was cancelled".into()));

@@ -106,7 +106,7 @@ async fn tags_tell_where_they_point_for_which_platforms_and_where_they_pointed_b
     for (query, status, code) in [
         ("", 400, "invalid"),
         ("repository=A", 400, "invalid"),
-        ("repository=quay.io/org/app", 400, "unknown_registry"),
+        ("repository=quay.io/org/app", 404, "unknown_registry"),
         ("repository=org/none", 404, "not_found"),
     ] {
         let (answered, refused) = api(&site.mirror, &format!("tags?{query}")).await;
@@ -161,7 +161,7 @@ async fn an_image_is_inspected_with_its_platforms_parts_config_and_referrers() {
     for (reference, status, code) in [
         ("org/app:none", 404, "not_found"),
         ("org/none:1", 404, "not_found"),
-        ("quay.io/x", 400, "unknown_registry"),
+        ("quay.io/x", 404, "unknown_registry"),
         ("org/app@sha256:abc", 400, "invalid"),
         ("org/app@sha256:00000000000000000000", 404, "not_found"),
         (&format!("org/tool@{}", site.app.digest), 404, "not_found"),

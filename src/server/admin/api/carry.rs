@@ -28,6 +28,8 @@ use crate::mirror::Mirror;
 
 /// An upload from which nothing comes for so long is cut.
 const STALL: Duration = Duration::from_mins(1);
+/// Largest part of an export: what numbers of JSON hold in every language. Bytes.
+const LARGEST_PART: u64 = (1 << 53) - 1;
 /// Pieces of an upload that wait to be read.
 const PIECES: usize = 16;
 /// How long the rest of a refused upload is taken, so that its sender reads the answer.
@@ -52,7 +54,7 @@ struct ToExport {
     since: Option<String>,
     /// Bytes.
     #[serde(default)]
-    split: Option<u64>,
+    split: Option<serde_json::Number>,
 }
 
 /// Starts to pull what is named.
@@ -80,14 +82,23 @@ pub(super) async fn export(runner: &Arc<JobRunner>, asked: Asked) -> Result<Resp
     let since = since.transpose().map_err(|err| Refused::invalid(format!("since: {err}")))?;
     let platforms =
         WantedPlatforms::parse(&told.platforms).map_err(|err| Refused::invalid(format!("platforms: {err}")))?;
-    let request = ExportRequest { chosen, platforms, referrers: told.referrers, since, split: told.split };
+    let split = told.split.map(|split| read_split(&split)).transpose()?;
+    let request = ExportRequest { chosen, platforms, referrers: told.referrers, since, split };
     started(runner.export(request))
+}
+
+/// A whole number, which JSON may write as `4096.0`.
+fn read_split(split: &serde_json::Number) -> Result<u64, Refused> {
+    let whole =
+        || split.as_f64().filter(|bytes| bytes.fract() == 0.0).and_then(|bytes| format!("{bytes:.0}").parse().ok());
+    let bytes = split.as_u64().or_else(whole).filter(|bytes| (1..=LARGEST_PART).contains(bytes));
+    bytes.ok_or_else(|| Refused::invalid(format!("split: it is between 1 and {LARGEST_PART} bytes")))
 }
 
 /// One part of an export, from 1 on.
 pub(super) fn part(runner: &Arc<JobRunner>, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
-    let number: usize = asked.parsed("part")?.unwrap_or(1);
-    let nth = number.checked_sub(1).ok_or_else(|| Refused::invalid("part: they are counted from 1 on"))?;
+    let number: u32 = asked.parsed("part")?.unwrap_or(1);
+    let nth = (number as usize).checked_sub(1).ok_or_else(|| Refused::invalid("part: they are counted from 1 on"))?;
     let none = || Refused::not_found("there is no such part; the job lists the sizes of those there are");
     let (bytes, pieces) = runner.part(&asked.id, nth).ok_or_else(none)?;
     let (runner, id) = (Arc::clone(runner), asked.id.clone());

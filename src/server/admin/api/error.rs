@@ -19,10 +19,10 @@ pub(in crate::server::admin) fn refuse(refused: &Refused) -> Response<ApiBody> {
 
 pub(super) const fn status(code: RefusedCode) -> StatusCode {
     match code {
-        RefusedCode::Invalid | RefusedCode::Ambiguous | RefusedCode::UnknownRegistry => StatusCode::BAD_REQUEST,
+        RefusedCode::Invalid | RefusedCode::Ambiguous => StatusCode::BAD_REQUEST,
         RefusedCode::Unauthorized => StatusCode::UNAUTHORIZED,
         RefusedCode::Forbidden | RefusedCode::CrossSite => StatusCode::FORBIDDEN,
-        RefusedCode::NotFound => StatusCode::NOT_FOUND,
+        RefusedCode::NotFound | RefusedCode::UnknownRegistry => StatusCode::NOT_FOUND,
         RefusedCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         RefusedCode::Conflict | RefusedCode::Pinned => StatusCode::CONFLICT,
         RefusedCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

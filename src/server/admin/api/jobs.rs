@@ -18,11 +18,14 @@ pub(super) fn list(runner: &JobRunner) -> Response<ApiBody> {
 /// One job, and the results behind the first `skip`.
 pub(super) fn look(runner: &JobRunner, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
     let job = find(runner, asked)?;
-    let skip = asked.parsed("skip")?.unwrap_or(0);
-    let limit = asked.parsed::<usize>("limit")?.unwrap_or(MAX_ITEMS).min(MAX_ITEMS);
+    let skip = asked.parsed::<u32>("skip")?.unwrap_or(0);
+    let limit = asked.parsed::<usize>("limit")?.unwrap_or(MAX_ITEMS);
+    if !(1..=MAX_ITEMS).contains(&limit) {
+        return Err(Refused::invalid(format!("limit: it is between 1 and {MAX_ITEMS}")));
+    }
     // In this order: a job that has ended has all its results.
     let report = job.report();
-    Ok(json(StatusCode::OK, &json!({ "job": report, "items": job.items(skip, limit) })))
+    Ok(json(StatusCode::OK, &json!({ "job": report, "items": job.items(skip as usize, limit) })))
 }
 
 /// Ends a job soon. One that has ended stays as it is.

@@ -78,7 +78,7 @@ pub(super) const ROUTES: &[Route] = &[
     guarded(Method::POST, "gc", Call::Gc, &[], Takes::Json),
     read("jobs", Call::Jobs, &[]),
     read("jobs/{id}", Call::Job, &["skip", "limit"]),
-    guarded(Method::DELETE, "jobs/{id}", Call::CancelJob, &[], Takes::Nothing),
+    guarded(Method::POST, "jobs/{id}/cancel", Call::CancelJob, &[], Takes::Nothing),
     guarded(Method::POST, "warm", Call::Warm, &[], Takes::Json),
     // They give content, and name everything that is held.
     guarded(Method::POST, "export", Call::Export, &[], Takes::Json),
