@@ -1,6 +1,7 @@
 //! The measurements. Each starts its own programs in its own folder, and stops them.
 
 mod black_hole;
+mod carry;
 mod coalescing;
 mod evict;
 mod many;
@@ -28,13 +29,14 @@ pub(crate) enum Measurement {
     Evict,
     Verify,
     Rebuild,
+    Carry,
 }
 
 impl Measurement {
     pub(crate) const ALL: [Self; 5] = [Self::Coalescing, Self::Tags, Self::Readers, Self::Start, Self::BlackHole];
 
     /// Those that run only when they are named.
-    pub(crate) const NAMED: [Self; 4] = [Self::Many, Self::Evict, Self::Verify, Self::Rebuild];
+    pub(crate) const NAMED: [Self; 5] = [Self::Many, Self::Evict, Self::Verify, Self::Rebuild, Self::Carry];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -47,6 +49,7 @@ impl Measurement {
             Self::Evict => "evict",
             Self::Verify => "verify",
             Self::Rebuild => "rebuild",
+            Self::Carry => "carry",
         }
     }
 
@@ -61,6 +64,7 @@ impl Measurement {
             Self::Evict => "hits while a full store takes blobs in; only when named",
             Self::Verify => "reading all that is stored again; only when named",
             Self::Rebuild => "a start without an index; only when named",
+            Self::Carry => "looking at much, bundles, and warming from far away; only when named",
         }
     }
 
@@ -75,6 +79,7 @@ impl Measurement {
             | Self::Evict
             | Self::Verify
             | Self::Rebuild => &["setpriv", "sh"],
+            Self::Carry => &["setpriv", "sh", "skopeo", "tar"],
             Self::BlackHole => &["setpriv", "sh", "docker-registry", "ip", "iptables", "nsenter", "sleep", "unshare"],
         }
     }
@@ -90,6 +95,7 @@ impl Measurement {
             Self::Evict => Box::pin(evict::measure(bench)).await,
             Self::Verify => Box::pin(verify::measure(bench)).await,
             Self::Rebuild => Box::pin(rebuild::measure(bench)).await,
+            Self::Carry => Box::pin(carry::measure(bench)).await,
         }
     }
 }

@@ -34,7 +34,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("sh", "dash"),
+    ("skopeo", "skopeo"),
     ("sleep", "coreutils"),
+    ("tar", "tar"),
     ("unshare", "util-linux"),
 ];
 
@@ -55,6 +57,11 @@ fn look_for(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
     system.into_iter().chain(env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Where a program of another is.
+pub(crate) fn program(name: &str) -> PathBuf {
+    find(name)
 }
 
 fn find(name: &str) -> PathBuf {

@@ -88,11 +88,9 @@ impl WantedPlatforms {
         if texts.is_empty() {
             return Ok(Self::Held);
         }
-        if texts.iter().any(|text| text == "all") {
-            return Ok(Self::All);
-        }
         let read = |text: &String| text.parse().map_err(|err| format!("{}: {err}", crate::quote::quoted(text)));
-        texts.iter().map(read).collect::<Result<_, _>>().map(Self::Only)
+        let only: Vec<Platform> = texts.iter().filter(|text| *text != "all").map(read).collect::<Result<_, _>>()?;
+        Ok(if only.len() == texts.len() { Self::Only(only) } else { Self::All })
     }
 
     pub(in crate::jobs) fn contain(&self, platform: Option<&Platform>) -> bool {
