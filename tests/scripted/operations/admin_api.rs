@@ -87,7 +87,7 @@ async fn pins_are_added_and_taken_back_all_or_none_and_those_of_the_configuratio
     for (query, expected, why) in [
         ("", 400, "no pattern"),
         ("?pin=docker.io", 400, "a pin is"),
-        ("?pin=docker.io/new&pin=ghcr.io/org/app", 400, "not among the upstreams"),
+        ("?pin=docker.io/new&pin=ghcr.io/org/app", 404, "not among the upstreams"),
     ] {
         let (status, refused) = asked(&mirror, &format!("POST /api/v1/pins{query}")).await;
         assert!(
