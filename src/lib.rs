@@ -15,7 +15,7 @@
 //! | 4 | [`mirror`]: the pull; its module page tells it |
 //! | 3 | [`fill`]: one download for each registry and digest, followed by all readers |
 //! | 2 | [`cache`]: what is held, file and record in step |
-//! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts |
+//! | 1 | [`upstream`]: HTTP out; [`store`]: bytes by digest; [`index`]: facts; [`recent`]: slow answers and failures |
 //! | 0 | [`oci`]: values that exist only when valid; [`clock`], [`coalesce`], [`file_blocks`], [`secret`], [`quote`], [`metrics`], [`health`], [`telemetry`] |
 //!
 //! `docs/ARCHITECTURE.md` tells five ways through them with file names, and has a glossary.
@@ -59,6 +59,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod oci;
 pub mod quote;
+pub mod recent;
 pub mod secret;
 pub mod server;
 pub mod shared_bytes;

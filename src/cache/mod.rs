@@ -33,6 +33,7 @@ use crate::health::Health;
 use crate::index::{BlobRow, Index, Scope};
 use crate::metrics::Metrics;
 use crate::oci::{Authority, Digest};
+use crate::recent::Recent;
 use crate::store::{self, BlobFile, Store, StoredBlob};
 
 use blocks::Blocks;
@@ -69,6 +70,8 @@ pub struct Context {
     pub clock: Clock,
     pub metrics: Metrics,
     pub health: Health,
+    /// The slowest answers and the last failures.
+    pub recent: Recent,
     /// Everything that outlives the request which started it.
     pub tasks: TaskTracker,
     /// Cancelled when work must end now.

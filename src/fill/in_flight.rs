@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
+
 use crate::index::Scope;
-use crate::oci::{Authority, Digest};
+use crate::oci::{Authority, Digest, Repository};
 
 use super::error::FillError;
 use super::progress::Fill;
@@ -13,6 +15,26 @@ use crate::cache::retention::{Lease, Leases};
 
 type Key = (Authority, Digest);
 type Running = HashMap<Key, (Arc<Fill>, Lease)>;
+
+/// A download that runs, or waits for its turn.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunningFill {
+    pub authority: Authority,
+    /// One of those that asked for it.
+    pub repository: Option<Repository>,
+    pub digest: Digest,
+    /// `None` if the registry has not said it yet.
+    pub size_bytes: Option<u64>,
+    pub received_bytes: u64,
+    /// Milliseconds since it was asked for.
+    pub ms: u64,
+    /// It has not begun.
+    #[serde(rename = "waiting")]
+    pub is_waiting: bool,
+    /// A client waits for it; else it is fetched ahead of need.
+    #[serde(rename = "asked")]
+    pub is_asked: bool,
+}
 
 /// The running fills, each with a lease of its digest: what is being filled is not evicted.
 #[derive(Clone)]
@@ -32,6 +54,26 @@ impl InFlight {
 
     pub(super) fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
         self.with(|fills| fills.get(&(authority.clone(), digest)).map(|(fill, _)| Arc::clone(fill)))
+    }
+
+    pub(super) fn list(&self, most: usize) -> (Vec<RunningFill>, usize) {
+        // The fills only: what they hold is read without the lock.
+        let mut fills: Vec<(Key, Arc<Fill>)> =
+            self.with(|fills| fills.iter().map(|(key, (fill, _))| (key.clone(), Arc::clone(fill))).collect());
+        let total = fills.len();
+        fills.sort_by_key(|(_, fill)| fill.since());
+        fills.truncate(most);
+        let told = |((authority, digest), fill): (Key, Arc<Fill>)| RunningFill {
+            authority,
+            repository: fill.granted_scopes().into_iter().map(|scope| scope.repository).next(),
+            digest,
+            size_bytes: fill.size_bytes(),
+            received_bytes: fill.there_bytes(),
+            ms: u64::try_from(fill.since().elapsed().as_millis()).unwrap_or(u64::MAX),
+            is_waiting: fill.is_waiting(),
+            is_asked: fill.is_asked(),
+        };
+        (fills.into_iter().map(told).collect(), total)
     }
 
     /// Grants in this scope do not stand any more: running fills grant it nothing.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use admission::FillLimits;
 pub use error::FillError;
+pub use in_flight::RunningFill;
 pub use pass_through::{PassThroughSource, read_whole};
 pub use progress::{Fill, FillWatcher, Priority, WITHHELD_BYTES};
 pub use reader::{BlobReader, BlobSource, BodyPart, FillSource, unreadable};
@@ -71,6 +72,11 @@ impl Fills {
     /// The running fill of this digest from this registry, for a client that asks for the blob.
     pub fn running(&self, authority: &Authority, digest: Digest) -> Option<Arc<Fill>> {
         self.in_flight.running(authority, digest).inspect(|fill| fill.ask())
+    }
+
+    /// The first of those that run or wait, in the order in which they began, and how many there are.
+    pub fn list(&self, most: usize) -> (Vec<RunningFill>, usize) {
+        self.in_flight.list(most)
     }
 
     /// How many fills of this registry run.

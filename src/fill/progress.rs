@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::blocks::Blocked;
@@ -46,6 +47,7 @@ pub struct Fill {
     /// Uses one connection until a client asks.
     is_slow: bool,
     positions: Arc<ReaderPositions>,
+    begun: Instant,
     /// Cancelled when this goes.
     gone: CancellationToken,
     /// Cancelled when nobody may read the blob any more.
@@ -123,6 +125,7 @@ impl Fill {
             asked: CancellationToken::new(),
             is_slow: priority == Priority::Background,
             positions: Arc::default(),
+            begun: Instant::now(),
             gone: CancellationToken::new(),
             blocked: CancellationToken::new(),
         };
@@ -170,6 +173,15 @@ impl Fill {
     /// Resolves when it has ended. Who waits so does not count as one who follows it.
     pub fn gone(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.gone.clone().cancelled_owned()
+    }
+
+    pub(super) const fn since(&self) -> Instant {
+        self.begun
+    }
+
+    /// Whether nothing is read from upstream yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state.borrow().file.is_none()
     }
 
     /// How many bytes have come.

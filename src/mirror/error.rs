@@ -78,6 +78,18 @@ impl PullError {
         }
     }
 
+    /// What an operator can do; empty where nothing is wrong.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Upstream(error) | Self::Incomplete { error, .. } => error.failure.remedy(),
+            Self::Busy => "raise `max_waiting_fills`, or see why downloads take long",
+            Self::Crowded(_) => "clients try again; give this server more memory, or a second one, if it lasts",
+            Self::ShuttingDown => "clients try again",
+            Self::Internal(_) => "look for the id of the request in the log of this server",
+            Self::NotFound { .. } | Self::RefusedByRule { .. } => "",
+        }
+    }
+
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. }) || self.failure() == Some(&Failure::NotFound)
     }

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use crate::fill::RunningFill;
 pub use answer::{BlobAnswer, ManifestAnswer, Outcome, Provenance, ReferrersAnswer, TagsAnswer};
 pub use blob::Intent;
 pub use completion::{CompletionTimes, ImagesReport, IncompleteImage};
@@ -42,7 +43,7 @@ pub use lists::TagsQuery;
 pub use policy::{
     Complete, Completion, FreshnessRule, MinAge, MinAgeRule, OnDenied, Platforms, Policy, Ttl, WhenRationed,
 };
-pub use registries::{RegistryError, RegistryKey, RegistrySettings};
+pub use registries::{RegistryError, RegistryKey, RegistrySettings, UpstreamState};
 pub use resolve::{Claims, DOCKER_HUB, NamespaceError, Namespaces, PinError, Target, Wildcard};
 
 use crate::cache::blocks::Blocked;
@@ -51,6 +52,7 @@ use crate::cache::{self, Cache};
 use crate::fill::{FillLimits, Fills};
 use crate::index::{AliasTarget, Index, Scope};
 use crate::oci::{Authority, Digest, ImageName, PinPattern, Reference, Tag};
+use crate::recent::Recent;
 use crate::store::Store;
 use crate::upstream::{self, Trouble};
 
@@ -128,6 +130,7 @@ impl Mirror {
             clock: context.clock.clone(),
             metrics: context.metrics.clone(),
             health: context.health.clone(),
+            recent: Recent::new(context.clock.clone()),
             tasks: context.tasks.clone(),
             stopping,
         };
@@ -165,6 +168,16 @@ impl Mirror {
     /// Upstreams that are in trouble, as far as requests have shown.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.registries.troubles()
+    }
+
+    /// The configured upstreams by name, each with its endpoints.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.registries.states()
+    }
+
+    /// The first downloads of those that run or wait, in the order in which they began, and how many there are.
+    pub fn running_fills(&self, most: usize) -> (Vec<RunningFill>, usize) {
+        self.fills.list(most)
     }
 
     /// Where a request leads. `default` is the listener's own registry.

@@ -11,7 +11,7 @@ use super::resolve::Namespaces;
 use crate::cache::{self, RegistryFacts};
 use crate::fill::Source;
 use crate::oci::Authority;
-use crate::upstream::{self, ClientError, RegistryClient, Trouble, UpstreamClients, UpstreamSettings};
+use crate::upstream::{self, ClientError, EndpointState, RegistryClient, Trouble, UpstreamClients, UpstreamSettings};
 
 /// Registries that wildcards admitted, kept at one time.
 const MAX_ADMITTED: u64 = 1000;
@@ -44,6 +44,17 @@ pub enum RegistryError {
     Client { name: String, err: ClientError },
     #[error("the upstream {name} cannot be set up: {err}")]
     Url { name: String, err: url::ParseError },
+}
+
+/// A configured upstream, and how it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamState {
+    /// The upstream as it is configured: the label of its metrics.
+    pub name: String,
+    /// By configuration.
+    pub is_offline: bool,
+    /// None of a wildcard, which has those that clients name.
+    pub endpoints: Vec<EndpointState>,
 }
 
 pub(super) struct Registries {
@@ -141,6 +152,22 @@ impl Registries {
 
     pub(super) const fn namespaces(&self) -> &Namespaces {
         &self.namespaces
+    }
+
+    pub(super) fn states(&self) -> Vec<UpstreamState> {
+        let configured = self.configured.values().map(|registry| UpstreamState {
+            name: registry.name().to_owned(),
+            is_offline: registry.policy.offline,
+            endpoints: registry.client().endpoint_states(),
+        });
+        let templates = self.templates.values().map(|template| UpstreamState {
+            name: template.settings.name.clone(),
+            is_offline: template.policy.offline,
+            endpoints: Vec::new(),
+        });
+        let mut states: Vec<_> = configured.chain(templates).collect();
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        states
     }
 
     pub(super) fn troubles(&self) -> Vec<Trouble> {

@@ -8,7 +8,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::oci::{Authority, Repository};
 
 use crate::upstream::auth::known_challenges::KnownChallenges;
-use crate::upstream::breaker::Breaker;
+use crate::upstream::breaker::{Breaker, Lane};
 use crate::upstream::clients::egress::{self, Reach};
 use crate::upstream::error::{Failure, UpstreamError};
 use crate::upstream::settings::EndpointSettings;
@@ -40,6 +40,18 @@ pub(super) struct Endpoint {
     failures_in_a_row: AtomicU32,
 }
 
+/// An endpoint, and whether it is asked now: it is not for a while after it has failed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EndpointState {
+    /// Host and port.
+    pub endpoint: String,
+    /// For manifests and lists.
+    #[serde(rename = "asks_manifests")]
+    pub is_asked_for_manifests: bool,
+    #[serde(rename = "asks_blobs")]
+    pub is_asked_for_blobs: bool,
+}
+
 /// So many failures in a row are a trouble, and not a bad moment.
 const FAILING: u32 = 5;
 
@@ -66,6 +78,14 @@ impl Endpoint {
             private: AtomicBool::new(literal.is_some_and(|address| !egress::is_public(address))),
             failures_in_a_row: AtomicU32::new(0),
             url,
+        }
+    }
+
+    pub(super) fn state(&self) -> EndpointState {
+        EndpointState {
+            endpoint: self.label.to_string(),
+            is_asked_for_manifests: !self.breaker.is_open(Lane::Manifests),
+            is_asked_for_blobs: !self.breaker.is_open(Lane::Blobs),
         }
     }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::trouble::TroubleKind;
 use crate::quote::quoted;
 
 /// A failed request, with the endpoint that failed.
@@ -80,6 +81,36 @@ pub enum BreakerCause {
 }
 
 impl Failure {
+    /// What an operator can do; empty where nothing is wrong.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::RateLimited { .. } | Self::BreakerOpen { cause: BreakerCause::RateLimited, .. } => {
+                TroubleKind::Rationed.remedy()
+            }
+            Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::BreakerOpen { cause: BreakerCause::Unreachable | BreakerCause::Timeout, .. } => {
+                TroubleKind::Unreachable.remedy()
+            }
+            Self::ServerError(_) | Self::Broken(_) => TroubleKind::Failing.remedy(),
+            Self::LoginRefused | Self::LockedOut => {
+                "check the configured credentials; they are read again at each login"
+            }
+            Self::DeniedAnonymous => "configure credentials if it is private and should be served",
+            Self::DeniedCredentials => "give the account of the configured credentials access if it should be served",
+            Self::UnexpectedStatus(_) | Self::Refused(_) | Self::HeadRefused | Self::RangeNotThere => {
+                "check that the upstream's `url` leads to a registry, and what stands in front of it"
+            }
+            Self::BadDigest => {
+                "check what stands between this mirror and the registry: it changes what passes through it"
+            }
+            Self::TooLarge { .. } => "raise the limit if this content is meant to pass",
+            Self::Crowded(_) => "raise `max_connections` of the upstream if its registry takes more",
+            Self::NoDescriptors => "raise the limit of open files (`ulimit -n`, `LimitNOFILE`)",
+            Self::NotFound | Self::Offline => "",
+        }
+    }
+
     /// Whether the next endpoint may have an answer.
     pub const fn tries_next_endpoint(&self) -> bool {
         match self {

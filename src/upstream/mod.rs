@@ -32,6 +32,7 @@ pub use auth::{Challenge, RefusedLogin, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, PassingPlace, ShownBytes};
 pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
 pub use clients::{ClientError, check_ca, is_public, system_trust};
+pub use endpoint::EndpointState;
 pub use error::{BreakerCause, Failure, UpstreamError};
 pub use extra_connections::SpareConnection;
 pub use lists::{ReferrerList, ReferrersPage, TagList, TagsPage, next_page_query, read_in_turn};
@@ -194,6 +195,11 @@ impl RegistryClient {
     /// The same for blobs.
     pub fn is_blobs_tripped(&self) -> bool {
         self.endpoints.iter().all(|endpoint| endpoint.breaker.is_tripped(Lane::Blobs))
+    }
+
+    /// Its endpoints in the order of use, and whether they are asked now.
+    pub fn endpoint_states(&self) -> Vec<EndpointState> {
+        self.endpoints.iter().map(|endpoint| endpoint.state()).collect()
     }
 
     /// The credentials that the registry refuses now, if any; those that it has refused for longest.

@@ -16,6 +16,7 @@ mod storing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
 pub use access_times::AccessTimes;
@@ -26,6 +27,7 @@ pub use rows::run_rows;
 pub use storing::StorePermit;
 
 use crate::clock::Timestamp;
+use crate::metrics::{ByEviction, Counter, Metrics};
 use crate::oci::{Authority, PinPattern};
 use crate::store;
 
@@ -87,7 +89,27 @@ enum Reason {
     Removed,
 }
 
+/// What was evicted of an upstream's content since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evicted {
+    pub blobs: u64,
+    pub bytes: u64,
+}
+
+impl Evicted {
+    /// For whatever reason, by the upstream's name in metrics.
+    pub fn of(metrics: &Metrics, upstream: &str) -> Self {
+        let sum = |family: &Family<ByEviction, Counter>| {
+            let labels = Reason::ALL.map(|reason| ByEviction { authority: upstream.to_owned(), reason: reason.name() });
+            labels.iter().filter_map(|labels| family.get(labels).map(|counter| counter.get())).sum()
+        };
+        Self { blobs: sum(&metrics.evicted_blobs), bytes: sum(&metrics.evicted_bytes) }
+    }
+}
+
 impl Reason {
+    const ALL: [Self; 4] = [Self::Space, Self::Quota, Self::Age, Self::Removed];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Space => "space",

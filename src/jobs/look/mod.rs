@@ -1,5 +1,6 @@
 //! Questions about what is held: repositories, tags, manifests, bytes. Nothing is fetched, and looking counts as no use.
 
+mod activity;
 mod coverage;
 mod examine;
 mod find;
@@ -11,6 +12,7 @@ mod tags;
 mod watch;
 mod who;
 
+pub use activity::{Activity, Traffic, UpstreamActivity, activity};
 pub use coverage::{Covered, Item, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
 pub use find::{Found, find, full_digest, holdings};

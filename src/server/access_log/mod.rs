@@ -16,9 +16,11 @@ use http::{HeaderValue, Method};
 use tokio::time::Instant;
 use tracing::Level;
 
+use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 use crate::mirror::Outcome;
 use crate::oci::Digest;
+use crate::recent::{Asked, FailedPull, Recent, SlowPull};
 use crate::shared_bytes::SharedBytes;
 use crate::telemetry;
 
@@ -43,11 +45,14 @@ pub(in crate::server) struct AccessLine {
     pub(in crate::server) agent: Option<HeaderValue>,
     /// The failure on our side or the upstream's.
     pub(in crate::server) error: Option<String>,
+    /// What an operator can do about it; may be empty.
+    pub(in crate::server) remedy: &'static str,
 }
 
 /// The counters of all requests.
 pub(in crate::server) struct Counts {
     metrics: Metrics,
+    recent: Recent,
     /// Requests being answered now, at most `limit`.
     answering: AtomicUsize,
     limit: usize,
@@ -85,8 +90,12 @@ pub(in crate::server) const fn outcome_name(outcome: Outcome) -> &'static str {
 }
 
 impl Counts {
-    pub(in crate::server) fn new(metrics: Metrics, limit: usize, contents: SharedBytes<Digest>) -> Self {
-        Self { metrics, answering: AtomicUsize::new(0), limit, streams: Mutex::default(), contents }
+    pub(in crate::server) fn new(
+        (metrics, recent): (Metrics, Recent),
+        limit: usize,
+        contents: SharedBytes<Digest>,
+    ) -> Self {
+        Self { metrics, recent, answering: AtomicUsize::new(0), limit, streams: Mutex::default(), contents }
     }
 
     /// Whether three quarters of all places, or of the memory of answers, are taken: clients that take nothing have to go
@@ -208,6 +217,47 @@ impl Drop for Completion {
             Some(plain) if plain.takes(level) => plain.write(level, |out| format::write(out, plain.format, line, &end)),
             Some(_) => {}
             None => format::trace(line, &end),
+        }
+        if level == Level::WARN || line.status == 429 {
+            counts.recent.add_failed(line.failed());
+        } else if counts.recent.is_slow(lasted) {
+            counts.recent.add_slow(line.slow(lasted, self.first_byte, self.sent_bytes));
+        }
+    }
+}
+
+impl AccessLine {
+    fn asked(&self) -> Asked {
+        let Labels { kind, authority, repository, reference, .. } = &*self.labels;
+        Asked {
+            request: self.request.as_str().to_owned(),
+            kind,
+            authority: authority.clone(),
+            repository: repository.clone(),
+            reference: reference.clone(),
+        }
+    }
+
+    fn failed(&self) -> FailedPull {
+        FailedPull {
+            at: Timestamp::default(),
+            asked: self.asked(),
+            status: self.status,
+            error: self.error.clone().unwrap_or_default(),
+            remedy: self.remedy,
+            count: 0,
+        }
+    }
+
+    fn slow(&self, lasted: Duration, first_byte: Option<Duration>, bytes: u64) -> SlowPull {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        SlowPull {
+            at: Timestamp::default(),
+            asked: self.asked(),
+            outcome: self.outcome,
+            ms: millis(lasted),
+            first_byte_ms: first_byte.map(millis),
+            bytes,
         }
     }
 }

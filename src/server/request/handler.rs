@@ -60,7 +60,8 @@ pub(in crate::server) struct ClientConnection {
 impl PublicSide {
     pub fn new(mirror: Arc<Mirror>, settings: ServerSettings, metrics: Metrics, via: Arc<str>, clock: Clock) -> Self {
         let contents = mirror.cache().index.contents().clone();
-        let counts = Arc::new(Counts::new(metrics.clone(), settings.max_requests, contents));
+        let recent = mirror.cache().context.recent.clone();
+        let counts = Arc::new(Counts::new((metrics.clone(), recent), settings.max_requests, contents));
         let access = settings.access.as_ref().map(|access| Access::new(access, &metrics, clock.clone()));
         let pulls = settings.who.map(|who| Pulls::new(who, &metrics));
         Self { mirror, settings, metrics, via, counts, access, pulls, clock, route_cache: RouteCache::default() }
@@ -106,6 +107,7 @@ impl ClientConnection {
             status: CLIENT_LEFT,
             agent: parts.headers.get(USER_AGENT).cloned(),
             error: None,
+            remedy: "",
         };
         let mut completion = Completion::new(line, Arc::clone(&self.public_side.counts));
         let key = self.key(&parts);
@@ -206,6 +208,7 @@ impl ClientConnection {
             Err(error) => {
                 line.outcome = if error.remembered { "negative" } else { "error" };
                 line.error = Some(error.message.clone());
+                line.remedy = error.remedy;
                 answer::error(&error, line.request.as_str(), method)
             }
         };

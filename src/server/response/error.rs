@@ -18,6 +18,8 @@ pub(in crate::server) struct WireError {
     pub(in crate::server) code: Option<ErrorCode>,
     pub(in crate::server) message: String,
     pub(in crate::server) retry_after: Option<Duration>,
+    /// What an operator can do; empty if that is not known, or not needed.
+    pub(in crate::server) remedy: &'static str,
     /// A 404 from the negative cache.
     pub(in crate::server) remembered: bool,
     /// `WWW-Authenticate`.
@@ -37,7 +39,8 @@ impl WireError {
     ) -> Self {
         debug_assert!(status.is_client_error() || status.is_server_error());
         let message = message.into();
-        Self { status, code: code.into(), message, retry_after: None, remembered: false, challenge: None }
+        let code = code.into();
+        Self { status, code, message, retry_after: None, remedy: "", remembered: false, challenge: None }
     }
 
     /// With a `Retry-After`.
@@ -115,7 +118,7 @@ impl WireError {
 
     /// `asked` is the reference as in `docker.io/library/nginx:latest`.
     pub(in crate::server) fn of_pull(error: &PullError, endpoint: &Endpoint, asked: &str) -> Self {
-        match error {
+        let answer = match error {
             PullError::NotFound { authority, remembered, offline } => {
                 let message = if *offline {
                     format!("{asked}: it is not held here, and {authority} is offline by configuration")
@@ -153,7 +156,8 @@ impl WireError {
             PullError::Internal(why) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, format!("{asked}: failed here ({why})"))
             }
-        }
+        };
+        Self { remedy: error.remedy(), ..answer }
     }
 
     fn of_upstream(error: &UpstreamError, endpoint: &Endpoint, asked: &str) -> Self {

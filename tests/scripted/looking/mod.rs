@@ -1,5 +1,6 @@
 //! Looking at what is held, and changing it, by commands and by the API.
 
+mod activity;
 mod api;
 mod change;
 mod coverage;

@@ -17,6 +17,7 @@ const RANKS: &[(&str, u8)] = &[
     ("upstream", 1),
     ("store", 1),
     ("index", 1),
+    ("recent", 1),
     ("oci", 0),
     ("clock", 0),
     ("coalesce", 0),

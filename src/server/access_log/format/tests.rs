@@ -81,6 +81,7 @@ fn a_line_reads_as_the_others_do() {
             status: 200,
             agent: (nth % 3 != 0).then(|| HeaderValue::from_bytes(agents[nth % agents.len()]).unwrap()),
             error: None,
+            remedy: "",
         };
         let end = End {
             level: if nth % 5 == 0 { Level::WARN } else { Level::INFO },

@@ -39,6 +39,10 @@ pub(super) async fn usage(mirror: &Mirror, reports: &UsageReports) -> Result<Res
     Ok(json(StatusCode::OK, &look::used(mirror, reports).await?))
 }
 
+pub(super) fn activity(mirror: &Mirror) -> Response<ApiBody> {
+    json(StatusCode::OK, &look::activity(mirror))
+}
+
 pub(super) async fn tags(mirror: &Arc<Mirror>, asked: &Asked) -> Result<Response<ApiBody>, Refused> {
     let repository: String = asked.required("repository")?;
     let (authority, repository) = ImageName::parse_repository(&repository).map_err(Refused::invalid)?;

@@ -59,6 +59,7 @@ pub(super) const ROUTES: &[Route] = &[
     read("lost", Call::Lost, &[]),
     read("repositories", Call::Repositories, &["glob", "sort", "after", "limit"]),
     read("usage", Call::Usage, &[]),
+    read("activity", Call::Activity, &[]),
     read("tags", Call::Tags, &["repository", "glob", "after", "limit"]),
     read("inspect", Call::Inspect, &["reference"]),
     // It names clients.
