@@ -26,5 +26,5 @@ pub use job_runner::JobRunner;
 pub use named_images::{named_images, read_images};
 pub use pins::{PinEntry, add_pins, list_pins, remove_pins};
 pub use refused::{Refused, RefusedCode};
-pub use status::{Degraded, Status};
+pub use status::{Degraded, Status, StatusReports};
 pub use verify::{Job, Started, State, VerifyJobs};

@@ -1,7 +1,12 @@
 //! The state of the storage at a glance.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use super::JobRunner;
+use super::look::Kept;
 use super::warm::schedule::WarmState;
 use crate::cache::{Quota, scrub};
 use crate::index::Counts;
@@ -50,7 +55,27 @@ pub struct Degraded {
     pub why: String,
 }
 
+/// The last status of a running server, for those who look often.
+#[derive(Default)]
+pub struct StatusReports(Kept<Arc<Status>>);
+
+impl StatusReports {
+    /// A status that is hardly older than it took to make.
+    pub async fn get(&self, mirror: &Mirror, job_runner: &JobRunner) -> Arc<Status> {
+        let make = async { Ok::<_, Infallible>(Arc::new(Status::of_running(mirror, job_runner).await)) };
+        match self.0.get(make).await {
+            Ok(status) => status,
+            Err(never) => match never {},
+        }
+    }
+}
+
 impl Status {
+    /// Reads the state now, of a server with jobs.
+    pub async fn of_running(mirror: &Mirror, job_runner: &JobRunner) -> Self {
+        Self { warm: Some(job_runner.warm_states()), ..Self::of(mirror).await }
+    }
+
     /// Reads the state now.
     pub async fn of(mirror: &Mirror) -> Self {
         let cache = mirror.cache();

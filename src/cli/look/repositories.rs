@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use roadstead::jobs::look::{PageQuery, Sort, UsageReports, repositories, used};
+use roadstead::jobs::look::{PageQuery, Selection, Sort, UsageReports, repositories, used};
 use roadstead::mirror::Mirror;
 use serde_json::{Value, json};
 
@@ -69,13 +69,14 @@ fn ask(reach: &Reach, glob: Option<&str>, sort: &str, limit: Option<usize>) -> R
     let mut pairs = vec![("sort", sort.to_owned())];
     pairs.extend(glob.map(|glob| ("glob", glob.to_owned())));
     let reports = UsageReports::default();
+    let selection = Selection { glob, contains: None };
     pages::all(
         reach,
         ("/api/v1/repositories", "repositories"),
         &pairs,
         limit,
         &async |mirror: &Arc<Mirror>, page: PageQuery| {
-            let found = repositories(mirror, &reports, glob, order, &page).await?;
+            let found = repositories(mirror, &reports, selection, order, &page).await?;
             Ok(serde_json::to_value(found).unwrap_or_default())
         },
     )

@@ -5,6 +5,7 @@ mod coverage;
 mod examine;
 mod find;
 mod inspect;
+mod kept;
 mod page;
 mod repositories;
 mod select;
@@ -17,9 +18,10 @@ pub use coverage::{Covered, Item, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
 pub use find::{Found, find, full_digest, holdings};
 pub use inspect::{InspectedImage, InspectedPart, InspectedTag, Inspection, StoredContent, inspect};
+pub use kept::Kept;
 pub use page::{MAX_LIMIT, PageQuery};
 pub use repositories::{
-    AuthorityRow, Repositories, RepositoryRow, Sort, UsageReport, UsageReports, repositories, used,
+    AuthorityRow, Repositories, RepositoryRow, Selection, Sort, UsageReport, UsageReports, repositories, used,
 };
 pub use select::held_names;
 pub use tags::{Moved, TagEntry, Tags, tags};

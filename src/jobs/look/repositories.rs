@@ -3,11 +3,10 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::Mutex;
 
+use super::kept::Kept;
 use super::page::PageQuery;
 use crate::clock::Timestamp;
 use crate::index::{AuthorityUsage, RepositoryUsage, Usage, usage};
@@ -16,37 +15,37 @@ use crate::mirror::{Mirror, PinError};
 use crate::oci::PinPattern;
 use crate::quote::quoted;
 
-/// A report is taken anew when it is so many times older than it took: counting takes a twentieth of the time at most.
-const KEPT_FOR: u32 = 20;
-
 /// The last report, which answers until it is too old.
 #[derive(Default)]
-pub struct UsageReports(Mutex<Option<Report>>);
+pub struct UsageReports(Kept<Report>);
 
 #[derive(Clone)]
 struct Report {
     usage: Arc<Usage>,
     as_of: Timestamp,
-    taken: Instant,
-    cost: Duration,
 }
 
 impl UsageReports {
-    /// One report at a time is made, whoever asks.
     async fn get(&self, mirror: &Mirror) -> Result<Report, Refused> {
-        let mut last = self.0.lock().await;
-        if let Some(report) = last.as_ref().filter(|report| report.taken.elapsed() < report.cost * KEPT_FOR) {
-            return Ok(report.clone());
-        }
-        let cache = Arc::clone(mirror.cache());
-        cache.access_times.write(&cache.index).await;
-        let (as_of, taken) = (cache.context.clock.now(), Instant::now());
-        let of = Arc::clone(&cache);
-        let usage = usage(&cache.index, move |authority| !of.can_come_again(authority)).await?;
-        let report = Report { usage: Arc::new(usage), as_of, taken: Instant::now(), cost: taken.elapsed() };
-        *last = Some(report.clone());
-        Ok(report)
+        let make = async {
+            let cache = Arc::clone(mirror.cache());
+            cache.access_times.write(&cache.index).await;
+            let as_of = cache.context.clock.now();
+            let of = Arc::clone(&cache);
+            let usage = usage(&cache.index, move |authority| !of.can_come_again(authority)).await?;
+            Ok(Report { usage: Arc::new(usage), as_of })
+        };
+        self.0.get(make).await
     }
+}
+
+/// Which repositories.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection<'a> {
+    /// Over registry/repository, or over registries.
+    pub glob: Option<&'a str>,
+    /// A part of registry/repository.
+    pub contains: Option<&'a str>,
 }
 
 /// The order of repositories. All but the name begin with the greatest.
@@ -138,23 +137,24 @@ pub struct AuthorityRow {
     pub last_copy_bytes: u64,
 }
 
-/// The repositories that a glob names, or all.
+/// The repositories that are selected.
 pub async fn repositories(
     mirror: &Mirror,
     reports: &UsageReports,
-    glob: Option<&str>,
+    Selection { glob, contains }: Selection<'_>,
     sort: Sort,
     page: &PageQuery,
 ) -> Result<Repositories, Refused> {
     let limit = page.limit()?;
     let after = page.after.as_deref().map(read_cursor).transpose()?;
     let glob = glob.map(|glob| read_glob(mirror, glob)).transpose()?;
-    let Report { usage, as_of, .. } = reports.get(mirror).await?;
+    let Report { usage, as_of } = reports.get(mirror).await?;
     let mut rows: Vec<(u64, String, &RepositoryUsage)> = usage
         .repositories
         .iter()
         .filter(|row| glob.as_ref().is_none_or(|glob| names(glob, &row.authority, &row.repository)))
         .map(|row| (sort.value(row), format!("{}/{}", row.authority, row.repository), row))
+        .filter(|(_, name, _)| contains.is_none_or(|part| name.contains(part)))
         .collect();
     rows.sort_by(|a, b| order((a.0, &a.1), (b.0, &b.1)));
     let total = rows.len();
@@ -178,7 +178,7 @@ pub async fn repositories(
 
 /// How much each registry holds.
 pub async fn used(mirror: &Mirror, reports: &UsageReports) -> Result<UsageReport, Refused> {
-    let Report { usage, as_of, .. } = reports.get(mirror).await?;
+    let Report { usage, as_of } = reports.get(mirror).await?;
     let row = |row: &AuthorityUsage| AuthorityRow {
         authority: row.authority.clone(),
         repositories: row.repositories,

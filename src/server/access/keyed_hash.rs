@@ -5,7 +5,7 @@ use ring::hmac;
 pub(super) type KeyedHash = [u8; 32];
 
 /// A new key, which lasts as long as the process.
-pub(super) fn new_key() -> hmac::Key {
+pub(in crate::server) fn new_key() -> hmac::Key {
     let mut bytes = [0; 32];
     // Without randomness there are no keys of TLS either.
     getrandom::fill(&mut bytes).expect("the system gives random bytes");

@@ -6,7 +6,7 @@
 
 mod client;
 mod htpasswd;
-mod keyed_hash;
+pub(in crate::server) mod keyed_hash;
 mod keys;
 mod logins;
 mod refusal;

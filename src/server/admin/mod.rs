@@ -1,8 +1,9 @@
-//! Health, metrics and the API, on a listener of their own and a unix socket.
+//! Health, metrics, the API and the page, on a listener of their own and a unix socket.
 
 mod api;
 pub(in crate::server) mod listener;
 mod socket;
+mod ui;
 mod webhook;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 
 use crate::health::Health;
 use crate::jobs::look::UsageReports;
-use crate::jobs::{JobRunner, Refused, RefusedCode, VerifyJobs};
+use crate::jobs::{JobRunner, Refused, RefusedCode, StatusReports, VerifyJobs};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::oci::Authority;
@@ -27,6 +28,7 @@ use crate::server::request::self_hosts::{is_of_another_site, may_name_admin_side
 use crate::telemetry;
 
 use api::{ApiBody, Parts, Route, refuse};
+use ui::{Page, Sessions, Site, Visitor, is_same};
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub struct Admin {
     mirror: Weak<Mirror>,
     verify_jobs: Arc<VerifyJobs>,
     usage: UsageReports,
+    status: StatusReports,
     job_runner: Arc<JobRunner>,
     metrics: Metrics,
     health: Health,
@@ -54,6 +57,7 @@ pub struct Admin {
     loopback: bool,
     token_file: Option<PathBuf>,
     webhook_token_file: Option<PathBuf>,
+    sessions: Sessions,
     hostnames: Vec<Authority>,
 }
 
@@ -73,6 +77,8 @@ impl Admin {
             verify_jobs,
             job_runner,
             usage: UsageReports::default(),
+            status: StatusReports::default(),
+            sessions: Sessions::default(),
             metrics,
             health,
             ready: AtomicBool::new(false),
@@ -102,6 +108,9 @@ impl Admin {
             };
             return webhook::answer(&mirror, file, request).await.unwrap_or_else(|refused| refuse(&refused));
         }
+        if let Some(page) = Page::find(request.uri().path()) {
+            return self.answer_page(page, request, origin).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -126,7 +135,7 @@ impl Admin {
                 StatusCode::FORBIDDEN,
                 "off loopback, metrics need `Authorization: Bearer` with what is in `server.admin_token_file`\n",
             ),
-            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /api/v1 are here\n"),
+            _ => text(StatusCode::NOT_FOUND, "the page is at /; /livez, /readyz, /metrics and /api/v1 are here\n"),
         }
     }
 
@@ -163,6 +172,32 @@ impl Admin {
         response
     }
 
+    async fn answer_page(&self, page: Page, request: Request<Incoming>, origin: Origin) -> Response<ApiBody> {
+        let Some(mirror) = self.mirror.upgrade() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down\n");
+        };
+        let token = self.token().await;
+        let now = mirror.cache().context.clock.now();
+        let has_session = token.as_deref().is_some_and(|token| self.sessions.holds(request.headers(), token, now));
+        let has_token = token.as_deref().is_some_and(|token| bears(&request, token));
+        let may_change = origin == Origin::Socket || has_token || has_session;
+        let visitor = Visitor {
+            may_read: self.loopback || may_change,
+            may_change,
+            has_session,
+            has_token_to_show: token.is_some(),
+            is_remote: origin == Origin::Network,
+        };
+        let parts =
+            Parts { mirror: &mirror, verify_jobs: &self.verify_jobs, usage: &self.usage, job_runner: &self.job_runner };
+        let site = Site { parts, status: &self.status, sessions: &self.sessions, token: token.as_deref(), visitor };
+        let mut response = ui::answer(site, page, request).await;
+        if may_change {
+            response.extensions_mut().insert(Authorized);
+        }
+        response
+    }
+
     /// A page in a browser can lead a name of its own here, and would read what is answered under that name.
     fn is_named_by(&self, request: &Request<Incoming>) -> bool {
         let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
@@ -193,21 +228,21 @@ impl Admin {
     }
 
     async fn may_change(&self, request: &Request<Incoming>, origin: Origin) -> bool {
-        if origin == Origin::Socket {
-            return true;
-        }
-        let Some(file) = &self.token_file else { return false };
-        let Ok(token) = tokio::fs::read_to_string(file).await else { return false };
-        let token = token.trim();
-        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        !token.is_empty() && is_same(token.as_bytes(), given.trim().as_bytes())
+        origin == Origin::Socket || self.token().await.is_some_and(|token| bears(request, &token))
+    }
+
+    /// What `server.admin_token_file` holds now.
+    async fn token(&self) -> Option<String> {
+        let token = tokio::fs::read_to_string(self.token_file.as_ref()?).await.ok()?;
+        Some(token.trim().to_owned()).filter(|token| !token.is_empty())
     }
 }
 
-/// Compares in constant time.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+/// Whether a request has this token in its `Authorization`.
+fn bears(request: &Request<Incoming>, token: &str) -> bool {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer "));
+    given.is_some_and(|given| is_same(token.as_bytes(), given.trim().as_bytes()))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<ApiBody> {

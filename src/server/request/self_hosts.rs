@@ -66,6 +66,13 @@ pub(in crate::server) fn is_of_another_site(headers: &HeaderMap) -> bool {
         || text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
 
+/// Whether a browser says that a page of this very server sends this (T132). Programs say so only if they mean to.
+pub(in crate::server) fn is_sent_by_own_page(headers: &HeaderMap) -> bool {
+    let says_where = headers.contains_key("origin") || headers.contains_key("sec-fetch-site");
+    let is_typed = headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"none");
+    says_where && !is_typed && !is_of_another_site(headers)
+}
+
 fn address_of(named: &Authority) -> Option<IpAddr> {
     named.host().trim_matches(['[', ']']).parse().ok()
 }

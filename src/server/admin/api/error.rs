@@ -10,14 +10,14 @@ use crate::jobs::{Refused, RefusedCode};
 /// The answer to what is refused.
 pub(in crate::server::admin) fn refuse(refused: &Refused) -> Response<ApiBody> {
     let Refused { code, message } = refused;
-    let mut answer = json(status(*code), &json!({ "error": { "code": code.name(), "message": message } }));
+    let mut answer = json(status_of(*code), &json!({ "error": { "code": code.name(), "message": message } }));
     if *code == RefusedCode::Unauthorized {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer
 }
 
-pub(super) const fn status(code: RefusedCode) -> StatusCode {
+pub(in crate::server::admin) const fn status_of(code: RefusedCode) -> StatusCode {
     match code {
         RefusedCode::Invalid | RefusedCode::Ambiguous => StatusCode::BAD_REQUEST,
         RefusedCode::Unauthorized => StatusCode::UNAUTHORIZED,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::asked::Asked;
 use super::{ApiBody, json};
 use crate::jobs::Refused;
-use crate::jobs::look::{self, PageQuery, Sort, UsageReports};
+use crate::jobs::look::{self, PageQuery, Selection, Sort, UsageReports};
 use crate::mirror::Mirror;
 use crate::oci::{ImageName, Named, Platform};
 
@@ -31,7 +31,8 @@ pub(super) async fn repositories(
     asked: &Asked,
 ) -> Result<Response<ApiBody>, Refused> {
     let sort = asked.parsed::<Sort>("sort")?.unwrap_or_default();
-    let found = look::repositories(mirror, reports, asked.text("glob"), sort, &page(asked)?).await?;
+    let selection = Selection { glob: asked.text("glob"), contains: asked.text("contains") };
+    let found = look::repositories(mirror, reports, selection, sort, &page(asked)?).await?;
     Ok(json(StatusCode::OK, &found))
 }
 

@@ -28,7 +28,7 @@ use crate::jobs::{JobRunner, Refused, Status, VerifyJobs};
 use crate::mirror::Mirror;
 
 use asked::Asked;
-pub(in crate::server::admin) use error::refuse;
+pub(in crate::server::admin) use error::{refuse, status_of};
 pub(in crate::server::admin) use routes::Route;
 
 pub(in crate::server) type ApiBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -74,6 +74,7 @@ pub(in crate::server) enum Call {
 }
 
 /// What calls work with.
+#[derive(Clone, Copy)]
 pub(in crate::server) struct Parts<'a> {
     pub(in crate::server) mirror: &'a Arc<Mirror>,
     pub(in crate::server) verify_jobs: &'a VerifyJobs,
@@ -106,10 +107,7 @@ async fn answer(call: Call, parts: Parts<'_>, asked: Asked) -> Result<Response<A
     let Parts { mirror, verify_jobs, usage, job_runner } = parts;
     match call {
         Call::OpenApi => Ok(text(StatusCode::OK, Bytes::from_static(OPEN_API.as_bytes()))),
-        Call::Status => {
-            let status = Status::of(mirror).await;
-            Ok(json(StatusCode::OK, &Status { warm: Some(job_runner.warm_states()), ..status }))
-        }
+        Call::Status => Ok(json(StatusCode::OK, &Status::of_running(mirror, job_runner).await)),
         Call::Backup => Ok(backup::backup(mirror)),
         Call::Pins => pins::list(mirror).await,
         Call::AddPins => pins::add(mirror, &asked).await,

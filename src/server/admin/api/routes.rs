@@ -57,7 +57,7 @@ pub(super) const ROUTES: &[Route] = &[
     read("verify", Call::Verify, &[]),
     guarded(Method::POST, "verify", Call::StartVerify, &["rate"], Takes::Nothing),
     read("lost", Call::Lost, &[]),
-    read("repositories", Call::Repositories, &["glob", "sort", "after", "limit"]),
+    read("repositories", Call::Repositories, &["glob", "contains", "sort", "after", "limit"]),
     read("usage", Call::Usage, &[]),
     read("activity", Call::Activity, &[]),
     read("tags", Call::Tags, &["repository", "glob", "after", "limit"]),
