@@ -75,18 +75,23 @@ impl Cache {
         self.store.used_bytes()
     }
 
+    /// Bytes of blobs by the upstream that they can come from again, as it is configured.
+    pub fn used_by_upstream(&self) -> HashMap<String, u64> {
+        let mut by_label: HashMap<String, u64> = HashMap::new();
+        for (authority, bytes) in self.store.stored_by() {
+            *by_label.entry(self.label(&authority)).or_default() += bytes;
+        }
+        by_label
+    }
+
     pub(super) fn show_stored(&self) {
         self.context.metrics.stored_bytes.set(self.store.used_bytes());
     }
 
     pub(super) async fn show_usage(&self) {
         let metrics = &self.context.metrics;
-        let mut by_label: HashMap<String, u64> = HashMap::new();
-        for (authority, bytes) in self.store.stored_by() {
-            *by_label.entry(self.label(&authority)).or_default() += bytes;
-        }
         metrics.used_bytes.clear();
-        for (authority, bytes) in by_label {
+        for (authority, bytes) in self.used_by_upstream() {
             metrics.used_bytes.get_or_create(&ByAuthority { authority }).set(bytes);
         }
         if let Ok(pinned) = self.index.pinned_bytes().await {

@@ -28,6 +28,7 @@ mod looking;
 mod manifests;
 mod operations;
 mod outages;
+mod page;
 mod security;
 mod storage;
 mod structure;

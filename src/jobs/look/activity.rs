@@ -65,6 +65,8 @@ pub struct UpstreamActivity {
     pub endpoints: Vec<EndpointState>,
     /// Pulls that are left, as it last reported; `None` if it never did.
     pub ration_left: Option<i64>,
+    /// Bytes of blobs that can come from it again.
+    pub used_bytes: u64,
     #[serde(flatten)]
     pub traffic: Traffic,
 }
@@ -73,8 +75,12 @@ pub struct UpstreamActivity {
 pub fn activity(mirror: &Mirror) -> Activity {
     let context = &mirror.cache().context;
     let (filling, filling_total) = mirror.running_fills(MAX_FILLS);
-    let upstreams: Vec<_> =
-        mirror.upstreams().into_iter().map(|state| upstream_activity(&context.metrics, state)).collect();
+    let used = mirror.cache().used_by_upstream();
+    let told = |state: UpstreamState| {
+        let used_bytes = used.get(&state.name).copied().unwrap_or(0);
+        upstream_activity(&context.metrics, state, used_bytes)
+    };
+    let upstreams: Vec<_> = mirror.upstreams().into_iter().map(told).collect();
     let as_of = context.clock.now();
     Activity {
         as_of,
@@ -89,12 +95,12 @@ pub fn activity(mirror: &Mirror) -> Activity {
     }
 }
 
-fn upstream_activity(metrics: &Metrics, state: UpstreamState) -> UpstreamActivity {
+fn upstream_activity(metrics: &Metrics, state: UpstreamState, used_bytes: u64) -> UpstreamActivity {
     let UpstreamState { name, is_offline, endpoints } = state;
     // Nothing is made in the metrics by looking.
     let ration_left = metrics.rate_limit_remaining.get(&ByAuthority::of(&name)).map(|left| left.get());
     let traffic = Traffic::of(metrics, &name);
-    UpstreamActivity { upstream: name, offline: is_offline, endpoints, ration_left, traffic }
+    UpstreamActivity { upstream: name, offline: is_offline, endpoints, ration_left, used_bytes, traffic }
 }
 
 impl Traffic {
@@ -138,6 +144,8 @@ impl Traffic {
         let held = self.hits + self.stale;
         let all = held + self.misses + self.joined;
         let hit_ratio = (all > 0).then(|| held as f64 / all as f64);
-        Self { hit_ratio, saved_bytes: self.served_bytes.saturating_sub(self.received_bytes), ..self }
+        // Before an answer, there were only refusals.
+        let saved_bytes = if all == 0 { 0 } else { self.served_bytes.saturating_sub(self.received_bytes) };
+        Self { hit_ratio, saved_bytes, ..self }
     }
 }

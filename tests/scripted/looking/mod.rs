@@ -43,20 +43,20 @@ fn stdout(output: &Output) -> String {
 
 /// A mirror with `docker.io/org/app` (an index of which amd64 was pulled), `docker.io/org/tool`, which shares a layer with it,
 /// and what they are made of.
-struct Site {
-    registry: Upstream,
-    mirror: Mirror,
+pub(crate) struct Site {
+    pub(crate) registry: Upstream,
+    pub(crate) mirror: Mirror,
     /// The index, and its images.
-    app: Image,
-    amd64: Image,
-    arm64: Image,
+    pub(crate) app: Image,
+    pub(crate) amd64: Image,
+    pub(crate) arm64: Image,
     tool: Image,
 }
 
 const SHARED: u64 = 10_000;
 
 impl Site {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let registry = Upstream::start().await;
         let shared = blob(SHARED, 1);
         let (amd64, arm64) = (image(&[shared.clone(), blob(3000, 2)]), image(&[blob(4000, 3)]));

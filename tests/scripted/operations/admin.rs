@@ -19,7 +19,8 @@ async fn health_and_metrics_are_on_the_admin_address_and_nothing_else_is() {
     assert_eq!(metrics.status, 200);
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
     assert!(metrics.text().ends_with("# EOF\n"));
-    for path in ["/", "/v2/", "/v2/org/app/manifests/1", "/v2/org/app/tags/list", "/debug", "/config", "/livez/"] {
+    assert!(admin.get("/").await.text().starts_with("<!DOCTYPE html>"));
+    for path in ["/v2/", "/v2/org/app/manifests/1", "/v2/org/app/tags/list", "/debug", "/config", "/livez/"] {
         assert_eq!(admin.get(path).await.status, 404, "{path}");
     }
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {

@@ -117,6 +117,17 @@ impl Client {
         Ok(Answer { status, headers, body: response.bytes().await? })
     }
 
+    /// POST with a body.
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap_or_else(|err| panic!("{path}: {err:?}"));
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.bytes().await.unwrap() }
+    }
+
     /// The answer's beginning; its body is read, or not, by the test.
     pub(crate) async fn open(
         &self,

@@ -44,7 +44,7 @@ pub(super) fn page(status: StatusCode, page: Markup) -> Response<ApiBody> {
 
 /// A file of this program.
 pub(super) fn asset(kind: &'static str, body: &'static str) -> Response<ApiBody> {
-    respond(StatusCode::OK, kind, "max-age=3600", body)
+    respond(StatusCode::OK, kind, "max-age=60", body)
 }
 
 /// Sends the browser to another page, which it asks for by GET. `cookie` is set before.

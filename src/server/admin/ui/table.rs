@@ -5,21 +5,20 @@ use maud::{Markup, html};
 
 pub(super) struct Column {
     label: &'static str,
-    is_number: bool,
+    class: Option<&'static str>,
 }
 
 pub(super) const fn text(label: &'static str) -> Column {
-    Column { label, is_number: false }
+    Column { label, class: None }
+}
+
+/// Of texts that need a line of their own where there is little room.
+pub(super) const fn long(label: &'static str) -> Column {
+    Column { label, class: Some("long") }
 }
 
 pub(super) const fn number(label: &'static str) -> Column {
-    Column { label, is_number: true }
-}
-
-impl Column {
-    fn class(&self) -> Option<&'static str> {
-        self.is_number.then_some("number")
-    }
+    Column { label, class: Some("number") }
 }
 
 /// A table with a name. The first cell of a row is its heading. Without rows, `none` is said.
@@ -32,7 +31,7 @@ pub(super) fn table(name: &str, columns: &[Column], rows: &[Vec<Markup>], none: 
             thead role="rowgroup" {
                 tr role="row" {
                     @for column in columns {
-                        th role="columnheader" scope="col" class=[column.class()] { (column.label) }
+                        th role="columnheader" scope="col" class=[column.class] { (column.label) }
                     }
                 }
             }
@@ -41,9 +40,9 @@ pub(super) fn table(name: &str, columns: &[Column], rows: &[Vec<Markup>], none: 
                     tr role="row" {
                         @for (nth, (column, cell)) in columns.iter().zip(row).enumerate() {
                             @if nth == 0 {
-                                th role="rowheader" scope="row" class=[column.class()] { (cell) }
+                                th role="rowheader" scope="row" class=[column.class] { (cell) }
                             } @else {
-                                td role="cell" data-label=(column.label) class=[column.class()] { (cell) }
+                                td role="cell" data-label=(column.label) class=[column.class] { (cell) }
                             }
                         }
                     }

@@ -29,6 +29,12 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
+/// A number of things, as in `1 blob` or `12 blobs`.
+pub(super) fn many(number: u64, thing: &str) -> String {
+    let number = count(number);
+    if number == "1" { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// A part of one, as in `93.4 %`.
 pub(super) fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)
@@ -71,8 +77,17 @@ pub(super) fn image_link(reference: &str) -> String {
 /// A digest, shortened, that leads to its page.
 pub(super) fn digest_link(repository: Option<&str>, digest: &Digest) -> Markup {
     let whole = digest.to_string();
-    let reference = repository.map_or_else(|| whole.clone(), |repository| format!("{repository}@{whole}"));
-    html! { a href=(image_link(&reference)) title=(whole) { code { (short(&whole)) } } }
+    html! { a href=(digest_page(repository, &whole)) title=(whole) { code { (short(&whole)) } } }
+}
+
+/// A digest that leads to its page.
+pub(super) fn whole_digest_link(repository: Option<&str>, digest: &Digest) -> Markup {
+    let whole = digest.to_string();
+    html! { a href=(digest_page(repository, &whole)) { code { (whole) } } }
+}
+
+fn digest_page(repository: Option<&str>, digest: &str) -> String {
+    repository.map_or_else(|| image_link(digest), |repository| image_link(&format!("{repository}@{digest}")))
 }
 
 /// The first hex digits of a digest.
@@ -81,12 +96,32 @@ pub(super) fn short(digest: &str) -> &str {
     hex.get(..SHORT_DIGITS).unwrap_or(hex)
 }
 
-/// A text that a registry chose: it may be long, and may be anything.
+/// A text that a registry chose, in one line: it may be long, and may be anything.
 pub(super) fn foreign(text: &str) -> String {
-    match text.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
+    visible(text, MAX_SHOWN).replace(['\n', '\t'], " ")
+}
+
+/// At most so many characters. What would not be seen, or turns the direction of what is, is written as its number.
+pub(super) fn visible(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (nth, character) in text.chars().enumerate() {
+        match character {
+            _ if nth == most => {
+                shown.push('…');
+                break;
+            }
+            '\n' | '\t' => shown.push(character),
+            character if is_hidden(character) => shown.extend(character.escape_unicode()),
+            character => shown.push(character),
+        }
     }
+    shown
+}
+
+/// Controls, and the marks of <https://www.unicode.org/reports/tr9/> and others without a width.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -102,7 +137,12 @@ mod tests {
         assert_eq!((lasted(12), lasted(3210), lasted(250_000)), ("12 ms".into(), "3.2 s".into(), "4 min 10 s".into()));
         assert_eq!((percent(0.9341), percent(1.0)), ("93.4 %".into(), "100.0 %".into()));
         assert_eq!((short("sha256:0123456789abcdef"), short("x")), ("0123456789ab", "x"));
+        assert_eq!(
+            (many(1, "blob"), many(0, "blob"), many(2, "blob")),
+            ("1 blob".into(), "0 blobs".into(), "2 blobs".into())
+        );
         assert_eq!(foreign(&"é".repeat(2000)).chars().count(), MAX_SHOWN + 1);
+        assert_eq!(foreign("a\u{202e}live\nb\0"), "a\\u{202e}live b\\u{0}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::repository::{held, history, kind_name, state};
 use crate::clock::Timestamp;
 use crate::jobs::look::{InspectedImage, InspectedPart, Inspection, Kind};
 use crate::server::admin::ui::frame::{View, button};
-use crate::server::admin::ui::table::{facts, number, table, text};
-use crate::server::admin::ui::text::{ago, count, digest_link, foreign, link, size};
+use crate::server::admin::ui::table::{facts, long, number, table, text};
+use crate::server::admin::ui::text::{ago, count, digest_link, foreign, link, size, visible, whole_digest_link};
 
 /// Rows of what a manifest lists, and of what was said about it.
 const MAX_ROWS: usize = 500;
@@ -77,7 +77,14 @@ fn about(now: Timestamp, found: &Inspection) -> Markup {
                 .map(|tag| html! { (state(tag.state)) " " span.note { "checked " (ago(now, tag.checked)) } }),
         ),
         ("Media type", found.media_type.as_ref().map(|kind| html! { code { (foreign(&kind.to_string())) } })),
-        ("Artifact type", found.artifact_type.as_ref().map(|kind| html! { code { (foreign(kind)) } })),
+        (
+            "Artifact type",
+            found
+                .artifact_type
+                .as_ref()
+                .filter(|_| found.kind == Kind::Artifact)
+                .map(|kind| html! { code { (foreign(kind)) } }),
+        ),
         ("Subject", found.subject.as_ref().map(|subject| digest_link(found.repository.as_deref(), subject))),
         (
             "Content",
@@ -149,11 +156,11 @@ const fn is_served(part: &InspectedPart) -> bool {
 }
 
 fn parts(repository: Option<&str>, parts: &[InspectedPart]) -> Markup {
-    let columns = [text("Part"), text("Digest"), number("Size"), text("Held")];
+    let columns = [text("Part"), long("Digest"), number("Size"), text("Held")];
     let row = |part: &InspectedPart| {
         vec![
             html! { (part.role) },
-            digest_link(repository, &part.digest),
+            whole_digest_link(repository, &part.digest),
             html! { (size(part.size_bytes)) },
             html! {
                 @if is_served(part) { span.tag.good { "held" } }
@@ -192,15 +199,13 @@ fn config_of(config: &Value) -> Markup {
     let labels: Vec<_> =
         labels.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default())).collect();
     let whole = serde_json::to_string_pretty(config).unwrap_or_default();
-    let is_cut = whole.len() > MAX_CONFIG;
-    let shown = whole.get(..whole.floor_char_boundary(MAX_CONFIG)).unwrap_or_default();
     html! {
         (pairs("labels", "Labels", labels.into_iter()))
         section aria-labelledby="config" {
             h2 id="config" { "Config" }
             details {
                 summary { "Show the config" }
-                pre tabindex="0" { code { (shown) @if is_cut { "…" } } }
+                pre tabindex="0" { code { (visible(&whole, MAX_CONFIG)) } }
             }
         }
     }

@@ -94,12 +94,7 @@ fn all(now: Timestamp, jobs: &[JobReport]) -> Markup {
         ]
     };
     let rows: Vec<_> = jobs.iter().map(row).collect();
-    table(
-        "Jobs",
-        &columns,
-        &rows,
-        "There were no jobs since the start. `roadstead warm`, `export` and `import` begin some.",
-    )
+    table("Jobs", &columns, &rows, "No job was begun since the start. The commands warm, export and import begin one.")
 }
 
 fn state_of(state: JobState) -> Markup {

@@ -9,7 +9,9 @@ use crate::mirror::RunningFill;
 use crate::recent::{Asked, FailedPull, SlowPull};
 use crate::server::admin::ui::frame::View;
 use crate::server::admin::ui::table::{number, table, text};
-use crate::server::admin::ui::text::{ago, count, digest_link, foreign, image_link, lasted, percent, short, size};
+use crate::server::admin::ui::text::{
+    ago, count, digest_link, foreign, image_link, lasted, many, percent, short, size,
+};
 use crate::upstream::Trouble;
 
 /// Images that are not whole, by name.
@@ -64,9 +66,9 @@ fn condition(now: Timestamp, status: &Status) -> Markup {
                 }
                 @if lost > 0 {
                     li.state.bad {
-                        strong { (count(lost as u64)) " blobs are lost: " }
-                        "they were found wrong, and no registry gives them again."
-                        span.remedy { "`roadstead lost` names them" }
+                        strong { "Lost: " }
+                        (many(lost as u64, "blob")) " found wrong or missing, which no registry gives again."
+                        span.remedy { "the command roadstead lost names them" }
                     }
                 }
             }
@@ -82,7 +84,7 @@ fn figures(now: Timestamp, status: &Status, activity: &Activity) -> Markup {
             div {
                 dt { "Hit ratio" }
                 dd { (total.hit_ratio.map_or_else(|| "–".to_owned(), percent)) }
-                dd.note { (count(requests)) " answers since the start, " (ago(now, activity.since)) }
+                dd.note { (many(requests, "answer")) " since the start, " (ago(now, activity.since)) }
             }
             div {
                 dt { "Saved" }
@@ -102,19 +104,19 @@ fn figures(now: Timestamp, status: &Status, activity: &Activity) -> Markup {
                 dt { "Images whole" }
                 dd { (status.images.as_ref().map_or_else(|| "–".to_owned(), |images| count(images.whole))) }
                 dd.note {
-                    @if let Some(images) = &status.images { (count(images.incomplete)) " lack blobs" }
+                    @if let Some(images) = &status.images { (count(images.incomplete)) " incomplete" }
                     @else { "not counted yet" }
                 }
             }
             div {
                 dt { "Answering" }
                 dd { (count(activity.answering)) }
-                dd.note { (count(activity.filling_total as u64)) " downloads run or wait" }
+                dd.note { (many(activity.filling_total as u64, "download")) " running or waiting" }
             }
             div {
                 dt { "Evicted" }
                 dd { (size(total.evicted_bytes)) }
-                dd.note { (count(total.evicted_blobs)) " blobs since the start" }
+                dd.note { (many(total.evicted_blobs, "blob")) " since the start" }
             }
         }
     }
@@ -135,6 +137,7 @@ fn upstreams(activity: &Activity, troubles: &[Trouble]) -> Markup {
         number("Joined"),
         number("Stale"),
         number("Saved"),
+        number("Held"),
         number("Evicted"),
     ];
     let row = |upstream: &UpstreamActivity| {
@@ -155,6 +158,7 @@ fn upstreams(activity: &Activity, troubles: &[Trouble]) -> Markup {
             html! { (count(traffic.joined)) },
             html! { (count(traffic.stale)) },
             html! { (size(traffic.saved_bytes)) },
+            html! { (size(upstream.used_bytes)) },
             html! { (size(traffic.evicted_bytes)) },
         ]
     };
@@ -214,7 +218,7 @@ fn failed(now: Timestamp, failures: &[FailedPull]) -> Markup {
                 li {
                     p.what {
                         span.tag.bad { (failure.status) } " " (what(&failure.asked))
-                        @if failure.count > 1 { " " span.note { (count(failure.count)) " times" } }
+                        @if failure.count > 1 { " " span.tag { (count(failure.count)) " times" } }
                         " " span.note { (ago(now, failure.at)) }
                     }
                     p { (foreign(&failure.error)) }
@@ -274,7 +278,7 @@ fn incomplete(status: &Status) -> Markup {
                         @let name = format!("{}/{}", image.authority, image.repository);
                         li {
                             (name) " " (digest_link(Some(&name), &image.digest)) " "
-                            span.note { (image.missing) " blobs missing, " (image.unproven) " not yet proved" }
+                            span.note { (many(image.missing as u64, "blob")) " missing, " (image.unproven) " not yet proved" }
                         }
                     }
                 }

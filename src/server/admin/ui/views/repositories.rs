@@ -41,9 +41,8 @@ pub(in crate::server::admin::ui) fn repositories(
         @if asked.search.is_empty() { (registries(usage)) }
         div.bar {
             p {
-                (count(found.total as u64))
-                @if asked.search.is_empty() { " repositories are held" }
-                @else { " repositories for " q { (asked.search) } " · " a href="/repositories" { "All" } }
+                @if asked.search.is_empty() { "Held: " (count(found.total as u64)) }
+                @else { (count(found.total as u64)) " found for " q { (asked.search) } " · " a href="/repositories" { "All" } }
             }
             nav.sorts aria-label="Order" {
                 span { "By" }

@@ -7,7 +7,7 @@ use crate::jobs::look::{Kind, Moved, TagEntry, Tags, Wholeness};
 use crate::mirror::TagState;
 use crate::server::admin::ui::frame::{View, button};
 use crate::server::admin::ui::table::{pager, table, text};
-use crate::server::admin::ui::text::{ago, digest_link, image_link, link};
+use crate::server::admin::ui::text::{ago, digest_link, foreign, image_link, link};
 
 /// Which part of it.
 pub(in crate::server::admin::ui) struct Question<'a> {
@@ -64,7 +64,7 @@ fn rows(now: Timestamp, found: &Tags) -> Markup {
             html! { @if let Some(digest) = &entry.digest { (digest_link(Some(&found.repository), digest)) } @else { "–" } },
             html! { (kind_name(entry.kind)) },
             held(entry.held),
-            html! { @if entry.platforms.is_empty() { "–" } @else { (entry.platforms.join(", ")) } },
+            html! { @if entry.platforms.is_empty() { "–" } @else { (foreign(&entry.platforms.join(", "))) } },
             html! {
                 (state(entry.state))
                 @if let Some(alias) = &entry.alias { " " span.note { (alias) } }
