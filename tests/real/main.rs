@@ -15,6 +15,7 @@ mod clients;
 mod crash;
 mod kept_connections;
 mod outages;
+mod page;
 mod partial_pulls;
 mod prometheus;
 mod pulls;

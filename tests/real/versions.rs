@@ -17,6 +17,7 @@ fn every_program_in_these_tests_tells_its_version() {
         ("skopeo", "--version"),
         ("docker-registry", "--version"),
         ("curl", "--version"),
+        ("chromium", "--version"),
     ] {
         let told = process::run(program, machine.folder(), machine.command(program).arg(argument));
         let line = told.lines().next().unwrap_or_default();

@@ -24,6 +24,8 @@ pub(crate) struct Mirror {
     port: u16,
     admin_port: u16,
     certificate: Option<Certificate>,
+    /// Lines of `[server]`.
+    server: String,
     upstreams: String,
     process: Option<Process>,
 }
@@ -31,14 +33,19 @@ pub(crate) struct Mirror {
 impl Mirror {
     /// Starts Roadstead with the configuration of its `upstreams` and an empty storage in `parent`.
     pub(crate) fn start(parent: &Path, transport: Transport, upstreams: &str) -> Self {
+        Self::start_with(parent, transport, "", upstreams)
+    }
+
+    /// With more lines in `[server]`.
+    pub(crate) fn start_with(parent: &Path, transport: Transport, server: &str, upstreams: &str) -> Self {
         let folder = parent.join("mirror");
         fs::create_dir(&folder).expect("the mirror's folder is new");
         let certificate = match transport {
             Transport::Plain => None,
             Transport::Tls => Some(Certificate::new(&folder, &[MIRROR_NAME])),
         };
-        let upstreams = upstreams.to_owned();
-        let mut mirror = Self { folder, port: 0, admin_port: 0, certificate, upstreams, process: None };
+        let (server, upstreams) = (server.to_owned(), upstreams.to_owned());
+        let mut mirror = Self { folder, port: 0, admin_port: 0, certificate, server, upstreams, process: None };
         port::take("roadstead", |port| {
             mirror.port = port;
             mirror.admin_port = port::free();
@@ -84,7 +91,7 @@ impl Mirror {
 
     /// `tag_ttl` of nothing makes each tag request ask the upstream, so that tests need not wait for a tag to grow old.
     fn configuration(&self) -> String {
-        let Self { folder, port, admin_port, upstreams, .. } = self;
+        let Self { folder, port, admin_port, server, upstreams, .. } = self;
         let folder = folder.display();
         let tls = self.certificate.as_ref().map_or_else(String::new, |certificate| {
             let (chain, key) = (certificate.chain.display(), certificate.key.display());
@@ -94,13 +101,18 @@ impl Mirror {
             "[server]\n\
              listen = \"127.0.0.1:{port}\"\n\
              admin_listen = \"127.0.0.1:{admin_port}\"\n\
-             {tls}\n\
+             {tls}{server}\n\
              [storage]\n\
              path = \"{folder}/storage\"\n\n\
              [defaults]\n\
              tag_ttl = \"0s\"\n\n\
              {upstreams}"
         )
+    }
+
+    /// The page, health and the API.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
     }
 
     /// The address in names of images.

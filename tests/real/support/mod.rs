@@ -1,5 +1,6 @@
 //! The harness: processes, private machines, images, registries, and Roadstead itself.
 
+pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod client_files;
 pub(crate) mod curl;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 const PACKAGES: &[(&str, &str)] = &[
     ("buildah", "buildah"),
+    ("chromium", "chromium"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("curl", "curl"),
