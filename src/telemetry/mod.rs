@@ -1,5 +1,6 @@
 //! Logs on standard error, as text or as JSON lines. A separate thread writes them ([`writer`]).
 
+mod warnings;
 mod writer;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+pub use warnings::{Warning, last_warnings};
 use writer::{LogWriter, Pace};
 
 /// The format of log lines.
@@ -49,7 +51,9 @@ pub fn start(format: Format, level: LevelFilter) {
         Format::Text => layer.boxed(),
         Format::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    let started = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
+    let started = tracing_subscriber::registry();
+    let started =
+        started.with(layer.with_filter(targets)).with(warnings::Keeper.with_filter(warnings::kept())).try_init();
     // What has colours needs no speed.
     if started.is_ok() && !(has_colours && format == Format::Text) {
         let _first = PLAIN.set(Plain { format, level });

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::metrics::{ByAuthority, Counter, Metrics};
 use crate::mirror::{Mirror, RunningFill, UpstreamState};
 use crate::recent::{FailedPull, SlowPull};
+use crate::telemetry;
 use crate::upstream::EndpointState;
 
 /// Downloads that are told.
@@ -32,6 +33,17 @@ pub struct Activity {
     pub slow: Vec<SlowPull>,
     /// The last failures, the last one first; equal ones are counted together.
     pub failed: Vec<FailedPull>,
+    /// The last warnings in the log that are about no request, the last one first; equal ones are counted together.
+    pub warnings: Vec<LoggedWarning>,
+}
+
+/// A warning in the log.
+#[derive(Debug, Serialize)]
+pub struct LoggedWarning {
+    pub at: Timestamp,
+    /// The message, and its fields as `key=value`.
+    pub text: String,
+    pub count: u64,
 }
 
 /// What went through since the start.
@@ -92,7 +104,12 @@ pub fn activity(mirror: &Mirror) -> Activity {
         filling_total,
         slow: context.recent.slow(),
         failed: context.recent.failed(),
+        warnings: telemetry::last_warnings().into_iter().map(warning).collect(),
     }
+}
+
+fn warning(of: telemetry::Warning) -> LoggedWarning {
+    LoggedWarning { at: Timestamp::from_millis(of.at_millis), text: of.text, count: of.count }
 }
 
 fn upstream_activity(metrics: &Metrics, state: UpstreamState, used_bytes: u64) -> UpstreamActivity {
@@ -136,7 +153,7 @@ impl Traffic {
             evicted_bytes: self.evicted_bytes + other.evicted_bytes,
             ..Self::default()
         };
-        sum.rated()
+        Self { saved_bytes: self.saved_bytes + other.saved_bytes, ..sum.rated() }
     }
 
     /// With what follows from the counts.

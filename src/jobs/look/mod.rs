@@ -13,7 +13,7 @@ mod tags;
 mod watch;
 mod who;
 
-pub use activity::{Activity, Traffic, UpstreamActivity, activity};
+pub use activity::{Activity, LoggedWarning, Traffic, UpstreamActivity, activity};
 pub use coverage::{Covered, Item, PlatformState, coverage};
 pub use examine::{Kind, Wholeness};
 pub use find::{Found, find, full_digest, holdings};

@@ -1,4 +1,6 @@
-//! Chromium without a window, told what to do by its DevTools protocol over two pipes.
+//! Chromium without a window, told what to do by its `DevTools` protocol over two pipes.
+
+#![expect(clippy::indexing_slicing, reason = "members of JSON values: a missing one is null")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -59,11 +61,11 @@ impl Browser {
             }
         });
         let mut browser = Self { child, to, from, last: 0, session: None, events: Vec::new(), axe };
-        let tab = browser.ask("Target.createTarget", json!({ "url": "about:blank" }));
-        let attached = browser.ask("Target.attachToTarget", json!({ "targetId": tab["targetId"], "flatten": true }));
+        let tab = browser.ask("Target.createTarget", &json!({ "url": "about:blank" }));
+        let attached = browser.ask("Target.attachToTarget", &json!({ "targetId": tab["targetId"], "flatten": true }));
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log"] {
-            browser.ask(&format!("{domain}.enable"), json!({}));
+            browser.ask(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
@@ -73,7 +75,7 @@ impl Browser {
     }
 
     /// One command, and its result.
-    pub(crate) fn ask(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, parameters: &Value) -> Value {
         self.last += 1;
         let mut command = json!({ "id": self.last, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -102,27 +104,27 @@ impl Browser {
 
     pub(crate) fn go(&mut self, url: &str) {
         self.after_loading(|browser| {
-            browser.ask("Page.navigate", json!({ "url": url }));
+            browser.ask("Page.navigate", &json!({ "url": url }));
         });
     }
 
     /// A window of this width, for somebody who prefers `scheme`.
     pub(crate) fn become_like(&mut self, width: u32, scheme: &str) {
         let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
-        self.ask("Emulation.setDeviceMetricsOverride", screen);
+        self.ask("Emulation.setDeviceMetricsOverride", &screen);
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        self.ask("Emulation.setEmulatedMedia", json!({ "features": features }));
+        self.ask("Emulation.setEmulatedMedia", &json!({ "features": features }));
     }
 
     /// From here on, no script of a page runs.
     pub(crate) fn forbid_scripts(&mut self) {
-        self.ask("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+        self.ask("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
     }
 
     /// The value of an expression on the page.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let asked = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let answer = self.ask("Runtime.evaluate", asked);
+        let answer = self.ask("Runtime.evaluate", &asked);
         assert!(answer["exceptionDetails"].is_null(), "{expression:.80}: {answer}");
         answer["result"]["value"].clone()
     }
@@ -132,7 +134,7 @@ impl Browser {
         let code = if key == "Enter" { 13 } else { 9 };
         for kind in ["keyDown", "keyUp"] {
             let pressed = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
-            self.ask("Input.dispatchKeyEvent", pressed);
+            self.ask("Input.dispatchKeyEvent", &pressed);
         }
     }
 
@@ -153,7 +155,7 @@ impl Browser {
     }
 
     pub(crate) fn type_text(&mut self, text: &str) {
-        self.ask("Input.insertText", json!({ "text": text }));
+        self.ask("Input.insertText", &json!({ "text": text }));
     }
 
     /// What the browser complained of since the page was asked for: blocked content, errors.
@@ -180,7 +182,7 @@ impl Browser {
         let size = self.value("[innerWidth, document.documentElement.scrollHeight]");
         let clip = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
         let asked = json!({ "format": "png", "clip": clip, "captureBeyondViewport": true });
-        let picture = self.ask("Page.captureScreenshot", asked);
+        let picture = self.ask("Page.captureScreenshot", &asked);
         let picture = base64::prelude::BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture"));
         fs::write(file, picture.expect("it is base64")).expect("the folder for pictures is writable");
     }

@@ -49,6 +49,17 @@ async fn an_upstream_that_cannot_be_reached_is_told_once_when_it_begins_and_once
         ready.starts_with("ready\nupstream: docker.io (127.0.0.1:") && ready.contains("unreachable since"),
         "{ready}"
     );
+    let activity = program.admin_client().get("/api/v1/activity").await.json();
+    let warnings = activity["warnings"].as_array().unwrap();
+    let told =
+        warnings.iter().filter(|warning| warning["text"].as_str().unwrap().starts_with("an upstream is in trouble"));
+    assert_eq!(told.clone().count(), 1, "{warnings:?}");
+    assert!(
+        told.clone().all(|warning| warning["text"].as_str().unwrap().contains(" upstream=docker.io ")),
+        "{warnings:?}"
+    );
+    assert!(!warnings.iter().any(|warning| warning["text"].as_str().unwrap().starts_with("request")), "{warnings:?}");
+    assert!(program.admin_client().get("/").await.text().contains("Last warnings in the log"));
     upstream.restart().await;
     assert_eq!(program.client().get(APP).await.status, 404, "it answers again");
     let ended = program.line("an upstream's trouble is over").await;

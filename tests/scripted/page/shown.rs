@@ -47,7 +47,7 @@ async fn the_overview_shows_what_is_wrong() {
 #[tokio::test]
 async fn a_download_is_shown_while_it_runs() {
     let upstream = Upstream::start().await;
-    let digest = upstream.blob("library/app", &blob(1_000_000, 1));
+    let digest = upstream.blob("library/app", blob(1_000_000, 1));
     let mirror = Mirror::of("docker.io", upstream.url()).await;
     let gate = Gate::closed();
     upstream.script(blobs().get().once().stall_after(300_000, &gate));

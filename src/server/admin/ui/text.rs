@@ -11,9 +11,9 @@ const MAX_SHOWN: usize = 1000;
 /// Hex digits of a digest in a list.
 const SHORT_DIGITS: usize = 12;
 
-/// A size, as in `1.2 GiB`.
+/// A size, as in `1.2 GiB`, that is not broken at the end of a line.
 pub(super) fn size(bytes: u64) -> String {
-    ByteSize(bytes).to_string()
+    ByteSize(bytes).to_string().replace(' ', "\u{a0}")
 }
 
 /// A number with its thousands apart, as in `12 345`.

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::jobs::look::{InspectedImage, InspectedPart, Inspection, Kind};
 use crate::server::admin::ui::frame::{View, button};
 use crate::server::admin::ui::table::{facts, long, number, table, text};
-use crate::server::admin::ui::text::{ago, count, digest_link, foreign, link, size, visible, whole_digest_link};
+use crate::server::admin::ui::text::{ago, count, digest_link, foreign, link, short, size, visible, whole_digest_link};
 
 /// Rows of what a manifest lists, and of what was said about it.
 const MAX_ROWS: usize = 500;
@@ -17,11 +17,14 @@ const MAX_CONFIG: usize = 20_000;
 
 pub(in crate::server::admin::ui) fn image(now: Timestamp, may_change: bool, found: &Inspection) -> View {
     let tag = found.tag.as_ref().map(|tag| tag.tag.as_str());
+    let whole = found.digest.to_string();
     let name = match (&found.repository, tag) {
         (Some(repository), Some(tag)) => format!("{repository}:{tag}"),
-        (Some(repository), None) => format!("{repository}@{}", found.digest),
-        (None, _) => found.digest.to_string(),
+        (Some(repository), None) => format!("{repository}@{whole}"),
+        (None, _) => whole.clone(),
     };
+    // The whole digest is below.
+    let heading = if tag.is_some() { name.clone() } else { name.replace(&whole, short(&whole)) };
     let body = html! {
         @if let Some(repository) = &found.repository {
             p.trail {
@@ -29,7 +32,7 @@ pub(in crate::server::admin::ui) fn image(now: Timestamp, may_change: bool, foun
                 a href=(link("/repository", &[("name", repository)])) { (repository) }
             }
         }
-        h1.name { (name) }
+        h1.name { (heading) }
         @if may_change { (acts(found)) }
         (about(now, found))
         @if let (Some(repository), Some(tag)) = (&found.repository, &found.tag) {

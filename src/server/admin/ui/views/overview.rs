@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::clock::Timestamp;
 use crate::jobs::Status;
-use crate::jobs::look::{Activity, UpstreamActivity};
+use crate::jobs::look::{Activity, LoggedWarning, UpstreamActivity};
 use crate::mirror::RunningFill;
 use crate::recent::{Asked, FailedPull, SlowPull};
 use crate::server::admin::ui::frame::View;
@@ -41,6 +41,7 @@ pub(in crate::server::admin::ui) fn overview(status: &Status, activity: &Activit
                 (slow(now, &activity.slow))
             }
         }
+        (warnings(now, &activity.warnings))
         (incomplete(status))
     };
     View { title: "Overview".to_owned(), tab: Some("/"), body }
@@ -97,7 +98,10 @@ fn figures(now: Timestamp, status: &Status, activity: &Activity) -> Markup {
                 dd.note {
                     @if let Some(most) = status.max_size {
                         (gauge("Part of max_size in use", status.used_bytes, most)) " of " (size(most))
-                    } @else { "without a limit, " (size(status.min_free)) " of the disk stay free" }
+                    } @else {
+                        "without a limit"
+                        @if status.min_free > 0 { "; " (size(status.min_free)) " of the disk stay free" }
+                    }
                 }
             }
             div {
@@ -264,6 +268,27 @@ fn what(asked: &Asked) -> Markup {
         @else if matches!(*kind, "manifest" | "blob") && !reference.is_empty() {
             a href=(image_link(&whole)) title=(whole) { (name) @if is_digest { "@" } @else { ":" } (shown) }
         } @else { (name) }
+    }
+}
+
+fn warnings(now: Timestamp, warnings: &[LoggedWarning]) -> Markup {
+    html! {
+        @if !warnings.is_empty() {
+            section aria-labelledby="warnings" {
+                h2 id="warnings" { "Last warnings in the log" }
+                ol.log {
+                    @for warning in warnings {
+                        li {
+                            p {
+                                (foreign(&warning.text)) " "
+                                @if warning.count > 1 { span.tag { (count(warning.count)) " times" } " " }
+                                span.note { (ago(now, warning.at)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
