@@ -182,7 +182,7 @@ impl Admin {
         let has_token = token.as_deref().is_some_and(|token| bears(&request, token));
         let may_change = origin == Origin::Socket || has_token || has_session;
         let visitor = Visitor {
-            may_read: self.loopback || may_change,
+            is_open: self.loopback,
             may_change,
             has_session,
             has_token_to_show: token.is_some(),

@@ -40,6 +40,10 @@ async fn t131_a_session_begins_with_the_token_and_ends_in_time_with_another_one_
     assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"), "{cookie}");
     assert!(cookie.contains("; Path=/;") && cookie.contains("; Max-Age=28800") && !cookie.contains(TOKEN), "{cookie}");
 
+    let by_tls = [("origin", "https://127.0.0.1"), ("host", "127.0.0.1")];
+    let answer = Browser::new(&mirror).post_from("/sign-in", &[("token", TOKEN)], &by_tls).await;
+    assert!(answer.header("set-cookie").ends_with("; Secure") && !cookie.contains("Secure"), "{answer:?}");
+
     let may_change = async |browser: &Browser| browser.get("/pins").await.text().contains("action=\"/pin\"");
     let browser = Browser::signed_in(&mirror).await;
     assert!(may_change(&browser).await);

@@ -33,7 +33,7 @@ pub(super) fn frame(visitor: Visitor, view: &View, search: &str) -> Markup {
                 a.skip href="#main" { "Skip to the content" }
                 header.top {
                     a.mark href="/" { "Roadstead" }
-                    @if visitor.may_read {
+                    @if visitor.may_read() {
                         nav aria-label="Main" {
                             @for (path, name) in TABS {
                                 a href=(path) aria-current=[(view.tab == Some(path)).then_some("page")] { (name) }
@@ -52,7 +52,7 @@ pub(super) fn frame(visitor: Visitor, view: &View, search: &str) -> Markup {
                 }
                 footer {
                     span { "Roadstead " (env!("CARGO_PKG_VERSION")) }
-                    @if visitor.may_read {
+                    @if visitor.is_open {
                         a href="/api/v1/openapi.json" { "API" }
                         a href="/metrics" { "Metrics" }
                     }
@@ -66,7 +66,7 @@ fn session(visitor: Visitor) -> Markup {
     html! {
         @if visitor.has_session {
             form.session method="post" action="/sign-out" { button.quiet { "Sign out" } }
-        } @else if visitor.has_token_to_show && !visitor.may_change && visitor.may_read {
+        } @else if visitor.has_token_to_show && !visitor.may_change && visitor.is_open {
             a.session href="/sign-in" { "Sign in" }
         }
     }

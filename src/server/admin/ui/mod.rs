@@ -10,6 +10,7 @@ mod table;
 mod text;
 mod views;
 
+use http::header::ORIGIN;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -74,7 +75,7 @@ pub(in crate::server::admin) async fn answer(
             let cookie = visitor.has_session.then(|| site.sessions.end_all());
             return respond::see("/", cookie.as_deref());
         }
-        Page::Shows(_) if !visitor.may_read => {
+        Page::Shows(_) if !visitor.may_read() => {
             let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
             return respond::see(&link("/sign-in", &[("next", target)]), None);
         }
@@ -114,13 +115,15 @@ fn refusal(visitor: Visitor, refused: &Refused) -> Response<ApiBody> {
 }
 
 async fn sign_in(site: &Site<'_>, request: Request<Incoming>) -> Response<ApiBody> {
+    // A proxy in front of this server has a certificate: only the browser knows.
+    let by_tls = request.headers().get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
     let form = match Form::read(request).await {
         Ok(form) => form,
         Err(refused) => return refusal(site.visitor, &refused),
     };
     let next = form.field("next");
     if let Some(token) = site.token.filter(|token| is_same(token.as_bytes(), form.field("token").as_bytes())) {
-        let cookie = site.sessions.begin(token, now(site));
+        let cookie = site.sessions.begin(token, now(site), by_tls);
         return respond::see(if Page::is_shown_at(next) { next } else { "/" }, Some(&cookie));
     }
     let view = sign_in::sign_in(site.token.is_some(), next, Some("This is not the token."));

@@ -24,7 +24,8 @@ pub(in crate::server::admin) struct Sessions(Mutex<hmac::Key>);
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked by itself")]
 pub(in crate::server::admin) struct Visitor {
-    pub(in crate::server::admin) may_read: bool,
+    /// Reading is for everybody here, on the page and by the API.
+    pub(in crate::server::admin) is_open: bool,
     pub(in crate::server::admin) may_change: bool,
     /// By a cookie.
     pub(in crate::server::admin) has_session: bool,
@@ -32,6 +33,12 @@ pub(in crate::server::admin) struct Visitor {
     pub(in crate::server::admin) has_token_to_show: bool,
     /// It came over the network: a browser may have been led to send it.
     pub(in crate::server::admin) is_remote: bool,
+}
+
+impl Visitor {
+    pub(super) const fn may_read(self) -> bool {
+        self.is_open || self.may_change
+    }
 }
 
 impl Default for Sessions {
@@ -45,15 +52,17 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A cookie for somebody who has shown the token: no script reads it, no other site has it sent.
-    pub(super) fn begin(&self, token: &str, now: Timestamp) -> String {
+    /// A cookie for somebody who has shown the token: no script reads it, no other site has it sent. `by_tls`: the browser has
+    /// come by TLS, and sends it that way only.
+    pub(super) fn begin(&self, token: &str, now: Timestamp, by_tls: bool) -> String {
         let ends = now.plus(LASTS).as_millis();
         let mut proof = String::new();
         for byte in hmac::sign(&self.key(), what(ends, token).as_bytes()).as_ref() {
             let _infallible = write!(proof, "{byte:02x}");
         }
         let lasts = LASTS.as_secs();
-        format!("{COOKIE_NAME}={ends}.{proof}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict")
+        let secure = if by_tls { "; Secure" } else { "" };
+        format!("{COOKIE_NAME}={ends}.{proof}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict{secure}")
     }
 
     /// Whether a request has the cookie of a session that has not ended.
@@ -103,7 +112,7 @@ mod tests {
     #[test]
     fn t131_a_cookie_holds_for_its_token_its_time_and_its_process() {
         let (sessions, now) = (Sessions::default(), Timestamp::from_millis(1_000_000));
-        let cookie = sessions.begin("token", now);
+        let cookie = sessions.begin("token", now, false);
         assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"));
         let sent = cookie.split(';').next().unwrap().to_owned();
         let with = |text: &str| HeaderMap::from_iter([(COOKIE, text.parse().unwrap())]);
