@@ -30,14 +30,22 @@ use serde::{Deserialize, Serialize};
 
 pub use eviction_order::{Access, Candidate, Class, Search};
 pub use facts::{
-    ALL_TAGS, AliasTarget, BeginEviction, BlobRow, BlockRow, Change, Derived, DropAllGrants, DropExpired, DropGrants, DropLists, DropPublicGrants, DropReferrers, DropRows, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow, HistoryEntry, ListRow, MarkPinned, NoteAccesses, NoteObtainable, NotePulls, PinTag, Pull, PutAlias, PutBlob, PutBlock, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable, ReferrerRow, RemoveBlock, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList, StampTag, TagRow, Unmark, UnpinTag, Unrecoverable, UseGrant,
+    ALL_TAGS, AliasTarget, BeginEviction, BlobRow, BlockRow, Change, Derived, DropAllGrants, DropExpired, DropGrants,
+    DropLists, DropPublicGrants, DropReferrers, DropRows, EndEviction, Fact, GrantBlob, GrantManifest, GrantRow,
+    HistoryEntry, ListRow, MarkPinned, NoteAccesses, NoteObtainable, NotePulls, PinTag, Pull, PutAlias, PutBlob,
+    PutBlock, PutChildren, PutList, PutManifestType, PutPin, PutReferrer, PutTag, PutUnrecoverable, ReferrerRow,
+    RemoveBlock, RemoveGrants, RemoveMissing, RemovePin, RemoveRepository, RemoveTag, StampList, StampTag, TagRow,
+    Unmark, UnpinTag, Unrecoverable, UseGrant,
 };
 pub use generation::Generation;
 pub use log::backup::{RestoreError, Restored, back_up, count_backup, restore};
 pub use open::{Opened, Walk};
 pub use pins::{PinRoot, PinRoots};
 pub use reads::{
-    AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts, PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases, aliases_in, block_reach, blocks, content, digests_beginning, drop_rows, gone_referrers, held_digests, images, is_named, leaving, measure_rows, nearly_whole, pulls, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
+    AuthorityUsage, BlockReach, ContentFacts, Counts, HeldDigest, ImageFacts, Leaving, LeavingContent, ManifestFacts,
+    PullQuestion, RepositoryUsage, Sums, TagFacts, Usage, aliases, aliases_in, block_reach, blocks, content,
+    digests_beginning, drop_rows, gone_referrers, held_digests, images, is_named, leaving, measure_rows, nearly_whole,
+    pulls, stored_blobs, tags_behind, tags_pointing_to, ungranted, usage,
 };
 pub use schema::{Aging, OwnedKey};
 pub use sums::rows::{RowOwner, RowSum, RowSums};

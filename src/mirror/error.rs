@@ -86,7 +86,7 @@ impl PullError {
             Self::Crowded(_) => "clients try again; give this server more memory, or a second one, if it lasts",
             Self::ShuttingDown => "clients try again",
             Self::Internal(_) => "look for the id of the request in the log of this server",
-            Self::NotFound { .. } | Self::RefusedByRule { .. } => "",
+            Self::NotFound { .. } | Self::RefusedByRule { .. } | Self::Blocked(_) => "",
         }
     }
 

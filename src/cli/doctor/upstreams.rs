@@ -47,7 +47,7 @@ async fn ask(authority: Authority, registry: &RegistrySettings, context: &Contex
         findings.good(&about, "is offline by configuration");
         return findings;
     }
-    let client = UpstreamClients::new(&registry.upstream).map_err(|err| err.to_string()).and_then(|clients| {
+    let client = UpstreamClients::new(&registry.upstream, context).map_err(|err| err.to_string()).and_then(|clients| {
         RegistryClient::new(authority.clone(), Arc::clone(&registry.upstream), &clients, context)
             .map_err(|err| err.to_string())
     });

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::examine::{Examined, Image, examine};
 use super::find::find;
-use crate::cache::blocks::Blocked;
 use super::select::held_names;
+use crate::cache::blocks::Blocked;
 use crate::jobs::{JobOutcome, Refused};
 use crate::mirror::{Holdings, Mirror};
 use crate::oci::{Digest, ImageName, Platform};

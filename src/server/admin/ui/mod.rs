@@ -202,7 +202,8 @@ async fn change(site: &Site<'_>, act: Act, request: Request<Incoming>) -> Result
         }
         Act::Refresh => {
             let glob = form.field("glob");
-            let done = change::refresh(mirror, &[glob.to_owned()], given("after")).await?;
+            let which = change::Refresh::read(mirror, &[glob.to_owned()], false)?;
+            let done = change::refresh(mirror, &which, given("after")).await?;
             Ok(Outcome::Show(refreshed::refreshed(glob, &done)))
         }
         Act::Verify => {

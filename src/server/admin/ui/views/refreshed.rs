@@ -2,15 +2,15 @@
 
 use maud::html;
 
-use crate::jobs::JobOutcome;
-use crate::jobs::change::{RefreshItem, Refreshed};
+use crate::jobs::change::Refreshed;
+use crate::jobs::{ItemDetails, JobItem, JobOutcome};
 use crate::server::admin::ui::frame::View;
 use crate::server::admin::ui::table::{table, text};
 use crate::server::admin::ui::text::{foreign, image_link, short};
 
 pub(in crate::server::admin::ui) fn refreshed(glob: &str, done: &Refreshed) -> View {
     let columns = [text("Tag"), text("Outcome"), text("Digest"), text("Problem")];
-    let row = |item: &RefreshItem| {
+    let row = |item: &JobItem| {
         vec![
             html! { a href=(image_link(&item.item)) { (item.item) } },
             match item.outcome {
@@ -21,7 +21,7 @@ pub(in crate::server::admin::ui) fn refreshed(glob: &str, done: &Refreshed) -> V
                 JobOutcome::Failed => html! { span.tag.bad { "failed" } },
             },
             html! {
-                @if let Some(digest) = &item.digest { code title=(digest) { (short(&digest.to_string())) } } @else { "–" }
+                @if let Some(ItemDetails::Refreshed { digest: Some(digest) }) = &item.details { code title=(digest) { (short(&digest.to_string())) } } @else { "–" }
             },
             html! { (item.problem.as_deref().map_or_else(|| "–".to_owned(), foreign)) },
         ]
