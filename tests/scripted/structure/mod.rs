@@ -1,5 +1,6 @@
 //! Rules about the source itself.
 
+mod configuration_page;
 mod deploy;
 mod documents;
 mod example_config;
