@@ -3,7 +3,7 @@
 # schemathesis, from PyPI; and axe-core, which tests/real/page.rs judges the page with. Does little when all are there.
 set -eu
 
-packages="apache2-utils buildah chromium containerd curl docker.io docker-registry nginx podman prometheus python3-venv runc skopeo"
+packages="apache2-utils buildah chromium containerd curl docker.io docker-registry gcc-aarch64-linux-gnu libc6-dev-arm64-cross nginx podman prometheus python3-venv qemu-user runc skopeo systemd"
 
 missing=""
 for package in $packages; do

@@ -44,6 +44,34 @@ fn the_image_listens_for_probes_and_checks_its_own_health() {
     }
 }
 
+/// One image, made in two ways.
+#[test]
+fn the_dockerfile_and_the_script_make_the_same_image() {
+    let dockerfile = file("docker/Dockerfile").replace("\\\n", " ");
+    let has = |text: &str| assert!(dockerfile.contains(text), "{text} in\n{dockerfile}");
+    let image: serde_json::Value = serde_json::from_str(&file("image/config.json")).unwrap();
+    let config = &image["config"];
+    let texts = |key: &str| -> Vec<&str> {
+        config[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+    };
+    texts("Env").into_iter().for_each(has);
+    has(&format!("USER {}", config["User"].as_str().unwrap()));
+    has(&format!("ENTRYPOINT [\"{}\"]", texts("Entrypoint").join("\", \"")));
+    has(&format!("CMD [\"{}\"]", texts("Cmd").join("\", \"")));
+    let ports: Vec<_> =
+        config["ExposedPorts"].as_object().unwrap().keys().map(|key| key.trim_end_matches("/tcp")).collect();
+    has(&format!("EXPOSE {}", ports.join(" ")));
+    has("VOLUME /var/lib/roadstead");
+    assert!(config["Volumes"]["/var/lib/roadstead"].is_object());
+    let user = config["User"].as_str().unwrap();
+    assert!(file("image/passwd").contains(&format!(":{user}:")));
+    for part in ["FROM scratch\n", "COPY deploy/image/passwd deploy/image/group /etc/"] {
+        has(part);
+    }
+    let chart = file("helm/roadstead/templates/statefulset.yaml");
+    assert!(chart.contains(&format!("runAsUser: {}", user.split(':').next().unwrap())), "the chart has another user");
+}
+
 /// The lines of a block in a YAML file, without their indent.
 fn block(text: &str, head: &str) -> String {
     let mut lines = text.lines().skip_while(|line| line.trim() != head).skip(1).peekable();
