@@ -21,6 +21,9 @@ pub(super) fn certificate_problem(err: &CertificateError) -> String {
     match err {
         CertificateError::Unreadable { file, err } => format!("{} cannot be read: {err}", its_file(file)),
         CertificateError::Empty(file) => format!("{} holds no certificate", its_file(file)),
+        CertificateError::NoAuthority { file, err } => {
+            format!("{} holds what cannot be an authority of clients: {err}", its_file(file))
+        }
         CertificateError::Unusable { certificate, key, err } => {
             format!("{} and the key ({}) do not belong together: {err}", its_file(certificate), its_file(key))
         }

@@ -30,6 +30,6 @@ pub use access::{
 };
 pub use access_log::pulls::WhoSettings;
 pub use admin::Admin;
-pub use listener::{BindError, CertificateError, Listeners, load_identity};
+pub use listener::{BindError, CertificateError, Listeners, check_certificates, load_identity};
 pub use request::{Endpoint, PublicSide, Route, RouteError};
-pub use settings::{ListenerSettings, ServerSettings, TlsSettings};
+pub use settings::{ClientCertificates, ListenerSettings, ServerSettings, TlsSettings};

@@ -49,12 +49,23 @@ pub struct ListenerSettings {
 pub struct TlsSettings {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// `None`: clients are not asked for certificates.
+    pub clients: Option<ClientCertificates>,
     /// How often the files are looked at. Kubernetes swaps symlinks, which no file watch sees reliably.
     pub look_every: Duration,
 }
 
 impl TlsSettings {
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self { certificate: certificate.into(), key: key.into(), look_every: Duration::from_secs(2) }
+        Self { certificate: certificate.into(), key: key.into(), clients: None, look_every: Duration::from_secs(2) }
     }
+}
+
+/// Which certificates of clients are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file of the authorities that sign them.
+    pub ca: PathBuf,
+    /// Whether a client without one is turned away.
+    pub required: bool,
 }

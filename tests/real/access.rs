@@ -34,6 +34,10 @@ struct Story {
 
 impl Story {
     fn begin(challenge: Challenge) -> Self {
+        Self::begin_over(Transport::Tls, challenge)
+    }
+
+    fn begin_over(transport: Transport, challenge: Challenge) -> Self {
         let work = work_folder();
         let folder = work.path();
         let registry = Registry::open(folder);
@@ -45,18 +49,22 @@ impl Story {
         let line = process::run("htpasswd", folder, htpasswd.args(["-nbB", USER, PASSWORD]));
         fs::write(folder.join("htpasswd"), line).expect("a work folder is writable");
         fs::write(folder.join("keys"), format!("node {KEY}\n")).expect("a work folder is writable");
+        let node = match transport {
+            Transport::Plain | Transport::Tls => "",
+            Transport::MutualTls => ", \"certificate:*.nodes.test\"",
+        };
         let configuration = format!(
             "[access]\nanonymous = false\ntoken_server = {}\nhtpasswd = \"{}\"\n\
              header = {{ name = \"X-Roadstead-Key\", keys = \"{}\" }}\n\
-             [[access.rules]]\nwho = [\"user:ci-*\", \"user:node\"]\nwhat = [\"{HUB}/**:secret\"]\nallow = false\n\
-             [[access.rules]]\nwho = [\"user:ci-*\", \"user:node\"]\nwhat = [\"{HUB}/**\"]\nallow = true\n\
+             [[access.rules]]\nwho = [\"user:ci-*\", \"user:node\"{node}]\nwhat = [\"{HUB}/**:secret\"]\nallow = false\n\
+             [[access.rules]]\nwho = [\"user:ci-*\", \"user:node\"{node}]\nwhat = [\"{HUB}/**\"]\nallow = true\n\
              [upstreams.\"{HUB}\"]\nurl = \"{}\"\n",
             matches!(challenge, Challenge::Bearer),
             folder.join("htpasswd").display(),
             folder.join("keys").display(),
             registry.url(),
         );
-        let mirror = Mirror::start(folder, Transport::Tls, &configuration);
+        let mirror = Mirror::start(folder, transport, &configuration);
         Self { folder: work, _registry: registry, image, secret, mirror }
     }
 
@@ -166,6 +174,21 @@ fn containerd_shows_a_key_by_its_hosts_toml() {
     with_key("somebody-elses-key");
     fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.image)));
     with_key(KEY);
+    assert_eq!(client.pull(HUB, &story.image), story.image.digest());
+    fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.secret)));
+}
+
+#[test]
+fn containerd_shows_a_certificate_by_its_hosts_toml() {
+    let story = Story::begin_over(Transport::MutualTls, Challenge::Bearer);
+    let client = Containerd::set_up(story.folder(), "m1", &story.mirror);
+    let hosts = client.folder().join("certs.d/docker.io/hosts.toml");
+    let shipped = fs::read_to_string(&hosts).expect("it was set up");
+    fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.image)));
+    let [certificate, key] = story.mirror.node_identity();
+    let shows = shipped.replacen("ca = ", &format!("client = [[\"{certificate}\", \"{key}\"]]\n  ca = "), 1);
+    assert_ne!(shows, shipped);
+    fs::write(&hosts, shows).expect("it was set up");
     assert_eq!(client.pull(HUB, &story.image), story.image.digest());
     fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.secret)));
 }

@@ -13,7 +13,7 @@ use crate::cli::reach::ConfigFile;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Question {
-    /// The name of a user or a key, or "anonymous" for a client that shows nothing.
+    /// The name of a user or a key, "certificate:NAME" for a client with a certificate, or "anonymous" for one that shows nothing.
     #[arg(long = "as", value_name = "NAME")]
     name: String,
     /// The address that it comes from; without it, no `network:` matches.
@@ -68,8 +68,10 @@ fn split(reference: &str) -> (&str, Asked<'_>) {
 
 /// Whether the rules allow it, and what each rule says up to the one that decides.
 fn explain(access: &AccessSettings, question: &Question, target: &Target, wanted: Asked<'_>) -> (bool, Vec<String>) {
-    let user = (question.name != "anonymous").then_some(question.name.as_str());
-    let asker = Asker { user, has_anonymous: access.anonymous, address: question.from };
+    let certificate = question.name.strip_prefix("certificate:").map(|name| [name.to_owned()]);
+    let user = (certificate.is_none() && question.name != "anonymous").then_some(question.name.as_str());
+    let certificate = certificate.as_ref().map(<[String; 1]>::as_slice);
+    let asker = Asker { user, has_anonymous: access.anonymous, address: question.from, certificate };
     let Target { authority, repository, .. } = target;
     let decision = decide(&access.rules, &asker, authority, repository, wanted);
     let decider = match decision {
@@ -92,7 +94,8 @@ fn explain(access: &AccessSettings, question: &Question, target: &Target, wanted
         Decision::Rule { .. } => {}
     }
     // Without a rule that allows its network, it is not let in at all.
-    let is_let_in = user.is_some() || access.anonymous || matches!(decision, Decision::Rule { .. });
+    let is_let_in =
+        user.is_some() || certificate.is_some() || access.anonymous || matches!(decision, Decision::Rule { .. });
     if !is_let_in {
         lines.push("`anonymous = false`: a client that shows nothing is not let in".to_owned());
     }

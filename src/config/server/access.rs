@@ -26,10 +26,13 @@ pub(in crate::config) fn check(
     let access = root.section("access");
     let htpasswd = htpasswd(&access);
     let header = header(&access);
+    let asks_for_certificates =
+        |listener: &ListenerSettings| listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    let has_certificates = listeners.iter().any(asks_for_certificates);
     let settings = AccessSettings {
         anonymous: access.flag("anonymous").unwrap_or(true),
         token_server: access.flag("token_server").unwrap_or(false),
-        rules: rules(&access, namespaces),
+        rules: rules(&access, namespaces, has_certificates),
         htpasswd,
         header,
     };
@@ -38,10 +41,12 @@ pub(in crate::config) fn check(
     }
     let allows_networks = settings.rules.iter().filter(|rule| rule.allow).flat_map(|rule| &rule.who);
     let has_networks = allows_networks.into_iter().any(|who| matches!(who, Who::Network(_)));
-    if !settings.anonymous && settings.htpasswd.is_none() && settings.header.is_none() && !has_networks {
+    let signs_in = settings.htpasswd.is_some() || settings.header.is_some() || has_certificates;
+    if !settings.anonymous && !signs_in && !has_networks {
         access.problem(
             "anonymous",
-            "shuts everybody out: there is neither `htpasswd`, nor `header`, nor a rule that allows a `network:`",
+            "shuts everybody out: there is neither `htpasswd`, nor `header`, nor `client_ca` of a listener, nor a rule that \
+             allows a `network:`",
         );
     }
     let is_bare = |listener: &ListenerSettings| listener.tls.is_none() && !listener.address.ip().is_loopback();
@@ -137,7 +142,7 @@ fn report_broken<T>(
     }
 }
 
-fn rules(access: &Section<'_>, namespaces: &Namespaces) -> Vec<Rule> {
+fn rules(access: &Section<'_>, namespaces: &Namespaces, has_certificates: bool) -> Vec<Rule> {
     let mut rules = Vec::<Rule>::new();
     for section in access.sections("rules") {
         let who = section.parsed_list::<Who>("who");
@@ -157,14 +162,13 @@ fn rules(access: &Section<'_>, namespaces: &Namespaces) -> Vec<Rule> {
         }
         if let (Some(who), Some(what), Some(allow)) = (who, what, allow) {
             let rule = Rule { who, what: what.iter().map(|(what, _)| what.clone()).collect(), allow };
-            let is_void = |who: &Who| matches!(who, Who::Group(_) | Who::Certificate(_));
-            for (at, who) in rule.who.iter().enumerate().filter(|(_, who)| is_void(who)) {
-                void(
-                    &section,
-                    allow,
-                    &format!("who[{at}]"),
-                    &format!("{who} matches nobody: nothing gives clients groups or certificates here"),
-                );
+            for (at, who) in rule.who.iter().enumerate() {
+                let why = match who {
+                    Who::Group(_) => "nothing gives clients groups here",
+                    Who::Certificate(_) if !has_certificates => "no listener has `client_ca`",
+                    Who::Certificate(_) | Who::User(_) | Who::Network(_) | Who::Anonymous => continue,
+                };
+                void(&section, allow, &format!("who[{at}]"), &format!("{who} matches nobody: {why}"));
             }
             for (at, _) in what.iter().enumerate().filter(|(_, (_, is_served))| !is_served) {
                 void(&section, allow, &format!("what[{at}]"), "names a registry that is not among the upstreams");

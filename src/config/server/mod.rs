@@ -11,7 +11,7 @@ use crate::config::rules::{certificate_problem, require_file};
 use crate::config::section::Section;
 use crate::mirror::{DOCKER_HUB, Namespaces};
 use crate::oci::Authority;
-use crate::server::{ListenerSettings, ServerSettings, TlsSettings, load_identity};
+use crate::server::{ClientCertificates, ListenerSettings, ServerSettings, TlsSettings, check_certificates};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const DEFAULT_ADMIN: &str = "127.0.0.1:5001";
@@ -159,10 +159,30 @@ fn check_tls(section: &Section<'_>) -> Option<TlsSettings> {
             tls.problem(name, "is missing: a PEM file");
         }
     }
-    let settings = certificate.zip(key).map(|(certificate, key)| TlsSettings::new(certificate, key));
-    if let Some(Err(err)) = settings.as_ref().filter(|_| tls.reads_secrets()).map(load_identity) {
-        tls.problem("certificate", certificate_problem(&err));
+    let clients = client_certificates(&tls);
+    let settings =
+        certificate.zip(key).map(|(certificate, key)| TlsSettings { clients, ..TlsSettings::new(certificate, key) });
+    if let Some(Err(err)) = settings.as_ref().filter(|_| tls.reads_secrets()).map(check_certificates) {
+        let is_of_clients = settings.as_ref().and_then(|settings| settings.clients.as_ref()).map(|clients| &clients.ca);
+        let key = if err.file().is_some_and(|file| Some(file) == is_of_clients) { "client_ca" } else { "certificate" };
+        tls.problem(key, certificate_problem(&err));
     }
     tls.finish();
     settings
+}
+
+fn client_certificates(tls: &Section<'_>) -> Option<ClientCertificates> {
+    let ca = tls.text("client_ca").map(PathBuf::from);
+    let required = match tls.text("client_certificates").as_deref() {
+        None | Some("required") => true,
+        Some("optional") => false,
+        Some(_) => {
+            tls.problem("client_certificates", "must be \"required\" or \"optional\"");
+            true
+        }
+    };
+    if ca.is_none() && tls.has("client_certificates") && !tls.has("client_ca") {
+        tls.problem("client_certificates", "goes with `client_ca`, the PEM file of the authorities that sign them");
+    }
+    Some(ClientCertificates { ca: ca?, required })
 }

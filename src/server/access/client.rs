@@ -1,11 +1,16 @@
 //! Who a client is.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quick_cache::sync::Cache;
 
 use crate::metrics::{ByIdentity, Counter, Metrics};
 
 /// Most names with counters of their own; the rest count as `other`.
 const MAX_COUNTED: usize = 1000;
+/// Clients that are remembered, of those that are not in the configuration.
+const MAX_KNOWN: usize = 10_000;
 /// Longest name, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 /// The name of a client that shows nothing.
@@ -43,12 +48,51 @@ impl<'a> Clients<'a> {
 
     fn make(&mut self, name: &str, is_user: bool) -> Arc<Client> {
         self.made += 1;
-        let identity = if self.made > MAX_COUNTED { "other" } else { name };
-        let counter = |result| {
-            let labels = ByIdentity { identity: identity.to_owned(), result };
-            self.metrics.identity_requests.get_or_create_owned(&labels)
-        };
-        Arc::new(Client { name: name.into(), is_user, allowed: counter("allowed"), refused: counter("refused") })
+        client(name, is_user, self.made <= MAX_COUNTED, self.metrics)
+    }
+
+    /// Those that come later share what is left of the bound.
+    pub(super) fn strangers(&self) -> Strangers {
+        Strangers {
+            metrics: self.metrics.clone(),
+            known: Cache::new(MAX_KNOWN),
+            counted: Mutex::default(),
+            left: MAX_COUNTED.saturating_sub(self.made),
+        }
+    }
+}
+
+fn client(name: &str, is_user: bool, is_counted: bool, metrics: &Metrics) -> Arc<Client> {
+    let identity = if is_counted { name } else { "other" };
+    let counter = |result| {
+        let labels = ByIdentity { identity: identity.to_owned(), result };
+        metrics.identity_requests.get_or_create_owned(&labels)
+    };
+    Arc::new(Client { name: name.into(), is_user, allowed: counter("allowed"), refused: counter("refused") })
+}
+
+/// Clients whose names the configuration does not know: others vouch for them.
+pub(super) struct Strangers {
+    metrics: Metrics,
+    known: Cache<Arc<str>, Arc<Client>>,
+    /// Names with counters of their own. They stay, so that a name that is forgotten gets its own again.
+    counted: Mutex<HashSet<Arc<str>>>,
+    left: usize,
+}
+
+impl Strangers {
+    /// The one of this name. A name has one kind: that of a certificate begins with `certificate:`.
+    pub(super) fn find(&self, name: &Arc<str>, is_user: bool) -> Arc<Client> {
+        self.known.get(name).unwrap_or_else(|| {
+            let made = client(name, is_user, self.counts(name), &self.metrics);
+            self.known.insert(Arc::clone(name), Arc::clone(&made));
+            made
+        })
+    }
+
+    fn counts(&self, name: &Arc<str>) -> bool {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.contains(name) || counted.len() < self.left && counted.insert(Arc::clone(name))
     }
 }
 

@@ -4,6 +4,7 @@
 //! known what it asks for, and before anything is looked up, the rules decide (`Access::check`): alike on a hit and a miss,
 //! for every kind of request.
 
+mod certificate;
 mod client;
 mod htpasswd;
 pub(in crate::server) mod keyed_hash;
@@ -33,11 +34,12 @@ pub use htpasswd::Htpasswd;
 pub use keys::HeaderKeys;
 pub use rules::{Asked, Asker, Decision, InvalidWho, Rule, Who, decide};
 
+pub(in crate::server) use certificate::ClientCertificate;
 pub(in crate::server) use client::Client;
 pub(in crate::server) use refusal::{Origin, Refusal};
 
 pub(in crate::server) use client::ANONYMOUS;
-use client::Clients;
+use client::{Clients, Strangers};
 use keys::KnownKeys;
 use logins::{Logins, Verdict};
 use refusal::SignIn;
@@ -65,8 +67,18 @@ pub(in crate::server) struct Access {
     /// Networks that an allowing rule names: they are an identity without anything to show.
     networks: Vec<(IpNet, Arc<Client>)>,
     anonymous: Option<Arc<Client>>,
+    /// Those that certificates name.
+    strangers: Strangers,
+    clock: Clock,
     sign_in: SignIn,
     metrics: Metrics,
+}
+
+/// What a connection says of its client.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct Connected<'a> {
+    pub(in crate::server) peer: IpAddr,
+    pub(in crate::server) certificate: Option<&'a ClientCertificate>,
 }
 
 /// The client of a request.
@@ -103,10 +115,12 @@ impl Access {
             rules: settings.rules.clone(),
             keys,
             logins,
-            tokens: settings.token_server.then(|| Tokens::new(clock)),
+            tokens: settings.token_server.then(|| Tokens::new(clock.clone())),
             users,
             networks,
             anonymous,
+            strangers: clients.strangers(),
+            clock,
             sign_in,
             metrics: metrics.clone(),
         }
@@ -114,15 +128,23 @@ impl Access {
 
     /// Says who the client is. A key counts first; what could not be meant for this server, such as a pull secret where no
     /// htpasswd file is configured, is as good as nothing.
-    pub(in crate::server) async fn identify(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Identified, Refusal> {
-        let identified = self.find(headers, peer.to_canonical()).await;
+    pub(in crate::server) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        connected: Connected<'_>,
+    ) -> Result<Identified, Refusal> {
+        let identified = if connected.certificate.is_some_and(|shown| shown.is_over(self.clock.now())) {
+            Err(Refusal::CertificateOver)
+        } else {
+            self.find(headers, Connected { peer: connected.peer.to_canonical(), ..connected }).await
+        };
         if identified.is_err() {
             self.metrics.identity_requests.get_or_create(&crate::metrics::ByIdentity::unknown()).inc();
         }
         identified
     }
 
-    async fn find(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Identified, Refusal> {
+    async fn find(&self, headers: &HeaderMap, connected: Connected<'_>) -> Result<Identified, Refusal> {
         let shown = |client| Ok(Identified { client, has_shown: true });
         if let Some(keys) = &self.keys
             && let Some(client) = keys.find(headers).map_err(|_wrong| Refusal::WrongKey)?
@@ -135,7 +157,7 @@ impl Access {
             if authorizations.next().is_some() {
                 return Err(Refusal::WrongLogin);
             }
-            return match logins.check(encoded, peer).await {
+            return match logins.check(encoded, connected.peer).await {
                 Verdict::Right(client) => shown(client),
                 Verdict::Wrong => Err(Refusal::WrongLogin),
                 Verdict::Busy => Err(Refusal::Busy),
@@ -146,14 +168,18 @@ impl Access {
                 Ok(Bearer::User(name)) => {
                     self.users.get(name.as_str()).cloned().map_or(Err(Refusal::WrongToken), shown)
                 }
-                Ok(Bearer::Nobody) => Ok(Identified { client: self.nobody(peer)?, has_shown: true }),
+                Ok(Bearer::Nobody) => Ok(Identified { client: self.nobody(connected)?, has_shown: true }),
                 Err(tokens::BadToken) => Err(Refusal::WrongToken),
             };
         }
-        Ok(Identified { client: self.nobody(peer)?, has_shown: false })
+        Ok(Identified { client: self.nobody(connected)?, has_shown: false })
     }
 
-    fn nobody(&self, peer: IpAddr) -> Result<Arc<Client>, Refusal> {
+    /// A client that is known by its connection at most.
+    fn nobody(&self, Connected { peer, certificate }: Connected<'_>) -> Result<Arc<Client>, Refusal> {
+        if let Some(certificate) = certificate {
+            return Ok(self.strangers.find(&certificate.identity, false));
+        }
         let by_network = self.networks.iter().find(|(network, _)| network.contains(&peer)).map(|(_, client)| client);
         by_network.or(self.anonymous.as_ref()).cloned().ok_or(Refusal::NothingShown)
     }
@@ -162,7 +188,7 @@ impl Access {
     pub(in crate::server) fn check(
         &self,
         identified: &Identified,
-        peer: IpAddr,
+        connected: Connected<'_>,
         target: &Target,
         endpoint: &Endpoint,
     ) -> Result<(), Refusal> {
@@ -170,7 +196,8 @@ impl Access {
         let asker = Asker {
             user: client.is_user.then_some(&*client.name),
             has_anonymous: self.anonymous.is_some(),
-            address: Some(peer),
+            address: Some(connected.peer),
+            certificate: connected.certificate.map(|certificate| certificate.names.as_slice()),
         };
         let wanted = match endpoint {
             Endpoint::Manifest(Reference::Tag(tag)) => Asked::Tag(tag.as_str()),

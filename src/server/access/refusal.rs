@@ -14,6 +14,8 @@ pub(in crate::server) enum Refusal {
     WrongLogin,
     WrongKey,
     WrongToken,
+    /// The certificate of its connection has expired since the handshake.
+    CertificateOver,
     /// Too many passwords are being checked.
     Busy,
     /// Its rules refuse what it asks for.
@@ -72,6 +74,10 @@ impl Refusal {
             Self::WrongLogin => "the user name or the password is wrong",
             Self::WrongKey => "the key in the header is nobody's",
             Self::WrongToken => "the token is not good, or not any more",
+            Self::CertificateOver => {
+                let message = "the certificate of this connection has expired; connect again with a new one";
+                return WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
+            }
             Self::Busy => return WireError::too_many_logins(),
             Self::NotAllowed { name, asked, .. } => {
                 &format!("{asked}: {name} may not read it here; `roadstead explain` says by which rule")

@@ -14,8 +14,9 @@ use crate::oci::{Authority, PinPattern, Repository};
 pub enum Who {
     /// A glob over the names of users: of the htpasswd file, and of keys.
     User(glob::Pattern),
-    /// Globs over groups and names of certificates. Nothing gives a client any yet, so they match nobody.
+    /// A glob over groups. Nothing gives a client any yet, so it matches nobody.
     Group(glob::Pattern),
+    /// A glob over the names in the certificate of the connection: SAN (DNS, URI, mail) and common name.
     Certificate(glob::Pattern),
     /// The address that the connection comes from.
     Network(IpNet),
@@ -90,6 +91,8 @@ pub struct Asker<'a> {
     pub has_anonymous: bool,
     /// `None` if it is not known: no network matches.
     pub address: Option<IpAddr>,
+    /// The names in the certificate of its connection; `None` without one.
+    pub certificate: Option<&'a [String]>,
 }
 
 /// The part of a repository that a request is for.
@@ -124,9 +127,12 @@ impl Who {
     pub fn matches(&self, asker: &Asker<'_>) -> bool {
         match self {
             Self::User(glob) => asker.user.is_some_and(|user| glob.matches(user)),
-            Self::Group(_) | Self::Certificate(_) => false,
+            Self::Group(_) => false,
+            Self::Certificate(glob) => {
+                asker.certificate.is_some_and(|names| names.iter().any(|name| glob.matches(name)))
+            }
             Self::Network(network) => asker.address.is_some_and(|address| network.contains(&address.to_canonical())),
-            Self::Anonymous => asker.user.is_none() && asker.has_anonymous,
+            Self::Anonymous => asker.user.is_none() && asker.certificate.is_none() && asker.has_anonymous,
         }
     }
 }
@@ -185,7 +191,7 @@ mod tests {
     }
 
     fn allowed(rules: &[Rule], user: Option<&str>, from: &str, repository: &str, wanted: Asked<'_>) -> bool {
-        let asker = Asker { user, has_anonymous: true, address: Some(from.parse().unwrap()) };
+        let asker = Asker { user, has_anonymous: true, address: Some(from.parse().unwrap()), certificate: None };
         let (authority, repository) = repository.split_once('/').unwrap();
         decide(rules, &asker, &authority.parse().unwrap(), &repository.parse().unwrap(), wanted).is_allowed()
     }

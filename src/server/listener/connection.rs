@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
+use rustls::CertificateError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::write_timeout::WriteTimeout;
 use super::{MAX_HEAD_BYTES, http2};
 use crate::quote::quoted;
+use crate::server::access::ClientCertificate;
 use crate::server::request::handler::ClientConnection;
 use crate::server::response::body::Body;
 use crate::server::response::sendfile::queue::SendfileQueue;
@@ -39,7 +41,7 @@ pub(super) async fn serve_plain(stream: TcpStream, connection: ClientConnection,
 pub(super) async fn serve_tls(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    connection: ClientConnection,
+    mut connection: ClientConnection,
     watcher: Watcher,
     stop: CancellationToken,
 ) {
@@ -49,6 +51,8 @@ pub(super) async fn serve_tls(
         stream = handshake(stream, acceptor, connection.peer) => stream,
     };
     let Some(stream) = stream else { return };
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    connection.certificate = shown.and_then(ClientCertificate::read).map(Arc::new);
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stall = connection.public_side.stall_limit();
     let io = WriteTimeout::new(stream, stall.clone());
@@ -68,10 +72,30 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor, client: SocketAddr)
         // Health probes connect and leave at once: no log line.
         Ok(Err(err)) if err.kind() == io::ErrorKind::UnexpectedEof => None,
         Ok(Err(err)) => {
-            tracing::info!(client = %client.ip(), error = quoted(err), "a TLS handshake failed: the client trusts another CA, or speaks plain HTTP?");
+            tracing::info!(client = %client.ip(), error = quoted(&err), "a TLS handshake failed: {}", advice(&err));
             None
         }
         Err(_elapsed) => None,
+    }
+}
+
+/// What is probably wrong, by the error of a handshake.
+fn advice(err: &io::Error) -> &'static str {
+    let reason = match err.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::NoCertificatesPresented) => {
+            return "the client shows no certificate, and `client_certificates` requires one";
+        }
+        Some(rustls::Error::InvalidCertificate(reason)) => reason,
+        _ => return "the client trusts another CA, or speaks plain HTTP?",
+    };
+    if matches!(reason, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
+        "no authority of `client_ca` has signed the client's certificate"
+    } else if matches!(reason, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
+        "the client's certificate has expired"
+    } else if matches!(reason, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
+        "the client's certificate is not valid yet, or a clock is wrong"
+    } else {
+        "the client's certificate is not accepted"
     }
 }
 

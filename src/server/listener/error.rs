@@ -4,8 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::tls::CertificateError;
-
 /// An address, the admin socket or a certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -17,4 +15,27 @@ pub enum BindError {
     Certificate(#[from] CertificateError),
     #[error("cannot serve TLS: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// A certificate or its key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("{file}: {err}")]
+    Unreadable { file: PathBuf, err: rustls::pki_types::pem::Error },
+    #[error("{0} holds no certificate")]
+    Empty(PathBuf),
+    #[error("{file} holds what cannot be an authority of clients: {err}")]
+    NoAuthority { file: PathBuf, err: rustls::Error },
+    #[error("{certificate} and {key} do not belong together: {err}")]
+    Unusable { certificate: PathBuf, key: PathBuf, err: rustls::Error },
+}
+
+impl CertificateError {
+    /// The one file that is wrong, if it is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Unreadable { file, .. } | Self::Empty(file) | Self::NoAuthority { file, .. } => Some(file),
+            Self::Unusable { .. } => None,
+        }
+    }
 }

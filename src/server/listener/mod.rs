@@ -1,5 +1,6 @@
 //! Listeners: bind, accept, drain.
 
+mod client_certificates;
 mod connection;
 mod connection_limit;
 mod error;
@@ -24,8 +25,8 @@ use crate::server::{Admin, ListenerSettings, PublicSide, ServerSettings};
 use connection_limit::ConnectionLimit;
 use tls::Current;
 
-pub use error::BindError;
-pub use tls::{CertificateError, load_identity};
+pub use error::{BindError, CertificateError};
+pub use tls::{check_certificates, load_identity};
 
 /// Least time between two log lines about refused connections.
 const WARN_EVERY: Duration = Duration::from_mins(1);
@@ -151,8 +152,13 @@ async fn serve_clients(
             continue;
         };
         let Ok(local) = stream.local_addr() else { continue };
-        let connection =
-            ClientConnection { public_side: Arc::clone(&public_side), listener: Arc::clone(&settings), local, peer };
+        let connection = ClientConnection {
+            public_side: Arc::clone(&public_side),
+            listener: Arc::clone(&settings),
+            local,
+            peer,
+            certificate: None,
+        };
         let acceptor = tls.as_ref().map(|(acceptor, _)| acceptor.clone());
         let (watcher, stop) = (graceful.watcher(), stop.clone());
         // Small answers must not wait for an acknowledgement. If this fails, they are only slower.

@@ -6,21 +6,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 
+use super::client_certificates::{self, ClientVerifier};
+use super::error::CertificateError;
 use crate::server::TlsSettings;
 
-/// A certificate or its key that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    #[error("{file}: {err}")]
-    Unreadable { file: PathBuf, err: rustls::pki_types::pem::Error },
-    #[error("{0} holds no certificate")]
-    Empty(PathBuf),
-    #[error("{certificate} and {key} do not belong together: {err}")]
-    Unusable { certificate: PathBuf, key: PathBuf, err: rustls::Error },
+/// Whether a listener can be served with these files.
+pub fn check_certificates(settings: &TlsSettings) -> Result<(), CertificateError> {
+    load(settings)?;
+    client_certificates::load(settings).map(|_| ())
 }
 
 /// Reads a PEM chain and its key, which belong together.
@@ -66,17 +64,19 @@ fn certify(
     }
 }
 
-/// The certificate in use.
+/// The certificate in use, and what those of clients are verified by.
 #[derive(Debug)]
 pub(in crate::server) struct Current {
     settings: TlsSettings,
     key: RwLock<Arc<CertifiedKey>>,
+    clients: Option<Arc<ClientVerifier>>,
 }
 
 impl Current {
     pub(in crate::server) fn load(settings: &TlsSettings) -> Result<Arc<Self>, CertificateError> {
         let key = RwLock::new(Arc::new(load(settings)?));
-        Ok(Arc::new(Self { settings: settings.clone(), key }))
+        let clients = client_certificates::load(settings)?.map(|trusted| Arc::new(ClientVerifier::new(trusted)));
+        Ok(Arc::new(Self { settings: settings.clone(), key, clients }))
     }
 
     /// Uses new files once certificate and key match, and the old ones until then.
@@ -85,10 +85,14 @@ impl Current {
         loop {
             tokio::time::sleep(self.settings.look_every).await;
             let settings = self.settings.clone();
-            let Ok(loaded) = tokio::task::spawn_blocking(move || load(&settings)).await else { continue };
+            let both = move || Ok((load(&settings)?, client_certificates::load(&settings)?));
+            let Ok(loaded) = tokio::task::spawn_blocking(both).await else { continue };
             match loaded {
-                Ok(new) => {
+                Ok((new, trusted)) => {
                     failed = None;
+                    if self.clients.as_ref().zip(trusted).is_some_and(|(clients, trusted)| clients.replace(trusted)) {
+                        tracing::info!("certificates of clients are verified by new authorities");
+                    }
                     let is_new = self.key.read().unwrap_or_else(PoisonError::into_inner).cert != new.cert;
                     if is_new {
                         *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
@@ -97,7 +101,7 @@ impl Current {
                 }
                 // A mismatch between two writes is no log line. A lasting one is logged once.
                 Err(err) => {
-                    let text = err.to_string();
+                    let text = CertificateError::to_string(&err);
                     if failed.as_ref() != Some(&text) {
                         tracing::warn!(error = %err, "the new certificate cannot be used; the old one is still served");
                         failed = Some(text);
@@ -108,14 +112,24 @@ impl Current {
     }
 
     pub(in crate::server) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?;
+        let resolver = Arc::clone(self) as Arc<dyn ResolvesServerCert>;
+        let mut config = match &self.clients {
+            None => config.with_no_client_auth(),
+            Some(clients) => config.with_client_cert_verifier(Arc::clone(clients) as Arc<dyn ClientCertVerifier>),
+        }
+        .with_cert_resolver(resolver);
         // HTTP/1.1 is preferred: Go's clients do not resume a download after an HTTP/2 stream reset.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-        // Resumption saves returning clients a signature and a round trip.
-        config.ticketer = ring::Ticketer::new()?;
+        if self.clients.is_some() {
+            // T140: a session that is resumed brings its certificate along, verified when it was still good.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            // Resumption saves returning clients a signature and a round trip.
+            config.ticketer = ring::Ticketer::new()?;
+        }
         Ok(config)
     }
 }

@@ -17,7 +17,7 @@ use crate::quote::quoted;
 
 use super::via::hops;
 use super::{auth, conditional, self_hosts, via};
-use crate::server::access::{Access, Identified, Refusal};
+use crate::server::access::{Access, ClientCertificate, Connected, Identified, Refusal};
 use crate::server::access_log::labels::Labels;
 use crate::server::access_log::pulls::Pulls;
 use crate::server::access_log::request_id::RequestId;
@@ -55,6 +55,7 @@ pub(in crate::server) struct ClientConnection {
     pub(in crate::server) listener: Arc<ListenerSettings>,
     pub(in crate::server) local: SocketAddr,
     pub(in crate::server) peer: SocketAddr,
+    pub(in crate::server) certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl PublicSide {
@@ -102,7 +103,7 @@ impl ClientConnection {
             client: self.peer.ip(),
             method: parts.method.clone(),
             labels: Labels::unknown(),
-            identity: None,
+            identity: self.certificate.as_ref().map(|certificate| Arc::clone(&certificate.identity)),
             outcome: "error",
             status: CLIENT_LEFT,
             agent: parts.headers.get(USER_AGENT).cloned(),
@@ -148,7 +149,7 @@ impl ClientConnection {
         line: &mut AccessLine,
     ) -> Decided {
         let origin = || auth::origin(&self.listener, key.host, self.local, parts);
-        let identified = access.identify(&parts.headers, line.client).await;
+        let identified = access.identify(&parts.headers, self.connected()).await;
         line.identity = identified.as_ref().ok().map(|identified| Arc::clone(&identified.client.name));
         if access.has_token_server() && auth::is_token_path(&self.listener.mounts, parts.uri.path()) {
             line.labels = Labels::token();
@@ -161,6 +162,10 @@ impl ClientConnection {
                 Decided::failed(access.answer(&refusal, &origin()))
             }
         }
+    }
+
+    fn connected(&self) -> Connected<'_> {
+        Connected { peer: self.peer.ip(), certificate: self.certificate.as_deref() }
     }
 
     /// Whether a page in a browser on this machine may have sent the request: to a listener on loopback, by a foreign name.
@@ -247,7 +252,7 @@ impl ClientConnection {
         }
         if let Some((access, identified)) = client {
             let ResolvedRequest { route, target, .. } = &*resolved;
-            if let Err(refusal) = access.check(identified, line.client, target, &route.endpoint) {
+            if let Err(refusal) = access.check(identified, self.connected(), target, &route.endpoint) {
                 return self.refused(access, &refusal, parts, key);
             }
         }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// A server's certificate and key, and the authority that signed it, as PEM files.
+/// Certificates and keys of a server and of a node, and the authority that signed them, as PEM files.
 pub(crate) struct Certificate {
     pub(crate) authority: PathBuf,
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
+    pub(crate) node_chain: PathBuf,
+    pub(crate) node_key: PathBuf,
 }
 
 impl Certificate {
@@ -23,6 +25,9 @@ impl Certificate {
         let key = KeyPair::generate().expect("ring makes keys");
         let certificate =
             named("Roadstead tests' server", names).signed_by(&key, &issuer).expect("the parameters are complete");
+        let node_key = KeyPair::generate().expect("ring makes keys");
+        let node = named("node-1", &["node-1.nodes.test"]).signed_by(&node_key, &issuer);
+        let node = node.expect("the parameters are complete");
         let write = |name: &str, pem: String| {
             let path = folder.join(name);
             fs::write(&path, pem).expect("a work folder is writable");
@@ -32,6 +37,8 @@ impl Certificate {
             authority: write("ca.pem", authority_certificate.pem()),
             chain: write("server.pem", certificate.pem()),
             key: write("server.key", key.serialize_pem()),
+            node_chain: write("node.pem", node.pem()),
+            node_key: write("node.key", node_key.serialize_pem()),
         }
     }
 }

@@ -17,6 +17,8 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) enum Transport {
     Plain,
     Tls,
+    /// Clients have to show a certificate of the same authority.
+    MutualTls,
 }
 
 pub(crate) struct Mirror {
@@ -24,6 +26,7 @@ pub(crate) struct Mirror {
     port: u16,
     admin_port: u16,
     certificate: Option<Certificate>,
+    transport: Transport,
     /// Lines of `[server]`.
     server: String,
     upstreams: String,
@@ -42,10 +45,11 @@ impl Mirror {
         fs::create_dir(&folder).expect("the mirror's folder is new");
         let certificate = match transport {
             Transport::Plain => None,
-            Transport::Tls => Some(Certificate::new(&folder, &[MIRROR_NAME])),
+            Transport::Tls | Transport::MutualTls => Some(Certificate::new(&folder, &[MIRROR_NAME])),
         };
         let (server, upstreams) = (server.to_owned(), upstreams.to_owned());
-        let mut mirror = Self { folder, port: 0, admin_port: 0, certificate, server, upstreams, process: None };
+        let mut mirror =
+            Self { folder, port: 0, admin_port: 0, certificate, transport, server, upstreams, process: None };
         port::take("roadstead", |port| {
             mirror.port = port;
             mirror.admin_port = port::free();
@@ -95,7 +99,13 @@ impl Mirror {
         let folder = folder.display();
         let tls = self.certificate.as_ref().map_or_else(String::new, |certificate| {
             let (chain, key) = (certificate.chain.display(), certificate.key.display());
-            format!("tls = {{ certificate = \"{chain}\", key = \"{key}\" }}\nhostnames = [\"{MIRROR_NAME}\"]\n")
+            let clients = match self.transport {
+                Transport::Plain | Transport::Tls => String::new(),
+                Transport::MutualTls => format!(", client_ca = \"{}\"", certificate.authority.display()),
+            };
+            format!(
+                "tls = {{ certificate = \"{chain}\", key = \"{key}\"{clients} }}\nhostnames = [\"{MIRROR_NAME}\"]\n"
+            )
         });
         format!(
             "[server]\n\
@@ -119,6 +129,12 @@ impl Mirror {
     pub(crate) fn address(&self) -> String {
         let host = if self.certificate.is_some() { MIRROR_NAME } else { "127.0.0.1" };
         format!("{host}:{}", self.port)
+    }
+
+    /// The files of a node's certificate and key.
+    pub(crate) fn node_identity(&self) -> [String; 2] {
+        let certificate = self.certificate.as_ref().expect("the mirror speaks TLS");
+        [&certificate.node_chain, &certificate.node_key].map(|file| file.display().to_string())
     }
 
     pub(crate) fn admin_port(&self) -> u16 {

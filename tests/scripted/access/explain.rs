@@ -3,6 +3,9 @@
 use std::process::{Command, Stdio};
 
 const RULES: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+tls = { certificate = "/nonexistent/a", key = "/nonexistent/b", client_ca = "/nonexistent/c" }
 [access]
 htpasswd = "/nonexistent/htpasswd"
 anonymous = false
@@ -10,6 +13,10 @@ anonymous = false
 who = ["user:ci-bad"]
 what = ["docker.io/**"]
 allow = false
+[[access.rules]]
+who = ["certificate:*.nodes.corp"]
+what = ["docker.io/nodes/*"]
+allow = true
 [[access.rules]]
 who = ["user:ci-*", "network:10.0.0.0/8"]
 what = ["docker.io/library/**", "quay.io/org/app:v*"]
@@ -39,18 +46,24 @@ fn explain_names_the_rule_that_decides_and_why_those_before_did_not() {
         (
             vec!["--as", "ci-a", "docker.io/library/nginx:1"],
             0,
-            "access.rules[1] decides: user:ci-*, docker.io/library/**, allow = true",
+            "access.rules[2] decides: user:ci-*, docker.io/library/**, allow = true",
         ),
         (
             vec!["--as", "ci-bad", "docker.io/library/nginx:1"],
             1,
             "access.rules[0] decides: user:ci-bad, docker.io/**, allow = false",
         ),
-        (vec!["--as", "anonymous", "--from", "10.1.2.3", "nginx:1"], 0, "access.rules[1] decides: network:10.0.0.0/8"),
+        (vec!["--as", "anonymous", "--from", "10.1.2.3", "nginx:1"], 0, "access.rules[2] decides: network:10.0.0.0/8"),
         (vec!["--as", "anonymous", "nginx:1"], 1, "a client that shows nothing is not let in"),
+        (
+            vec!["--as", "certificate:n.nodes.corp", "docker.io/nodes/app:1"],
+            0,
+            "access.rules[1] decides: certificate:*.nodes.corp",
+        ),
+        (vec!["--as", "certificate:n.corp", "docker.io/nodes/app:1"], 1, "no rule matches"),
         (vec!["--as", "bob", "nginx:1"], 1, "no rule matches"),
         (vec!["--as", "ci-a", "quay.io/org/app:v1"], 0, "quay.io/org/app:v*"),
-        (vec!["--as", "ci-a", "quay.io/org/app:w1"], 1, "access.rules[1]: `what` does not match"),
+        (vec!["--as", "ci-a", "quay.io/org/app:w1"], 1, "access.rules[2]: `what` does not match"),
         (vec!["--as", "ci-a", digest.as_str()], 0, "content of quay.io/org/app by its digest"),
         (vec!["--as", "ci-a", "quay.io/org/app"], 1, "the tags of quay.io/org/app"),
         (vec!["--as", "ci-a", "docker.io/library/secret:1"], 1, "`allow`, `deny` of upstreams.\"docker.io\" refuse"),

@@ -1,5 +1,6 @@
 //! Who may read what (docs/access.md): logins, keys, networks, tokens, rules.
 
+mod certificates;
 mod configured;
 mod explain;
 mod logins;

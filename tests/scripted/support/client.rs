@@ -80,6 +80,11 @@ impl Client {
     pub(crate) fn tls(address: SocketAddr, ca: &TestCa) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let config = rustls::ClientConfig::builder().with_root_certificates(ca.roots()).with_no_client_auth();
+        Self::tls_by(address, config)
+    }
+
+    /// Over TLS by this configuration.
+    pub(crate) fn tls_by(address: SocketAddr, config: rustls::ClientConfig) -> Self {
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         Self { http: http.use_preconfigured_tls(config).build().unwrap(), base: format!("https://{address}") }
     }

@@ -81,10 +81,15 @@ impl TestCa {
     }
 
     fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Identity {
+        self.issue_as(names, |params| params.extended_key_usages = vec![usage])
+    }
+
+    /// A certificate that the test adjusts before it is signed.
+    pub(crate) fn issue_as(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().expect("ring makes keys");
         let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).expect("names are sound");
-        params.extended_key_usages = vec![usage];
+        adjust(&mut params);
         let signed = params.signed_by(&key, &self.issuer).expect("parameters are sound");
         Identity { certificate: signed.pem(), key: key.serialize_pem() }
     }
