@@ -227,6 +227,19 @@ impl<'a> Section<'a> {
         children
     }
 
+    /// All keys of this table, which the operator chooses, with their lists of strings.
+    pub(super) fn named_texts(&self) -> Vec<(&'a str, Vec<String>)> {
+        self.finished.set(true);
+        let mut named = Vec::new();
+        for (name, value) in self.values {
+            match value.as_array().and_then(|values| values.iter().map(as_text).collect()) {
+                Some(texts) => named.push((name.as_str(), texts)),
+                None => self.problem(name, "must be a list of strings"),
+            }
+        }
+        named
+    }
+
     /// Names that dots without quotes have made of one: `docker.io` is a table `io` in a table `docker`. Empty if this table
     /// holds anything but tables.
     pub(super) fn nested_names(&self) -> Vec<String> {

@@ -26,7 +26,8 @@ mod settings;
 mod stall;
 
 pub use access::{
-    AccessSettings, Asked, Asker, BrokenLine, Decision, HeaderKeys, Htpasswd, InvalidWho, Rule, Who, decide,
+    AccessSettings, Asked, Asker, BrokenLine, Decision, Group, HeaderKeys, Htpasswd, InvalidWho, OidcIssuer, Rule, Who,
+    decide, groups_of, is_safe,
 };
 pub use access_log::pulls::WhoSettings;
 pub use admin::Admin;

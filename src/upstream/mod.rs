@@ -31,7 +31,7 @@ pub use auth::cloud::{Cloud, CloudIdentity, CloudVariables, InvalidVariable, may
 pub use auth::{Challenge, RefusedLogin, TokenAnswer};
 pub use blobs::{BlobBody, OpenedBlob, PassingPlace, ShownBytes};
 pub use breaker::trouble::{Trouble, TroubleKind, Troubles};
-pub use clients::{ClientError, check_ca, is_public, system_trust};
+pub use clients::{ClientError, DocumentError, check_ca, is_public, read_document, system_trust};
 pub use endpoint::EndpointState;
 pub use error::{BreakerCause, Failure, UpstreamError};
 pub use extra_connections::SpareConnection;

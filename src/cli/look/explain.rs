@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use roadstead::mirror::{Claims, DOCKER_HUB, Target};
 use roadstead::oci::PinPattern;
-use roadstead::server::{AccessSettings, Asked, Asker, Decision, Rule, decide};
+use roadstead::server::{AccessSettings, Asked, Asker, Decision, Rule, decide, groups_of};
 
 use crate::cli::output::{failed, print};
 use crate::cli::reach::ConfigFile;
@@ -16,6 +16,9 @@ pub(in crate::cli) struct Question {
     /// The name of a user or a key, "certificate:NAME" for a client with a certificate, or "anonymous" for one that shows nothing.
     #[arg(long = "as", value_name = "NAME")]
     name: String,
+    /// A group that its token names; may be given several times. Those of `[access.groups]` are known.
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
     /// The address that it comes from; without it, no `network:` matches.
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
@@ -71,7 +74,9 @@ fn explain(access: &AccessSettings, question: &Question, target: &Target, wanted
     let certificate = question.name.strip_prefix("certificate:").map(|name| [name.to_owned()]);
     let user = (certificate.is_none() && question.name != "anonymous").then_some(question.name.as_str());
     let certificate = certificate.as_ref().map(<[String; 1]>::as_slice);
-    let asker = Asker { user, has_anonymous: access.anonymous, address: question.from, certificate };
+    let configured = groups_of(&access.groups, &question.name);
+    let groups = [configured.as_slice(), question.groups.as_slice()];
+    let asker = Asker { user, has_anonymous: access.anonymous, address: question.from, certificate, groups };
     let Target { authority, repository, .. } = target;
     let decision = decide(&access.rules, &asker, authority, repository, wanted);
     let decider = match decision {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
+use super::oidc;
 use crate::config::rules::its_file;
 use crate::config::section::Section;
 use crate::mirror::{DOCKER_HUB, Namespaces, PinError};
@@ -17,6 +18,12 @@ const MAX_BROKEN: usize = 20;
 /// A shorter key may be guessed.
 const SENSIBLE_KEY_BYTES: usize = 16;
 
+/// Whether clients have what rules may be about.
+struct Has {
+    certificates: bool,
+    groups: bool,
+}
+
 pub(in crate::config) fn check(
     root: &Section<'_>,
     namespaces: &Namespaces,
@@ -24,28 +31,35 @@ pub(in crate::config) fn check(
 ) -> Option<AccessSettings> {
     let is_there = root.has("access");
     let access = root.section("access");
-    let htpasswd = htpasswd(&access);
-    let header = header(&access);
     let asks_for_certificates =
         |listener: &ListenerSettings| listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
-    let has_certificates = listeners.iter().any(asks_for_certificates);
+    let htpasswd = htpasswd(&access);
+    let header = header(&access);
+    let (oidc, groups) = (oidc::issuers(&access), oidc::groups(&access));
+    let has = Has {
+        certificates: listeners.iter().any(asks_for_certificates),
+        groups: !groups.is_empty() || oidc.iter().any(|issuer| issuer.groups.is_some()),
+    };
     let settings = AccessSettings {
         anonymous: access.flag("anonymous").unwrap_or(true),
         token_server: access.flag("token_server").unwrap_or(false),
-        rules: rules(&access, namespaces, has_certificates),
+        rules: rules(&access, namespaces, &has),
+        oidc,
+        groups,
         htpasswd,
         header,
     };
-    if settings.token_server && settings.htpasswd.is_none() {
-        access.doubt("token_server", "gives tokens to nobody by name without `htpasswd`");
+    if settings.token_server && settings.htpasswd.is_none() && settings.oidc.is_empty() {
+        access.doubt("token_server", "gives tokens to nobody by name without `htpasswd` or `[[access.oidc]]`");
     }
     let allows_networks = settings.rules.iter().filter(|rule| rule.allow).flat_map(|rule| &rule.who);
     let has_networks = allows_networks.into_iter().any(|who| matches!(who, Who::Network(_)));
-    let signs_in = settings.htpasswd.is_some() || settings.header.is_some() || has_certificates;
+    let signs_in =
+        settings.htpasswd.is_some() || settings.header.is_some() || !settings.oidc.is_empty() || has.certificates;
     if !settings.anonymous && !signs_in && !has_networks {
         access.problem(
             "anonymous",
-            "shuts everybody out: there is neither `htpasswd`, nor `header`, nor `client_ca` of a listener, nor a rule that \
+            "shuts everybody out: there is neither `htpasswd`, nor `header`, nor `oidc`, nor `client_ca` of a listener, nor a rule that \
              allows a `network:`",
         );
     }
@@ -142,7 +156,7 @@ fn report_broken<T>(
     }
 }
 
-fn rules(access: &Section<'_>, namespaces: &Namespaces, has_certificates: bool) -> Vec<Rule> {
+fn rules(access: &Section<'_>, namespaces: &Namespaces, has: &Has) -> Vec<Rule> {
     let mut rules = Vec::<Rule>::new();
     for section in access.sections("rules") {
         let who = section.parsed_list::<Who>("who");
@@ -164,9 +178,9 @@ fn rules(access: &Section<'_>, namespaces: &Namespaces, has_certificates: bool) 
             let rule = Rule { who, what: what.iter().map(|(what, _)| what.clone()).collect(), allow };
             for (at, who) in rule.who.iter().enumerate() {
                 let why = match who {
-                    Who::Group(_) => "nothing gives clients groups here",
-                    Who::Certificate(_) if !has_certificates => "no listener has `client_ca`",
-                    Who::Certificate(_) | Who::User(_) | Who::Network(_) | Who::Anonymous => continue,
+                    Who::Group(_) if !has.groups => "there are no `groups`, of [access] or of an issuer",
+                    Who::Certificate(_) if !has.certificates => "no listener has `client_ca`",
+                    Who::Group(_) | Who::Certificate(_) | Who::User(_) | Who::Network(_) | Who::Anonymous => continue,
                 };
                 void(&section, allow, &format!("who[{at}]"), &format!("{who} matches nobody: {why}"));
             }

@@ -1,6 +1,7 @@
 //! The sections `[server]`, `[access]` and `[who]`.
 
 pub(super) mod access;
+mod oidc;
 pub(super) mod who;
 
 use std::net::SocketAddr;

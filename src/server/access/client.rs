@@ -22,19 +22,36 @@ pub(in crate::server) struct Client {
     pub(in crate::server) name: Arc<str>,
     /// Whether it is one of the named users, and not a client that shows nothing.
     pub(super) is_user: bool,
+    /// Of the configuration.
+    pub(super) groups: Vec<String>,
     pub(in crate::server) allowed: Counter,
     pub(in crate::server) refused: Counter,
+}
+
+/// A group of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub name: String,
+    /// Globs over the names of clients.
+    pub members: Vec<glob::Pattern>,
+}
+
+/// The groups of the configuration that a client is in.
+pub fn groups_of(groups: &[Group], client: &str) -> Vec<String> {
+    let has = |group: &&Group| group.members.iter().any(|member| member.matches(client));
+    groups.iter().filter(has).map(|group| group.name.clone()).collect()
 }
 
 /// Makes clients, with a bound for their counters.
 pub(super) struct Clients<'a> {
     metrics: &'a Metrics,
+    groups: &'a [Group],
     made: usize,
 }
 
 impl<'a> Clients<'a> {
-    pub(super) const fn new(metrics: &'a Metrics) -> Self {
-        Self { metrics, made: 0 }
+    pub(super) const fn new(groups: &'a [Group], metrics: &'a Metrics) -> Self {
+        Self { metrics, groups, made: 0 }
     }
 
     pub(super) fn user(&mut self, name: &str) -> Arc<Client> {
@@ -48,13 +65,14 @@ impl<'a> Clients<'a> {
 
     fn make(&mut self, name: &str, is_user: bool) -> Arc<Client> {
         self.made += 1;
-        client(name, is_user, self.made <= MAX_COUNTED, self.metrics)
+        client(name, is_user, self.made <= MAX_COUNTED, self.groups, self.metrics)
     }
 
     /// Those that come later share what is left of the bound.
     pub(super) fn strangers(&self) -> Strangers {
         Strangers {
             metrics: self.metrics.clone(),
+            groups: self.groups.to_vec(),
             known: Cache::new(MAX_KNOWN),
             counted: Mutex::default(),
             left: MAX_COUNTED.saturating_sub(self.made),
@@ -62,18 +80,20 @@ impl<'a> Clients<'a> {
     }
 }
 
-fn client(name: &str, is_user: bool, is_counted: bool, metrics: &Metrics) -> Arc<Client> {
+fn client(name: &str, is_user: bool, is_counted: bool, groups: &[Group], metrics: &Metrics) -> Arc<Client> {
     let identity = if is_counted { name } else { "other" };
     let counter = |result| {
         let labels = ByIdentity { identity: identity.to_owned(), result };
         metrics.identity_requests.get_or_create_owned(&labels)
     };
-    Arc::new(Client { name: name.into(), is_user, allowed: counter("allowed"), refused: counter("refused") })
+    let groups = groups_of(groups, name);
+    Arc::new(Client { name: name.into(), is_user, groups, allowed: counter("allowed"), refused: counter("refused") })
 }
 
 /// Clients whose names the configuration does not know: others vouch for them.
 pub(super) struct Strangers {
     metrics: Metrics,
+    groups: Vec<Group>,
     known: Cache<Arc<str>, Arc<Client>>,
     /// Names with counters of their own. They stay, so that a name that is forgotten gets its own again.
     counted: Mutex<HashSet<Arc<str>>>,
@@ -84,7 +104,7 @@ impl Strangers {
     /// The one of this name. A name has one kind: that of a certificate begins with `certificate:`.
     pub(super) fn find(&self, name: &Arc<str>, is_user: bool) -> Arc<Client> {
         self.known.get(name).unwrap_or_else(|| {
-            let made = client(name, is_user, self.counts(name), &self.metrics);
+            let made = client(name, is_user, self.counts(name), &self.groups, &self.metrics);
             self.known.insert(Arc::clone(name), Arc::clone(&made));
             made
         })

@@ -10,28 +10,33 @@ mod htpasswd;
 pub(in crate::server) mod keyed_hash;
 mod keys;
 mod logins;
+mod oidc;
 mod refusal;
 mod rules;
 mod tokens;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use ipnet::IpNet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::mirror::Target;
 use crate::oci::Reference;
 use crate::server::request::route::Endpoint;
 use crate::server::response::error::WireError;
 
-pub use client::BrokenLine;
+pub use client::{BrokenLine, Group, groups_of};
 pub use htpasswd::Htpasswd;
 pub use keys::HeaderKeys;
+pub use oidc::{OidcIssuer, is_safe};
 pub use rules::{Asked, Asker, Decision, InvalidWho, Rule, Who, decide};
 
 pub(in crate::server) use certificate::ClientCertificate;
@@ -42,6 +47,7 @@ pub(in crate::server) use client::ANONYMOUS;
 use client::{Clients, Strangers};
 use keys::KnownKeys;
 use logins::{Logins, Verdict};
+use oidc::{Oidc, Stranger};
 use refusal::SignIn;
 use tokens::{Bearer, LIFETIME, Tokens};
 
@@ -53,6 +59,8 @@ pub struct AccessSettings {
     /// Whether a client that shows nothing goes on.
     pub anonymous: bool,
     pub token_server: bool,
+    pub oidc: Vec<OidcIssuer>,
+    pub groups: Vec<Group>,
     pub rules: Vec<Rule>,
 }
 
@@ -61,13 +69,14 @@ pub(in crate::server) struct Access {
     rules: Vec<Rule>,
     keys: Option<KnownKeys>,
     logins: Option<Logins>,
+    oidc: Option<Oidc>,
     tokens: Option<Tokens>,
     /// Users by name, for tokens.
     users: HashMap<Arc<str>, Arc<Client>>,
     /// Networks that an allowing rule names: they are an identity without anything to show.
     networks: Vec<(IpNet, Arc<Client>)>,
     anonymous: Option<Arc<Client>>,
-    /// Those that certificates name.
+    /// Those that certificates and issuers of tokens name.
     strangers: Strangers,
     clock: Clock,
     sign_in: SignIn,
@@ -85,6 +94,8 @@ pub(in crate::server) struct Connected<'a> {
 #[derive(Debug)]
 pub(in crate::server) struct Identified {
     pub(in crate::server) client: Arc<Client>,
+    /// Of its token, and until when that is good.
+    claimed: Option<(Arc<[String]>, Timestamp)>,
     /// Whether it showed a key, a login or a token.
     has_shown: bool,
 }
@@ -92,7 +103,7 @@ pub(in crate::server) struct Identified {
 impl Access {
     pub(in crate::server) fn new(settings: &AccessSettings, metrics: &Metrics, clock: Clock) -> Self {
         let secret = keyed_hash::new_key();
-        let mut clients = Clients::new(metrics);
+        let mut clients = Clients::new(&settings.groups, metrics);
         let anonymous = settings.anonymous.then(|| clients.nobody(ANONYMOUS));
         let allowing = settings.rules.iter().filter(|rule| rule.allow).flat_map(|rule| &rule.who);
         let networks = allowing.filter_map(|who| match who {
@@ -105,9 +116,12 @@ impl Access {
         let with_keys = keys.iter().flat_map(KnownKeys::clients);
         let users = with_keys.chain(logins.iter().flat_map(Logins::clients));
         let users = users.map(|client| (Arc::clone(&client.name), Arc::clone(client))).collect();
+        let oidc = Oidc::new(&settings.oidc, &secret, &clock);
         let sign_in = match (&keys, &logins) {
             _ if settings.token_server => SignIn::Token,
             (_, Some(_)) => SignIn::Basic,
+            // Its tokens are passwords, too.
+            _ if oidc.is_some() => SignIn::Basic,
             (Some(keys), None) => SignIn::Header(keys.header.clone()),
             (None, None) => SignIn::None,
         };
@@ -115,6 +129,7 @@ impl Access {
             rules: settings.rules.clone(),
             keys,
             logins,
+            oidc,
             tokens: settings.token_server.then(|| Tokens::new(clock.clone())),
             users,
             networks,
@@ -145,7 +160,7 @@ impl Access {
     }
 
     async fn find(&self, headers: &HeaderMap, connected: Connected<'_>) -> Result<Identified, Refusal> {
-        let shown = |client| Ok(Identified { client, has_shown: true });
+        let shown = |client| Ok(Identified { client, claimed: None, has_shown: true });
         if let Some(keys) = &self.keys
             && let Some(client) = keys.find(headers).map_err(|_wrong| Refusal::WrongKey)?
         {
@@ -153,6 +168,21 @@ impl Access {
         }
         let mut authorizations = headers.get_all(AUTHORIZATION).iter().map(http::HeaderValue::as_bytes);
         let authorization = authorizations.next().unwrap_or_default();
+        if let Some(oidc) = &self.oidc
+            && let Some(token) = jwt_in(authorization)
+        {
+            if authorizations.next().is_some() {
+                return Err(Refusal::WrongToken);
+            }
+            let is_taken = |name: &str| self.users.contains_key(name);
+            return match oidc.check(&token, &self.strangers, is_taken, connected.peer).await {
+                oidc::Verdict::Good(Stranger { client, groups, until }) => {
+                    Ok(Identified { client, claimed: Some((groups, until)), has_shown: true })
+                }
+                oidc::Verdict::Bad => Err(Refusal::WrongToken),
+                oidc::Verdict::IssuerAway => Err(Refusal::IssuerAway),
+            };
+        }
         if let (Some(logins), Some(encoded)) = (&self.logins, behind(b"basic ", authorization)) {
             if authorizations.next().is_some() {
                 return Err(Refusal::WrongLogin);
@@ -168,11 +198,19 @@ impl Access {
                 Ok(Bearer::User(name)) => {
                     self.users.get(name.as_str()).cloned().map_or(Err(Refusal::WrongToken), shown)
                 }
-                Ok(Bearer::Nobody) => Ok(Identified { client: self.nobody(connected)?, has_shown: true }),
+                Ok(Bearer::Stranger { name, .. }) if self.users.contains_key(name.as_str()) => Err(Refusal::WrongToken),
+                Ok(Bearer::Stranger { name, groups }) => {
+                    let client = self.strangers.find(&name.into(), true);
+                    let until = self.clock.now().plus(LIFETIME);
+                    Ok(Identified { client, claimed: Some((groups.into(), until)), has_shown: true })
+                }
+                Ok(Bearer::Nobody) => {
+                    Ok(Identified { client: self.nobody(connected)?, claimed: None, has_shown: true })
+                }
                 Err(tokens::BadToken) => Err(Refusal::WrongToken),
             };
         }
-        Ok(Identified { client: self.nobody(connected)?, has_shown: false })
+        Ok(Identified { client: self.nobody(connected)?, claimed: None, has_shown: false })
     }
 
     /// A client that is known by its connection at most.
@@ -192,12 +230,13 @@ impl Access {
         target: &Target,
         endpoint: &Endpoint,
     ) -> Result<(), Refusal> {
-        let Identified { client, has_shown } = identified;
+        let Identified { client, claimed, has_shown } = identified;
         let asker = Asker {
             user: client.is_user.then_some(&*client.name),
             has_anonymous: self.anonymous.is_some(),
             address: Some(connected.peer),
             certificate: connected.certificate.map(|certificate| certificate.names.as_slice()),
+            groups: [&client.groups, claimed.as_ref().map_or(&[], |(groups, _)| groups)],
         };
         let wanted = match endpoint {
             Endpoint::Manifest(Reference::Tag(tag)) => Asked::Tag(tag.as_str()),
@@ -228,11 +267,19 @@ impl Access {
     }
 
     /// The answer of the token server; `None` without one.
-    pub(in crate::server) fn token(&self, client: &Client) -> Option<serde_json::Value> {
-        let bearer = if client.is_user { Bearer::User(client.name.to_string()) } else { Bearer::Nobody };
-        let (token, issued) = self.tokens.as_ref()?.issue(&bearer);
+    pub(in crate::server) fn token(&self, identified: &Identified) -> Option<serde_json::Value> {
+        let Identified { client, claimed, .. } = identified;
+        let name = || client.name.to_string();
+        let bearer = match claimed {
+            Some((groups, _)) => Bearer::Stranger { name: name(), groups: groups.to_vec() },
+            None if client.is_user => Bearer::User(name()),
+            None => Bearer::Nobody,
+        };
+        let until = claimed.as_ref().map(|(_, until)| *until);
+        let (token, issued) = self.tokens.as_ref()?.issue(&bearer, until);
         let (token, access_token) = (&token, &token);
-        let expires_in = LIFETIME.as_secs();
+        let left = until.map_or(LIFETIME, |until| until.since(self.clock.now()).min(LIFETIME));
+        let expires_in = left.as_secs();
         Some(serde_json::json!({
             "token": token, "access_token": access_token, "expires_in": expires_in, "issued_at": issued.rfc3339(),
         }))
@@ -244,7 +291,7 @@ impl Access {
 
     /// The same at the token server, whose clients show Basic.
     pub(in crate::server) fn answer_of_token_server(&self, refusal: &Refusal, origin: &Origin) -> WireError {
-        let sign_in = if self.logins.is_some() { &SignIn::Basic } else { &SignIn::None };
+        let sign_in = if self.logins.is_some() || self.oidc.is_some() { &SignIn::Basic } else { &SignIn::None };
         refusal.answer(sign_in, origin)
     }
 }
@@ -253,4 +300,16 @@ impl Access {
 fn behind<'a>(scheme: &[u8], authorization: &'a [u8]) -> Option<&'a [u8]> {
     let (first, rest) = authorization.split_at_checked(scheme.len())?;
     first.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// What has the form of a JWT: as a Bearer token, or as the password of any name, as `docker login` can show it.
+fn jwt_in(authorization: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if let Some(token) = behind(b"bearer ", authorization) {
+        return Oidc::has_the_form(token.trim_ascii()).then_some(Cow::Borrowed(token));
+    }
+    let encoded = behind(b"basic ", authorization)?.trim_ascii();
+    let decoded = STANDARD.decode(encoded).ok()?;
+    let at = decoded.iter().position(|byte| *byte == b':')?;
+    let password = decoded.get(at + 1..)?;
+    Oidc::has_the_form(password).then(|| Cow::Owned(password.to_vec()))
 }

@@ -16,6 +16,8 @@ pub(in crate::server) enum Refusal {
     WrongToken,
     /// The certificate of its connection has expired since the handshake.
     CertificateOver,
+    /// The issuer of its token cannot be asked for keys.
+    IssuerAway,
     /// Too many passwords are being checked.
     Busy,
     /// Its rules refuse what it asks for.
@@ -78,6 +80,7 @@ impl Refusal {
                 let message = "the certificate of this connection has expired; connect again with a new one";
                 return WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message);
             }
+            Self::IssuerAway => return WireError::issuer_away(),
             Self::Busy => return WireError::too_many_logins(),
             Self::NotAllowed { name, asked, .. } => {
                 &format!("{asked}: {name} may not read it here; `roadstead explain` says by which rule")

@@ -14,7 +14,7 @@ use crate::oci::{Authority, PinPattern, Repository};
 pub enum Who {
     /// A glob over the names of users: of the htpasswd file, and of keys.
     User(glob::Pattern),
-    /// A glob over groups. Nothing gives a client any yet, so it matches nobody.
+    /// A glob over groups, of the configuration and of a token.
     Group(glob::Pattern),
     /// A glob over the names in the certificate of the connection: SAN (DNS, URI, mail) and common name.
     Certificate(glob::Pattern),
@@ -93,6 +93,8 @@ pub struct Asker<'a> {
     pub address: Option<IpAddr>,
     /// The names in the certificate of its connection; `None` without one.
     pub certificate: Option<&'a [String]>,
+    /// By the configuration, and by its token.
+    pub groups: [&'a [String]; 2],
 }
 
 /// The part of a repository that a request is for.
@@ -127,7 +129,7 @@ impl Who {
     pub fn matches(&self, asker: &Asker<'_>) -> bool {
         match self {
             Self::User(glob) => asker.user.is_some_and(|user| glob.matches(user)),
-            Self::Group(_) => false,
+            Self::Group(glob) => asker.groups.iter().copied().flatten().any(|group| glob.matches(group)),
             Self::Certificate(glob) => {
                 asker.certificate.is_some_and(|names| names.iter().any(|name| glob.matches(name)))
             }
@@ -191,7 +193,13 @@ mod tests {
     }
 
     fn allowed(rules: &[Rule], user: Option<&str>, from: &str, repository: &str, wanted: Asked<'_>) -> bool {
-        let asker = Asker { user, has_anonymous: true, address: Some(from.parse().unwrap()), certificate: None };
+        let asker = Asker {
+            user,
+            has_anonymous: true,
+            address: Some(from.parse().unwrap()),
+            certificate: None,
+            groups: [&[], &[]],
+        };
         let (authority, repository) = repository.split_once('/').unwrap();
         decide(rules, &asker, &authority.parse().unwrap(), &repository.parse().unwrap(), wanted).is_allowed()
     }

@@ -15,7 +15,9 @@ pub(super) const LIFETIME: Duration = Duration::from_mins(5);
 /// The clock may be set back by less.
 const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// Longest token that is looked at, in bytes.
-const MAX_TOKEN_BYTES: usize = 1024;
+const MAX_TOKEN_BYTES: usize = 128 * 1024;
+/// Stands in front of the name of a stranger, and between it and its groups. It is in no name.
+const SEPARATOR: char = '\n';
 /// The time of issue in milliseconds, in front of the name.
 const TIME_BYTES: usize = 8;
 const MAC_BYTES: usize = 32;
@@ -30,6 +32,11 @@ pub(super) struct Tokens {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Bearer {
     User(String),
+    /// One whom an issuer of tokens vouched for.
+    Stranger {
+        name: String,
+        groups: Vec<String>,
+    },
     /// A client that showed nothing when it asked for a token.
     Nobody,
 }
@@ -43,18 +50,23 @@ impl Tokens {
         Self { secret: new_key(), clock }
     }
 
-    /// A new token, and when it was issued.
-    pub(super) fn issue(&self, bearer: &Bearer) -> (String, Timestamp) {
+    /// A new token, and the time it counts from: earlier than now, if the bearer is vouched for `until` sooner.
+    pub(super) fn issue(&self, bearer: &Bearer, until: Option<Timestamp>) -> (String, Timestamp) {
         let now = self.clock.now();
+        let issued = until.map_or(now, |until| until.before(LIFETIME).min(now));
         let name = match bearer {
-            Bearer::User(name) => name.as_str(),
-            Bearer::Nobody => "",
+            Bearer::User(name) => name.clone(),
+            Bearer::Stranger { name, groups } => {
+                let parts = [""].into_iter().chain([name.as_str()]).chain(groups.iter().map(String::as_str));
+                parts.collect::<Vec<_>>().join(&SEPARATOR.to_string())
+            }
+            Bearer::Nobody => String::new(),
         };
-        let mut token = now.as_millis().to_be_bytes().to_vec();
+        let mut token = issued.as_millis().to_be_bytes().to_vec();
         token.extend_from_slice(name.as_bytes());
         let mac = hmac::sign(&self.secret, &token);
         token.extend_from_slice(mac.as_ref());
-        (URL_SAFE_NO_PAD.encode(token), now)
+        (URL_SAFE_NO_PAD.encode(token), issued)
     }
 
     pub(super) fn read(&self, token: &[u8]) -> Result<Bearer, BadToken> {
@@ -70,6 +82,10 @@ impl Tokens {
             return Err(BadToken);
         }
         let name = String::from_utf8(name.to_vec()).map_err(|_not_ours| BadToken)?;
+        if let Some(stranger) = name.strip_prefix(SEPARATOR) {
+            let mut parts = stranger.split(SEPARATOR).map(str::to_owned);
+            return Ok(Bearer::Stranger { name: parts.next().unwrap_or_default(), groups: parts.collect() });
+        }
         Ok(if name.is_empty() { Bearer::Nobody } else { Bearer::User(name) })
     }
 }
@@ -83,9 +99,9 @@ mod tests {
         let clock = Clock::default();
         let tokens = Tokens::new(clock.clone());
         let user = Bearer::User("ci-a".to_owned());
-        let (token, _) = tokens.issue(&user);
+        let (token, _) = tokens.issue(&user, None);
         assert_eq!(tokens.read(token.as_bytes()), Ok(user));
-        assert_eq!(tokens.read(tokens.issue(&Bearer::Nobody).0.as_bytes()), Ok(Bearer::Nobody));
+        assert_eq!(tokens.read(tokens.issue(&Bearer::Nobody, None).0.as_bytes()), Ok(Bearer::Nobody));
         let decoded = URL_SAFE_NO_PAD.decode(&token).unwrap();
         for at in 0..decoded.len() {
             let mut forged = decoded.clone();
@@ -95,7 +111,14 @@ mod tests {
         for length in 0..token.len() {
             assert_eq!(tokens.read(&token.as_bytes()[..length]), Err(BadToken));
         }
-        assert_eq!(tokens.read(Tokens::new(clock.clone()).issue(&Bearer::Nobody).0.as_bytes()), Err(BadToken));
+        assert_eq!(tokens.read(Tokens::new(clock.clone()).issue(&Bearer::Nobody, None).0.as_bytes()), Err(BadToken));
+        for groups in [vec![], vec!["g".to_owned(), "h h".to_owned()]] {
+            let stranger = Bearer::Stranger { name: "a".to_owned(), groups };
+            let soon = clock.now().plus(Duration::from_secs(10));
+            let (token, issued) = tokens.issue(&stranger, Some(soon));
+            assert_eq!(issued.plus(LIFETIME), soon, "it does not outlive what it was given for");
+            assert_eq!(tokens.read(token.as_bytes()), Ok(stranger));
+        }
         // A JWT without a signature: {"alg":"none"}.{"sub":"ci-a"}.
         assert_eq!(tokens.read(b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJjaS1hIn0."), Err(BadToken));
         assert_eq!(tokens.read(&vec![b'A'; 100_000]), Err(BadToken));
@@ -104,7 +127,7 @@ mod tests {
         let later = Clock::default();
         later.advance(Duration::from_hours(1));
         let ahead = Tokens { secret: tokens.secret.clone(), clock: later };
-        let (token, _) = ahead.issue(&Bearer::Nobody);
+        let (token, _) = ahead.issue(&Bearer::Nobody, None);
         assert_eq!(Tokens { secret: tokens.secret, clock: Clock::default() }.read(token.as_bytes()), Err(BadToken));
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn token(
         return Err(WireError::method_not_allowed());
     }
     let identified = identified.map_err(|refusal| access.answer_of_token_server(&refusal, &origin()))?;
-    access.token(&identified.client).map(|token| Answer::token(&token)).ok_or_else(WireError::method_not_allowed)
+    access.token(&identified).map(|token| Answer::token(&token)).ok_or_else(WireError::method_not_allowed)
 }
 
 /// What is not open to everybody is no matter for caches that others share.

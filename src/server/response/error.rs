@@ -68,6 +68,11 @@ impl WireError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
     }
 
+    pub(in crate::server) fn issuer_away() -> Self {
+        let message = "the issuer of the token cannot be asked for its keys now";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message).after(SOON)
+    }
+
     pub(in crate::server) fn misdirected() -> Self {
         let message =
             "the Host header names neither this server nor a registry; `server.hostnames` lists this server's names";

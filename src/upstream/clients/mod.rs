@@ -1,11 +1,13 @@
 //! The HTTP clients of one upstream, by lane and by the addresses they may reach.
 
+mod documents;
 pub(in crate::upstream) mod egress;
 mod pool;
 mod recipe;
 mod tls;
 mod trial;
 
+pub use documents::{DocumentError, read_document};
 pub use egress::is_public;
 pub(in crate::upstream) use pool::Pool;
 pub use recipe::ClientError;

@@ -55,7 +55,7 @@ allow = "yes"
         assert!(found.iter().any(|(found, _)| found == key), "{key} in {found:?}");
     }
     assert!(found.iter().any(|(_, message)| message.contains("did you mean `token_server`?")), "{found:?}");
-    for toml in ["access = 1", "[access]\nrules = \"x\"", "[[access.oidc]]\nissuer = \"x\""] {
+    for toml in ["access = 1", "[access]\nrules = \"x\"", "[[access.oidc]]\nissuer = \"https://x.test\""] {
         assert_eq!(problems(toml).len(), 1, "{toml}: {:?}", problems(toml));
     }
 }

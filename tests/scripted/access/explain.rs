@@ -9,12 +9,14 @@ tls = { certificate = "/nonexistent/a", key = "/nonexistent/b", client_ca = "/no
 [access]
 htpasswd = "/nonexistent/htpasswd"
 anonymous = false
+[access.groups]
+nodes = ["ops-*"]
 [[access.rules]]
 who = ["user:ci-bad"]
 what = ["docker.io/**"]
 allow = false
 [[access.rules]]
-who = ["certificate:*.nodes.corp"]
+who = ["certificate:*.nodes.corp", "group:nodes"]
 what = ["docker.io/nodes/*"]
 allow = true
 [[access.rules]]
@@ -60,6 +62,8 @@ fn explain_names_the_rule_that_decides_and_why_those_before_did_not() {
             0,
             "access.rules[1] decides: certificate:*.nodes.corp",
         ),
+        (vec!["--as", "jo", "--group", "nodes", "docker.io/nodes/app:1"], 0, "access.rules[1] decides: group:nodes"),
+        (vec!["--as", "ops-1", "docker.io/nodes/app:1"], 0, "access.rules[1] decides: group:nodes"),
         (vec!["--as", "certificate:n.corp", "docker.io/nodes/app:1"], 1, "no rule matches"),
         (vec!["--as", "bob", "nginx:1"], 1, "no rule matches"),
         (vec!["--as", "ci-a", "quay.io/org/app:v1"], 0, "quay.io/org/app:v*"),

@@ -3,7 +3,9 @@
 mod certificates;
 mod configured;
 mod explain;
+mod issuer;
 mod logins;
+mod oidc;
 mod rules;
 mod tokens;
 

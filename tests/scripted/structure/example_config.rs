@@ -62,7 +62,7 @@ fn with_everything_on(directory: &Path) -> String {
         let line =
             line.replace("/etc/roadstead/htpasswd", &path(&htpasswd)).replace("/etc/roadstead/keys", &path(&keys));
         let line = line.replace("/root/.docker/config.json", &path(&secret));
-        ["roadstead-admin", "roadstead-webhook", "hub", "proxy", "team-a"]
+        ["roadstead-admin", "roadstead-webhook", "hub", "issuer", "proxy", "team-a"]
             .iter()
             .fold(line, |line, name| line.replace(&format!("/run/secrets/{name}"), &path(&secret)))
     };
@@ -76,6 +76,7 @@ fn every_setting_that_is_only_shown_is_valid_too() {
     assert_eq!(all.server.listeners.len(), 2);
     let access = all.server.access.unwrap();
     assert_eq!((access.rules.len(), access.header.unwrap().keys.len()), (1, 1));
+    assert_eq!((access.oidc.len(), access.groups.len()), (1, 1));
     assert!(all.served.contains(&"*.example.com".to_owned()));
 }
 
@@ -94,6 +95,7 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         "lists/warm",
         "server/access",
         "server/mod",
+        "server/oidc",
         "storage",
         "upstreams",
     ]
