@@ -26,8 +26,8 @@ pub(super) fn issuers(access: &Section<'_>) -> Vec<OidcIssuer> {
         if audiences.as_ref().is_some_and(|audiences| audiences.iter().any(String::is_empty) || audiences.is_empty()) {
             section.problem("audience", "is empty: tokens that are for others would do");
         }
-        let url = issuer.as_ref().and_then(|issuer| url(&section, "issuer", issuer));
-        let jwks = section.text("jwks").and_then(|text| url_of_keys(&section, &text));
+        let place = issuer.as_ref().and_then(|issuer| url(&section, "issuer", issuer));
+        let jwks = section.text("jwks").and_then(|text| url(&section, "jwks", &text));
         let token_file = section.text("token_file").map(PathBuf::from);
         if let Some(file) = &token_file {
             require_file(&section, "token_file", file);
@@ -38,17 +38,13 @@ pub(super) fn issuers(access: &Section<'_>) -> Vec<OidcIssuer> {
         if issuers.iter().any(|earlier| Some(&earlier.issuer) == issuer.as_ref()) {
             section.problem("issuer", "is that of an earlier `[[access.oidc]]`; `audience` may be a list");
         }
-        if let (Some(issuer), Some(url), Some(audiences)) = (issuer, url, audiences) {
+        if let (Some(issuer), Some(url), Some(audiences)) = (issuer, place, audiences) {
             let name = name.unwrap_or_else(|| "sub".to_owned());
             issuers.push(OidcIssuer { issuer, url, audiences, jwks, name, groups, prefix, ca, token_file });
         }
         section.finish();
     }
     issuers
-}
-
-fn url_of_keys(section: &Section<'_>, text: &str) -> Option<Url> {
-    url(section, "jwks", text)
 }
 
 fn url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
@@ -68,7 +64,8 @@ pub(super) fn groups(access: &Section<'_>) -> Vec<Group> {
             match glob::Pattern::new(member).ok().filter(|_| !member.is_empty()) {
                 Some(member) => read.push(member),
                 None => {
-                    section.problem_at(&format!("{name}[{at}]"), "must be a name, or a glob over names, as in \"ci-*\"")
+                    section
+                        .problem_at(&format!("{name}[{at}]"), "must be a name, or a glob over names, as in \"ci-*\"");
                 }
             }
         }

@@ -67,20 +67,20 @@ pub(super) fn verify(
     let now = now.as_millis() as f64 / 1000.0;
     let time = |claim: &str| claims.get(claim).map(|time| time.as_f64().unwrap_or(f64::NAN));
     let expires = time("exp").unwrap_or(f64::NAN);
-    // What is no number is on neither side.
-    if !(expires + LEEWAY > now) {
+    // What is no number is not a number here, either.
+    if expires.is_nan() || expires + LEEWAY <= now {
         return Err(BadClaims::Expired);
     }
-    if ["nbf", "iat"].into_iter().filter_map(time).any(|time| !(time <= now + LEEWAY)) {
+    if ["nbf", "iat"].into_iter().filter_map(time).any(|time| time.is_nan() || time > now + LEEWAY) {
         return Err(BadClaims::Future);
     }
     let name = claim(&claims, &issuer.name).and_then(Value::as_str);
     let name =
         name.map(|name| format!("{}{name}", issuer.prefix)).filter(|name| is_name(name)).ok_or(BadClaims::Name)?;
     let groups = issuer.groups.as_ref().and_then(|groups| claim(&claims, groups));
-    let groups = groups.iter().flat_map(|groups| match groups {
-        Value::Array(groups) => groups.as_slice(),
-        one => std::slice::from_ref(*one),
+    let groups = groups.iter().flat_map(|groups| match groups.as_array() {
+        Some(groups) => groups.as_slice(),
+        None => std::slice::from_ref(*groups),
     });
     let groups = groups.filter_map(Value::as_str).map(|group| format!("{}{group}", issuer.prefix));
     let groups = groups.filter(|group| is_sensible(group)).take(MAX_GROUPS).collect();

@@ -136,7 +136,7 @@ async fn fetch(issuer: &OidcIssuer) -> Result<HashMap<String, Key>, FetchError> 
     keys.ok_or(FetchError::NoKeys(url))
 }
 
-/// The place of the keys, by the issuer's own configuration (OpenID Connect Discovery 1.0).
+/// The place of the keys, by the issuer's own configuration (OIDC Discovery 1.0).
 async fn discover(issuer: &OidcIssuer) -> Result<Url, FetchError> {
     #[derive(serde::Deserialize)]
     struct Configuration {

@@ -1,4 +1,4 @@
-//! Tokens that an issuer signs (OpenID Connect, RFC 7519): service accounts of Kubernetes, jobs of a CI. A token that was
+//! Tokens that an issuer signs (OIDC, RFC 7519): service accounts of Kubernetes, jobs of a CI. A token that was
 //! verified is remembered, by its keyed hash, until it expires.
 
 mod claims;
@@ -71,7 +71,7 @@ impl Oidc {
 
     /// Whether it has the form of a JWT, which neither passwords nor our own tokens have.
     pub(super) fn has_the_form(token: &[u8]) -> bool {
-        token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2
+        token.starts_with(b"eyJ") && token.split(|byte| *byte == b'.').count() == 3
     }
 
     /// `is_taken`: names that the configuration gives to others, which no issuer can give.

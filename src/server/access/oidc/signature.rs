@@ -64,7 +64,7 @@ impl Key {
 
 static WITH_RING: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
-    verifier_factory: verifier,
+    verifier_factory: |algorithm, key| verifier(*algorithm, key),
     key_utils: KeyUtils::new_unimplemented(),
 };
 
@@ -85,7 +85,7 @@ struct RingVerifier {
     key: DecodingKey,
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
+fn verifier(algorithm: Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let known = match algorithm {
         Algorithm::RS256 => Known::Rsa(&RSA_PKCS1_2048_8192_SHA256),
         Algorithm::RS384 => Known::Rsa(&RSA_PKCS1_2048_8192_SHA384),
@@ -100,7 +100,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
             return Err(ErrorKind::UnsupportedAlgorithm.into());
         }
     };
-    Ok(Box::new(RingVerifier { algorithm: *algorithm, known, key: key.clone() }))
+    Ok(Box::new(RingVerifier { algorithm, known, key: key.clone() }))
 }
 
 impl Verifier<Vec<u8>> for RingVerifier {
@@ -155,7 +155,7 @@ mod tests {
         let verifies = |algorithm: Algorithm, signature: &str, message: &str| {
             let keys = read_keys(set("").as_bytes()).unwrap();
             let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-            verifier(&algorithm, &keys["k"].key).is_ok_and(|key| key.verify(message.as_bytes(), &signature).is_ok())
+            verifier(algorithm, &keys["k"].key).is_ok_and(|key| key.verify(message.as_bytes(), &signature).is_ok())
         };
         assert!(verifies(Algorithm::RS256, PKCS1, "message") && verifies(Algorithm::PS256, PSS, "message"));
         assert!(!verifies(Algorithm::RS256, PKCS1, "massage") && !verifies(Algorithm::RS256, PSS, "message"));
