@@ -10,9 +10,9 @@ use crate::secret::Secret;
 use crate::server::{TlsSettings, load_identity};
 use crate::upstream::{ClientIdentity, CredentialRule, CredentialSource, EndpointSettings, ProxySettings, check_ca};
 
-use super::cloud::cloud_identity;
 use super::rules::{certificate_problem, its_file, pattern, require_file};
 use super::section::Section;
+use super::upstreams::cloud::cloud_identity;
 
 /// `name` is that of the upstream.
 pub(super) fn credentials(section: &Section<'_>, name: &str, endpoints: &[EndpointSettings]) -> Vec<CredentialRule> {

@@ -1,7 +1,6 @@
 //! The configuration: TOML and environment, read raw, then checked. All problems are reported at once, with their keys.
 
 mod check;
-mod cloud;
 mod completion;
 mod cooldown;
 mod endpoints;

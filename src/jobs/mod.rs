@@ -2,7 +2,6 @@
 //!
 //! A job belongs to no client: it goes on when the client that asked for it has left. Shutdown ends it.
 
-mod blocks;
 pub mod bundle;
 pub mod change;
 pub mod export;
@@ -12,19 +11,18 @@ mod job_report;
 mod job_runner;
 pub mod look;
 mod named_images;
-mod pins;
 mod refused;
 mod status;
 mod verify;
 pub mod warm;
 
-pub use blocks::{BlockEntry, add_blocks, list_blocks, remove_blocks};
+pub use change::blocks::{BlockEntry, add_blocks, list_blocks, remove_blocks};
+pub use change::pins::{PinEntry, add_pins, list_pins, remove_pins};
 pub use export::inventory;
 pub use job::{Jobs, NoJob, RunningJob};
 pub use job_report::{Gone, ItemDetails, JobItem, JobKind, JobOutcome, JobReport, JobState};
 pub use job_runner::JobRunner;
 pub use named_images::{named_images, read_images};
-pub use pins::{PinEntry, add_pins, list_pins, remove_pins};
 pub use refused::{Refused, RefusedCode};
 pub use status::{Degraded, Status, StatusReports};
 pub use verify::{Job, Started, State, VerifyJobs};

@@ -3,6 +3,8 @@
 use roadstead::clock::Clock;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use super::finding::Findings;
 
@@ -40,59 +42,10 @@ pub(super) fn look(about: &str, certificate: &CertificateDer<'_>, findings: &mut
     }
 }
 
-/// `notAfter`, in seconds since 1970 (RFC 5280 section 4.1).
+/// When it ends, in seconds since 1970 (RFC 5280 section 4.1.2.5).
 fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (_, certificate, _) = element(certificate)?;
-    let (_, mut fields, _) = element(certificate)?;
-    // The version is the only one that may be missing.
-    if fields.first() == Some(&0xA0) {
-        fields = element(fields)?.2;
-    }
-    // Serial number, algorithm, issuer.
-    for _ in 0..3 {
-        fields = element(fields)?.2;
-    }
-    let (_, validity, _) = element(fields)?;
-    let (_, _, rest) = element(validity)?;
-    let (tag, time, _) = element(rest)?;
-    let text = str::from_utf8(time).ok()?.strip_suffix('Z')?;
-    let (year, rest) = match tag {
-        0x17 => (text.get(..2)?.parse::<i64>().ok()?, text.get(2..)?),
-        0x18 => (text.get(..4)?.parse::<i64>().ok()?, text.get(4..)?),
-        _ => return None,
-    };
-    let year = match (tag, year) {
-        (0x17, 0..50) => year + 2000,
-        (0x17, _) => year + 1900,
-        _ => year,
-    };
-    let part = |at: usize| rest.get(at..at + 2)?.parse::<i64>().ok();
-    let (month, day, hour, minute, second) = (part(0)?, part(2)?, part(4)?, part(6)?, part(8)?);
-    Some(((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
-}
-
-/// Of a DER element: its tag, what is in it, and what comes behind it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, bytes) = bytes.split_first()?;
-    let (&first, bytes) = bytes.split_first()?;
-    let (length, bytes) = match first {
-        0..=0x7F => (usize::from(first), bytes),
-        0x81..=0x84 => {
-            let (length, bytes) = bytes.split_at_checked(usize::from(first & 0x7F))?;
-            (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), bytes)
-        }
-        _ => return None,
-    };
-    let (inside, behind) = bytes.split_at_checked(length)?;
-    Some((tag, inside, behind))
-}
-
-/// Of the Gregorian calendar; the year begins in March here.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year - 719_468
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 #[cfg(test)]
@@ -102,7 +55,7 @@ mod tests {
     #[test]
     fn the_end_of_a_certificate_is_read() {
         for (year, month, day, seconds) in
-            [(2030, 1, 2, 1_893_542_400), (2049, 12, 31, 2_524_521_600), (2060, 2, 29, 2_845_152_000_i64)]
+            [(2030, 1, 2, 1_893_542_400), (2049, 12, 31, 2_524_521_600), (2060, 2, 29, 2_845_238_400_i64)]
         {
             let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
             params.not_after = rcgen::date_time_ymd(year, month, day);
@@ -110,7 +63,6 @@ mod tests {
             let certificate = params.self_signed(&key).unwrap();
             assert_eq!(not_after(certificate.der()), Some(seconds), "{year}-{month}-{day}");
         }
-        assert_eq!(days_since_1970(1970, 1, 1), 0);
         for nonsense in [&[][..], &[0x30], &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF], &[0x30, 0x02, 0x30, 0x00], b"hello"] {
             assert_eq!(not_after(nonsense), None);
         }

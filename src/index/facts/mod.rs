@@ -6,14 +6,13 @@
 //! A new kind takes a type with its [`Kind`] in one of these files, and a line in the list below.
 
 mod blob;
-mod block;
 mod denial;
 mod derived;
 mod expiry;
 mod grant;
 mod list;
 mod manifest;
-mod pin;
+mod orders;
 mod pull;
 mod removal;
 mod surplus;
@@ -26,8 +25,6 @@ use redb::{ReadTransaction, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 pub use blob::{BeginEviction, BlobRow, EndEviction, PutBlob, RemoveMissing};
-pub(in crate::index) use block::each as each_block;
-pub use block::{BlockRow, PutBlock, RemoveBlock};
 pub use denial::{DropAllGrants, DropGrants, DropPublicGrants};
 pub use derived::{DropReferrers, MarkPinned, NoteAccesses, NoteObtainable, Unmark};
 pub use expiry::DropExpired;
@@ -36,7 +33,9 @@ pub use grant::{GrantBlob, GrantManifest, GrantRow, UseGrant};
 pub use list::{ALL_TAGS, DropLists, ListRow, PutList, StampList};
 pub(in crate::index) use list::{KeptList, get as list};
 pub use manifest::{PutChildren, PutManifestType, PutReferrer, ReferrerRow};
-pub use pin::{PutPin, RemovePin};
+pub(in crate::index) use orders::block::each as each_block;
+pub use orders::block::{BlockRow, PutBlock, RemoveBlock};
+pub use orders::pin::{PutPin, RemovePin};
 pub use pull::{NotePulls, Pull};
 pub use removal::{RemoveGrants, RemoveRepository, RemoveTag};
 pub use surplus::DropRows;
@@ -296,8 +295,8 @@ pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexErr
     grant::all(from, each)?;
     tag::all(from, each)?;
     list::all(from, each)?;
-    pin::all(from, each)?;
-    block::all(from, each)?;
+    orders::pin::all(from, each)?;
+    orders::block::all(from, each)?;
     unrecoverable::all(from, each)
 }
 

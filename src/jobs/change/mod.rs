@@ -1,8 +1,10 @@
 //! Changes of what is held, by an operator. What they did is told for each item; the same change again does no harm.
 
 mod alias;
+pub(super) mod blocks;
 mod gc;
 mod moved;
+pub(super) mod pins;
 mod refresh;
 mod remove;
 

@@ -7,9 +7,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::Serialize;
 
+use super::pins::read_pattern;
 use crate::index::{OwnedKey, PinRoot, PinRoots, Scope};
 use crate::jobs::job::RunningJob;
-use crate::jobs::pins::read_pattern;
 use crate::jobs::{ItemDetails, JobItem, JobOutcome, Refused};
 use crate::mirror::{self, Mirror, Target};
 use crate::oci::{ImageName, PinPattern, Tag};

@@ -13,7 +13,6 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::mirror::{Claims, Intent, Mirror, PullError, Target, WhenRationed};
 use crate::oci::Authority;
-use crate::quote::quoted;
 
 use super::via::hops;
 use super::{auth, conditional, self_hosts, via};
@@ -342,16 +341,8 @@ impl ClientConnection {
     async fn ask(&self, target: &Target, resolved: &ResolvedRequest, parts: &Parts) -> Result<Answer, WireError> {
         let ResolvedRequest { route, ready, .. } = resolved;
         let mirror = &self.public_side.mirror;
-        let asked = || {
-            let repository = quoted(&target.repository);
-            match route.endpoint.reference().as_str() {
-                "" => format!("{}/{repository}", target.authority),
-                reference if reference.contains(':') => format!("{}/{repository}@{reference}", target.authority),
-                reference => format!("{}/{repository}:{reference}", target.authority),
-            }
-        };
         let failed = |error| {
-            let failed = WireError::of_pull(&error, &route.endpoint, &asked());
+            let failed = WireError::of_pull(&error, &route.endpoint, &route.asked_of(target));
             match mirror.when_rationed(&target.authority) {
                 WhenRationed::Wait => failed,
                 WhenRationed::GoElsewhere => failed.sent_elsewhere(),

@@ -2,7 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::mirror::Target;
 use crate::oci::{Digest, ErrorCode, Reference};
+use crate::quote::quoted;
 
 /// A parsed request under `/v2/`, before an authority is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,16 @@ fn malformed<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, RouteE
 }
 
 impl Route {
+    /// What is asked of a registry, as in `docker.io/library/nginx:latest`.
+    pub fn asked_of(&self, target: &Target) -> String {
+        let repository = quoted(&target.repository);
+        match self.endpoint.reference().as_str() {
+            "" => format!("{}/{repository}", target.authority),
+            reference if reference.contains(':') => format!("{}/{repository}@{reference}", target.authority),
+            reference => format!("{}/{repository}:{reference}", target.authority),
+        }
+    }
+
     /// Whether `path` is under a `/v2/` of this server, valid or not.
     pub fn is_under(mounts: &[impl AsRef<str>], path: &str) -> bool {
         split(mounts, path).is_some()

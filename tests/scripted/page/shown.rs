@@ -160,7 +160,7 @@ async fn what_is_not_held_is_404_and_what_is_no_name_is_400() {
         ("/image?reference=A", 400),
         ("/image", 400),
         ("/repository?name=docker.io/org/none", 404),
-        ("/repository?name=quay.io/org/none", 400),
+        ("/repository?name=quay.io/org/none", 404),
         ("/repository?name=", 400),
         ("/repositories?q=**a*", 400),
         ("/repositories?sort=colour", 400),

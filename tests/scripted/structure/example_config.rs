@@ -97,7 +97,7 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         "server/mod",
         "server/oidc",
         "storage",
-        "upstreams",
+        "upstreams/mod",
     ]
     .map(|name| format!("src/config/{name}.rs"))
     {

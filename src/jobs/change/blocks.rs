@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Refused, RefusedCode};
 use crate::cache::blocks::BlockError;
 use crate::clock::Timestamp;
 use crate::index::BlockRow;
+use crate::jobs::{Refused, RefusedCode};
 use crate::mirror::Mirror;
 use crate::oci::{BlockPattern, BlockedNames, ImageName};
 use crate::quote::quoted;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::look::{full_digest, holdings};
-use super::{Refused, RefusedCode};
 use crate::index::{Change, IndexError, PinTag, Scope, UnpinTag};
+use crate::jobs::look::{full_digest, holdings};
+use crate::jobs::{Refused, RefusedCode};
 use crate::mirror::{Holdings, Mirror, PinError};
 use crate::oci::{Digest, ImageName, PinPattern, Tag};
 use crate::quote::quoted;

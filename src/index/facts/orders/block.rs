@@ -3,8 +3,8 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, Kind};
 use crate::clock::Timestamp;
+use crate::index::facts::{Each, Fact, Kind};
 use crate::index::schema::{self, BLOCKS};
 use crate::index::{IndexError, is_default};
 use crate::oci::{BlockPattern, Digest};
@@ -73,6 +73,6 @@ pub(in crate::index) fn each(
     Ok(())
 }
 
-pub(super) fn all(from: &ReadTransaction, give: Each<'_>) -> Result<(), IndexError> {
+pub(in crate::index::facts) fn all(from: &ReadTransaction, give: Each<'_>) -> Result<(), IndexError> {
     each(from, |block, row| give(Fact::PutBlock(PutBlock { block, row })))
 }

@@ -2,11 +2,11 @@
 
 use crate::upstream::{Cloud, CloudIdentity, EndpointSettings, may_hear_secrets};
 
-use super::rules::require_file;
-use super::section::Section;
+use crate::config::rules::require_file;
+use crate::config::section::Section;
 
 /// The identity that `auth = "…"` means in this environment. `name` is that of the upstream.
-pub(super) fn cloud_identity(
+pub(in crate::config) fn cloud_identity(
     section: &Section<'_>,
     auth: &str,
     name: &str,

@@ -3,10 +3,10 @@
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Each, Fact, Kind};
 use crate::clock::Timestamp;
 use crate::index::IndexError;
 use crate::index::eviction_order::seconds;
+use crate::index::facts::{Each, Fact, Kind};
 use crate::index::schema::PINS;
 use crate::oci::PinPattern;
 
@@ -39,7 +39,7 @@ impl Kind for RemovePin {
     }
 }
 
-pub(super) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
+pub(in crate::index::facts) fn all(from: &ReadTransaction, each: Each<'_>) -> Result<(), IndexError> {
     for entry in from.open_table(PINS)?.iter()? {
         let (pin, at) = entry?;
         let Ok(pin) = pin.value().parse() else { continue };

@@ -1,5 +1,7 @@
 //! The sections `[defaults]` and `[upstreams]`.
 
+pub(super) mod cloud;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +12,14 @@ use crate::mirror::{
 use crate::oci::{Authority, InvalidAuthority, Repository, RepositoryPattern};
 use crate::upstream::UpstreamSettings;
 
-use super::completion::completion;
-use super::cooldown::cooldown;
-use super::endpoints::endpoints;
-use super::identity::{Proxy, certificates, client_identity, credentials, proxy};
-use super::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
-use super::problems::Collected;
-use super::rules::{pattern, tags};
-use super::section::Section;
+use crate::config::completion::completion;
+use crate::config::cooldown::cooldown;
+use crate::config::endpoints::endpoints;
+use crate::config::identity::{Proxy, certificates, client_identity, credentials, proxy};
+use crate::config::presets::{DEFAULT_MAX_PAGE, PRESETS, Preset};
+use crate::config::problems::Collected;
+use crate::config::rules::{pattern, tags};
+use crate::config::section::Section;
 
 /// Keys that tell a registry who asks.
 const SIGNS_IN: [&str; 7] =
