@@ -137,7 +137,8 @@ async fn a_job_outlives_its_command_and_the_process_and_can_be_cancelled() {
         jobs["jobs"][0]["state"] == "done"
     })
     .await;
-    assert!(!mirror.storage().join(format!("jobs/{id}.json")).exists());
+    let written = mirror.storage().join(format!("jobs/{id}.json"));
+    eventually("it is forgotten", async || !written.exists()).await;
     assert_served(&offline(mirror).await, "org/app", "1", &app(1)).await;
 }
 
