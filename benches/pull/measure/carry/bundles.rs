@@ -6,12 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::timed;
-use crate::load::Stream;
 use crate::measure::{Bench, MIB};
 use crate::programs::{More, Roadstead, Settings, program};
-use crate::pull::{REPOSITORY, blob_path, manifest_path};
+use crate::pull::REPOSITORY;
 use crate::report::{Figure, Unit, median_time};
-use crate::support::image::{Image, image};
+use crate::support::image::image;
 use crate::support::upstream::{Upstream, blob};
 use crate::usage::{PeakMemory, private_kib};
 
@@ -30,7 +29,7 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
     upstream.publish(REPOSITORY, "2", &second);
     let folder = bench.folder("carry");
     let roadstead = Settings::new(folder.clone(), &upstream.url(), "1h").start().await;
-    pull(&roadstead, "1", &first);
+    pull(&roadstead, "1");
     // In order: nothing in the storage changes any more.
     let roadstead = roadstead.stop().await.start().await;
     let path = |name: &str| folder.join(name).display().to_string();
@@ -76,7 +75,7 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
         std::fs::remove_file(&other).expect("skopeo has written it");
         std::fs::remove_dir_all(island).expect("the island's folder goes");
     }
-    let (whole, delta) = delta(&roadstead, &second, &path("2.tar"), &path("delta.tar"), &format!("{bundle}.receipt"));
+    let (whole, delta) = delta(&roadstead, &path("2.tar"), &path("delta.tar"), &format!("{bundle}.receipt"));
     roadstead.stop().await;
     std::fs::remove_dir_all(folder).expect("the mirror's folder goes");
 
@@ -108,8 +107,8 @@ pub(super) async fn measure(bench: &Bench) -> Vec<Figure> {
 }
 
 /// Sizes of the bundle of another image, and of that which leaves out what is there.
-fn delta(roadstead: &Roadstead, image: &Image, whole: &str, part: &str, receipt: &str) -> (f64, f64) {
-    pull(roadstead, "2", image);
+fn delta(roadstead: &Roadstead, whole: &str, part: &str, receipt: &str) -> (f64, f64) {
+    pull(roadstead, "2");
     let name = format!("docker.io/{REPOSITORY}:2");
     timed(roadstead.settings.command("export").args(["--output", whole, &name]));
     timed(roadstead.settings.command("export").args(["--output", part, "--since", receipt, &name]));
@@ -117,15 +116,9 @@ fn delta(roadstead: &Roadstead, image: &Image, whole: &str, part: &str, receipt:
     (size(whole), size(part))
 }
 
-fn pull(roadstead: &Roadstead, tag: &str, image: &Image) {
-    let mut stream = Stream::connect(roadstead.address).expect("Roadstead accepts connections");
-    tokio::task::block_in_place(|| {
-        stream.get(&manifest_path(tag)).expect("Roadstead has the tag");
-        for blob in &image.blobs {
-            let took = stream.get(&blob_path(&blob.digest)).expect("Roadstead has the blob");
-            assert_eq!(took.bytes, blob.content.size(), "a blob of another length");
-        }
-    });
+/// Until all of it is stored: answers to clients do not wait for that.
+fn pull(roadstead: &Roadstead, tag: &str) {
+    timed(roadstead.settings.command("warm").arg(format!("docker.io/{REPOSITORY}:{tag}")));
 }
 
 /// With what it takes until the file is on the disk, as Roadstead's are.
