@@ -88,6 +88,8 @@ fn every_key_that_the_program_reads_is_in_the_example() {
     let mut keys = 0;
     for source in [
         "check",
+        "completion",
+        "cooldown",
         "endpoints",
         "identity",
         "lists/coverage",
@@ -96,7 +98,9 @@ fn every_key_that_the_program_reads_is_in_the_example() {
         "server/access",
         "server/mod",
         "server/oidc",
+        "server/who",
         "storage",
+        "upstreams/cloud",
         "upstreams/mod",
     ]
     .map(|name| format!("src/config/{name}.rs"))
