@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::pins::read_pattern;
 use crate::cache::blocks::BlockError;
 use crate::clock::Timestamp;
 use crate::index::BlockRow;
@@ -14,7 +15,7 @@ use crate::quote::quoted;
 
 /// Patterns in one call.
 const MAX_PATTERNS: usize = 1000;
-/// Longest reason. Bytes.
+/// Longest reason. Characters.
 const MAX_REASON: usize = 500;
 
 /// A block.
@@ -45,10 +46,10 @@ pub async fn add_blocks(
     reason: Option<&str>,
 ) -> Result<Vec<BlockEntry>, Refused> {
     check_count(patterns)?;
-    let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
-    if reason.is_some_and(|reason| reason.len() > MAX_REASON || reason.chars().any(char::is_control)) {
-        return Err(Refused::invalid(format!("a reason is one line of at most {MAX_REASON} bytes")));
+    if reason.is_some_and(|reason| reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control)) {
+        return Err(Refused::invalid(format!("a reason is one line of at most {MAX_REASON} characters")));
     }
+    let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
     let blocks = patterns.iter().map(|text| read(mirror, text)).collect::<Result<Vec<_>, _>>()?;
     let cache = mirror.cache();
     cache.blocks.add(&cache.index, blocks.clone(), reason.map(str::to_owned), cache.context.clock.now()).await?;
@@ -101,7 +102,7 @@ fn read(mirror: &Arc<Mirror>, text: &str) -> Result<BlockPattern, Refused> {
     };
     // What is no pin is no block either; the message is that of blocks.
     let _block: BlockPattern = name.parse().map_err(|err| refused(&err))?;
-    let pin = mirror.pin(&name).map_err(|err| refused(&err))?;
+    let pin = read_pattern(mirror, &name)?;
     pin.as_str().parse().map_err(|err| refused(&err))
 }
 

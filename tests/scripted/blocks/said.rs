@@ -37,7 +37,7 @@ async fn what_names_nothing_is_refused_and_changes_nothing() {
         ("", 400, "nothing is named"),
         ("block=docker.io", 400, "a block is"),
         ("block=sha256:12", 400, "a block is"),
-        ("block=org/app:1&block=ghcr.io/org/app", 400, "not among the upstreams"),
+        ("block=org/app:1&block=ghcr.io/org/app", 404, "not among the upstreams"),
         (&format!("block=org/app@{}", site.app.digest), 400, "leave the name out"),
         (&format!("block=org/app&reason={long}"), 400, "a reason is"),
         ("block=org/app&reason=a%0Ab", 400, "a reason is"),
