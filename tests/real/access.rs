@@ -163,34 +163,27 @@ fn containerd(challenge: Challenge) {
 #[test]
 fn containerd_shows_a_key_by_its_hosts_toml() {
     let story = Story::begin(Challenge::Bearer);
-    let client = Containerd::set_up(story.folder(), "m1", &story.mirror);
-    let hosts = client.folder().join("certs.d/docker.io/hosts.toml");
-    let shipped = fs::read_to_string(&hosts).expect("it was set up");
-    let with_key = |key: &str| {
-        let header =
-            format!("\n[host.\"https://{}\".header]\n  X-Roadstead-Key = [\"{key}\"]\n", story.mirror.address());
-        fs::write(&hosts, format!("{shipped}{header}")).expect("it was set up");
+    let with_key = |name: &str, key: &str| {
+        let header = format!("X-Roadstead-Key: {key}");
+        Containerd::set_up_with(story.folder(), name, &story.mirror, &["--header", &header])
     };
-    with_key("somebody-elses-key");
-    fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.image)));
-    with_key(KEY);
-    assert_eq!(client.pull(HUB, &story.image), story.image.digest());
-    fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.secret)));
+    let wrong = with_key("m1", "somebody-elses-key");
+    fails("ctr", wrong.folder(), &mut wrong.pull_command(&Story::named(&story.image)));
+    let right = with_key("m2", KEY);
+    assert_eq!(right.pull(HUB, &story.image), story.image.digest());
+    fails("ctr", right.folder(), &mut right.pull_command(&Story::named(&story.secret)));
 }
 
 #[test]
 fn containerd_shows_a_certificate_by_its_hosts_toml() {
     let story = Story::begin_over(Transport::MutualTls, Challenge::Bearer);
-    let client = Containerd::set_up(story.folder(), "m1", &story.mirror);
-    let hosts = client.folder().join("certs.d/docker.io/hosts.toml");
-    let shipped = fs::read_to_string(&hosts).expect("it was set up");
-    fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.image)));
+    let without = Containerd::set_up(story.folder(), "m1", &story.mirror);
+    fails("ctr", without.folder(), &mut without.pull_command(&Story::named(&story.image)));
     let [certificate, key] = story.mirror.node_identity();
-    let shows = shipped.replacen("ca = ", &format!("client = [[\"{certificate}\", \"{key}\"]]\n  ca = "), 1);
-    assert_ne!(shows, shipped);
-    fs::write(&hosts, shows).expect("it was set up");
-    assert_eq!(client.pull(HUB, &story.image), story.image.digest());
-    fails("ctr", client.folder(), &mut client.pull_command(&Story::named(&story.secret)));
+    let shown = ["--client-cert", &certificate, "--client-key", &key];
+    let with = Containerd::set_up_with(story.folder(), "m2", &story.mirror, &shown);
+    assert_eq!(with.pull(HUB, &story.image), story.image.digest());
+    fails("ctr", with.folder(), &mut with.pull_command(&Story::named(&story.secret)));
 }
 
 #[test]
